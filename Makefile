@@ -1,0 +1,70 @@
+# Two commands do everything: `make demo` and `make test`. `make` alone lists the rest.
+
+PYTHON ?= python3
+VENV   ?= .venv
+
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.setup-done
+PIP    := $(BIN)/python -m pip
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo lab test test-unit test-notebooks test-browser gpu-smoke notebooks clean
+
+help:  ## list what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | \
+	  awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+
+setup: $(STAMP)  ## make the environment in .venv (needs the network once)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "No '$(PYTHON)' here. Install Python 3.11 or later, or name yours:"; \
+	  echo "  make setup PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "'$(PYTHON)' is $$($(PYTHON) --version 2>&1), and 3.11 or later is needed."; \
+	  echo "If you have one, name it: make setup PYTHON=python3.12"; exit 1; }
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "This Python cannot make virtual environments."; \
+	  echo "On Debian or Ubuntu: apt install python3-venv. With conda: see environment.yml."; \
+	  exit 1; }
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
+	  echo "Could not make the virtual environment $(VENV). Delete that folder and try again."; \
+	  exit 1; }
+	$(PIP) install --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
+	  echo "The installation stopped: the reason is above. It needs the network and a few GB of"; \
+	  echo "disk. 'make setup' goes on from here."; exit 1; }
+	@touch $@
+
+demo: $(STAMP)  ## train all three stages, compare, and write runs/demo/report.html
+	$(BIN)/rlhf-lab demo --out runs/demo
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB_ARGS)
+
+test: test-unit test-notebooks test-browser  ## all tests, offline
+
+# Nothing in these tests may reach for the network: what they need is in the clone.
+test-unit test-notebooks test-browser: export HF_HUB_OFFLINE = 1
+
+test-unit: $(STAMP)  ## the unit tests
+	$(PYTEST)
+
+test-notebooks: $(STAMP)  ## run every notebook and compare with its saved outputs
+	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout=600 \
+	  --nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/
+
+test-browser: $(STAMP)  ## run the tour in JupyterLab in Chromium, where there is one
+	$(PYTEST) -m browser -rs tests/browser
+
+gpu-smoke: $(STAMP)  ## the tests that need a GPU
+	$(PYTEST) -m gpu
+
+notebooks: $(STAMP)  ## run every notebook and save it with fresh outputs
+	$(BIN)/python tests/tools/execute_notebooks.py notebooks/*.ipynb
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -1,0 +1,199 @@
+"""Judge the outcome: marks by rubric, win rate, best-of-n, distinct responses, KL, length.
+
+Intervals are clustered by prompt: several responses to one prompt are not independent, so each
+prompt counts once, with the mean of its responses (95 %, normal or bootstrap over prompts).
+"""
+
+import math
+import random
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lab import maths
+from rlhf_lab.models import ScalarModel
+from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.sampling import SamplingConfig, sample
+from rlhf_lab.sequences import Sequences, in_batches, response_logits, response_scores, scatter
+from rlhf_lab.text import encode_prompt
+from rlhf_lab.training import seed_of
+
+Judge = Callable[[Prompt, str], Mark]
+Interval = tuple[float, float, float]  # estimate, lower and upper end at 95 %
+
+
+@dataclass
+class Answers:
+    """Responses of one model: S for each of P prompts, prompt by prompt."""
+
+    prompts: list[Prompt]
+    texts: list[list[str]]  # (P, S)
+    sequences: Sequences  # P * S rows
+    ended: Tensor  # (P, S)
+    marks: list[list[Mark]] | None = None
+
+    @property
+    def per_prompt(self) -> int:
+        return len(self.texts[0])
+
+    def mark_table(self) -> Tensor:
+        """The marks, (P, S)."""
+        return torch.tensor([[m.mark for m in row] for row in self.marks])
+
+    def rubric_table(self, item: str) -> Tensor:
+        """One item of the rubric, (P, S)."""
+        return torch.tensor([[m.rubric[item] for m in row] for row in self.marks])
+
+    def flaw_table(self, flaw: str) -> Tensor:
+        """1 where a response has the flaw, (P, S)."""
+        return torch.tensor([[float(m.flaws.get(flaw, 0) > 0) for m in row] for row in self.marks])
+
+    def pick(self, choice: Tensor) -> "Answers":
+        """One response for each prompt, by its number: choice (P,)."""
+        rows = torch.arange(len(self.prompts)) * self.per_prompt + choice
+        pick = lambda table: [[row[i]] for row, i in zip(table, choice.tolist())]  # noqa: E731
+        return Answers(self.prompts, pick(self.texts), self.sequences.rows(rows),
+                       self.ended.gather(1, choice[:, None]), self.marks and pick(self.marks))
+
+
+def answer(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt],
+           per_prompt: int = 1, seed: int = 0, judge: Judge | None = None,
+           config: SamplingConfig = SamplingConfig(), batch_size: int = 128) -> Answers:
+    """Sample `per_prompt` responses to each prompt, and mark them where there is a judge.
+
+    The seeds depend on the prompt and the number of the response, so two models that answer the
+    same prompts with the same seed share their luck.
+    """
+    rows = [(p, s) for p in prompts for s in range(per_prompt)]
+    samples = sample(policy, tokenizer, [encode_prompt(tokenizer, p.text) for p, _ in rows],
+                     [seed_of("answer", seed, p.id, p.text, s) for p, s in rows], config, batch_size)
+    flat = samples.texts(tokenizer)
+    texts = [flat[i : i + per_prompt] for i in range(0, len(flat), per_prompt)]
+    marks = judge and [[judge(p, t) for t in row] for p, row in zip(prompts, texts)]
+    return Answers(list(prompts), texts, Sequences.of_samples(samples, tokenizer.pad_token_id),
+                   samples.ended.view(-1, per_prompt), marks)
+
+
+def scores_of(reward_model: ScalarModel, answers: Answers) -> Tensor:
+    """The reward model's scores, (P, S)."""
+    return in_batches(response_scores, reward_model, answers.sequences).view(-1, answers.per_prompt)
+
+
+def best_of_n(answers: Answers, scores: Tensor, n: int) -> Answers:
+    """For each prompt, the response among its first n that the reward model scores highest."""
+    return answers.pick(scores[:, :n].argmax(1))
+
+
+def sequence_kl(policy: PreTrainedModel, reference: PreTrainedModel, answers: Answers,
+                temperature: float = 1.0, max_tokens: int = 4096) -> Tensor:
+    """KL(policy || reference) over the whole vocabulary at every token, summed, (P, S), in nats."""
+
+    def kl(model, batch: Sequences) -> Tensor:
+        both = (response_logits(m, batch) for m in (model, reference))
+        return scatter(maths.kl(*both, temperature), batch.mask).sum(1)
+
+    return in_batches(kl, policy, answers.sequences, max_tokens).view(-1, answers.per_prompt)
+
+
+def distinct_share(texts: Sequence[Sequence[str]], hide: Callable[[str], str] = str.strip) -> float:
+    """The mean share of different responses among those of a prompt; `hide` masks what must differ
+    between prompts anyway, such as the product."""
+    return statistics.fmean(len({hide(t) for t in row}) / len(row) for row in texts)
+
+
+def names_hidden(prompt_words: Sequence[str]) -> Callable[[str], str]:
+    """A `hide` that puts an underscore for each of these words."""
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, prompt_words)) + r")\b")
+    return lambda text: pattern.sub("_", text.strip())
+
+
+# ------------------------------------------------------------------------------ intervals
+
+
+def interval(table: Tensor) -> Interval:
+    """The mean of (P, S) numbers with its 95 % interval, each prompt counted once."""
+    means = table.float().mean(1)
+    mean = float(means.mean())
+    half = 1.96 * float(means.std()) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    return mean, mean - half, mean + half
+
+
+def win_rate(marks: Tensor, rival: Tensor) -> Interval:
+    """How often a response beats the rival's to the same prompt, ties half: (P, S), (P, R).
+
+    Every response is compared with every one of the rival's to the same prompt.
+    """
+    difference = marks[:, :, None] - rival[:, None, :]
+    wins = (difference.sign() + 1) / 2
+    return interval(wins.flatten(1))
+
+
+def ratio_interval(table: Tensor, rival: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
+    """mean(table) / mean(rival) with a bootstrap interval over prompts; both (P, ...)."""
+    a, b = table.float().flatten(1).mean(1), rival.float().flatten(1).mean(1)
+    rng = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(a), (draws, len(a)), generator=rng)
+    ratios = (a[rows].mean(1) / b[rows].mean(1)).sort().values
+    return float(a.mean() / b.mean()), float(ratios[int(0.025 * draws)]), float(ratios[int(0.975 * draws) - 1])
+
+
+# ------------------------------------------------------------------------------ the reward model
+
+MANNERS = ("polite", "honest", "concise")
+MATTERS = ("helpful", "accurate")
+
+
+def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None) -> dict:
+    """How often the reward model orders two responses to a prompt as the judge does.
+
+    all: every pair whose marks differ; clear: pairs whose marks differ by one standard deviation
+    or more (or by `clear`), and their share of all pairs; correctness: pairs that differ in
+    helpful or accurate alone; style: in polite, honest or concise alone. Each {"accuracy",
+    "pairs"}, equal scores counting half; the calibration error is that of `all`.
+    """
+    marks = answers.mark_table()
+    clear = clear if clear is not None else float(marks.std())
+    better = marks[:, :, None] - marks[:, None, :]
+    margin = scores[:, :, None] - scores[:, None, :]
+    matter = _differs(answers, MATTERS)
+    manner = _differs(answers, MANNERS)
+    kinds = {"all": better > 0, "clear": better >= clear,
+             "correctness": (better > 0) & matter & ~manner, "style": (better > 0) & manner & ~matter}
+    result = {name: _accuracy(margin[pairs]) for name, pairs in kinds.items()}
+    S = marks.shape[1]
+    result["clear"] |= {"threshold": clear,
+                        "share": result["clear"]["pairs"] / (len(marks) * S * (S - 1) / 2)}
+    sure = torch.sigmoid(margin[kinds["all"]].abs())
+    right = margin[kinds["all"]] > 0
+    result["all"]["calibration_error"] = float(maths.calibration_error(sure, right.float()))
+    return result
+
+
+def _accuracy(margins: Tensor) -> dict:
+    return {"accuracy": float(((margins.sign() + 1) / 2).mean()), "pairs": len(margins)}
+
+
+def _differs(answers: Answers, items: Sequence[str]) -> Tensor:
+    """Pairs (P, S, S) whose rubric differs in any of these items."""
+    known = [i for i in items if i in answers.marks[0][0].rubric]
+    tables = torch.stack([answers.rubric_table(i) for i in known]) if known else torch.zeros(1, *answers.ended.shape)
+    return ((tables[:, :, :, None] - tables[:, :, None, :]).abs() > 1e-6).any(0)
+
+
+def blind_pairs(first: Answers, second: Answers, count: int, seed: int = 0) -> list[dict]:
+    """Pairs of responses to the same prompt in a random order, for a person to choose from: each
+    {"prompt", "left", "right", "left_is"} with "first" or "second" as left_is."""
+    rng = random.Random(f"blind/{seed}")
+    rows = rng.sample(range(len(first.prompts)), min(count, len(first.prompts)))
+    pairs = []
+    for row in rows:
+        texts = {"first": first.texts[row][0], "second": second.texts[row][0]}
+        left, right = rng.sample(["first", "second"], 2)
+        pairs.append({"prompt": first.prompts[row].text, "left": texts[left],
+                      "right": texts[right], "left_is": left})
+    return pairs

@@ -1,0 +1,108 @@
+"""GPT-2 for sampling only: the library's weights, none of the machinery around them.
+
+At the sizes a laptop can train, much of `generate`'s time goes into growing the cache by
+concatenation, building masks, a GELU spelt out operation by operation, and positions whose
+result nobody reads. Here the cache is allocated once, padding is never multiplied by a weight,
+and of the last layer only what the next token needs is computed.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import GPT2LMHeadModel, PreTrainedModel
+from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
+
+from rlhf_lab.text import position_ids
+
+
+def supports(policy: PreTrainedModel) -> bool:
+    """Whether `policy` is a GPT-2 as the library builds it, without adapters or quantised layers."""
+    if type(policy) is not GPT2LMHeadModel:
+        return False
+    config = policy.config
+    plain = all(
+        type(layer) is Conv1D
+        for block in policy.transformer.h
+        for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
+    )
+    return plain and not (config.add_cross_attention or config.reorder_and_upcast_attn)
+
+
+class GPT2Decoder:
+    """Next-token logits of a GPT-2, for B rows that grow by one token at a time.
+
+    tokens, attention: the prompts, padded on the left, (U, P). copies: the prompt of each row,
+    (B,), so that a prompt asked for several responses is read once. n: how many tokens may follow.
+    """
+
+    def __init__(
+        self, policy: GPT2LMHeadModel, tokens: Tensor, attention: Tensor, copies: Tensor, n: int
+    ):
+        self.policy, self.net = policy, policy.transformer
+        self.heads, self.length = policy.config.n_head, tokens.shape[1]
+        self.tokens, self.attention, self.copies = tokens, attention, copies
+        B, T = len(copies), self.length + n
+        weight = self.net.wte.weight
+        shape = (policy.config.n_layer, 2, B, self.heads, T, weight.shape[1] // self.heads)
+        self.cache = weight.new_empty(shape)  # by layer, keys and values, row, head, column
+        hidden = weight.new_zeros(B, 1, 1, T)  # added to attention scores: -inf on padding
+        hidden[..., : self.length].masked_fill_(~attention.bool()[copies, None, None], -torch.inf)
+        self.bias = hidden.repeat(1, self.heads, 1, 1)  # (B, H, 1, T)
+        self.positions = attention.sum(dim=1)[copies]  # of each row's next token, (B,)
+
+    def read(self) -> Tensor:
+        """Read the prompts; logits of each row's first response token, (B, V)."""
+        U, P = self.tokens.shape
+        real = self.attention.bool()  # the last column is real in every row
+        seen = torch.ones(P, P, dtype=torch.bool, device=real.device).tril() & real[:, None, None]
+        seen |= torch.eye(P, dtype=torch.bool, device=real.device)  # no row without any: no nan
+        x = self.net.wte(self.tokens[real]) + self.net.wpe(position_ids(self.attention)[real])
+        for block, cache in zip(self.net.h, self.cache):
+            qkv = x.new_zeros(U, P, 3 * x.shape[-1])
+            qkv[real] = block.attn.c_attn(block.ln_1(x))
+            query, keys, values = qkv.view(U, P, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            cache[0, ..., :P, :], cache[1, ..., :P, :] = keys[self.copies], values[self.copies]
+            if block is self.net.h[-1]:  # from here on only the last column matters
+                query, seen = query[:, :, -1:], seen[:, :, -1:]
+                x, real = x[real.sum(dim=1).cumsum(dim=0) - 1], real[:, -1:]
+            mixed = F.scaled_dot_product_attention(
+                query, keys, values, attn_mask=seen, scale=block.attn.scaling
+            )
+            x = _finish(block, x, mixed.transpose(1, 2).flatten(2)[real])
+        return self.policy.lm_head(self.net.ln_f(x))[self.copies]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Put one token (B,) behind each row; logits of the next, (B, V)."""
+        B, t = len(tokens), self.length
+        self.length += 1
+        bias = self.bias[:B].flatten(0, 1)[..., : self.length]  # (B H, 1, t + 1)
+        x = self.net.wte(tokens) + self.net.wpe(self.positions)  # (B, D)
+        for block, cache in zip(self.net.h, self.cache[:, :, :B]):
+            qkv = block.attn.c_attn(block.ln_1(x)).view(B, 3, self.heads, -1)
+            cache[:, :, :, t] = qkv[:, 1:].transpose(0, 1)
+            keys, values = cache.flatten(1, 2)[:, :, : self.length]  # (B H, t + 1, D / H) each
+            query = qkv[:, 0].flatten(0, 1)[:, None]
+            scores = torch.baddbmm(bias, query, keys.transpose(1, 2), alpha=block.attn.scaling)
+            x = _finish(block, x, (scores.softmax(dim=-1) @ values).view_as(x))
+        self.positions = self.positions + 1
+        return self.policy.lm_head(self.net.ln_f(x))
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these of the rows; only rows that change place are moved."""
+        to = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
+        self.cache[:, :, to, :, : self.length] = self.cache[:, :, rows[to], :, : self.length]
+        self.positions, self.bias = self.positions[rows], self.bias[rows]
+
+
+def _finish(block, x: Tensor, mixed: Tensor) -> Tensor:
+    """The rest of a block, once attention has mixed the positions; all (rows, D)."""
+    x = x + block.attn.c_proj(mixed)
+    return x + block.mlp.c_proj(_gelu(block.mlp)(block.mlp.c_fc(block.ln_2(x))))
+
+
+def _gelu(mlp):
+    """GPT-2's GELU as one operation where the library spells it out."""
+    if isinstance(mlp.act, NewGELUActivation):
+        return lambda x: F.gelu(x, approximate="tanh")
+    return mlp.act

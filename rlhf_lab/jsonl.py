@@ -1,0 +1,197 @@
+"""JSON lines on disk: strict rows, files that are replaced whole, logs that survive a kill."""
+
+import codecs
+import difflib
+import gzip
+import json
+import math
+import os
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+from rlhf_lab.errors import UserError
+
+KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false",
+         int: "a number", float: "a number", type(None): "null"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """The fields of one line, and where it stands."""
+
+    where: str
+    fields: dict
+
+    @classmethod
+    def parse(cls, where: str, line: bytes) -> "Row":
+        """Read one line of strict JSON: an object, no field twice, no NaN, no half characters."""
+        try:
+            fields = json.loads(line.decode(), object_pairs_hook=_once, parse_constant=_no)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}, column {error.colno}: not JSON ({error.msg}): write one "
+                            "object a line, with double quotes") from error  # fmt: skip
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: not JSON that can be used: {error}") from error
+        if type(fields) is not dict:
+            raise UserError(f"{where}: a row must be an object {{...}}, not {KINDS[type(fields)]}")
+        row = cls(where, fields)
+        for field, value in fields.items():
+            try:
+                json.dumps([field, value], ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                row.refuse(field, "holds half a character (a lone surrogate): write the text anew")
+        return row
+
+    def refuse(self, field: str, why: str) -> NoReturn:
+        """Raise the UserError that says what is wrong with a field."""
+        raise UserError(f"{self.where}, field {field!r}: {why}")
+
+    def only(self, known: tuple[str, ...]) -> None:
+        """Refuse fields that are not among these: a misspelt one would silently go unread."""
+        for field in self.fields:
+            if field not in known:
+                close = difflib.get_close_matches(field, known, n=1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                self.refuse(field, f"is not known: {hint}the fields are {', '.join(known)}")
+
+    def get(self, field: str, kind: type, default=None):
+        """A field of that kind; the default, if there is one, where the row has none or null."""
+        value = self.fields.get(field)
+        if value is None and default is not None:
+            return default
+        if field not in self.fields:
+            self.refuse(field, f"is missing: give {KINDS[kind]}")
+        if type(value) is not kind:
+            self.refuse(field, f"is {KINDS[type(value)]}: give {KINDS[kind]}")
+        return value
+
+    def text(self, field: str, default: str | None = None) -> str:
+        """A text that is not blank."""
+        value = self.get(field, str, default)
+        if not value.strip():
+            self.refuse(field, "is empty: write at least one word, or leave the row out")
+        return value
+
+
+def read_rows(path: str | Path) -> Iterator[Row]:
+    """The rows of a file; blank lines, Windows line ends and byte-order marks are passed over.
+
+    Raises UserError at the first line that is not right, if there is no row, or if the file cannot
+    be read.
+    """
+    path, found = Path(path), False
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):  # at \n alone: U+2028 may stand in a text
+                if line := line.removeprefix(codecs.BOM_UTF8).strip():
+                    found = True
+                    yield Row.parse(f"{path}, line {number}", line)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}: check its name and folder") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path} is a folder: name a file in it") from error
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path}: {why}: check the file") from error
+    if not found:
+        raise UserError(f"{path} is empty: write one JSON object a line")
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Replace a file by this text in UTF-8: all of it or, on a full disk or a kill, none of it.
+
+    Folders are made where they are missing. Raises UserError if the file cannot be written.
+    """
+    path, content = Path(path), text.encode()
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(fresh, "wb") as file:
+            file.write(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}: what was there is kept; free some "
+                        "space, or name another place") from error  # fmt: skip
+    finally:
+        if os.path.lexists(fresh):
+            os.unlink(fresh)
+
+
+def append_line(path: str | Path, record: dict) -> None:
+    """Add one record to a log; when this returns, a kill no longer loses it.
+
+    The record is made `plain`. A line that a kill or a full disk tore before is dropped. Raises
+    UserError if the log cannot be written.
+    """
+    line = json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with open(path, "a+b") as log:
+            whole = _end_of_lines(log)
+            if whole < log.seek(0, os.SEEK_END):
+                log.truncate(whole)
+            log.write(line.encode())
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}: what was there is kept; free some "
+                        "space, then run the same command again") from error  # fmt: skip
+
+
+def read_lines(path: str | Path) -> list[dict]:
+    """The records of a log, none if there is no log; a torn last line is left out.
+
+    Raises UserError if any other line is not right, or the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}: check the file") from error
+    return [Row.parse(f"{path}, line {number}", line).fields
+            for number, line in enumerate(lines[:-1], 1)]  # fmt: skip
+
+
+def plain(value):
+    """The value as strict JSON can hold it: infinities and NaN become None, paths and other
+    objects texts, dataclasses objects, tuples lists, and one-element tensors numbers."""
+    if is_dataclass(value):
+        value = asdict(value)
+    elif hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _end_of_lines(log: BinaryIO) -> int:
+    """How many bytes there are up to the end of the last whole line."""
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - 1))
+    if log.read(1) in (b"\n", b""):
+        return size
+    log.seek(0)
+    return log.read().rfind(b"\n") + 1
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    names = [name for name, _ in pairs]
+    for name in names if len(set(names)) < len(names) else ():
+        if names.count(name) > 1:
+            raise ValueError(f"field {name!r} stands twice; keep one")
+    return dict(pairs)
+
+
+def _no(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number; use null")

@@ -1,0 +1,461 @@
+"""Every formula of RLHF as a pure function of tensors: no model, no state, no surprise.
+
+Shapes: B responses (or prompts), N tokens of a response, K responses ranked per prompt, V
+vocabulary, M samples. A `mask` is 1 (or True) on the response tokens up to and including the end
+token; whatever stands where it is 0, even nan, changes neither a result nor a gradient.
+
+A loss is a mean over real tokens (or prompts). To take a minibatch in several pieces, give each
+piece the `denominator` of the whole, its number of real tokens (or prompts): the pieces' losses,
+gradients and metrics then add up to those of the whole, however it was cut.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlhf_lab.errors import UserError
+
+# Ranks are whole numbers, 1 is best. UNRANKED was shown but not placed; ABSENT is no response.
+UNRANKED, ABSENT = 0, -1
+Denominator = int | float | Tensor | None
+
+
+# ---- log-probabilities ---------------------------------------------------------------------------
+
+
+def logprobs_of(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probability, in nats, of each token: logits (B, N, V), tokens (B, N) -> (B, N).
+
+    The same temperature must divide the logits of sampling, policy and reference alike, or the
+    ratio is not 1 at the first update (Ziegler et al. 2019). Half precision is raised to float32.
+    """
+    return _TokenLogprobs.apply(_scaled(logits, temperature), tokens)
+
+
+def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Entropy of each position's distribution, in nats: finite logits (B, N, V) -> (B, N)."""
+    logprobs = _scaled(logits, temperature).log_softmax(-1)
+    return -(logprobs.exp() * logprobs).sum(-1)
+
+
+def kl(logits: Tensor, ref_logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(policy || reference) over the whole vocabulary, in nats: two (B, N, V) -> (B, N)."""
+    logprobs = _scaled(logits, temperature).log_softmax(-1)
+    ref_logprobs = _scaled(ref_logits, temperature).log_softmax(-1)
+    return (logprobs.exp() * (logprobs - ref_logprobs)).sum(-1)
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    return logits if temperature == 1 else logits / temperature
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """log_softmax then gather, with one (B, N, V) buffer fewer on the way back than autograd's."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, tokens: Tensor) -> Tensor:
+        logprobs, index = logits.log_softmax(-1), tokens.long().unsqueeze(-1)
+        ctx.save_for_backward(logprobs, index)
+        return logprobs.gather(-1, index).squeeze(-1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        logprobs, index = ctx.saved_tensors
+        grad = grad.unsqueeze(-1)
+        return logprobs.exp().mul_(-grad).scatter_add_(-1, index, grad), None  # (onehot - p) grad
+
+
+# ---- masks and masked statistics -----------------------------------------------------------------
+
+
+def response_mask(response_tokens: Tensor, end_id: int) -> Tensor:
+    """True on the tokens (B, N) up to and including the first end token, on all when none ends."""
+    hit = (response_tokens == end_id).long()
+    return hit.cumsum(-1) - hit == 0
+
+
+def last_index(mask: Tensor) -> Tensor:
+    """Index of the last 1 of each row: (B, N) -> (B,) long; -1 for a row without any."""
+    positions = torch.arange(mask.shape[-1], device=mask.device)
+    return torch.where(mask.bool(), positions, -1).amax(-1)
+
+
+def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
+    """Sum over the real tokens of each response: (B, N) -> (B,)."""
+    return _real(x, mask).sum(-1)
+
+
+def masked_mean(x: Tensor, mask: Tensor, denominator: Denominator = None) -> Tensor:
+    """Mean over the real tokens of the whole batch: (B, N) -> (); 0 when there are none."""
+    return _mean(_real(x, mask).sum(), mask.sum(), denominator)
+
+
+def masked_whiten(x: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
+    """Scale the real tokens of a batch to variance 1 and, unless `keep_mean`, mean 0; padding is 0.
+
+    Population variance over all real tokens together, never per response, which would give good
+    and bad responses the same advantages (Ziegler et al. 2019; rewards are whitened with the mean
+    kept, advantages without).
+    """
+    mean = masked_mean(x, mask)
+    variance = masked_mean((_real(x, mask) - mean).square(), mask)
+    return _real((x - mean) * torch.rsqrt(variance + 1e-8) + (mean if keep_mean else 0.0), mask)
+
+
+def _real(x: Tensor, mask: Tensor) -> Tensor:
+    return x.masked_fill(~mask.bool(), 0)  # not x * mask: nan * 0 is nan
+
+
+def _mean(total: Tensor, count: Tensor, denominator: Denominator) -> Tensor:
+    return total / (count.clamp(min=1) if denominator is None else denominator)
+
+
+# ---- KL from the sampled tokens alone ------------------------------------------------------------
+# Schulman 2020, "Approximating KL divergence"; tokens sampled from the policy. In the reward use
+# k1; as a loss use k2: its gradient is that of KL(policy || reference), while k1's is 0 on average
+# and k3's is that of KL(reference || policy).
+
+
+def kl_k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """Log-ratio of each token: unbiased, often negative: two (B, N) -> (B, N)."""
+    return logprobs - ref_logprobs
+
+
+def kl_k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """Half the squared log-ratio: slightly biased, never negative: two (B, N) -> (B, N)."""
+    return (logprobs - ref_logprobs).square() / 2
+
+
+def kl_k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """r - 1 - log r, r = reference / policy: unbiased, never negative: two (B, N) -> (B, N)."""
+    log_r = ref_logprobs - logprobs
+    return torch.expm1(log_r) - log_r
+
+
+def adaptive_beta(beta: float, kl: float, target: float, n: int, horizon: int) -> float:
+    """The next KL coefficient, after `n` episodes whose mean sequence KL was `kl` nats.
+
+    It rises while the KL is above `target` and falls below, by a factor of at most
+    1 +- 0.2 n / horizon (Ziegler et al. 2019).
+    """
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return beta * (1 + error * n / horizon)
+
+
+# ---- rewards and advantages ----------------------------------------------------------------------
+
+
+def no_end_penalty(scores: Tensor, ended: Tensor, penalty: float = 1.0) -> Tensor:
+    """Scores with those of cut-off responses at min(score, 0) - penalty: (B,), bool (B,) -> (B,).
+
+    A fixed score such as -1 would reward cutting off whatever scores worse than that; a mere
+    subtraction would leave a good response worth cutting off. This way a cut always costs at
+    least `penalty`, and is always below 0.
+    """
+    return torch.where(ended.bool(), scores, scores.clamp(max=0) - penalty)
+
+
+@torch.no_grad()
+def shape_rewards(
+    scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, beta: float
+) -> Tensor:
+    """Reward of each token: -beta * k1, and the score on the last real token: (B, N).
+
+    Summed over a response it is score - beta * KL, whose mean PPO maximises (Ziegler et al. 2019).
+    Carries no gradient; padding gets 0.
+    """
+    rewards = -beta * _real(kl_k1(logprobs, ref_logprobs), mask)
+    positions = torch.arange(mask.shape[-1], device=mask.device)
+    return rewards + (positions == last_index(mask).unsqueeze(-1)) * scores.unsqueeze(-1)
+
+
+@torch.no_grad()
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimates and returns (Schulman et al. 2016): each (B, N).
+
+    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lam A_{t+1}, where nothing follows
+    the end: rewards and values of the padding are zeroed first, so V after the end is 0. Returns
+    are A + V of these raw advantages: whiten afterwards. Carries no gradient; padding gets 0.
+    """
+    rewards, values = _real(rewards, mask), _real(values, mask)
+    deltas = rewards + gamma * F.pad(values[:, 1:], (0, 1)) - values
+    advantages, following = torch.empty_like(deltas), 0.0
+    for t in reversed(range(deltas.shape[1])):
+        following = deltas[:, t] + gamma * lam * following
+        advantages[:, t] = following
+    return advantages, advantages + values
+
+
+# ---- PPO losses ----------------------------------------------------------------------------------
+
+
+def policy_loss(
+    new_logprobs: Tensor,
+    logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    epsilon: float = 0.2,
+    denominator: Denominator = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """PPO's clipped loss, mean of max(-A ratio, -A clip(ratio, 1 - epsilon, 1 + epsilon)).
+
+    All tensors (B, N); only `new_logprobs` carries a gradient (Schulman et al. 2017). The metrics
+    are means over the same tokens: approximate KL of old to new policy (k2), the share of tokens
+    whose loss the clip changed, and the ratio.
+    """
+    # Zero the padding before exp: an infinite ratio would put nan in the gradient, masked or not.
+    log_ratio, advantages = _real(new_logprobs - logprobs, mask), _real(advantages, mask)
+    ratio = log_ratio.exp()
+    plain, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + epsilon)
+    loss = masked_mean(torch.maximum(plain, clipped), mask, denominator)
+    metrics = {
+        "policy/approxkl_avg": masked_mean(log_ratio.square() / 2, mask, denominator),
+        "policy/clipfrac_avg": masked_mean((clipped > plain).to(ratio), mask, denominator),
+        "val/ratio": masked_mean(ratio, mask, denominator),
+    }
+    return loss, {name: metric.detach() for name, metric in metrics.items()}
+
+
+def value_loss(
+    new_values: Tensor,
+    values: Tensor,
+    returns: Tensor,
+    mask: Tensor,
+    epsilon: float = 0.2,
+    denominator: Denominator = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Half the squared error of the values, or of the values held within `epsilon` of the old ones,
+    whichever is larger (Ziegler et al. 2019; to be multiplied by the value coefficient).
+
+    All tensors (B, N); only `new_values` carries a gradient. The metric is the share of tokens
+    whose loss the clip changed.
+    """
+    new_values, values, returns = (_real(x, mask) for x in (new_values, values, returns))
+    held = values + (new_values - values).clamp(-epsilon, epsilon)
+    plain, clipped = (new_values - returns).square(), (held - returns).square()
+    loss = masked_mean(torch.maximum(plain, clipped), mask, denominator) / 2
+    clipfrac = masked_mean((clipped > plain).to(loss), mask, denominator)
+    return loss, {"val/clipfrac_avg": clipfrac.detach()}
+
+
+def reinforce_loss(
+    new_logprobs: Tensor, advantages: Tensor, mask: Tensor, denominator: Denominator = None
+) -> Tensor:
+    """Mean of -A logprob over real tokens (Williams 1992): (B, N), (B, N) -> ()."""
+    return masked_mean(-_real(advantages, mask) * _real(new_logprobs, mask), mask, denominator)
+
+
+# ---- ranking losses ------------------------------------------------------------------------------
+
+
+def pair_loss(chosen_scores: Tensor, rejected_scores: Tensor) -> Tensor:
+    """Bradley-Terry: mean of -log sigmoid(chosen - rejected): (B,), (B,) -> ()."""
+    return -F.logsigmoid(chosen_scores - rejected_scores).mean()
+
+
+def comparisons(ranks: Tensor) -> Tensor:
+    """Which response beats which: int ranks (B, K) -> bool (B, K, K), True where i beats j.
+
+    A lower rank beats a higher one and any rank beats UNRANKED; ties and two unranked responses
+    are not compared, and ABSENT ones (padding when prompts have fewer than K) never are.
+    """
+    i, j = ranks.unsqueeze(-1), ranks.unsqueeze(-2)
+    return (i > 0) & ((i < j) | (j == UNRANKED))
+
+
+def kwise_loss(
+    scores: Tensor, ranks: Tensor, soft_ties: bool = False, denominator: Denominator = None
+) -> Tensor:
+    """Bradley-Terry over all compared pairs: scores (B, K), int ranks (B, K) -> ().
+
+    Mean over the pairs of a prompt, then over the prompts that have a pair (Ouyang et al. 2022,
+    eq. 1): a prompt weighs the same however many of its responses were compared. Tied pairs are
+    dropped, or with `soft_ties` pulled together, at a loss of ln 2 when equal. 0 without any pair.
+    """
+    weights = comparisons(ranks).to(scores)  # (B, K, K)
+    if soft_ties:  # half a win for either side
+        i, j = ranks.unsqueeze(-1), ranks.unsqueeze(-2)
+        itself = torch.eye(ranks.shape[-1], dtype=torch.bool, device=ranks.device)
+        weights = weights + 0.5 * ((i == j) & (i > 0) & ~itself)
+    margins = _real(scores.unsqueeze(-1) - scores.unsqueeze(-2), weights)
+    losses, pairs = -(weights * F.logsigmoid(margins)).sum((-2, -1)), weights.sum((-2, -1))
+    return _mean((losses / pairs.clamp(min=1)).sum(), (pairs > 0).sum(), denominator)
+
+
+def plackett_luce_loss(scores: Tensor, ranks: Tensor, denominator: Denominator = None) -> Tensor:
+    """-log of the chance of drawing the ranking, best first: scores (B, K), ranks (B, K) -> ().
+
+    Each place is a softmax over the responses not yet placed; unranked ones are passed over every
+    time, and ties count as if each came first (Plackett 1975; Breslow 1974). Mean over the prompts
+    that have a comparison, 0 without any.
+    """
+    beats = comparisons(ranks)  # (B, K, K)
+    scores = _real(scores, ranks != ABSENT)
+    left = ~beats.transpose(-2, -1) & (ranks != ABSENT).unsqueeze(-2)  # j is there to lose to i
+    left = left | torch.eye(ranks.shape[-1], dtype=torch.bool, device=ranks.device)
+    totals = scores.unsqueeze(-2).masked_fill(~left, -torch.inf).logsumexp(-1)  # (B, K)
+    compared = beats.any(-1).any(-1)  # (B,)
+    losses = _real(totals - scores, (ranks > 0) & compared.unsqueeze(-1)).sum()
+    return _mean(losses, compared.sum(), denominator)
+
+
+def best_of_k_cross_entropy(scores: Tensor, best: Tensor) -> Tensor:
+    """-log softmax of the response picked as best (Ziegler et al. 2019): (B, K), (B,) -> ()."""
+    return F.cross_entropy(scores, best.long())
+
+
+def pair_margins(scores: Tensor, ranks: Tensor) -> Tensor:
+    """Score of winner minus loser for every comparison: (B, K), (B, K) -> (pairs,)."""
+    return (scores.unsqueeze(-1) - scores.unsqueeze(-2))[comparisons(ranks)]
+
+
+def pair_accuracy(scores: Tensor, ranks: Tensor) -> Tensor:
+    """Share of all comparisons that the scores order rightly: (B, K), (B, K) -> ().
+
+    Equal scores count half; ties in the ranking are no comparisons. nan when there are none.
+    """
+    margins = pair_margins(scores, ranks)
+    return ((margins.sign() + 1) / 2).mean()
+
+
+def flip_rate(agreement: float) -> float:
+    """How often each of two labellers errs, at random, when they agree on this share of pairs.
+
+    Solves agreement = p^2 + (1 - p)^2 for p <= 1/2; the share must be from 1/2 to 1.
+    """
+    return (1 - math.sqrt(2 * agreement - 1)) / 2
+
+
+def brier_score(probabilities: Tensor, outcomes: Tensor) -> Tensor:
+    """Mean squared error of predicted probabilities; always saying 1/2 gives 1/4: (M,) -> ()."""
+    return (probabilities - outcomes.to(probabilities)).square().mean()
+
+
+def calibration(
+    probabilities: Tensor, outcomes: Tensor, bins: int = 10
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Reliability diagram: mean prediction, mean outcome and count of each bin: (M,) -> (bins,).
+
+    For pairs take the side the model favours: probabilities sigmoid(|margin|), outcomes margin > 0.
+    Empty bins are nan.
+    """
+    bin_of = (probabilities * bins).long().clamp(0, bins - 1)
+    counts = bin_of.bincount(minlength=bins)
+    sums = (bin_of.bincount(x.double(), minlength=bins) for x in (probabilities, outcomes))
+    predicted, observed = (total / counts for total in sums)
+    return predicted, observed, counts
+
+
+def calibration_error(probabilities: Tensor, outcomes: Tensor, bins: int = 10) -> Tensor:
+    """Expected calibration error: the gap between prediction and outcome, averaged over bins."""
+    predicted, observed, counts = calibration(probabilities, outcomes, bins)
+    return ((predicted - observed).abs().nan_to_num() * counts).sum() / counts.sum()
+
+
+def normalisation(mean: float, sd: float) -> tuple[float, float]:
+    """(gain, bias) that give scores with this mean and deviation mean 0 and deviation 1.
+
+    The ranking does not change. UserError when `sd` is not positive.
+    """
+    if not sd > 0:
+        raise UserError(f"cannot normalise scores with standard deviation {sd}: are all the same?")
+    return 1 / sd, -mean / sd
+
+
+# ---- other roads ---------------------------------------------------------------------------------
+
+
+def dpo_scores(logprobs: Tensor, ref_logprobs: Tensor, dpo_beta: float) -> Tensor:
+    """Implicit score of responses from their summed log-probs: (B,), (B,) -> (B,)."""
+    return dpo_beta * (logprobs - ref_logprobs)
+
+
+def dpo_loss(
+    chosen_logprobs: Tensor,
+    rejected_logprobs: Tensor,
+    ref_chosen_logprobs: Tensor,
+    ref_rejected_logprobs: Tensor,
+    dpo_beta: float = 0.1,
+) -> Tensor:
+    """The pair loss of the implicit scores (Rafailov et al. 2023): four (B,) -> ().
+
+    Each is a sum over its own response: `masked_sum(logprobs, mask)` with that response's mask.
+    """
+    chosen = dpo_scores(chosen_logprobs, ref_chosen_logprobs, dpo_beta)
+    return pair_loss(chosen, dpo_scores(rejected_logprobs, ref_rejected_logprobs, dpo_beta))
+
+
+def grpo_advantages(scores: Tensor) -> Tensor:
+    """Score against its group, in sample deviations (Shao et al. 2024): (B, K >= 2) -> (B, K)."""
+    return dr_grpo_advantages(scores) / (scores.std(-1, keepdim=True) + 1e-4)
+
+
+def rloo_advantages(scores: Tensor) -> Tensor:
+    """Score minus the mean of the others (Kool et al. 2019): (B, K >= 2) -> (B, K)."""
+    return dr_grpo_advantages(scores) * scores.shape[-1] / (scores.shape[-1] - 1)
+
+
+def dr_grpo_advantages(scores: Tensor) -> Tensor:
+    """Score minus the mean of its group, not divided (Liu et al. 2025): (B, K) -> (B, K)."""
+    return scores - scores.mean(-1, keepdim=True)
+
+
+# ---- best-of-n and over-optimisation -------------------------------------------------------------
+
+
+def best_of_n_kl_bound(n: int) -> float:
+    """KL in nats of best-of-n from plain sampling: exact when no two scores tie, else too high."""
+    return math.log(n) - (n - 1) / n
+
+
+def best_of_n_kl_estimate(scores: Tensor, n: int) -> Tensor:
+    """KL in nats of best-of-n from plain sampling, ties included: scores (..., M) -> (...).
+
+    Mean of log w over best-of-n draws, where w = (F<=^n - F<^n) / (F<= - F<) is how much more
+    often best-of-n draws a response than sampling does, and F is the distribution function of one
+    prompt's scores, taken from its M samples. It cannot exceed ln M: use M well above n.
+    """
+    below, up_to = (count.double() / scores.shape[-1] for count in _ranks_among(scores))
+    weights = (up_to**n - below**n) / (up_to - below)
+    return torch.xlogy(weights, weights).mean(-1)
+
+
+def best_of_n_value(scores: Tensor, marks: Tensor, n: int) -> Tensor:
+    """Expected mark of the best-scored of n responses, from M samples: two (..., M) -> (...).
+
+    Unbiased: the mean over all subsets of n, where k of M samples hold a share C(k, n) / C(M, n) of
+    the subsets; equal scores share their chance. UserError unless 1 <= n <= M.
+    """
+    m = scores.shape[-1]
+    if not 1 <= n <= m:
+        raise UserError(f"best of n = {n} needs 1 <= n <= {m}, the number of samples per prompt")
+    below, up_to = _ranks_among(scores)
+    share = [math.comb(k, n) / math.comb(m, n) for k in range(m + 1)]
+    share = torch.tensor(share, dtype=torch.float64, device=scores.device)
+    weights = (share[up_to] - share[below]) / (up_to - below)
+    return (weights * marks).sum(-1)
+
+
+def _ranks_among(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of the M scores are below each, and how many not above: (..., M) -> (..., M)."""
+    mine, others = scores.unsqueeze(-1), scores.unsqueeze(-2)
+    return (others < mine).sum(-1), (others <= mine).sum(-1)
+
+
+def overoptimisation_bon(d: Tensor, gain: float, penalty: float) -> Tensor:
+    """Mark gained by best-of-n at d = sqrt(KL), highest at gain / (2 penalty) (Gao et al. 2022)."""
+    return d * (gain - penalty * d)
+
+
+def overoptimisation_rl(d: Tensor, gain: float, penalty: float) -> Tensor:
+    """Mark gained by RL at d = sqrt(KL), highest at exp(gain / penalty - 1) (Gao et al. 2022).
+
+    Its slope at 0 is infinite: do not fit it near there.
+    """
+    return gain * d - penalty * torch.xlogy(d, d)

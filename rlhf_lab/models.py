@@ -1,0 +1,219 @@
+"""Load and save policies and scalar models, and read from them what RLHF needs.
+
+Any causal language model of transformers will do. Weights are safetensors only, nothing is
+unpickled, and every folder written here loads with plain transformers.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.activations import NewGELUActivation
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.maths import last_index
+from rlhf_lab.storage import read_model, read_tokenizer, replacing, write_model  # noqa: F401
+from rlhf_lab.text import end_token, position_ids
+
+PAD_TOKEN = "<|pad|>"
+
+
+def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder, or of a hub id, with a pad token that is not the end token.
+
+    Raises UserError if there is none, or if it has no end token.
+    """
+    tokenizer = read_tokenizer(path_or_id)
+    end_token(tokenizer)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    return tokenizer
+
+
+def load_policy(
+    path_or_id: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """A causal language model from a folder or a hub id: in eval mode, dropout off, on `device`.
+
+    Its vocabulary covers the tokenizer's: where `load_tokenizer` had to add a pad token, the
+    embedding gets a row for it. Half-precision files are converted to `dtype`.
+
+    Raises UserError if there is no such model, it is incomplete, or not stored as safetensors.
+    """
+    policy = _load(AutoModelForCausalLM, path_or_id, dtype, "causal language model")
+    tokenizer = load_tokenizer(path_or_id)
+    _cover_vocabulary(policy, len(tokenizer))
+    for config in (policy.config, policy.generation_config):
+        config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    return policy.to(device)
+
+
+def save_policy(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    half: bool = False,
+) -> None:
+    """Write a folder that plain transformers loads; all of it appears at once, or none of it.
+
+    half: store the weights as float16, half the size; the model in memory is not changed.
+    """
+    write_model(copy.deepcopy(policy).half() if half else policy, tokenizer, folder)
+
+
+def response_logits(policy: nn.Module, tokens: Tensor, attention: Tensor, n: int) -> Tensor:
+    """Logits that predict the last `n` tokens of each row, (B, n, V).
+
+    The logits of a token come from the position before it: T-n-1 to T-2. The vocabulary
+    projection, the largest product of a small model, is made at those positions only.
+    """
+    attention = attention[:, :-1]  # the last token predicts nothing we need
+    return policy(
+        input_ids=tokens[:, :-1],
+        attention_mask=attention,
+        position_ids=position_ids(attention),
+        use_cache=False,
+        logits_to_keep=n,
+    ).logits
+
+
+class ScalarModel(nn.Module):
+    """A transformer with one number per token: a reward model, or a value network.
+
+    backbone: a headless transformers model of width D; head: Linear(D, 1).
+    """
+
+    def __init__(self, backbone: PreTrainedModel, head: nn.Linear):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    @classmethod
+    def from_policy(
+        cls, policy: PreTrainedModel, seed: int, zero_head: bool = False
+    ) -> "ScalarModel":
+        """A copy of the policy's trunk with a new head.
+
+        The head is drawn from N(0, 1 / (D + 1)) with bias 0 (Stiennon et al. 2020), or is 0
+        throughout, so that every value starts at 0 (Ziegler et al. 2019).
+        """
+        backbone = copy.deepcopy(policy.base_model)
+        width = backbone.config.hidden_size
+        head = nn.Linear(width, 1)
+        draws = torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            head.weight.copy_(draws * (0.0 if zero_head else 1 / math.sqrt(width + 1)))
+            head.bias.zero_()
+        return cls(backbone, head.to(backbone.device, backbone.dtype)).train(policy.training)
+
+    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """One number per token, (B, T); those of padding mean nothing."""
+        hidden = self.backbone(
+            input_ids=tokens,
+            attention_mask=attention,
+            position_ids=position_ids(attention),
+            use_cache=False,
+        ).last_hidden_state  # (B, T, D)
+        return self.head(hidden).squeeze(-1)
+
+    def score(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """The number at each row's last real token, (B,); padding on either side leaves it be."""
+        return self(tokens, attention).gather(1, last_index(attention)[:, None]).squeeze(1)
+
+    def normalise(self, mean: float, sd: float) -> None:
+        """Rescale scores of this mean and standard deviation to 0 and 1; no ranking changes.
+
+        Gain 1/sd goes into the weight, and the bias b becomes (b - mean)/sd. Raises ValueError
+        unless sd is positive.
+        """
+        if not sd > 0:
+            raise ValueError(f"the scores' standard deviation must be above 0, not {sd}")
+        with torch.no_grad():
+            self.head.weight.div_(sd)
+            self.head.bias.sub_(mean).div_(sd)
+
+    def save(
+        self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, half: bool = False
+    ) -> None:
+        """Write a one-label sequence-classification folder, all at once or not at all.
+
+        That class of transformers has no bias, so ours is kept in config.json as `reward_bias`:
+        its scores are these minus that number, for rows padded on the right.
+        half: store the weights as float16; the model in memory is not changed.
+        """
+        stored = copy.deepcopy(self).half() if half else self
+        config = copy.deepcopy(self.backbone.config)
+        config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+        config.reward_bias = self.head.bias.item()
+        with torch.device("meta"):  # a shell without weights: they are put in below
+            shell = AutoModelForSequenceClassification.from_config(config)
+        setattr(shell, shell.base_model_prefix, stored.backbone)
+        shell.score.weight = stored.head.weight
+        write_model(shell, tokenizer, folder)
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: str | Path,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "ScalarModel":
+        """Read what `save` wrote, or another one-label sequence classifier, in eval mode.
+
+        Raises UserError if there is no such model, it is incomplete, or not stored as safetensors.
+        """
+        shell = _load(AutoModelForSequenceClassification, path_or_id, dtype, "reward model")
+        if shell.config.num_labels != 1 or not hasattr(shell, "score"):
+            raise UserError(f"'{path_or_id}' is no reward model: it must give one score, unbiased")
+        head = nn.Linear(shell.config.hidden_size, 1, dtype=dtype)
+        with torch.no_grad():
+            head.weight.copy_(shell.score.weight)
+            head.bias.fill_(getattr(shell.config, "reward_bias", 0.0))
+        return cls(shell.base_model, head).eval().to(device)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Dropout off inside the block; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _load(auto_class, path_or_id: str | Path, dtype: torch.dtype, what: str) -> PreTrainedModel:
+    """Read a model: eval mode, dropout 0, and GPT-2's GELU as one operation (the same function)."""
+    model = read_model(auto_class, path_or_id, dtype, what)
+    for module in list(model.modules()):
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
+    return model.eval()
+
+
+def _cover_vocabulary(policy: PreTrainedModel, size: int) -> None:
+    """Add embedding rows up to `size`, each the mean of the old ones: never a likely token."""
+    known = policy.get_input_embeddings().num_embeddings
+    if size <= known:
+        return
+    policy.resize_token_embeddings(size, mean_resizing=False)
+    with torch.no_grad():
+        for layer in {policy.get_input_embeddings(), policy.get_output_embeddings()}:
+            layer.weight[known:] = layer.weight[:known].mean(dim=0)

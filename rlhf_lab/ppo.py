@@ -1,0 +1,278 @@
+"""Stage three, PPO: move the policy towards high scores without leaving the reference far behind.
+
+Each update samples responses, scores them, charges beta for every nat of KL on every token, works
+out advantages with a value network, and improves the policy with the clipped loss (Schulman et al.
+2017; Ziegler et al. 2019; Stiennon et al. 2020). One sampling temperature holds throughout.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lab import maths
+from rlhf_lab.models import ScalarModel
+from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.sampling import SamplingConfig, sample
+from rlhf_lab.sequences import (
+    Sequences, in_batches, micro_batches, response_logprobs, response_scores, response_values,
+)
+from rlhf_lab.text import encode_prompt
+from rlhf_lab.training import (
+    Checkpoint, Optimiser, Record, check_finite, make_accelerator, seed_of, shuffled,
+)
+
+# Scores responses: a reward model that reads tokens, or any function of prompts and texts.
+Scorer = ScalarModel | Callable[[list[Prompt], list[str]], list[float]]
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """The settings of PPO; the symbols are those of the papers.
+
+    beta: price of a nat of KL; with target_kl it adapts over horizon episodes. epochs passes over
+    each batch of batch_size responses, in minibatches. gamma, lam: discount and GAE lambda.
+    epsilon, value_epsilon: clip ranges. no_end_penalty: what a response that does not end costs at
+    least. shared_value: a value head on the policy's trunk, which starts at 0, instead of a network
+    of its own, which starts from the reward model.
+    """
+
+    updates: int = 40
+    batch_size: int = 64
+    epochs: int = 3
+    minibatches: int = 1
+    learning_rate: float = 1e-4
+    warmup: int = 0
+    beta: float = 0.05
+    target_kl: float | None = None
+    horizon: int = 10_000
+    gamma: float = 1.0
+    lam: float = 0.95
+    epsilon: float = 0.2
+    value_epsilon: float = 0.2
+    value_coefficient: float = 0.1
+    no_end_penalty: float = 1.0
+    whiten_rewards: bool = False
+    shared_value: bool = False
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    seed: int = 0
+    max_tokens: int = 4096
+
+
+@dataclass
+class Rollout:
+    """One batch of responses and everything PPO knows about them; shapes as in the design:
+    scores (B,), all else (B, N) and 0 on padding."""
+
+    prompts: list[Prompt]
+    texts: list[str]
+    sequences: Sequences
+    ended: Tensor
+    logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    scores: Tensor
+    rewards: Tensor = field(default=None)
+    advantages: Tensor = field(default=None)
+    returns: Tensor = field(default=None)
+
+    @property
+    def mask(self) -> Tensor:
+        return self.sequences.mask
+
+
+class SharedValue(nn.Module):
+    """A value head on the policy's own trunk; all zeros at the start (Ziegler et al. 2019)."""
+
+    def __init__(self, policy: PreTrainedModel):
+        super().__init__()
+        self.trunk = [policy.base_model]  # in a list: the policy's parameters are not ours
+        self.head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """One value per token, (B, T)."""
+        hidden = self.trunk[0](input_ids=tokens, attention_mask=attention, use_cache=False)
+        return self.head(hidden.last_hidden_state).squeeze(-1)
+
+
+def train_ppo(
+    policy: PreTrainedModel,
+    reward_model: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config: PPOConfig = PPOConfig(),
+    judge: Callable[[Prompt, str], Mark] | None = None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+    value_model: nn.Module | None = None,
+) -> Iterator[Record]:
+    """Train `policy` in place; yields one metrics record an update, with the rollout's texts.
+
+    The reference is a frozen copy of `policy` as it comes in. `value_model` is by default a copy of
+    the reward model (or of the policy's trunk, where the scorer is a function). `judge`, if given,
+    only watches: its mean mark is logged as judge/mark.
+    """
+    accelerator = accelerator or make_accelerator()
+    policy.to(accelerator.device).eval()
+    reference = frozen_copy(policy)
+    value_model = value_model or new_value_model(policy, reward_model, config)
+    trained = {"policy": policy, "value": value_model}
+    optimiser = Optimiser(accelerator, trained.values(), config.learning_rate,
+                          config.updates * config.epochs * config.minibatches, config.warmup, eps=1e-5)
+    state = {"update": 0, "beta": config.beta}
+    if checkpoint:
+        state |= checkpoint.restore(trained | {"reference": reference}, optimiser)
+    beta = state["beta"]
+
+    for update in range(state["update"] + 1, config.updates + 1):
+        # 1. The policy answers a batch of prompts; every model reads the answers.
+        rollout = collect(policy, reference, value_model, reward_model, tokenizer,
+                          batch_of(prompts, config, update), config, update)
+        # 2. The score, minus beta for every nat of KL, becomes a reward for every token.
+        rollout.rewards = maths.shape_rewards(
+            maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty),
+            rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta)
+        record = describe(rollout, beta, config, update)
+        if config.whiten_rewards:
+            rollout.rewards = maths.masked_whiten(rollout.rewards, rollout.mask, keep_mean=True)
+        # 3. Was each token better than the value network expected?
+        raw, rollout.returns = maths.gae(rollout.rewards, rollout.values, rollout.mask,
+                                         config.gamma, config.lam)
+        rollout.advantages = maths.masked_whiten(raw, rollout.mask)
+        # 4. Improve policy and value network on the same responses, a few times.
+        record |= optimise(policy, value_model, rollout, optimiser, config, update)
+        # 5. Hold the KL near its target, if it has one.
+        if config.target_kl:
+            beta = maths.adaptive_beta(beta, record["objective/kl"], config.target_kl,
+                                       config.batch_size, config.horizon)
+        if judge:
+            marks = [judge(p, text).mark for p, text in zip(rollout.prompts, rollout.texts)]
+            record["judge/mark"] = sum(marks) / len(marks)
+        check_finite("the loss", record["loss/policy_avg"] + record["loss/value_avg"], update)
+        if checkpoint and checkpoint.due(update, config.updates):
+            checkpoint.save(update, trained | {"reference": reference}, optimiser, {"beta": beta})
+        yield record
+
+
+@torch.no_grad()
+def collect(policy, reference, value_model, reward_model: Scorer, tokenizer,
+            batch: list[Prompt], config: PPOConfig, update: int) -> Rollout:
+    """Sample one response to each prompt and let every model read it."""
+    samples = sample(
+        policy, tokenizer, [encode_prompt(tokenizer, p.text) for p in batch],
+        [seed_of("ppo", config.seed, update, row) for row in range(len(batch))],
+        SamplingConfig(config.max_new_tokens, config.temperature), batch_size=len(batch))
+    sequences, texts = Sequences.of_samples(samples, tokenizer.pad_token_id), samples.texts(tokenizer)
+
+    def ref(model, rows: Sequences) -> Tensor:
+        return response_logprobs(model, rows, config.temperature)[0]
+
+    if isinstance(reward_model, nn.Module):
+        scores = in_batches(response_scores, reward_model, sequences)
+    else:
+        scores = torch.tensor(reward_model(batch, texts), dtype=torch.float32)
+    return Rollout(
+        batch, texts, sequences, samples.ended, samples.logprobs,
+        ref_logprobs=in_batches(ref, reference, sequences),
+        values=in_batches(response_values, value_model, sequences) * sequences.mask,
+        scores=scores)
+
+
+def optimise(policy, value_model, rollout: Rollout, optimiser: Optimiser,
+             config: PPOConfig, update: int) -> Record:
+    """PPO's epochs over one rollout; returns the mean of each metric over all minibatches."""
+    total: dict[str, float] = {}
+    B, steps = len(rollout.texts), config.epochs * config.minibatches
+    for epoch in range(config.epochs):
+        order = torch.tensor(shuffled(B, "ppo", config.seed, update, epoch))
+        for k, rows in enumerate(order.chunk(config.minibatches)):
+            metrics = minibatch_gradients(policy, value_model, rollout, rows, optimiser.accelerator,
+                                          config, with_entropy=epoch == 0)
+            if epoch == k == 0:
+                total["val/ratio_first"] = metrics["val/ratio"] * steps  # 1, or something is off
+                total["lr"] = optimiser.rate() * steps
+            metrics["grad_norm"] = optimiser.step()
+            for name, value in metrics.items():
+                share = config.epochs if name == "policy/entropy_avg" else 1  # taken in epoch 0 only
+                total[name] = total.get(name, 0.0) + value * share
+    return {name: value / steps for name, value in total.items()}
+
+
+def minibatch_gradients(policy, value_model, rollout: Rollout, rows: Tensor, accelerator,
+                        config: PPOConfig, with_entropy: bool = False) -> dict[str, float]:
+    """Add the gradients of both losses over some rows of a rollout; returns the metrics.
+
+    The rows are read in pieces of like length. Each piece's mean is over the tokens of all rows,
+    so the gradient does not depend on how they were cut.
+    """
+    totals: dict[str, float] = {}
+    tokens = int(rollout.mask[rows].sum())
+    for part in micro_batches(rollout.sequences.lengths[rows], config.max_tokens):
+        part = rows[part]
+        piece = rollout.sequences.rows(part).to(accelerator.device)
+        mask, N = piece.mask, piece.mask.shape[1]
+        old = {name: getattr(rollout, name)[part, :N].to(mask.device)
+               for name in ("logprobs", "values", "advantages", "returns")}
+        with accelerator.autocast():
+            new_logprobs, spread = response_logprobs(policy, piece, config.temperature, with_entropy)
+            new_values = response_values(value_model, piece)
+        policy_loss, metrics = maths.policy_loss(
+            new_logprobs, old["logprobs"], old["advantages"], mask, config.epsilon, tokens)
+        value_loss, more = maths.value_loss(
+            new_values, old["values"], old["returns"], mask, config.value_epsilon, tokens)
+        accelerator.backward(policy_loss + config.value_coefficient * value_loss)
+        metrics |= more | {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
+        if with_entropy:
+            metrics["policy/entropy_avg"] = spread.sum() / tokens
+        for name, value in metrics.items():
+            totals[name] = totals.get(name, 0.0) + value.item()
+    return totals
+
+
+def describe(rollout: Rollout, beta: float, config: PPOConfig, update: int) -> Record:
+    """The metrics of a rollout before the update: sums over a response, means over responses."""
+    kl = maths.masked_sum(maths.kl_k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask)
+    scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
+    lengths = rollout.mask.sum(1).float()
+    return {
+        "stage": "ppo", "update": update, "updates": config.updates,
+        "episode": update * config.batch_size,
+        "objective/kl": float(kl.mean()),
+        "objective/kl_se": float(kl.std() / len(kl) ** 0.5),
+        "objective/scores": float(scores.mean()),
+        "objective/non_score_reward": float(-beta * kl.mean()),
+        "objective/rlhf_reward": float(maths.masked_sum(rollout.rewards, rollout.mask).mean()),
+        "objective/entropy": float(-maths.masked_sum(rollout.logprobs, rollout.mask).mean()),
+        "objective/beta": beta,
+        "response/length": float(lengths.mean()),
+        "response/ended": float(rollout.ended.float().mean()),
+    }
+
+
+def batch_of(prompts: Sequence[Prompt], config: PPOConfig, update: int) -> list[Prompt]:
+    """The prompts of an update: the list is gone through in a fresh order, again and again."""
+    wanted = range((update - 1) * config.batch_size, update * config.batch_size)
+    orders = {turn: shuffled(len(prompts), "prompts", config.seed, turn)
+              for turn in {i // len(prompts) for i in wanted}}
+    return [prompts[orders[i // len(prompts)][i % len(prompts)]] for i in wanted]
+
+
+def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
+    """The reference: a copy that never changes."""
+    return copy.deepcopy(policy).eval().requires_grad_(False)
+
+
+def new_value_model(policy: PreTrainedModel, reward_model: Scorer, config: PPOConfig) -> nn.Module:
+    """The value network that PPO starts with (see PPOConfig.shared_value)."""
+    if config.shared_value:
+        return SharedValue(policy)
+    if isinstance(reward_model, ScalarModel):
+        return copy.deepcopy(reward_model).requires_grad_(True)
+    return ScalarModel.from_policy(policy, config.seed, zero_head=True)

@@ -1,0 +1,153 @@
+"""Stage two, the reward model: learn from rankings which response people prefer.
+
+A copy of the policy's trunk with one number per response, trained so that the preferred of two
+responses scores higher (Bradley-Terry). A ranking of K responses gives all its pairs at once, each
+response is encoded once, and each prompt weighs the same (Ouyang et al. 2022, eq. 1).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_lab import maths
+from rlhf_lab.models import ScalarModel
+from rlhf_lab.records import Ranking
+from rlhf_lab.sequences import Sequences, in_batches, response_scores
+from rlhf_lab.training import (
+    Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
+)
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """epochs over the rankings, batch_size prompts an update, Adam's learning_rate (falling
+    linearly to 0), warmup updates, soft_ties: pull tied responses together instead of passing
+    them over, seed of the order, max_tokens of a forward pass."""
+
+    epochs: int = 2
+    batch_size: int = 16
+    learning_rate: float = 3e-4
+    warmup: int = 10
+    weight_decay: float = 0.0
+    soft_ties: bool = False
+    seed: int = 0
+    max_tokens: int = 4096
+
+
+@dataclass(frozen=True)
+class RankedData:
+    """G prompts with up to K ranked responses each: sequences has the rows, index (G, K) says
+    which row is which response, ranks (G, K) are 1 for the best, UNRANKED or ABSENT."""
+
+    sequences: Sequences
+    index: Tensor
+    ranks: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def groups(self, rows: list[int]) -> "RankedData":
+        """Some of the prompts, with their responses."""
+        index, ranks = self.index[rows], self.ranks[rows]
+        used, place = index.unique(return_inverse=True)
+        return RankedData(self.sequences.rows(used), place, ranks)
+
+
+def train_reward(
+    reward_model: ScalarModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rankings: Sequence[Ranking],
+    config: RewardConfig = RewardConfig(),
+    held_out: Sequence[Ranking] = (),
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+) -> Iterator[Record]:
+    """Train `reward_model` in place; yields one metrics record an update.
+
+    loss/reward is the k-wise loss in nats (ln 2 knows nothing), reward/accuracy the share of the
+    batch's pairs ordered as the labellers did, before the update. At the end of every epoch
+    reward/held_out_accuracy is the same on `held_out`, whose prompts should be others.
+    """
+    accelerator = accelerator or make_accelerator()
+    reward_model.to(accelerator.device).eval()
+    data = encode(tokenizer, rankings)
+    later = encode(tokenizer, held_out) if held_out else None
+    updates = updates_in(len(data), config.batch_size, config.epochs)
+    optimiser = Optimiser(accelerator, [reward_model], config.learning_rate, updates,
+                          config.warmup, config.weight_decay)
+    done = checkpoint.restore({"model": reward_model}, optimiser)["update"] if checkpoint else 0
+
+    order = list(batches(len(data), config.batch_size, config.epochs, "reward", config.seed))
+    for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
+        batch = data.groups(rows)
+        prompts = int(maths.comparisons(batch.ranks).any(-1).any(-1).sum())
+        loss, scores = 0.0, torch.zeros(batch.ranks.shape)
+        for part in group_batches(batch, config.max_tokens):
+            piece = batch.groups(part)
+            sequences, ranks = piece.sequences.to(accelerator.device), piece.ranks.to(accelerator.device)
+            with accelerator.autocast():
+                flat = response_scores(reward_model, sequences)  # each response once
+            piece_scores = flat.float()[piece.index.to(flat.device)]  # (g, K)
+            piece_loss = maths.kwise_loss(piece_scores, ranks, config.soft_ties, max(prompts, 1))
+            accelerator.backward(piece_loss)
+            loss += piece_loss.item()
+            scores[part] = piece_scores.detach().cpu()
+        check_finite("the loss", loss, update)
+        rate, norm = optimiser.rate(), optimiser.step()
+        record = {"stage": "reward", "update": update, "updates": updates, "epoch": epoch,
+                  "loss/reward": loss, "reward/accuracy": float(maths.pair_accuracy(scores, batch.ranks)),
+                  "lr": rate, "grad_norm": norm}
+        if later and (update == updates or order[update][0] > epoch):
+            record["reward/held_out_accuracy"] = float(
+                maths.pair_accuracy(score_groups(reward_model, later), later.ranks))
+        if checkpoint and checkpoint.due(update, updates):
+            checkpoint.save(update, {"model": reward_model}, optimiser)
+        yield record
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> RankedData:
+    """Rankings as tensors; a response that occurs twice for a prompt is encoded once."""
+    pairs: dict[tuple[str, str], int] = {}
+    K = max(len(ranking.ranks) for ranking in rankings)
+    index = torch.zeros(len(rankings), K, dtype=torch.long)
+    ranks = torch.full((len(rankings), K), maths.ABSENT)
+    for g, ranking in enumerate(rankings):
+        for k, (response, rank) in enumerate(zip(ranking.responses, ranking.ranks, strict=True)):
+            index[g, k] = pairs.setdefault((ranking.prompt.text, response), len(pairs))
+            ranks[g, k] = maths.UNRANKED if rank is None else rank
+    return RankedData(Sequences.of_text(tokenizer, list(pairs)), index, ranks)
+
+
+def group_batches(data: RankedData, max_tokens: int) -> Iterator[list[int]]:
+    """Prompts of like length together, whole groups of responses, at most `max_tokens` a piece."""
+    longest = data.sequences.lengths[data.index].amax(1)  # (G,)
+    order, K = longest.argsort(stable=True).tolist(), data.index.shape[1]
+    start = 0
+    for stop in range(1, len(order) + 1):
+        if stop == len(order) or longest[order[stop]] * K * (stop + 1 - start) > max_tokens:
+            yield order[start:stop]
+            start = stop
+
+
+def score_groups(reward_model: ScalarModel, data: RankedData) -> Tensor:
+    """The score of every response, (G, K)."""
+    return in_batches(response_scores, reward_model, data.sequences)[data.index]
+
+
+def score_texts(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
+                pairs: Sequence[tuple[str, str]]) -> Tensor:
+    """The score of each (prompt, response), (B,)."""
+    return in_batches(response_scores, reward_model, Sequences.of_text(tokenizer, pairs))
+
+
+def normalise(reward_model: ScalarModel, scores: Tensor) -> None:
+    """Shift and scale the model so that `scores`, which it gave the SFT policy's own responses,
+    have mean 0 and standard deviation 1; no ranking changes (Stiennon et al. 2020).
+
+    A weak reward model is amplified too: compare runs at equal KL, not at equal beta.
+    """
+    reward_model.normalise(float(scores.mean()), float(scores.std()))

@@ -1,0 +1,242 @@
+"""Draw responses from a policy, in batches, each from its own seed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.fast_gpt2 import GPT2Decoder, supports
+from rlhf_lab.maths import response_mask
+from rlhf_lab.models import evaluating
+from rlhf_lab.text import decode_response, end_token, pad_left, position_ids
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How to sample.
+
+    max_new_tokens: N at most. temperature: divides the logits. top_k, top_p: draw only from the
+    k likeliest tokens, or from the fewest whose probabilities reach p; 0 and 1.0 turn them off,
+    as training needs. The log-probabilities returned are always those of the whole tempered
+    softmax, also where top_k or top_p left tokens out.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        if self.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens is {self.max_new_tokens}: ask for at least 1")
+        if not self.temperature > 0:
+            raise UserError(f"temperature is {self.temperature}: use more than 0 (greedy: top_k=1)")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise UserError(f"top_k is {self.top_k}, top_p {self.top_p}: use >= 0 and (0, 1]")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Prompts and the responses drawn for them.
+
+    tokens: (B, P + N), prompts padded on the left and responses on the right. attention: (B, P + N),
+    1 on real tokens. mask: (B, N), 1 on response tokens up to and including the end token.
+    logprobs: (B, N), of each response token in nats, 0 on padding. ended: (B,), whether the end
+    token was drawn. The mask is bool, attention long, all on the CPU.
+    """
+
+    tokens: Tensor
+    attention: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    ended: Tensor
+
+    @property
+    def prompt_length(self) -> int:
+        """P: the column in which every response begins."""
+        return self.tokens.shape[1] - self.mask.shape[1]
+
+    def select(self, rows: Tensor | Sequence[int]) -> "Samples":
+        """The samples in these rows, in that order."""
+        rows = torch.as_tensor(rows)
+        return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """Each response as text, without its end token."""
+        responses = self.tokens[:, self.prompt_length :]
+        return [decode_response(tokenizer, row[keep]) for row, keep in zip(responses, self.mask.bool())]
+
+
+class LibraryDecoder:
+    """The same as GPT2Decoder, for any causal language model of transformers."""
+
+    def __init__(
+        self, policy: PreTrainedModel, tokens: Tensor, attention: Tensor, copies: Tensor, n: int
+    ):
+        self.policy = policy
+        self.cache = DynamicCache(config=policy.config)
+        self.tokens, self.attention, self.copies = tokens, attention, copies
+
+    def read(self) -> Tensor:
+        """Read the prompts; logits of each row's first response token, (B, V)."""
+        logits = self._logits(self.tokens)[self.copies]
+        self.keep(self.copies)
+        return logits
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Put one token (B,) behind each row; logits of the next, (B, V)."""
+        self.attention = F.pad(self.attention, (0, 1), value=1)
+        return self._logits(tokens[:, None])
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows, in this order."""
+        self.cache.batch_select_indices(rows)
+        self.attention = self.attention[rows]
+
+    def _logits(self, tokens: Tensor) -> Tensor:
+        return self.policy(
+            input_ids=tokens,
+            attention_mask=self.attention,
+            position_ids=position_ids(self.attention)[:, -tokens.shape[1] :],
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+
+def sample(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    seeds: list[int],
+    config: SamplingConfig = SamplingConfig(),
+    batch_size: int = 64,
+) -> Samples:
+    """Draw one response to each prompt, from the seed beside it.
+
+    prompts: token ids, one list a response. seeds: one integer a response. A sample depends on
+    its own prompt and seed alone: not on the rest of the batch, its order, or the batch size (but
+    for rounding: different batches multiply matrices in a different order, which can decide a
+    draw that falls within about 1e-6 of the border between two tokens).
+
+    Dropout is off, whatever mode the policy is in, and no gradient is kept. Returns the samples
+    in the order of the prompts, on the CPU. Raises UserError for an empty prompt, one that leaves
+    no room for max_new_tokens, or a number of seeds that is not that of the prompts.
+    """
+    _check(policy, prompts, seeds, config)
+    end, pad = end_token(tokenizer), tokenizer.pad_token_id
+    N, device = config.max_new_tokens, policy.device
+    uniforms = torch.stack([_uniforms(seed, N) for seed in seeds]).to(device)
+    responses = torch.full((len(prompts), N), pad, device=device)
+    logprobs = torch.zeros(len(prompts), N, device=device)
+    Decoder = GPT2Decoder if supports(policy) else LibraryDecoder
+    with torch.inference_mode(), evaluating(policy):
+        for rows in _batches(prompts, batch_size):
+            decoder = Decoder(policy, *_distinct([prompts[row] for row in rows], pad, device), N)
+            rows = torch.tensor(rows, device=device)
+            logits = decoder.read()
+            for t in range(N):
+                tokens, chosen_logprobs = choose(logits, uniforms[rows, t], config)
+                responses[rows, t], logprobs[rows, t] = tokens, chosen_logprobs
+                alive = _alive(tokens != end)
+                if len(alive) == 0 or t == N - 1:
+                    break
+                if len(alive) < len(rows):
+                    decoder.keep(alive)
+                    rows, tokens = rows[alive], tokens[alive]
+                logits = decoder.step(tokens)
+    return _assemble(prompts, responses.cpu(), logprobs.cpu(), end, pad)
+
+
+def choose(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
+    """One token for each row of logits (B, V), and its log-probability in nats; both (B,).
+
+    A number u in [0, 1) picks the token in whose stretch of the cumulative distribution it falls,
+    so that u alone, and no shared random state, decides.
+    """
+    probabilities = torch.softmax(logits.float() / config.temperature, dim=-1)
+    total = restrict(probabilities, config).cumsum(dim=-1)  # (B, V)
+    tokens = torch.searchsorted(total, uniforms[:, None] * total[:, -1:], right=True)
+    return tokens.squeeze(1), probabilities.gather(1, tokens).log().squeeze(1)
+
+
+def restrict(probabilities: Tensor, config: SamplingConfig) -> Tensor:
+    """0 for the tokens that top-k or top-p leaves out, (B, V); the rest as they were."""
+    if 0 < config.top_k < probabilities.shape[-1]:
+        kth = probabilities.topk(config.top_k).values[:, -1:]
+        probabilities = probabilities.where(probabilities >= kth, 0.0)
+    if config.top_p < 1:
+        ordered, tokens = probabilities.sort(descending=True)
+        likelier = ordered.cumsum(dim=-1) - ordered
+        limit = config.top_p * ordered.sum(dim=-1, keepdim=True)
+        ordered = ordered.where(likelier < limit, 0.0)
+        probabilities = torch.zeros_like(ordered).scatter(1, tokens, ordered)
+    return probabilities
+
+
+def _uniforms(seed: int, n: int) -> Tensor:
+    return torch.rand(n, generator=torch.Generator().manual_seed(seed))
+
+
+def _batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
+    """Rows in batches of like length, equal prompts side by side."""
+    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), prompts[row]))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _distinct(
+    prompts: list[list[int]], pad: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The different prompts, as tokens and attention (U, P), and which of them each row has, (B,)."""
+    index: dict[tuple[int, ...], int] = {}
+    copies = [index.setdefault(tuple(prompt), len(index)) for prompt in prompts]
+    tokens, attention = pad_left(list(index), pad)
+    return tokens.to(device), attention.to(device), torch.tensor(copies, device=device)
+
+
+def _alive(going: Tensor) -> Tensor:
+    """The rows that go on, (A,), in an order in which few change place: the last fill the gaps."""
+    alive = going.nonzero().squeeze(1)
+    gaps = (~going[: len(alive)]).nonzero().squeeze(1)
+    rows = torch.arange(len(alive), device=going.device)
+    rows[gaps] = alive[len(alive) - len(gaps) :]
+    return rows
+
+
+def _assemble(
+    prompts: list[list[int]], responses: Tensor, logprobs: Tensor, end: int, pad: int
+) -> Samples:
+    mask = response_mask(responses, end)
+    n = int(mask.sum(dim=1).max())
+    mask = mask[:, :n]
+    tokens, attention = pad_left(prompts, pad)
+    return Samples(
+        tokens=torch.cat([tokens, responses[:, :n]], dim=1),
+        attention=torch.cat([attention, mask.long()], dim=1),
+        mask=mask,
+        logprobs=logprobs[:, :n],
+        ended=(responses == end).any(dim=1),
+    )
+
+
+def _check(
+    policy: PreTrainedModel, prompts: list[list[int]], seeds: list[int], config: SamplingConfig
+) -> None:
+    if not prompts:
+        raise UserError("no prompts to sample for: give at least one")
+    if len(prompts) != len(seeds):
+        raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt")
+    context = getattr(policy.config, "max_position_embeddings", None)
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise UserError(f"prompt {index} is empty: give it at least one token")
+        if context and len(prompt) + config.max_new_tokens > context:
+            raise UserError(
+                f"prompt {index} has {len(prompt)} tokens, which with max_new_tokens"
+                f" {config.max_new_tokens} exceeds the model's {context}: shorten either"
+            )

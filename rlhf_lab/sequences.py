@@ -1,0 +1,152 @@
+"""Prompts with their responses as one padded tensor, and what a model says about each token.
+
+Training reads prompt and response together, padded on the right. A model's number for response
+token t is read at the position before it (a policy's logits, a value), a score at the last token.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lab.maths import entropy, logprobs_of
+from rlhf_lab.models import ScalarModel
+from rlhf_lab.sampling import Samples
+from rlhf_lab.text import encode_prompt, encode_response, end_token, pad_right, position_ids
+
+# Settings that make a model's logits more than a projection of its last hidden state.
+LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """B prompts, each followed by its response.
+
+    tokens, attention: (B, T), padded on the right. mask: (B, N), 1 on response tokens up to and
+    including the end token. starts: (B,), the column in which each response begins.
+    """
+
+    tokens: Tensor
+    attention: Tensor
+    mask: Tensor
+    starts: Tensor
+
+    @classmethod
+    def of_tokens(cls, prompts: Sequence[list[int]], responses: Sequence[list[int]],
+                  pad_id: int) -> "Sequences":
+        """From encoded prompts and responses, pair by pair."""
+        tokens, attention = pad_right([p + r for p, r in zip(prompts, responses, strict=True)], pad_id)
+        _, mask = pad_right(responses, pad_id)
+        return cls(tokens, attention, mask.bool(), torch.tensor([len(p) for p in prompts]))
+
+    @classmethod
+    def of_text(cls, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]) -> "Sequences":
+        """From (prompt, response) texts; each response gets its end token, which is all that a
+        model wrote where it wrote nothing."""
+        responses = [encode_response(tokenizer, p, r) if r.strip() else [end_token(tokenizer)]
+                     for p, r in pairs]
+        return cls.of_tokens([encode_prompt(tokenizer, p) for p, _ in pairs], responses,
+                             tokenizer.pad_token_id)
+
+    @classmethod
+    def of_samples(cls, samples: Samples, pad_id: int) -> "Sequences":
+        """From what the sampler drew: the left padding is taken out."""
+        P, keep = samples.prompt_length, samples.attention.bool()
+        prompts = [row[real].tolist() for row, real in zip(samples.tokens[:, :P], keep[:, :P])]
+        responses = [row[real].tolist() for row, real in zip(samples.tokens[:, P:], samples.mask.bool())]
+        return cls.of_tokens(prompts, responses, pad_id)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Real tokens of each row, (B,)."""
+        return self.attention.sum(1)
+
+    @property
+    def response_tokens(self) -> Tensor:
+        """(B, N), whatever stands there on padding."""
+        return self.tokens.gather(1, self.columns)
+
+    @property
+    def columns(self) -> Tensor:
+        """The column of each response token, (B, N); those of padding stay inside the row."""
+        n = torch.arange(self.mask.shape[1], device=self.starts.device)
+        return (self.starts[:, None] + n).clamp(max=self.tokens.shape[1] - 1)
+
+    def rows(self, index: Tensor | list[int]) -> "Sequences":
+        """Some of the rows, with the padding that only the others needed cut off."""
+        index = torch.as_tensor(index, device=self.tokens.device)
+        attention, mask = self.attention[index], self.mask[index]
+        T, N = int(attention.sum(1).max()), int(mask.sum(1).max())
+        return Sequences(self.tokens[index, :T], attention[:, :T], mask[:, :N], self.starts[index])
+
+    def to(self, device: torch.device) -> "Sequences":
+        return Sequences(*(x.to(device) for x in (self.tokens, self.attention, self.mask, self.starts)))
+
+
+def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:
+    """Rows of like length together, at most `max_tokens` with the padding: little of it remains."""
+    order = lengths.argsort(stable=True)
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and lengths[order[stop]] * (stop + 1 - start) <= max_tokens:
+            stop += 1
+        yield order[start:stop]
+        start = stop
+
+
+def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
+    """Logits for the real response tokens alone, row after row: (M, V), M = mask.sum().
+
+    The vocabulary is projected at those positions only.
+    """
+    where = (batch.columns - 1)[batch.mask]  # the position before each response token
+    row = batch.mask.nonzero()[:, 0]
+    arguments = dict(input_ids=batch.tokens, attention_mask=batch.attention,
+                     position_ids=position_ids(batch.attention), use_cache=False)
+    if any(getattr(policy.config, name, None) for name in LOGIT_SETTINGS):
+        return policy(**arguments).logits[row, where]
+    hidden = policy.base_model(**arguments).last_hidden_state  # (B, T, D)
+    return policy.get_output_embeddings()(hidden[row, where])
+
+
+def response_logprobs(policy: PreTrainedModel, batch: Sequences, temperature: float = 1.0,
+                      with_entropy: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Log-probability of each response token and, if asked, the entropy there; (B, N), 0 on padding."""
+    logits = response_logits(policy, batch)
+    logprobs = logprobs_of(logits, batch.response_tokens[batch.mask], temperature)
+    spread = entropy(logits.detach(), temperature) if with_entropy else None
+    return scatter(logprobs, batch.mask), None if spread is None else scatter(spread, batch.mask)
+
+
+def response_values(value_model: ScalarModel, batch: Sequences) -> Tensor:
+    """The value before each response token is written, (B, N)."""
+    return value_model(batch.tokens, batch.attention).gather(1, batch.columns - 1)
+
+
+def response_scores(reward_model: ScalarModel, batch: Sequences) -> Tensor:
+    """The score of each response, read at its last real token, (B,)."""
+    return reward_model.score(batch.tokens, batch.attention)
+
+
+def scatter(flat: Tensor, mask: Tensor) -> Tensor:
+    """Put (M,) numbers where the mask (B, N) is 1, and 0 elsewhere."""
+    return flat.new_zeros(mask.shape).masked_scatter(mask, flat)
+
+
+@torch.no_grad()
+def in_batches(function, model: nn.Module, batch: Sequences, max_tokens: int = 4096) -> Tensor:
+    """function(model, rows) for all rows without gradients, in their order, on the CPU.
+
+    function gives (b,) or (b, n); n is padded with 0 to N.
+    """
+    device = next(model.parameters()).device
+    out = None
+    for index in micro_batches(batch.lengths, max_tokens):
+        value = function(model, batch.rows(index).to(device)).float().cpu()
+        if out is None:
+            out = torch.zeros(len(batch.tokens), *batch.mask.shape[1:][: value.dim() - 1])
+        out[index] = value if value.dim() == 1 else nn.functional.pad(value, (0, out.shape[1] - value.shape[1]))
+    return out

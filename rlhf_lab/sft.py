@@ -1,0 +1,86 @@
+"""Stage one, supervised fine-tuning: learn to answer by imitating demonstrations.
+
+The loss is the cross entropy of the response's tokens, its end token included; the prompt is read
+but not learned (Ouyang et al. 2022 leave the choice open; here the prompt is never in the loss).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lab.records import Demonstration
+from rlhf_lab.sequences import Sequences, in_batches, micro_batches, response_logprobs
+from rlhf_lab.training import (
+    Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
+)
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """epochs over the demonstrations, batch_size demonstrations an update, Adam's learning_rate
+    (falling linearly to 0), warmup updates, seed of the order, max_tokens of a forward pass."""
+
+    epochs: int = 3
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    warmup: int = 10
+    seed: int = 0
+    max_tokens: int = 4096
+
+
+def train_sft(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    demonstrations: Sequence[Demonstration],
+    config: SFTConfig = SFTConfig(),
+    held_out: Sequence[Demonstration] = (),
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+) -> Iterator[Record]:
+    """Train `policy` in place; yields one metrics record an update.
+
+    loss/sft is the mean over the batch's response tokens, in nats; loss/held_out the same on
+    `held_out`, at the end of every epoch.
+    """
+    accelerator = accelerator or make_accelerator()
+    policy.to(accelerator.device).eval()  # eval: no dropout, as in the later stages
+    data = encode(tokenizer, demonstrations)
+    later = encode(tokenizer, held_out) if held_out else None
+    updates = updates_in(len(demonstrations), config.batch_size, config.epochs)
+    optimiser = Optimiser(accelerator, [policy], config.learning_rate, updates, config.warmup)
+    done = checkpoint.restore({"policy": policy}, optimiser)["update"] if checkpoint else 0
+
+    order = list(batches(len(demonstrations), config.batch_size, config.epochs, "sft", config.seed))
+    for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
+        batch = data.rows(rows)
+        tokens = int(batch.mask.sum())
+        loss = 0.0
+        for part in micro_batches(batch.lengths, config.max_tokens):
+            piece = batch.rows(part).to(accelerator.device)
+            with accelerator.autocast():
+                logprobs, _ = response_logprobs(policy, piece)  # (b, N)
+            piece_loss = -logprobs.sum() / tokens
+            accelerator.backward(piece_loss)
+            loss += piece_loss.item()
+        check_finite("the loss", loss, update)
+        rate, norm = optimiser.rate(), optimiser.step()
+        record = {"stage": "sft", "update": update, "updates": updates, "epoch": epoch,
+                  "loss/sft": loss, "lr": rate, "grad_norm": norm, "tokens": tokens}
+        if later and (update == updates or order[update][0] > epoch):
+            record["loss/held_out"] = held_out_loss(policy, later)
+        if checkpoint and checkpoint.due(update, updates):
+            checkpoint.save(update, {"policy": policy}, optimiser)
+        yield record
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]) -> Sequences:
+    """Demonstrations as padded tokens."""
+    return Sequences.of_text(tokenizer, [(d.prompt.text, d.response) for d in demonstrations])
+
+
+def held_out_loss(policy: PreTrainedModel, data: Sequences) -> float:
+    """Mean cross entropy of the response tokens, in nats."""
+    logprobs = in_batches(lambda model, batch: response_logprobs(model, batch)[0], policy, data)
+    return -(logprobs.sum() / data.mask.sum()).item()

@@ -1,0 +1,114 @@
+"""Model folders: read with errors a person can act on, and written whole or not at all.
+
+Weights are safetensors only; nothing is unpickled.
+"""
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub.constants import HF_HUB_OFFLINE
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from rlhf_lab.errors import UserError
+
+
+def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder, or of a hub id. Raises UserError if there is none."""
+    folder = Path(path_or_id)
+    if folder.is_dir() and not any(folder.glob("*token*")) and not any(folder.glob("vocab*")):
+        raise UserError(f"no tokenizer in '{folder}': put one there with its save_pretrained")
+    with _explaining(path_or_id, "tokenizer"):
+        return AutoTokenizer.from_pretrained(str(path_or_id))
+
+
+def read_model(
+    auto_class: type, path_or_id: str | Path, dtype: torch.dtype, what: str
+) -> PreTrainedModel:
+    """The model in a folder, or of a hub id, read by one of transformers' Auto classes.
+
+    what: its kind in words, for the UserError raised if there is none or weights are missing.
+    """
+    folder = Path(path_or_id)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise UserError(f"no config.json in '{folder}': name a folder that holds a {what}")
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"no safetensors file in '{folder}': other weights are not read, as they unpickle;"
+            " convert them with save_pretrained"
+        )
+    with _explaining(path_or_id, what), _no_progress_bars():
+        model, report = auto_class.from_pretrained(
+            str(path_or_id), dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    if report["missing_keys"]:
+        missing = ", ".join(sorted(report["missing_keys"])[:3])
+        raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
+    return model
+
+
+def write_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path
+) -> None:
+    """Write a folder that plain transformers loads; all of it appears at once, or none of it."""
+    with replacing(folder) as fresh, _no_progress_bars():
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+
+
+@contextmanager
+def replacing(folder: str | Path) -> Iterator[Path]:
+    """An empty folder to write to, which takes the place of `folder` if the block succeeds.
+
+    If it fails `folder` is as it was, and nothing is left beside it.
+    """
+    folder = Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tag = uuid.uuid4().hex[:8]
+    fresh, old = (folder.with_name(f".{folder.name}.{word}-{tag}") for word in ("new", "old"))
+    fresh.mkdir()
+    try:
+        yield fresh
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
+    """Turn the many ways in which reading fails into one line that says what to do."""
+    name, folder = str(path_or_id), Path(path_or_id)
+    if not folder.is_dir() and (folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1):
+        raise UserError(f"no folder '{name}': check its name, or make it first")
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if folder.is_dir():
+            raise UserError(f"'{name}' holds no {what} that loads: {reason}") from error
+        if HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set: unset it to download the model once, or name a folder"
+        else:
+            reason = f"asked for it as a hub id, which gave: {reason}"
+        raise UserError(f"'{name}' is no folder here, nor a downloaded {what}; {reason}") from error
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

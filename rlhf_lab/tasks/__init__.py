@@ -1,0 +1,46 @@
+"""Tasks: what is asked, and what is good.
+
+A task is prompts, demonstrations, labellers and, where somebody knows the truth, a judge. To add
+one, write a class with the attributes of `Task` (about fifty lines; tests/test_tasks.py holds a
+tiny one that goes through all three stages) and pass it to `run.run_pipeline` or to the stages.
+"""
+
+from typing import Protocol
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.records import Demonstration, Mark, Prompt
+from rlhf_lab.tasks.labellers import Labeller
+
+
+class Task(Protocol):
+    """What the pipeline asks of a task.
+
+    Every method gives the same for the same seed. Held-out prompts never occur in the others.
+    """
+
+    name: str
+    labellers: list[Labeller]
+
+    def raw_text(self, seed: int, count: int) -> list[str]:
+        """Documents to pretrain a base model on."""
+
+    def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
+        """Prompts with responses to imitate."""
+
+    def prompts(self, seed: int, count: int) -> list[Prompt]:
+        """Prompts to rank responses to and to train PPO on."""
+
+    def held_out(self) -> dict[str, list[Prompt]]:
+        """Prompts for evaluation, by the name of their set; the first set is the main one."""
+
+    def judge(self, prompt: Prompt, response: str) -> Mark:
+        """The mark of one response."""
+
+
+def load_task(name: str) -> Task:
+    """The task of that name. Raises UserError if there is none."""
+    if name == "support_desk":
+        from rlhf_lab.tasks.support_desk import SupportDesk
+
+        return SupportDesk()
+    raise UserError(f"no task called '{name}': the lab has 'support_desk'")

@@ -1,0 +1,88 @@
+"""Simulated labellers: people with a temperament who rank responses, and now and then slip.
+
+A labeller values a response by the judge's rubric weighed their own way (taste) plus a little
+chance (noise). The noise is drawn for each response, so that two responses close in value are
+swapped often and two far apart hardly ever (Thurstone 1927).
+"""
+
+import hashlib
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rlhf_lab.records import Mark, Prompt, Ranking
+
+Judge = Callable[[Prompt, str], Mark]
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """One temperament.
+
+    weights: points for each item of the rubric. per_word: points for every word above 20, below 0
+    for one who hates length. noise: standard deviation, in points. tie: values closer than this
+    are ranked equal. checks_facts: if not, a response that looks helpful counts as helpful.
+    """
+
+    name: str
+    weights: dict[str, float]
+    per_word: float = 0.0
+    noise: float = 1.2
+    tie: float = 0.15
+    checks_facts: bool = True
+
+    def taste(self, mark: Mark, response: str) -> float:
+        """What the response is worth to this labeller, without noise, in points."""
+        rubric = dict(mark.rubric)
+        if not self.checks_facts and "helpful" in rubric:
+            rubric["helpful"] = mark.plausible
+        length = max(0, len(response.split()) - 20)
+        return sum(w * rubric[item] for item, w in self.weights.items()) + self.per_word * length
+
+    def rank(self, judge: Judge, prompt: Prompt, responses: Sequence[str],
+             seed: int = 0, noisy: bool = True) -> Ranking:
+        """Rank the responses; the same seed gives the same ranking, in whatever order they stand."""
+        values = {}
+        for response in set(responses):
+            chance = _normal(seed, self.name, prompt.id, prompt.text, response) if noisy else 0.0
+            values[response] = self.taste(judge(prompt, response), response) + self.noise * chance
+        ranks = ranks_of([values[response] for response in responses], self.tie)
+        return Ranking(prompt, tuple(responses), tuple(ranks), self.name)
+
+
+def ranks_of(values: Sequence[float], tie: float = 0.0) -> list[int]:
+    """Ranks from values, 1 for the highest. A value within `tie` of the best of its group shares
+    its rank; the next rank counts all before it (1, 1, 3)."""
+    order = sorted(range(len(values)), key=lambda i: -values[i])
+    ranks, head = [0] * len(values), 0
+    for place, i in enumerate(order):
+        if values[order[head]] - values[i] > tie:
+            head = place
+        ranks[i] = head + 1
+    return ranks
+
+
+def agreement(first: Sequence[Ranking], second: Sequence[Ranking]) -> float:
+    """The share of pairs that two people order the same way, ties counting half.
+
+    The two lists rank the same responses in the same order. A tie on either side is half an
+    agreement; two ties are a whole one.
+    """
+    shares = []
+    for a, b in zip(first, second, strict=True):
+        for i in range(len(a.ranks)):
+            for j in range(i):
+                x, y = _sign(a.ranks[i] - a.ranks[j]), _sign(b.ranks[i] - b.ranks[j])
+                shares.append(1.0 if x == y else 0.5 if x * y == 0 else 0.0)
+    return statistics.fmean(shares)
+
+
+def _sign(x: float) -> int:
+    return (x > 0) - (x < 0)
+
+
+def _normal(*key) -> float:
+    """A standard normal number that depends on the key alone."""
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    u = (int.from_bytes(digest[:7], "big") + 0.5) / 2**56
+    return statistics.NormalDist().inv_cdf(u)

@@ -1,0 +1,89 @@
+"""What is true at the support desk: the products, the problems, what fixes each, and which
+product-problem combinations are kept for the held-out prompts alone.
+
+`world.toml` and `phrases.toml` hold the facts and the manners; everything else reads them here.
+"""
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+HELD_OUT_SHARE = 0.15  # of all product-problem combinations
+
+
+@dataclass(frozen=True)
+class Product:
+    name: str  # "Nimbus"
+    kind: str  # "headset"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.kind}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that goes wrong: how customers say it, and the one step that fixes it."""
+
+    id: str
+    kinds: tuple[str, ...]  # the kinds of product it can befall
+    symptom: tuple[str, ...]
+    asks: tuple[str, ...]  # phrasings that training text may use
+    apart: tuple[str, ...]  # phrasings written separately, for held-out prompts only
+    step: tuple[str, ...]
+    signs: tuple[tuple[str, ...], ...]  # word groups that together state the step
+
+
+@dataclass(frozen=True)
+class World:
+    products: tuple[Product, ...]
+    problems: dict[str, Problem]
+    phrases: dict
+
+    @cached_property
+    def _combinations(self) -> dict[bool, list[tuple[Product, Problem]]]:
+        pairs = [
+            (product, problem)
+            for problem in self.problems.values()
+            for product in self.products
+            if product.kind in problem.kinds
+        ]
+        return {side: [p for p in pairs if is_held_out(*p) == side] for side in (False, True)}
+
+    def combinations(self, held_out: bool) -> list[tuple[Product, Problem]]:
+        """All product-problem pairs that can occur, held out or not."""
+        return self._combinations[held_out]
+
+
+def is_held_out(product: Product, problem: Problem) -> bool:
+    """Whether a combination is kept for evaluation: a fixed hash decides, so it never changes."""
+    digest = hashlib.sha256(f"{product.name}/{problem.id}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
+
+
+@lru_cache(maxsize=1)
+def load_world() -> World:
+    """Read the two TOML files beside this module."""
+    here = Path(__file__).parent
+    facts = tomllib.loads((here / "world.toml").read_text(encoding="utf-8"))
+    phrases = tomllib.loads((here / "phrases.toml").read_text(encoding="utf-8"))
+    products = tuple(
+        Product(name, kind) for kind, names in facts["products"].items() for name in names
+    )
+    problems = {entry["id"]: Problem(**_frozen(entry)) for entry in facts["problem"]}
+    return World(products, problems, _frozen(phrases))
+
+
+def _frozen(value):
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=None)
+def any_of(words: tuple[str, ...]) -> re.Pattern:
+    """A pattern that finds any of the given words or phrases as whole words."""
+    joined = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.compile(rf"(?<![\w.])(?:{joined})(?!\w)")

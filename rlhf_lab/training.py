@@ -1,0 +1,179 @@
+"""What every training loop shares: the device, the optimiser's step, the order of the data, and
+checkpoints from which a stopped run goes on as if it had not stopped.
+
+All chance in a stage comes from its seed and the number of the update, so a checkpoint needs no
+random state: weights, optimiser and a step number are enough.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.models import replacing
+
+Record = dict[str, float | int | str]
+
+
+def make_accelerator(device: str = "auto") -> Accelerator:
+    """Accelerate's device and precision: bf16 on a GPU that has it, float32 elsewhere.
+
+    device: "auto", "cpu" or "cuda". Raises UserError if a GPU is asked for that is not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device '{device}' is not known: use auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda was asked for, but torch sees no GPU: use --device cpu")
+    gpu = device != "cpu" and torch.cuda.is_available()
+    half = "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
+    return Accelerator(cpu=not gpu, mixed_precision=half)
+
+
+class Optimiser:
+    """Adam over some modules, its learning rate rising over `warmup` updates and then falling
+    linearly to 0 at `updates`; gradients are summed over processes and clipped."""
+
+    def __init__(self, accelerator: Accelerator, modules: Iterable[nn.Module], lr: float,
+                 updates: int, warmup: int = 0, weight_decay: float = 0.0, eps: float = 1e-8,
+                 betas: tuple[float, float] = (0.9, 0.999), max_norm: float = 1.0):
+        self.accelerator, self.lr, self.updates, self.warmup = accelerator, lr, updates, warmup
+        self.max_norm = max_norm
+        self.parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        matrices = [p for p in self.parameters if p.dim() > 1]
+        vectors = [p for p in self.parameters if p.dim() <= 1]  # biases, norms: no decay
+        groups = [{"params": matrices, "weight_decay": weight_decay},
+                  {"params": vectors, "weight_decay": 0.0}]
+        self.adam = torch.optim.AdamW(groups, lr=lr, eps=eps, betas=betas, fused=True)
+        self.done = 0
+
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        warm = min(1.0, (self.done + 1) / (self.warmup + 1))
+        return self.lr * warm * max(0.0, 1 - self.done / self.updates)
+
+    def step(self) -> float:
+        """Apply the gradients and clear them; returns their norm before clipping.
+
+        Raises UserError, leaving the weights as they were, if a gradient is not finite.
+        """
+        if self.accelerator.num_processes > 1:
+            for p in self.parameters:
+                if p.grad is not None:
+                    p.grad = self.accelerator.reduce(p.grad, "sum")
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        if not torch.isfinite(norm):
+            self.adam.zero_grad()
+            raise UserError(f"the gradient is not finite at step {self.done + 1}: the last checkpoint "
+                            "is kept; try a lower learning rate")
+        for group in self.adam.param_groups:
+            group["lr"] = self.rate()
+        self.adam.step()
+        self.adam.zero_grad()
+        self.done += 1
+        return float(norm)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The optimiser's state as named tensors."""
+        state = self.adam.state_dict()["state"]
+        named = {f"{i}/{name}": x for i, entry in state.items() for name, x in entry.items()}
+        return named | {"done": torch.tensor(self.done)}
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `tensors` gave."""
+        tensors = dict(tensors)
+        self.done = int(tensors.pop("done"))
+        whole = self.adam.state_dict()
+        whole["state"] = {}
+        for key, x in tensors.items():
+            i, name = key.split("/")
+            whole["state"].setdefault(int(i), {})[name] = x
+        self.adam.load_state_dict(whole)
+
+
+@dataclass
+class Checkpoint:
+    """Where a stage keeps its state while it trains: one folder, replaced as a whole.
+
+    every: updates between two saves. A full disk or a kill leaves the previous one intact.
+    """
+
+    folder: Path
+    every: int = 10
+
+    def due(self, update: int, updates: int) -> bool:
+        """Whether to save after this update (counted from 1)."""
+        return update % self.every == 0 or update == updates
+
+    def save(self, update: int, modules: dict[str, nn.Module], optimiser: Optimiser,
+             extra: dict | None = None) -> None:
+        """Write the state after `update` updates."""
+        try:
+            with replacing(self.folder) as fresh:
+                for name, module in modules.items():
+                    save_file(_unshared(module), fresh / f"{name}.safetensors")
+                save_file(optimiser.tensors(), fresh / "optimiser.safetensors")
+                state = {"update": update, **(extra or {})}
+                (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"could not save a checkpoint to {self.folder}: {error}; the previous "
+                            "one is kept; free some space and run the same command again") from error
+
+    def restore(self, modules: dict[str, nn.Module], optimiser: Optimiser) -> dict:
+        """Load the saved state and return it; {"update": 0} if there is none."""
+        if not (self.folder / "state.json").exists():
+            return {"update": 0}
+        for name, module in modules.items():
+            module.load_state_dict(load_file(self.folder / f"{name}.safetensors"), strict=False)
+        optimiser.load_tensors(load_file(self.folder / "optimiser.safetensors"))
+        return json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+
+
+def _unshared(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, each once: tied weights are stored under one name."""
+    named = dict(module.named_parameters()) | dict(module.named_buffers())
+    return {name: x.detach().contiguous() for name, x in named.items()}
+
+
+def shuffled(count: int, *key) -> list[int]:
+    """A permutation of range(count) that depends on the key alone."""
+    return torch.randperm(count, generator=generator(*key)).tolist()
+
+
+def generator(*key) -> torch.Generator:
+    """A torch generator seeded by the key."""
+    return torch.Generator().manual_seed(seed_of(*key))
+
+
+def seed_of(*key) -> int:
+    """A 63-bit seed from words and numbers, the same in every process."""
+    import hashlib
+
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def batches(count: int, batch_size: int, epochs: int, *key) -> Iterator[tuple[int, list[int]]]:
+    """(epoch, rows) for every update: each epoch goes through all rows in a fresh order."""
+    for epoch in range(epochs):
+        order = shuffled(count, *key, epoch)
+        for start in range(0, count, batch_size):
+            yield epoch, order[start : start + batch_size]
+
+
+def updates_in(count: int, batch_size: int, epochs: int) -> int:
+    """How many updates `batches` makes."""
+    return epochs * math.ceil(count / batch_size)
+
+
+def check_finite(name: str, value: float, update: int) -> None:
+    """Raise UserError if a loss or KL is not a number any more."""
+    if not math.isfinite(value):
+        raise UserError(f"{name} is {value} at update {update}: the last checkpoint is kept; try a "
+                        "lower learning rate or a larger beta")
