@@ -178,8 +178,10 @@ def plain(value):
 def _end_of_lines(log: BinaryIO) -> int:
     """How many bytes there are up to the end of the last whole line."""
     size = log.seek(0, os.SEEK_END)
-    log.seek(max(0, size - 1))
-    if log.read(1) in (b"\n", b""):
+    if size == 0:
+        return 0
+    log.seek(size - 1)
+    if log.read(1) == b"\n":
         return size
     log.seek(0)
     return log.read().rfind(b"\n") + 1

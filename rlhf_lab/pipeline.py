@@ -17,7 +17,7 @@ from rlhf_lab.evaluate import (
     reward_accuracy, scores_of, sequence_kl, win_rate,
 )
 from rlhf_lab.feedback import rank_all
-from rlhf_lab.files import write_rankings
+from rlhf_lab.files import read_rankings, write_rankings
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.reward import RewardConfig, train_reward
@@ -55,6 +55,14 @@ class PipelineConfig:
         """The same run with another seed, in every stage."""
         return replace(self, seed=seed, sft=replace(self.sft, seed=seed),
                        reward=replace(self.reward, seed=seed), ppo=replace(self.ppo, seed=seed))
+
+
+def smoke(config: PipelineConfig) -> PipelineConfig:
+    """A run of a minute, to see that everything works; its figures mean nothing."""
+    return replace(
+        config, demonstrations=200, ranked_prompts=60, ppo_prompts=100, samples=2, held_out=30,
+        sft=replace(config.sft, epochs=1), reward=replace(config.reward, epochs=1),
+        ppo=replace(config.ppo, updates=3, batch_size=16))
 
 
 class Pipeline:
@@ -104,8 +112,6 @@ class Pipeline:
         """Stage two: learn the rankings; then scores of mean 0 and sd 1 on the SFT responses."""
         if self.run.reward_model.exists():
             return
-        from rlhf_lab.files import read_rankings
-
         c, ranked = self.config, read_rankings(self.run.rankings)
         held_out = ranked[: len(ranked) // 10]
         model = ScalarModel.from_policy(self._policy(self.run.sft), c.seed)

@@ -35,7 +35,7 @@ class PretrainConfig:
     context: int = 256
     vocabulary: int = 2048
     tokenizer_documents: int = 20_000
-    updates: int = 1200
+    updates: int = 1400
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup: int = 100

@@ -127,8 +127,8 @@ def sample(
     in the order of the prompts, on the CPU. Raises UserError for an empty prompt, one that leaves
     no room for max_new_tokens, or a number of seeds that is not that of the prompts.
     """
-    _check(policy, prompts, seeds, config)
     end, pad = end_token(tokenizer), tokenizer.pad_token_id
+    _check(policy, end, pad, prompts, seeds, config)
     N, device = config.max_new_tokens, policy.device
     uniforms = torch.stack([_uniforms(seed, N) for seed in seeds]).to(device)
     responses = torch.full((len(prompts), N), pad, device=device)
@@ -225,18 +225,25 @@ def _assemble(
 
 
 def _check(
-    policy: PreTrainedModel, prompts: list[list[int]], seeds: list[int], config: SamplingConfig
+    policy: PreTrainedModel,
+    end: int,
+    pad: int | None,
+    prompts: list[list[int]],
+    seeds: list[int],
+    config: SamplingConfig,
 ) -> None:
+    if pad is None or pad == end:
+        raise UserError("the tokenizer's pad token is its end token, or none: use load_tokenizer")
     if not prompts:
         raise UserError("no prompts to sample for: give at least one")
     if len(prompts) != len(seeds):
         raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt")
     context = getattr(policy.config, "max_position_embeddings", None)
     for index, prompt in enumerate(prompts):
-        if not len(prompt):
+        if len(prompt) == 0:
             raise UserError(f"prompt {index} is empty: give it at least one token")
         if context and len(prompt) + config.max_new_tokens > context:
             raise UserError(
                 f"prompt {index} has {len(prompt)} tokens, which with max_new_tokens"
-                f" {config.max_new_tokens} exceeds the model's {context}: shorten either"
+                f" {config.max_new_tokens} exceeds the model's context {context}: shorten either"
             )

@@ -5,8 +5,10 @@ All chance in a stage comes from its seed and the number of the update, so a che
 random state: weights, optimiser and a step number are enough.
 """
 
+import hashlib
 import json
 import math
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +127,10 @@ class Checkpoint:
             raise UserError(f"could not save a checkpoint to {self.folder}: {error}; the previous "
                             "one is kept; free some space and run the same command again") from error
 
+    def remove(self) -> None:
+        """Delete the saved state: the stage is finished and its model stored elsewhere."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def restore(self, modules: dict[str, nn.Module], optimiser: Optimiser) -> dict:
         """Load the saved state and return it; {"update": 0} if there is none."""
         if not (self.folder / "state.json").exists():
@@ -153,8 +159,6 @@ def generator(*key) -> torch.Generator:
 
 def seed_of(*key) -> int:
     """A 63-bit seed from words and numbers, the same in every process."""
-    import hashlib
-
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

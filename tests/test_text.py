@@ -54,7 +54,7 @@ def test_an_end_token_written_in_a_response_does_not_end_it(tokenizer):
 
 @pytest.mark.parametrize("response", ["", "  \n"])
 def test_an_empty_response_is_refused(tokenizer, response):
-    with pytest.raises(UserError, match="empty response to the prompt 'Why?'"):
+    with pytest.raises(UserError, match="empty response to the prompt 'Why\\?'"):
         encode_response(tokenizer, "Why?", response)
 
 

@@ -39,10 +39,10 @@ class SupportDesk:
         return grammar.prompts(self.world, seed, count)
 
     def held_out(self) -> dict[str, list[Prompt]]:
-        """500 prompts on combinations that no training text has: 350 in the phrasings of the
-        training text, 150 in phrasings written separately."""
+        """500 prompts on combinations that no training text has, and 150 more on such combinations
+        in phrasings written separately, which no training text has either."""
         return {
-            "held-out": grammar.prompts(self.world, 0, 350, held_out=True, name="held-out"),
+            "held-out": grammar.prompts(self.world, 0, 500, held_out=True, name="held-out"),
             "apart": grammar.prompts(self.world, 0, 150, held_out=True, apart=True, name="apart"),
         }
 

@@ -15,8 +15,8 @@ FORUM = {
     "helpful": 36, "curt": 10, "rude": 12, "off topic": 8, "wrong fix": 10,
     "wrong product": 5, "promising": 10, "vague": 6, "piling": 3,
 }
-# Who wrote the demonstrations: a mixed crew, mostly good, some of it promising too much.
-CREW = {"helpful": 70, "curt": 9, "promising": 15, "vague": 3, "wrong fix": 3}
+# Who wrote the demonstrations: a mixed crew; most help, some are curt or promise too much.
+CREW = {"helpful": 52, "curt": 16, "promising": 16, "vague": 6, "wrong fix": 7, "rude": 3}
 
 
 def prompt(world: World, rng: Random, product: Product, problem: Problem,
@@ -26,7 +26,7 @@ def prompt(world: World, rng: Random, product: Product, problem: Problem,
     apart=True takes a phrasing that no training text ever uses.
     """
     says = world.phrases["customer"]
-    ask = rng.choice(problem.apart if apart else problem.asks).format(p=product)
+    ask = question(world, rng, product, problem, apart)
     opener, closer, aside = rng.choice(says["openers"]), rng.choice(says["closers"]), ""
     if rng.random() < 0.12:
         other = rng.choice([q for q in world.products if q.kind == product.kind and q != product])
@@ -34,6 +34,28 @@ def prompt(world: World, rng: Random, product: Product, problem: Problem,
     message = " ".join(part for part in (opener, ask if opener else capital(ask), aside, closer) if part)
     facts = {"product": product.name, "kind": product.kind, "problem": problem.id}
     return Prompt(id, PROMPT.format(message=message), facts)
+
+
+def question(world: World, rng: Random, product: Product, problem: Problem,
+             apart: bool = False) -> str:
+    """What the customer has to say, as people write: the kind of product is often left out, and
+    words are contracted."""
+    says = world.phrases["customer"]
+    named = product.name if rng.random() < 0.2 else str(product)
+    if not apart and rng.random() < 0.25:
+        ask = rng.choice(says["plain"]).format(p=named, symptom=third_person(rng.choice(problem.symptom)))
+    else:
+        ask = rng.choice(problem.apart if apart else problem.asks).format(p=named)
+    if not apart and rng.random() < 0.35:
+        for long, short in says["contractions"]:
+            ask = ask.replace(long, short)
+    return ask
+
+
+def third_person(symptom: str) -> str:
+    """A symptom as the customer says it, who has a phone of their own."""
+    return symptom.replace("your phone", "my phone").replace("please you", "please me").replace(
+        "you wanted", "I wanted").replace("disappointed you", "disappointed me")
 
 
 def prompts(world: World, seed: int, count: int, held_out: bool = False,
@@ -112,7 +134,7 @@ def document(world: World, rng: Random, product: Product, problem: Problem) -> s
     if kind < 0.92:  # a manual's questions and answers: two, so that matching has to be local
         pairs = [(product, problem), rng.choice(world.combinations(held_out=False))]
         return "\n".join(
-            f"Question: {capital(rng.choice(b.asks).format(p=a))}\n"
+            f"Question: {capital(question(world, rng, a, b))}\n"
             f"Answer: The {a} {rng.choice(b.symptom)}: {rng.choice(b.step)}." for a, b in pairs)
     names = [str(p) for p in rng.sample(world.products, rng.choice([2, 3, 4]))]
     again = names if rng.random() < 0.5 else rng.sample(names, len(names))

@@ -1,0 +1,357 @@
+"""The command line: `rlhf-lab demo` runs everything, the other commands one stage each."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+from rlhf_lab.errors import UserError
+
+# What each setting means, for --help; the defaults stand in the stages' config classes.
+HELP = {
+    "epochs": "passes over the data",
+    "batch_size": "items in one update",
+    "learning_rate": "Adam's learning rate at the start",
+    "warmup": "updates over which the learning rate rises",
+    "seed": "the seed of everything random",
+    "updates": "how many updates to make",
+    "beta": "price of a nat of KL: higher keeps the policy nearer to where it began",
+    "target_kl": "let beta adapt so that the KL stays near this many nats",
+    "temperature": "sampling temperature",
+    "max_new_tokens": "longest response, in tokens",
+    "lam": "lambda of the advantage estimate (GAE)",
+    "gamma": "discount",
+    "epsilon": "clip range of the policy's ratio",
+    "no_end_penalty": "what a response that does not end costs at least",
+    "top_k": "sample from the k likeliest tokens only (0: all)",
+    "top_p": "sample from the likeliest tokens that reach this probability (1: all)",
+    "soft_ties": "pull tied responses together instead of passing them over",
+    "weight_decay": "weight decay of the matrices",
+    "shared_value": "put the value head on the policy's own trunk",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it went well, 1 with one line on standard error if not."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"rlhf-lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rlhf-lab: stopped; the last checkpoint is kept, run the same command again to go on",
+              file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    from rlhf_lab.ppo import PPOConfig
+    from rlhf_lab.pretrain import PretrainConfig
+    from rlhf_lab.reward import RewardConfig
+    from rlhf_lab.sampling import SamplingConfig
+    from rlhf_lab.sft import SFTConfig
+
+    parser = argparse.ArgumentParser(
+        prog="rlhf-lab", description="Learn, try and teach RLHF: supervised fine-tuning, a reward "
+        "model learned from rankings, and PPO. Start with `rlhf-lab demo`.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("demo", demo, "run all three stages on the shipped model and show the outcome")
+    sub.add_argument("--out", default="runs/demo", help="folder of the run")
+    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    sub.add_argument("--model", default=None, help="base model to start from (default: the shipped one)")
+    sub.add_argument("--task", default="support_desk", help="the task")
+    sub.add_argument("--beta", type=float, default=PPOConfig().beta, help=HELP["beta"])
+    sub.add_argument("--updates", type=int, default=PPOConfig().updates, help="PPO updates")
+    sub.add_argument("--smoke", action="store_true", help="a run of a minute, to see that it works")
+    device(sub)
+
+    sub = command("pretrain", pretrain, "train tokenizer and base model from a task's raw text")
+    sub.add_argument("--task", default="support_desk", help="the task")
+    sub.add_argument("--out", required=True, help="folder for the base model")
+    add_config(sub, PretrainConfig)
+    device(sub)
+
+    sub = command("sft", sft, "stage one: fine-tune a model on demonstrations")
+    source(sub, "JSON lines with prompt and response")
+    add_config(sub, SFTConfig)
+
+    sub = command("reward", reward, "stage two: train a reward model on rankings")
+    source(sub, "JSON lines with prompt, responses and ranking, or prompt, chosen and rejected")
+    add_config(sub, RewardConfig)
+
+    sub = command("ppo", ppo, "stage three: optimise a policy against a reward model")
+    source(sub, "JSON lines with prompt")
+    sub.add_argument("--reward-model", required=True, help="folder of the reward model")
+    sub.add_argument("--task", default=None, help="a task whose judge watches")
+    add_config(sub, PPOConfig)
+
+    sub = command("sample", sample, "let a model answer prompts")
+    sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
+    sub.add_argument("--data", help="JSON lines with prompt")
+    sub.add_argument("--prompt", action="append", help="a prompt; may be given several times")
+    sub.add_argument("--message", action="append", help="a customer's message to the support desk")
+    sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
+    sub.add_argument("--out", help="file for the responses (default: the screen)")
+    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    add_config(sub, SamplingConfig)
+    device(sub)
+
+    sub = command("evaluate", evaluate, "compare policies: by a task's judge, or by a reward model of "
+                  "your own trained on rankings that nothing else has seen")
+    sub.add_argument("--models", nargs="+", required=True, help="model folders; the first is the rival")
+    sub.add_argument("--task", default=None, help="the task whose judge and held-out prompts to use")
+    sub.add_argument("--data", help="JSON lines with prompt, where there is no task")
+    sub.add_argument("--reward-model", help="a second reward model, trained on other rankings")
+    sub.add_argument("--samples", type=int, default=4, help="responses to each prompt")
+    sub.add_argument("--blind", help="write this many blind pairs of the first two models", type=int)
+    sub.add_argument("--out", help="file for the table as JSON")
+    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    device(sub)
+
+    sub = command("report", report, "write report.html for a run")
+    sub.add_argument("--run", dest="folder", default="runs/demo", help="folder of the run")
+    return parser
+
+
+def device(sub: argparse.ArgumentParser) -> None:
+    """The option that says where to compute."""
+    sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to compute")
+
+
+def source(sub: argparse.ArgumentParser, what: str) -> None:
+    """Options that every single stage has."""
+    sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
+    sub.add_argument("--data", required=True, help=what)
+    sub.add_argument("--out", required=True, help="folder of the run")
+    device(sub)
+
+
+def add_config(sub: argparse.ArgumentParser, config: type) -> None:
+    """One option for every field of a config class, unless there is one already."""
+    taken = {action.dest for action in sub._actions}
+    for item in fields(config):
+        if item.name in taken:
+            continue
+        flag, text = "--" + item.name.replace("_", "-"), HELP.get(item.name, item.name.replace("_", " "))
+        if isinstance(item.default, bool):
+            sub.add_argument(flag, action=argparse.BooleanOptionalAction, default=item.default, help=text)
+        else:
+            kind = float if item.default is None else type(item.default)
+            sub.add_argument(flag, type=kind, default=item.default, help=text)
+
+
+def read_config(options: argparse.Namespace, config: type):
+    """A config object from the options."""
+    return config(**{item.name: getattr(options, item.name) for item in fields(config)})
+
+
+# ------------------------------------------------------------------------------ the commands
+
+
+def demo(options: argparse.Namespace) -> None:
+    from rlhf_lab.data import base_model
+    from rlhf_lab.pipeline import Pipeline, PipelineConfig, smoke
+    from rlhf_lab.report import print_table, write_report
+    from rlhf_lab.run_folder import RunFolder
+    from rlhf_lab.tasks import load_task
+
+    config = PipelineConfig(base=str(options.model or base_model()), device=options.device)
+    config = replace(config, ppo=replace(config.ppo, beta=options.beta, updates=options.updates))
+    config = config.seeded(options.seed)
+    if options.smoke:
+        config = smoke(config)
+    with RunFolder.open(options.out, asdict(config) | {"task": options.task}) as run:
+        summary = Pipeline(load_task(options.task), config, run, watch).run_all()
+        print_table(summary)
+        print(f"\nThe whole story: {write_report(run)}")
+
+
+def pretrain(options: argparse.Namespace) -> None:
+    from rlhf_lab.models import save_policy
+    from rlhf_lab.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
+    from rlhf_lab.tasks import load_task
+    from rlhf_lab.training import Checkpoint, make_accelerator
+
+    config, task = read_config(options, PretrainConfig), load_task(options.task)
+    tokenizer = train_tokenizer(task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary)
+    model = new_model(tokenizer, config)
+    kept = Checkpoint(Path(options.out + ".checkpoint"), every=100)
+    for _ in watch("pretrain", train_base(model, tokenizer, task, config, kept,
+                                          make_accelerator(options.device))):
+        pass
+    save_policy(model, tokenizer, options.out, half=True)
+    kept.remove()
+    print(f"wrote {options.out}")
+
+
+def sft(options: argparse.Namespace) -> None:
+    from rlhf_lab.files import read_demonstrations
+    from rlhf_lab.models import load_policy, load_tokenizer, save_policy
+    from rlhf_lab.sft import SFTConfig, train_sft
+
+    data, config = read_demonstrations(options.data), read_config(options, SFTConfig)
+    with stage_run(options, config) as (run, checkpoint, accelerator):
+        tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
+        train_and_log(run, "sft", train_sft(policy, tokenizer, data, config, (), checkpoint, accelerator))
+        save_policy(policy, tokenizer, run.sft)
+        print(f"wrote {run.sft}")
+
+
+def reward(options: argparse.Namespace) -> None:
+    from rlhf_lab.files import read_rankings
+    from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
+    from rlhf_lab.reward import RewardConfig, normalise, score_texts, train_reward
+
+    data, config = read_rankings(options.data), read_config(options, RewardConfig)
+    with stage_run(options, config) as (run, checkpoint, accelerator):
+        tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
+        model = ScalarModel.from_policy(policy, config.seed)
+        train_and_log(run, "reward",
+                      train_reward(model, tokenizer, data, config, (), checkpoint, accelerator))
+        pairs = [(r.prompt.text, text) for r in data for text in r.responses]
+        normalise(model, score_texts(model, tokenizer, pairs))
+        model.save(run.reward_model, tokenizer)
+        print(f"wrote {run.reward_model}")
+
+
+def ppo(options: argparse.Namespace) -> None:
+    from rlhf_lab.files import read_prompts
+    from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
+    from rlhf_lab.ppo import PPOConfig, train_ppo
+    from rlhf_lab.tasks import load_task
+
+    data, config = read_prompts(options.data), read_config(options, PPOConfig)
+    judge = load_task(options.task).judge if options.task else None
+    with stage_run(options, config) as (run, checkpoint, accelerator):
+        tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
+        model = ScalarModel.load(options.reward_model, accelerator.device).requires_grad_(False)
+        train_and_log(run, "ppo", train_ppo(policy, model, tokenizer, data, config, judge, checkpoint,
+                                            accelerator))
+        save_policy(policy, tokenizer, run.policy)
+        print(f"wrote {run.policy}")
+
+
+def sample(options: argparse.Namespace) -> None:
+    import json
+
+    from rlhf_lab.evaluate import answer
+    from rlhf_lab.files import read_prompts
+    from rlhf_lab.models import load_policy, load_tokenizer
+    from rlhf_lab.records import Prompt
+    from rlhf_lab.sampling import SamplingConfig
+    from rlhf_lab.tasks.support_desk.grammar import PROMPT
+
+    texts = (options.prompt or []) + [PROMPT.format(message=m) for m in options.message or []]
+    prompts = (read_prompts(options.data) if options.data else []) + [
+        Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
+    if not prompts:
+        raise UserError("nothing to answer: give --prompt, --message or --data")
+    answers = answer(load_policy(options.model, options.device if options.device != "auto" else "cpu"),
+                     load_tokenizer(options.model), prompts, options.responses, options.seed,
+                     config=read_config(options, SamplingConfig))
+    lines = [json.dumps({"id": p.id, "prompt": p.text, "responses": row}, ensure_ascii=False)
+             for p, row in zip(prompts, answers.texts)]
+    if options.out:
+        from rlhf_lab.jsonl import write_whole
+
+        write_whole(Path(options.out), "\n".join(lines) + "\n")
+        print(f"wrote {options.out}")
+    else:
+        print("\n".join(lines))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    import json
+
+    from rlhf_lab.compare import compare
+    from rlhf_lab.files import read_prompts
+    from rlhf_lab.jsonl import write_whole
+    from rlhf_lab.tasks import load_task
+    from rlhf_lab.training import make_accelerator
+
+    task = load_task(options.task) if options.task else None
+    if task is None and not options.data:
+        raise UserError("no prompts: give --task or --data")
+    prompts = read_prompts(options.data) if options.data else next(iter(task.held_out().values()))
+    result = compare(options.models, prompts, task and task.judge, options.reward_model,
+                     options.samples, options.blind or 0, options.seed,
+                     make_accelerator(options.device).device)
+    unit = "mark" if task else "score"
+    print(f"{'model':32s} {unit:>22s} {'wins against first':>22s} {'KL':>8s} {'tokens':>7s} {'distinct':>8s}")
+    for row in result.rows:
+        wins = f"{row['win_rate'][0]:.1%} ({row['win_rate'][1]:.1%}-{row['win_rate'][2]:.1%})" if row["win_rate"] else "-"
+        value = "{:.2f} ({:.2f} to {:.2f})".format(*row["value"])
+        print(f"{row['model'][-32:]:32s} {value:>22s} {wins:>22s} {row['kl'][0]:8.2f} "
+              f"{row['length']:7.1f} {row['distinct']:8.0%}")
+    if options.out:
+        write_whole(Path(options.out), json.dumps(vars(result), indent=2, ensure_ascii=False) + "\n")
+        print(f"wrote {options.out}")
+
+
+def report(options: argparse.Namespace) -> None:
+    from rlhf_lab.report import write_report
+    from rlhf_lab.run_folder import RunFolder
+
+    print(f"wrote {write_report(RunFolder.view(options.folder))}")
+
+
+# ------------------------------------------------------------------------------ helpers
+
+
+def watch(stage: str, records: Iterator[dict]) -> Iterable[dict]:
+    """Show the progress of a stage with the time left and its most telling numbers."""
+    from tqdm import tqdm
+
+    shown = {"loss/pretrain": "loss", "loss/sft": "loss", "loss/reward": "loss",
+             "reward/accuracy": "accuracy", "objective/scores": "score", "objective/kl": "KL",
+             "judge/mark": "mark"}
+    with tqdm(desc=f"{stage:8s}", unit="update", dynamic_ncols=True, smoothing=0.1) as bar:
+        for record in records:
+            bar.total = record["updates"]
+            bar.n = record["update"]
+            bar.set_postfix({short: f"{record[name]:.2f}" for name, short in shown.items()
+                             if record.get(name) is not None})
+            yield record
+
+
+def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
+    """Run one stage to its end, into the run's metrics."""
+    def logged():
+        for number, record in enumerate(records):
+            if number == 0:
+                run.rewind(stage, record["update"] - 1)
+            run.log(record)
+            yield record
+
+    for _ in watch(stage, logged()):
+        pass
+
+
+def stage_run(options: argparse.Namespace, config):
+    """A run folder for one stage, its checkpoint and its device."""
+    from contextlib import contextmanager
+
+    from rlhf_lab.run_folder import RunFolder
+    from rlhf_lab.training import Checkpoint, make_accelerator
+
+    @contextmanager
+    def opened():
+        settings = asdict(config) | {"model": options.model, "data": options.data}
+        with RunFolder.open(options.out, settings) as run:
+            yield run, Checkpoint(run.checkpoints / "stage"), make_accelerator(options.device)
+
+    return opened()

@@ -1,0 +1,23 @@
+"""Where the files that come with the lab are: the clone's data/ folder."""
+
+import os
+from pathlib import Path
+
+from rlhf_lab.errors import UserError
+
+
+def data_folder() -> Path:
+    """The folder data/ of the clone, or the one that RLHF_LAB_DATA names.
+
+    Raises UserError if it is not there, as when the package was installed without its clone.
+    """
+    named = os.environ.get("RLHF_LAB_DATA")
+    folder = Path(named) if named else Path(__file__).parent.parent / "data"
+    if not folder.is_dir():
+        raise UserError(f"no data folder at {folder}: work from a clone, or set RLHF_LAB_DATA")
+    return folder
+
+
+def base_model() -> Path:
+    """The folder of the compact base model and its tokenizer."""
+    return data_folder() / "base"

@@ -1,0 +1,52 @@
+"""HTML made by functions, in which text is escaped unless it was made here.
+
+Model output is untrusted: it may hold tags, terminal codes, or marks that turn the direction of
+everything after them. Whoever builds a page from `tag` cannot forget to escape it.
+"""
+
+import base64
+import html
+import unicodedata
+
+TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+VOID = {"img", "meta", "br", "hr"}  # elements without content
+
+
+class Html(str):
+    """A text that is markup already."""
+
+
+def tag(name: str, *content, **attributes) -> Html:
+    """An element: tag("p", "a < b", class_="note") is <p class="note">a &lt; b</p>.
+
+    content: texts and numbers, which are escaped, and Html, which is not; None is left out.
+    attributes: an underscore at the end of a name is dropped, others become hyphens.
+    """
+    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+                    for key, value in attributes.items() if value is not None)  # fmt: skip
+    end = "" if name in VOID else f"{join(*content)}</{name}>"
+    return Html(f"<{name}{given}>{end}")
+
+
+def join(*content) -> Html:
+    """Pieces of a page, one after the other."""
+    return Html("".join(c if isinstance(c, Html) else html.escape(visible(str(c)))
+                        for c in content if c is not None))  # fmt: skip
+
+
+def visible(text: str) -> str:
+    """The text with every control character and turn of direction written out, as ⟨U+001B⟩; line
+    breaks and tabs stay."""
+    return "".join(f"⟨U+{ord(c):04X}⟩" if _hidden(c) else c for c in text)
+
+
+def picture(content: bytes, alt: str, kind: str = "svg+xml", **attributes) -> Html:
+    """An image whose bytes are in the page itself."""
+    data = base64.b64encode(content).decode()
+    return tag("img", src=f"data:image/{kind};base64,{data}", alt=alt, **attributes)
+
+
+def _hidden(character: str) -> bool:
+    if character in "\n\t":
+        return False
+    return character in TURNS or unicodedata.category(character) in ("Cc", "Cs")

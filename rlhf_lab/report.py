@@ -1,0 +1,258 @@
+"""A run on one page: report.html, which needs no network and holds no script.
+
+Every section is a function of the run's files that returns its part of the page, or None where the
+run has nothing to show for it: a run of one stage, or one without a judge, gets a shorter page.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from textwrap import wrap
+
+from rlhf_lab import plots
+from rlhf_lab.jsonl import plain, read_lines, write_whole
+from rlhf_lab.markup import Html, join, picture, tag
+from rlhf_lab.provenance import flat
+from rlhf_lab.run_folder import RunFolder
+from rlhf_lab.table import Cell, Table, cell, judge_table, model_names, table_by_set
+from rlhf_lab.verdict import verdict, warnings
+
+LONGEST = 2000  # characters of a response that are shown
+FIRST, WORST = 10, 3  # examples: from the top of the main held-out set, and the policy's worst
+COMPARED = ("base", "sft", "policy")
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser loads nothing
+ACCURACY = {
+    "all": "all pairs",
+    "clear": "clear pairs, {threshold:.2f} points apart or more ({share:.0%} of all)",
+    "correctness": "pairs that differ in correctness alone",
+    "style": "pairs that differ in style alone",
+}
+STAGES = {"sft": "SFT", "rankings": "sampling and ranking", "reward": "reward model", "ppo": "PPO",
+          "evaluate": "evaluation"}  # fmt: skip
+
+GLOSSARY = {
+    "SFT": "supervised fine-tuning: the base model imitates demonstrations. It is where PPO starts.",
+    "policy": "the model that PPO trains; here, what came out of it.",
+    "reward model": "a model that learned from rankings which of two answers people prefer.",
+    "score": "what the reward model gives an answer. 0 is SFT's mean, 1 its standard deviation.",
+    "judge": "the task's own standard, which knows the truth. PPO never sees it; a real lab has none.",
+    "mark": "what the judge gives an answer, in points.",
+    "win rate": "how often the judge prefers an answer to SFT's answer to the same prompt; a tie is half.",
+    "best of n": "of n SFT answers, the one that the reward model scores highest. No training at all.",
+    "KL": "how far the policy's answers have gone from SFT's, in nats, summed over an answer.",
+    "nat": "a unit of information: 1 nat is 1.44 bits.",
+    "beta": "what PPO pays, in score, for every nat of KL.",
+    "entropy": "how open the policy is about the next token. Near 0, it always says the same.",
+    "clip fraction": "the share of tokens whose probability moved so far that PPO ignored the rest.",
+    "distinct answers": "of several answers to one prompt, how many differ, product names aside.",
+    "calibration error": "how far the reward model's confidence is from how often it is right.",
+    "95 % interval": "the range that would hold the true figure in 95 of 100 such runs on other "
+                     "prompts. Answers to one prompt count as one.",
+}  # fmt: skip
+
+
+def write_report(run: RunFolder) -> Path:
+    """Write report.html into a run's folder, whatever the run has got to, and return its path.
+
+    Raises UserError if a file of the run cannot be read or the page cannot be written.
+    """
+    write_whole(run.report, page(run))
+    return run.report
+
+
+def print_table(summary: dict) -> None:
+    """Print the judge's table in at most 100 columns, and the verdict beneath."""
+    table, sets = judge_table(summary), table_by_set(summary)
+    for part in (table, sets):
+        print("\n".join(part.lines()) + "\n" if part.rows else "", end="")
+    print("± is half a 95 % interval; prompts count once; a tie is half a win.\n")
+    print("\n".join(wrap(verdict(summary), 98)))
+    for warning in warnings(summary):
+        print("\n".join(wrap(warning, 96, initial_indent="! ", subsequent_indent="  ")))
+
+
+def page(run: RunFolder) -> Html:
+    """The whole page."""
+    summary = plain(run.read_summary()) if run.summary.exists() else {}
+    metrics = run.metrics()
+    sections = {
+        "The judge's table": judged(summary),
+        "What PPO did": pictures(summary, metrics),
+        "The reward model": reward_model(summary, metrics),
+        "Before and after": examples(summary, read_lines(run.samples)),
+        "How training went": curves(metrics),
+        "Time and memory": cost(summary, run.seconds()),
+        "Settings": settings(run.config),
+        "Words": tag("dl", *(join(tag("dt", w), tag("dd", text)) for w, text in GLOSSARY.items())),
+    }
+    shown = {title: part for title, part in sections.items() if part}
+    anchors = {title: title.lower().replace(" ", "-").replace("'", "") for title in shown}
+    style = files("rlhf_lab").joinpath("report.css").read_text(encoding="utf-8")
+    title = f"{str(summary.get('task', run.path.name)).replace('_', ' ')}, seed {summary.get('seed', '?')}" \
+        if summary else run.path.name
+    body = join(
+        tag("header", tag("p", f"RLHF run: {title}", class_="kicker"), tag("h1", verdict(summary)),
+            *(tag("p", text, class_="warning") for text in warnings(summary))),
+        tag("nav", *(tag("a", t, href=f"#{anchor}") for t, anchor in anchors.items())),
+        *(tag("section", tag("h2", t), part, id=anchors[t]) for t, part in shown.items()))
+    head = join(
+        tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"), tag("title", f"RLHF run: {title}"),
+        tag("style", Html(style)))
+    return Html(f"<!doctype html>\n{tag('html', tag('head', head), tag('body', body), lang='en')}\n")
+
+
+# ------------------------------------------------------------------------------ the sections
+
+
+def judged(summary: dict) -> Html | None:
+    """The judge's table, and the marks on each set of held-out prompts."""
+    if not summary.get("models"):
+        return None
+    total = sum((summary.get("prompts") or {}).values())
+    note = f"{total} held-out prompts, {summary.get('samples', '?')} answers each from every model. "
+    note += "Beneath each figure is its 95 % interval, in which a prompt counts once."
+    sets = table_by_set(summary)
+    return join(tag("p", note), html_table(judge_table(summary), summary),
+                html_table(sets, summary) if sets.rows else None)
+
+
+def pictures(summary: dict, metrics: list[dict]) -> Html | None:
+    """What PPO raised, what it cost, and whether it was worth it."""
+    ppo = [r for r in metrics if r.get("stage") == "ppo"]
+    watched = any(r.get("judge/mark") is not None for r in ppo)
+    marked = any(row.get("mark") for row in (summary.get("models") or {}).values())
+    parts = [
+        figure(plots.reward_and_kl(ppo), "Score, judge's mark and KL over the updates of PPO",
+               "PPO sees the score alone. Where the score goes on rising and the mark does not, the "
+               "policy pleases the reward model and not the judge.") if ppo else None,
+        figure(plots.marks_by_rubric(summary), "Mark and rubric of each model",
+               "What the judge gave each model, in all and by item of its rubric.") if marked else None,
+        figure(plots.score_against_mark(ppo), "The judge's mark over the score, update by update",
+               "An update a dot. Up and to the right is what one hopes for; a path that bends down "
+               "is over-optimisation.", "narrow") if watched else None,
+    ]  # fmt: skip
+    return join(*parts) if any(parts) else None
+
+
+def reward_model(summary: dict, metrics: list[dict]) -> Html | None:
+    """How often the reward model orders two answers as the judge or the labellers do."""
+    found = summary.get("reward_model") or {}
+    rows = [(text.format(**found[kind]), [cell(found[kind].get("accuracy"), 1, True),
+                                          Cell(f"{found[kind].get('pairs', 0):,}")])
+            for kind, text in ACCURACY.items() if kind in found]
+    held_out = [r for r in metrics if r.get("reward/held_out_accuracy") is not None]
+    if held_out:
+        rows.append(("the labellers' own rankings, held out",
+                     [cell(held_out[-1]["reward/held_out_accuracy"], 1, True), Cell("")]))
+    if not rows:
+        return None
+    error = (found.get("all") or {}).get("calibration_error")
+    return join(
+        tag("p", "How often it puts two SFT answers to one held-out prompt in the judge's order."),
+        html_table(Table(["", "in order", "pairs"], rows)),
+        None if error is None else tag("p", f"Calibration error: {error:.3f}. When it says that one "
+                                            "answer is better with 80 % confidence, this is how far "
+                                            "from 80 % it is right, on average over all confidences."))
+
+
+def curves(metrics: list[dict]) -> Html | None:
+    """Every curve as a picture of its own, so that they stand beside or beneath each other."""
+    drawn = [(panel, plots.curve(panel, metrics)) for panel in plots.panels_of(metrics)]
+    return tag("div", *(figure(f, f"{p.title}, in {p.unit}, over the updates") for p, f in drawn),
+               class_="curves") if drawn else None
+
+
+def examples(summary: dict, rows: list[dict]) -> Html | None:
+    """The same prompts answered by base, SFT and policy; which ones, a fixed rule decides."""
+    answers: dict[str, dict[str, dict]] = {}
+    for row in rows:  # the first answer of each model to each prompt
+        answers.setdefault(row["id"], {}).setdefault(row["model"], row)
+    if not answers:
+        return None
+    first, worst = choose(summary, answers)
+    rule = f"The first {len(first)} prompts of the main held-out set, and each model's first answer"
+    cards = [example(answers[i], model_names(summary)) for i in first]
+    if worst:
+        rule += f"; then the {len(worst)} other prompts of that set on which the policy's was marked lowest"
+        cards.append(tag("h3", "Where the policy did worst"))
+        cards += [example(answers[i], model_names(summary)) for i in worst]
+    return join(tag("p", rule + ". None was picked by hand."), *cards)
+
+
+def choose(summary: dict, answers: dict[str, dict[str, dict]]) -> tuple[list[str], list[str]]:
+    """Which prompts to show: the first of the main held-out set, and others where the policy's
+    answer has the lowest marks (of equal marks, the earlier)."""
+    main = list(answers)[: next(iter((summary.get("prompts") or {}).values()), None)]
+    marks = {i: answers[i].get("policy", {}).get("mark") for i in main[FIRST:]}
+    worst = sorted((i for i in marks if marks[i] is not None), key=marks.get)
+    return main[:FIRST], worst[:WORST]
+
+
+def example(answers: dict[str, dict], names: dict[str, str]) -> Html:
+    """One prompt with the answers to it, side by side."""
+    prompt = next(iter(answers.values()))["prompt"]
+    cards = [tag("div", tag("h4", names.get(m, m), marked(answers[m])), said(answers[m]["response"]),
+                 tag("ul", *(tag("li", reason, dir="auto") for reason in answers[m].get("reasons") or [])),
+                 class_=f"answer {m}") for m in COMPARED if m in answers]
+    return tag("article", said(prompt, "prompt"), tag("div", *cards, class_="answers"))
+
+
+def marked(row: dict) -> Html | None:
+    """The mark of an answer, where a judge gave it one."""
+    return None if row.get("mark") is None else tag("span", f"{row['mark']:.1f} points", class_="mark")
+
+
+def said(text: str, kind: str = "said") -> Html:
+    """What somebody wrote: escaped, in its own direction, and cut where it is very long."""
+    cut = len(text) - LONGEST
+    more = tag("em", f" … and {cut:,} characters more") if cut > 0 else None
+    return tag("p", text[:LONGEST] if text.strip() else tag("em", "nothing"), more, class_=kind, dir="auto")
+
+
+def cost(summary: dict, logged: dict[str, float]) -> Html | None:
+    """Seconds, and memory where it was measured, by stage."""
+    seconds = summary.get("seconds") or logged
+    peak = summary.get("peak_memory_mb")
+    by_stage = peak if isinstance(peak, dict) else {}
+    stages = dict.fromkeys([*STAGES, *seconds, *by_stage])
+    rows = [(STAGES.get(s, s), [cell(seconds.get(s), 0)] + [cell(by_stage.get(s), 0)] * bool(by_stage))
+            for s in stages if s in seconds or s in by_stage]
+    if not rows:
+        return None
+    total = sum(s for s in seconds.values() if s is not None)
+    rows.append(("all", [cell(total, 0)] + [Cell("")] * bool(by_stage)))
+    head = ["", "seconds"] + ["peak memory (MB)"] * bool(by_stage)
+    memory = tag("p", f"Peak memory: {peak:,.0f} MB.") if peak and not by_stage else None
+    return join(html_table(Table(head, rows)), memory)
+
+
+def settings(config: dict) -> Html:
+    """Everything that decided the run, as in config.json."""
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in flat(config).items()]
+    return tag("details", tag("summary", f"All {len(rows)} settings, data and versions"),
+               tag("table", tag("tbody", *rows), class_="settings"))
+
+
+# ------------------------------------------------------------------------------ pieces
+
+
+def html_table(table: Table, summary: dict | None = None) -> Html:
+    """A table; the columns of models get their colours."""
+    kinds = [None, *(model_names(summary) if summary else table.head[1:])]
+    head = [tag("th", text, scope="col", class_=summary and kind) for text, kind in zip(table.head, kinds)]
+    body = [tag("tr", tag("th", label.strip(), scope="row", class_="sub" if label.startswith(" ") else None),
+                *(tag("td", c.estimate, c.unit, interval(c)) for c in cells)) for label, cells in table.rows]
+    return tag("div", tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body)), class_="scroll")
+
+
+def interval(c: Cell) -> Html | None:
+    """The interval of a figure, in small type."""
+    return tag("small", f"{c.low} to {c.high}") if c.low else None
+
+
+def figure(drawn: plots.Picture, alt: str, caption: str | None = None, kind: str | None = None) -> Html:
+    """A figure that is part of the page."""
+    return tag("figure", picture(plots.to_bytes(drawn), alt), caption and tag("figcaption", caption),
+               class_=kind)

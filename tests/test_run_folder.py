@@ -1,0 +1,323 @@
+"""A run's folder: it belongs to one process, overwrites nothing, and outlives a kill."""
+
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from rlhf_lab import lock
+from rlhf_lab.errors import UserError
+from rlhf_lab.provenance import differences
+from rlhf_lab.run_folder import RunFolder
+
+CONFIG = {"seed": 0, "ppo": {"beta": 0.05, "updates": 3}, "base": Path("data/base")}
+DATA = {"prompts": "ab" * 32}
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def refusal(call, *arguments, **named) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **named)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder except its lock."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def ppo(update: int, **more) -> dict:
+    return {"stage": "ppo", "update": update} | more
+
+
+# ---- starting and going on ----------------------------------------------------------------------
+
+
+def test_a_new_run_says_what_it_was_made_with(tmp_path):
+    with RunFolder.open(tmp_path / "runs" / "a", CONFIG, data=DATA) as run:
+        config = json.loads((tmp_path / "runs/a/config.json").read_text())
+    assert config["settings"] == CONFIG | {"base": "data/base"}
+    assert config["data"] == DATA
+    assert config["versions"]["python"] == platform.python_version()
+    assert config["versions"]["torch"] == version("torch")
+    assert config["versions"]["transformers"] == version("transformers")
+    assert "rlhf-lab" in config["versions"]
+    assert config["platform"]["cpus"] == os.cpu_count()
+    assert run.config == RunFolder.view(run.path).config == config
+
+
+def test_config_names_neither_the_machine_nor_its_folders(tmp_path):
+    with RunFolder.open(tmp_path / "a", {"seed": 1}) as run:
+        text = run.config_file.read_text()
+    for private in filter(None, (platform.node(), tmp_path, Path.home(), ROOT, sys.prefix)):
+        assert f'"{private}"' not in text and f'"{private}/' not in text
+
+
+def test_every_part_has_its_place(tmp_path):
+    run = RunFolder(tmp_path)
+    names = {name: path.name for name, path in vars(run).items() if path and name != "path"}
+    assert names == {
+        "sft": "sft", "reward_model": "reward_model", "policy": "policy",
+        "checkpoints": "checkpoints", "samples": "samples.jsonl", "rankings": "rankings.jsonl",
+        "summary": "summary.json", "report": "report.html", "metrics_file": "metrics.jsonl",
+        "config_file": "config.json",
+    }  # fmt: skip
+    assert all(getattr(run, name).parent == tmp_path for name in names)
+
+
+def test_the_same_settings_go_on_with_a_run(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG, data=DATA) as run:
+        run.log(ppo(1))
+    before = contents(tmp_path)
+    with RunFolder.open(tmp_path, CONFIG, data=DATA) as run:
+        assert contents(tmp_path) == before
+        run.log(ppo(2))
+    assert RunFolder.view(tmp_path).metrics() == [ppo(1), ppo(2)]
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "says"),
+    [
+        (CONFIG | {"seed": 1}, DATA, "(seed was 0, now 1)"),
+        (CONFIG | {"ppo": {"beta": 0.1}}, DATA,
+         "(ppo.beta was 0.05, now 0.1; ppo.updates was 3, now unset)"),
+        (CONFIG | {"new": "x"}, DATA, '(new was unset, now "x")'),
+        (CONFIG, {"prompts": "cd" * 32}, "(the data prompts was \"abab"),
+        (CONFIG | {"data": "x"}, {}, "now \"x\"; the data prompts was"),
+        ({}, DATA, "seed was 0, now unset"),
+        (CONFIG | {f"n{i}": i for i in range(9)}, DATA, "n4 was unset, now 4; and 4 more)"),
+    ],
+)  # fmt: skip
+def test_other_settings_are_named_and_nothing_changes(tmp_path, config, data, says):
+    with RunFolder.open(tmp_path, CONFIG, data=DATA) as run:
+        run.log(ppo(1))
+    before = contents(tmp_path)
+    message = refusal(RunFolder.open, tmp_path, config, data=data)
+    assert message.startswith(f"{tmp_path} holds a run with other settings (") and says in message
+    assert "choose another --out, or delete the folder" in message
+    assert contents(tmp_path) == before
+    RunFolder.open(tmp_path, CONFIG, data=DATA).close()  # the refusal did not keep the lock
+
+
+def test_no_run_is_gone_on_with_unless_wanted(tmp_path):
+    RunFolder.open(tmp_path, CONFIG, resume=False).close()
+    assert "holds a run already" in refusal(RunFolder.open, tmp_path, CONFIG, resume=False)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "config.json", "metrics.jsonl"])
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, name):
+    (tmp_path / name).write_text('{"model_type": "gpt2"}')  # a model's config.json, say
+    message = refusal(RunFolder.open, tmp_path, CONFIG)
+    assert message.startswith(f"{tmp_path} holds '{name}' and no run: choose another --out")
+    assert os.listdir(tmp_path) == [name]
+    assert f"there is no run in {tmp_path}" in refusal(RunFolder.view, tmp_path)
+
+
+def test_places_that_cannot_hold_a_run_are_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    message = refusal(RunFolder.open, tmp_path / "file", CONFIG)
+    assert message == f"{tmp_path / 'file'} is a file: choose another --out"
+    below = tmp_path / "file" / "run"
+    assert f"cannot write to {below}: Not a directory" in refusal(RunFolder.open, below, CONFIG)
+    assert "there is no run in" in refusal(RunFolder.view, tmp_path / "none")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_that_is_not_writable_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(lock.os, "open", refuse)  # whoever runs as root may write everywhere
+    message = refusal(RunFolder.open, tmp_path, CONFIG)
+    assert message.startswith(f"cannot write to {tmp_path}: Permission denied: choose another")
+
+
+# ---- one at a time ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("system", ["with locks", "without"])
+def test_a_folder_in_use_is_refused_until_it_is_closed(tmp_path, monkeypatch, system):
+    if system == "without":
+        monkeypatch.setattr(lock, "fcntl", None)
+    elif lock.fcntl is None:
+        pytest.skip("this system has no file locks")
+    first = RunFolder.open(tmp_path, CONFIG)
+    message = refusal(RunFolder.open, tmp_path, CONFIG)
+    assert message.startswith(f"{tmp_path} is in use by another run (pid {os.getpid()}): ")
+    first.log(ppo(1))  # the refusal did not take the folder from the first
+    assert RunFolder.view(tmp_path).metrics() == [ppo(1)]
+    first.close()
+    first.close()
+    RunFolder.open(tmp_path, CONFIG).close()
+
+
+def test_only_an_open_run_is_written_to(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        run.log(ppo(1))
+    before = contents(tmp_path)
+    calls = [("log", {}), ("rewind", "ppo", 0), ("write_json", "a", 1), ("write_lines", "a", [])]
+    for reader in (run, RunFolder.view(tmp_path)):
+        for name, *arguments in calls:
+            with pytest.raises(ValueError, match="not open for writing"):
+                getattr(reader, name)(*arguments)
+    assert contents(tmp_path) == before
+
+
+# ---- the log and the summary --------------------------------------------------------------------
+
+
+def test_metrics_are_read_back_by_stage_and_not_finite_numbers_are_null(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        assert run.metrics() == []
+        run.log({"stage": "sft", "update": 1, "loss": math.nan})
+        run.log(ppo(1, kl=[math.inf, -0.5]))
+        assert run.metrics() == [{"stage": "sft", "update": 1, "loss": None},
+                                 ppo(1, kl=[None, -0.5])]  # fmt: skip
+        assert run.metrics("ppo") == [ppo(1, kl=[None, -0.5])]
+        assert run.metrics("reward") == []
+        assert "NaN" not in run.metrics_file.read_text()
+
+
+def test_rewind_drops_later_updates_of_that_stage_alone(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        run.rewind("ppo", 0)
+        kept = [{"stage": "sft", "update": 9}, {"stage": "ppo", "note": "no update"}, ppo(1)]
+        for record in (*kept, ppo(2), ppo(3)):
+            run.log(record)
+        with run.metrics_file.open("ab") as log:
+            log.write(b'{"stage": "ppo", "upd')
+        run.rewind("ppo", 1)
+        assert run.metrics() == kept
+        run.log(ppo(2))
+        assert run.metrics() == [*kept, ppo(2)]
+
+
+def test_a_line_torn_by_a_kill_neither_hides_nor_spoils_others(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        run.log(ppo(1))
+        with run.metrics_file.open("ab") as log:
+            log.write(b'{"stage"')
+    assert RunFolder.view(tmp_path).metrics() == [ppo(1)]
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        run.log(ppo(2))
+        assert run.metrics() == [ppo(1), ppo(2)]
+
+
+def test_seconds_are_those_logged_last(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        for of, seconds in (("sft", 1.5), ("ppo", 2.0), ("sft", 3.5)):
+            run.log({"stage": "time", "of": of, "seconds": seconds})
+        assert run.seconds() == {"sft": 3.5, "ppo": 2.0}
+
+
+def test_summary_and_lines_are_written_whole(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        assert f"{tmp_path} has no summary yet" in refusal(run.read_summary)
+        run.write_json("summary.json", {"mark": 1.5, "kl": math.nan, "text": "Grüße"})
+        run.write_lines("samples.jsonl", ({"n": n} for n in range(2)))
+    assert RunFolder.view(tmp_path).read_summary() == {"mark": 1.5, "kl": None, "text": "Grüße"}
+    assert "Grüße" in run.summary.read_text(encoding="utf-8")
+    assert run.samples.read_text() == '{"n": 0}\n{"n": 1}\n'
+    run.summary.write_text("{")
+    assert f"cannot read {run.summary}: " in refusal(run.read_summary)
+
+
+def test_differences_name_nested_settings():
+    before = {"a": {"b": 1, "c": [1, 2]}, "d": "x"}
+    assert differences(before, before) == []
+    assert differences(before, {"a": {"b": 1.5, "c": [1]}, "e": None}) == [
+        "a.b was 1, now 1.5", "a.c was [1, 2], now [1]", 'd was "x", now unset',
+        "e was unset, now null",
+    ]  # fmt: skip
+
+
+# ---- kills --------------------------------------------------------------------------------------
+
+BUSY = """
+import sys
+from rlhf_lab.run_folder import RunFolder
+
+run = RunFolder.open(sys.argv[1], {"seed": 0})
+update = max((record["update"] for record in run.metrics()), default=0)
+while True:
+    update += 1
+    run.log({"stage": "ppo", "update": update, "text": "x" * 5000})
+    if update % 7 == 0:
+        run.rewind("ppo", update)
+        run.write_json("summary.json", {"update": update})
+"""
+
+
+@contextmanager
+def busy_run(folder: Path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", BUSY, str(folder)], env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def updates(folder: Path) -> list[int]:
+    if not (folder / "config.json").exists():
+        return []
+    return [record["update"] for record in RunFolder.view(folder).metrics()]
+
+
+def test_a_killed_run_can_be_read_and_resumed(tmp_path):
+    folder, seen, deadline = tmp_path / "run", 0, time.monotonic() + 120
+    for wait in (0.0, 0.01, 0.02, 0.03):
+        with busy_run(folder) as process:
+            while len(updates(folder)) < seen + 15:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+            if wait == 0 and lock.fcntl:
+                message = refusal(RunFolder.open, folder, {"seed": 0})
+                assert f"in use by another run (pid {process.pid})" in message
+            time.sleep(wait)
+        logged = updates(folder)
+        assert logged == list(range(1, len(logged) + 1)) and len(logged) >= seen + 15
+        assert 0 <= len(logged) - RunFolder.view(folder).read_summary()["update"] <= 7
+        seen = len(logged)
+    with RunFolder.open(folder, {"seed": 0}) as run:
+        run.log(ppo(seen + 1))
+        assert updates(folder) == list(range(1, seen + 2))
+    assert sorted(os.listdir(folder)) == [".lock", "config.json", "metrics.jsonl", "summary.json"]
+
+
+def test_what_a_kill_left_half_done_is_undone(tmp_path):
+    from rlhf_lab.jsonl import write_whole
+    from rlhf_lab.storage import replacing
+
+    RunFolder.open(tmp_path, CONFIG).close()
+    write_whole(tmp_path / "summary.json", "{}")
+    places = tmp_path / "sft", tmp_path / "checkpoints" / "ppo"
+    for place in places:
+        with replacing(place) as fresh:
+            (fresh / "weights").write_text("old")
+            assert re.fullmatch(r"\.(sft|ppo)\.new-[0-9a-f]{8}", fresh.name)
+    wanted = contents(tmp_path)
+    # Killed between moving the old folder away and putting the new one in its place.
+    places[0].rename(tmp_path / ".sft.old-0123abcd")
+    (tmp_path / ".sft.new-0123abcd").mkdir()
+    # Killed before the old folder, and an unfinished file, were taken away.
+    (tmp_path / "checkpoints" / ".ppo.old-0123abcd").mkdir()
+    (tmp_path / "checkpoints" / ".ppo.old-0123abcd" / "weights").write_text("older")
+    (tmp_path / ".summary.json.0123abcd.tmp").write_text("{")
+    (tmp_path / ".mine.txt").write_text("hidden")
+    with RunFolder.open(tmp_path, CONFIG):
+        assert contents(tmp_path) == wanted | {".mine.txt": b"hidden"}
+        assert not list(tmp_path.rglob(".*-0123abcd"))
