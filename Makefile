@@ -10,7 +10,8 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo lab test test-unit test-notebooks test-browser gpu-smoke notebooks clean
+.PHONY: help setup demo lab test test-unit test-notebooks test-browser \
+  gpu-smoke notebooks bench clean
 
 help:  ## list what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | \
@@ -63,6 +64,9 @@ gpu-smoke: $(STAMP)  ## the tests that need a GPU
 
 notebooks: $(STAMP)  ## run every notebook and save it with fresh outputs
 	$(BIN)/python tests/tools/execute_notebooks.py notebooks/*.ipynb
+
+bench: $(STAMP)  ## sampling speed beside transformers' (beside TRL: see benchmarks/)
+	$(BIN)/python benchmarks/sampling.py
 
 clean:  ## remove the environment and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, train_reward
 from rlhf_lab.sft import SFTConfig, train_sft
 
-FOREVER = 10_000  # epochs or updates; the other end stops asking
+FOREVER = 200  # epochs or updates: more than any comparison takes
 
 
 class Endless:

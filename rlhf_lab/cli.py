@@ -29,13 +29,20 @@ HELP = {
     "top_p": "sample from the likeliest tokens that reach this probability (1: all)",
     "soft_ties": "pull tied responses together instead of passing them over",
     "weight_decay": "weight decay of the matrices",
+    "max_tokens": "tokens read in one forward pass; changes speed and memory, not the result",
+    "minibatches": "steps in one pass over a batch of responses",
+    "horizon": "episodes over which an adaptive beta moves",
+    "value_epsilon": "clip range of the values",
+    "value_coefficient": "weight of the value loss",
+    "whiten_rewards": "scale rewards to unit variance before the advantages",
     "shared_value": "put the value head on the policy's own trunk",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it went well, 1 with one line on standard error if not."""
-    options = build_parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
         options.run(options)
     except UserError as error:
@@ -50,81 +57,118 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All commands with their options."""
-    from rlhf_lab.ppo import PPOConfig
-    from rlhf_lab.pretrain import PretrainConfig
-    from rlhf_lab.reward import RewardConfig
-    from rlhf_lab.sampling import SamplingConfig
-    from rlhf_lab.sft import SFTConfig
-
+def build_parser(chosen: str) -> argparse.ArgumentParser:
+    """All commands; the `chosen` one with its options, as those of a stage need torch to be read."""
     parser = argparse.ArgumentParser(
         prog="rlhf-lab", description="Learn, try and teach RLHF: supervised fine-tuning, a reward "
-        "model learned from rankings, and PPO. Start with `rlhf-lab demo`.")
+        "model learned from rankings, and PPO. Start with `rlhf-lab demo`; `rlhf-lab COMMAND --help` "
+        "lists a command's options.")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command, add_options, text in (
+        (demo, demo_options, "run all three stages on the shipped model and show the outcome"),
+        (pretrain, pretrain_options, "train tokenizer and base model from a task's raw text"),
+        (sft, sft_options, "stage one: fine-tune a model on demonstrations"),
+        (reward, reward_options, "stage two: train a reward model on rankings"),
+        (ppo, ppo_options, "stage three: optimise a policy against a reward model"),
+        (sample, sample_options, "let a model answer prompts"),
+        (evaluate, evaluate_options, "compare policies: by a task's judge or, on data of your own, by "
+         "a reward model trained on rankings that nothing else has seen"),
+        (report, report_options, "write report.html for a run"),
+    ):  # fmt: skip
+        sub = commands.add_parser(command.__name__, help=text,
+                                  description=text[0].upper() + text[1:] + ".",
+                                  formatter_class=Help)
+        sub.set_defaults(run=command)
+        if command.__name__ == chosen:
+            add_options(sub)
+    return parser
 
-    def command(name: str, run, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        sub.set_defaults(run=run)
-        return sub
 
-    sub = command("demo", demo, "run all three stages on the shipped model and show the outcome")
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says a default where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        none = action.default is None or action.required
+        return action.help if none else super()._get_help_string(action)
+
+
+def demo_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.ppo import PPOConfig
+
     sub.add_argument("--out", default="runs/demo", help="folder of the run")
     sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
-    sub.add_argument("--model", default=None, help="base model to start from (default: the shipped one)")
+    sub.add_argument("--model", help="base model to start from; if not given, the shipped one")
     sub.add_argument("--task", default="support_desk", help="the task")
     sub.add_argument("--beta", type=float, default=PPOConfig().beta, help=HELP["beta"])
     sub.add_argument("--updates", type=int, default=PPOConfig().updates, help="PPO updates")
     sub.add_argument("--smoke", action="store_true", help="a run of a minute, to see that it works")
     device(sub)
 
-    sub = command("pretrain", pretrain, "train tokenizer and base model from a task's raw text")
+
+def pretrain_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.pretrain import PretrainConfig
+
     sub.add_argument("--task", default="support_desk", help="the task")
     sub.add_argument("--out", required=True, help="folder for the base model")
     add_config(sub, PretrainConfig)
     device(sub)
 
-    sub = command("sft", sft, "stage one: fine-tune a model on demonstrations")
+
+def sft_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.sft import SFTConfig
+
     source(sub, "JSON lines with prompt and response")
     add_config(sub, SFTConfig)
 
-    sub = command("reward", reward, "stage two: train a reward model on rankings")
+
+def reward_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.reward import RewardConfig
+
     source(sub, "JSON lines with prompt, responses and ranking, or prompt, chosen and rejected")
     add_config(sub, RewardConfig)
 
-    sub = command("ppo", ppo, "stage three: optimise a policy against a reward model")
+
+def ppo_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.ppo import PPOConfig
+
     source(sub, "JSON lines with prompt")
     sub.add_argument("--reward-model", required=True, help="folder of the reward model")
-    sub.add_argument("--task", default=None, help="a task whose judge watches")
+    sub.add_argument("--task", help="a task whose judge watches")
     add_config(sub, PPOConfig)
 
-    sub = command("sample", sample, "let a model answer prompts")
+
+def sample_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.sampling import SamplingConfig
+
     sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
     sub.add_argument("--data", help="JSON lines with prompt")
     sub.add_argument("--prompt", action="append", help="a prompt; may be given several times")
     sub.add_argument("--message", action="append", help="a customer's message to the support desk")
     sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
-    sub.add_argument("--out", help="file for the responses (default: the screen)")
+    sub.add_argument("--out", help="file for the responses; if not given, the screen")
     sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
     add_config(sub, SamplingConfig)
     device(sub)
 
-    sub = command("evaluate", evaluate, "compare policies: by a task's judge, or by a reward model of "
-                  "your own trained on rankings that nothing else has seen")
+
+def evaluate_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.sampling import SamplingConfig
+
     sub.add_argument("--models", nargs="+", required=True, help="model folders; the first is the rival")
-    sub.add_argument("--task", default=None, help="the task whose judge and held-out prompts to use")
+    sub.add_argument("--task", help="the task whose judge and held-out prompts to use")
     sub.add_argument("--data", help="JSON lines with prompt, where there is no task")
     sub.add_argument("--reward-model", help="a second reward model, trained on other rankings")
     sub.add_argument("--samples", type=int, default=4, help="responses to each prompt")
-    sub.add_argument("--blind", help="write this many blind pairs of the first two models", type=int)
+    sub.add_argument("--blind", type=int, default=0, help="put so many blind pairs of the first two "
+                     "models into --out, for a person to choose from")
     sub.add_argument("--out", help="file for the table as JSON")
     sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    add_config(sub, SamplingConfig)
     device(sub)
 
-    sub = command("report", report, "write report.html for a run")
+
+def report_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--run", dest="folder", default="runs/demo", help="folder of the run")
-    return parser
 
 
 def device(sub: argparse.ArgumentParser) -> None:
@@ -280,6 +324,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from rlhf_lab.compare import compare
     from rlhf_lab.files import read_prompts
     from rlhf_lab.jsonl import write_whole
+    from rlhf_lab.sampling import SamplingConfig
     from rlhf_lab.tasks import load_task
     from rlhf_lab.training import make_accelerator
 
@@ -288,8 +333,8 @@ def evaluate(options: argparse.Namespace) -> None:
         raise UserError("no prompts: give --task or --data")
     prompts = read_prompts(options.data) if options.data else next(iter(task.held_out().values()))
     result = compare(options.models, prompts, task and task.judge, options.reward_model,
-                     options.samples, options.blind or 0, options.seed,
-                     make_accelerator(options.device).device)
+                     options.samples, options.blind, options.seed,
+                     read_config(options, SamplingConfig), make_accelerator(options.device).device)
     unit = "mark" if task else "score"
     print(f"{'model':32s} {unit:>22s} {'wins against first':>22s} {'KL':>8s} {'tokens':>7s} {'distinct':>8s}")
     for row in result.rows:

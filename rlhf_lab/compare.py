@@ -14,6 +14,7 @@ from rlhf_lab.evaluate import (
 )
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.records import Prompt
+from rlhf_lab.sampling import SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Comparison:
 
 def compare(folders: Sequence[str | Path], prompts: Sequence[Prompt], judge: Judge | None = None,
             reward_model: str | Path | None = None, samples: int = 4, blind: int = 0, seed: int = 0,
-            device: str | torch.device = "cpu") -> Comparison:
+            config: SamplingConfig = SamplingConfig(), device: str | torch.device = "cpu") -> Comparison:
     """Let every model answer every prompt; the first model is the rival and the reference of the KL.
 
     Raises UserError without a judge or a reward model to go by.
@@ -36,10 +37,10 @@ def compare(folders: Sequence[str | Path], prompts: Sequence[Prompt], judge: Jud
         raise UserError("nothing to compare by: give --task, or --reward-model with --data")
     model = ScalarModel.load(reward_model, device) if reward_model else None
     policies = [load_policy(folder, device) for folder in folders]
-    answers = [answer(policy, load_tokenizer(folder), prompts, samples, seed, judge)
+    answers = [answer(policy, load_tokenizer(folder), prompts, samples, seed, judge, config)
                for policy, folder in zip(policies, folders)]
     values = [a.mark_table() if judge else scores_of(model, a) for a in answers]
-    rows = [_row(folder, a, v, values[0], sequence_kl(p, policies[0], a))
+    rows = [_row(folder, a, v, values[0], sequence_kl(p, policies[0], a, config.temperature))
             for folder, a, v, p in zip(folders, answers, values, policies)]
     pairs = blind_pairs(answers[0], answers[1], blind, seed) if blind and len(answers) > 1 else []
     return Comparison(rows, pairs)

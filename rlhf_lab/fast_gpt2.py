@@ -6,9 +6,11 @@ result nobody reads. Here the cache is allocated once, padding is never multipli
 and of the last layer only what the next token needs is computed.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GPT2LMHeadModel, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
@@ -98,11 +100,17 @@ class GPT2Decoder:
 def _finish(block, x: Tensor, mixed: Tensor) -> Tensor:
     """The rest of a block, once attention has mixed the positions; all (rows, D)."""
     x = x + block.attn.c_proj(mixed)
-    return x + block.mlp.c_proj(_gelu(block.mlp)(block.mlp.c_fc(block.ln_2(x))))
+    return x + block.mlp.c_proj(_activate(block.mlp.act, block.mlp.c_fc(block.ln_2(x))))
 
 
-def _gelu(mlp):
-    """GPT-2's GELU as one operation where the library spells it out."""
-    if isinstance(mlp.act, NewGELUActivation):
-        return lambda x: F.gelu(x, approximate="tanh")
-    return mlp.act
+def _activate(act: nn.Module, x: Tensor) -> Tensor:
+    """The block's activation; GPT-2's own GELU, which has a hyperbolic tangent, in less time.
+
+    (1 + tanh(z/2)) / 2 is the logistic function of z, and on a CPU takes a third as long.
+    """
+    if not isinstance(act, NewGELUActivation) and getattr(act, "approximate", None) != "tanh":
+        return act(x)
+    if x.device.type != "cpu":
+        return F.gelu(x, approximate="tanh")
+    z = torch.addcmul(x, x * x, x, value=0.044715).mul_(math.sqrt(8 / math.pi))
+    return z.sigmoid_().mul_(x)

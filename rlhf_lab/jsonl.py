@@ -69,7 +69,7 @@ class Row:
             return default
         if field not in self.fields:
             self.refuse(field, f"is missing: give {KINDS[kind]}")
-        if type(value) is not kind:
+        if not isinstance(value, kind):
             self.refuse(field, f"is {KINDS[type(value)]}: give {KINDS[kind]}")
         return value
 

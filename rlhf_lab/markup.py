@@ -16,7 +16,7 @@ class Html(str):
     """A text that is markup already."""
 
 
-def tag(name: str, *content, **attributes) -> Html:
+def tag(element: str, /, *content, **attributes) -> Html:
     """An element: tag("p", "a < b", class_="note") is <p class="note">a &lt; b</p>.
 
     content: texts and numbers, which are escaped, and Html, which is not; None is left out.
@@ -24,8 +24,8 @@ def tag(name: str, *content, **attributes) -> Html:
     """
     given = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
                     for key, value in attributes.items() if value is not None)  # fmt: skip
-    end = "" if name in VOID else f"{join(*content)}</{name}>"
-    return Html(f"<{name}{given}>{end}")
+    end = "" if element in VOID else f"{join(*content)}</{element}>"
+    return Html(f"<{element}{given}>{end}")
 
 
 def join(*content) -> Html:

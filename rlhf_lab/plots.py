@@ -123,7 +123,7 @@ def reward_and_kl(ppo_metrics: Sequence[dict]) -> Picture:
     if not panels_of(ppo_metrics):
         return _nothing("no update of PPO logged yet")
     with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=(7.2, 4.8))
+        figure = Picture(figsize=(6.2, 4.6))
         top, low = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         top.set_title("The score, which PPO sees, and the judge's mark, which it does not")
         _line(top, Line("objective/scores", "score"), ppo_metrics)
@@ -155,8 +155,9 @@ def score_against_mark(ppo_metrics: Sequence[dict]) -> Picture:
         figure = Picture(figsize=(4.4, 3.4))
         axes = figure.add_subplot()
         axes.plot(*zip(*pairs), "o-", color=SERIES["policy"], linewidth=0.8, markersize=4)
+        axes.margins(0.12)
         for place, word in ((pairs[0], "first"), (pairs[-1], "last")):
-            axes.annotate(word, place, xytext=(6, -10), textcoords="offset points", weight="bold")
+            axes.annotate(word, place, xytext=(0, -14), textcoords="offset points", ha="center", weight="bold")
         axes.set(title="Does the score mean what we want?", xlabel="score (sd of SFT's scores)",
                  ylabel="judge's mark (points)")
     return figure
@@ -170,7 +171,7 @@ def marks_by_rubric(summary: dict) -> Picture:
     names = model_names(summary)
     items = list(next(iter(rows.values())).get("rubric", {}))
     with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=(7.6, 3.4))
+        figure = Picture(figsize=(6.6, 3.2))
         widths = (1, len(items)) if items else (1,)
         axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
         _bars(axes[0], ["mark"], {n: [row["mark"]] for n, row in rows.items()}, names)
@@ -224,13 +225,14 @@ def _line(axes: Axes, line: Line, records: Sequence[dict]) -> None:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of each value and the window - 1 before it, as far as there are any; NaN is left
-    out."""
+    """The mean of each value and its neighbours, window // 2 on either side as far as there are
+    any; NaN is left out."""
+    half, last = window // 2, len(values)
     known = np.isfinite(values)
-    sums = np.cumsum(np.concatenate([[0.0], np.where(known, values, 0.0)]))
-    counts = np.cumsum(np.concatenate([[0], known]))
-    stop = np.arange(1, len(values) + 1)
-    start = np.maximum(stop - window, 0)
+    sums = np.concatenate([[0.0], np.where(known, values, 0.0).cumsum()])
+    counts = np.concatenate([[0], known.cumsum()])
+    place = np.arange(last)
+    start, stop = np.maximum(place - half, 0), np.minimum(place + half + 1, last)
     with np.errstate(invalid="ignore"):
         return (sums[stop] - sums[start]) / (counts[stop] - counts[start])
 

@@ -23,7 +23,7 @@ COMPARED = ("base", "sft", "policy")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser loads nothing
 ACCURACY = {
     "all": "all pairs",
-    "clear": "clear pairs, {threshold:.2f} points apart or more ({share:.0%} of all)",
+    "clear": "clear pairs",
     "correctness": "pairs that differ in correctness alone",
     "style": "pairs that differ in style alone",
 }
@@ -45,7 +45,8 @@ GLOSSARY = {
     "entropy": "how open the policy is about the next token. Near 0, it always says the same.",
     "clip fraction": "the share of tokens whose probability moved so far that PPO ignored the rest.",
     "distinct answers": "of several answers to one prompt, how many differ, product names aside.",
-    "calibration error": "how far the reward model's confidence is from how often it is right.",
+    "calibration error": "how far the reward model's confidence is from how often it is right: 0.05 means "
+                         "that of the pairs it is 80 % sure of, it orders some 75 or 85 % rightly.",
     "95 % interval": "the range that would hold the true figure in 95 of 100 such runs on other "
                      "prompts. Answers to one prompt count as one.",
 }  # fmt: skip
@@ -65,7 +66,7 @@ def print_table(summary: dict) -> None:
     table, sets = judge_table(summary), table_by_set(summary)
     for part in (table, sets):
         print("\n".join(part.lines()) + "\n" if part.rows else "", end="")
-    print("± is half a 95 % interval; prompts count once; a tie is half a win.\n")
+    print("Rubric items go from 0 to 1; ± is half a 95 % interval; a tie is half a win.\n")
     print("\n".join(wrap(verdict(summary), 98)))
     for warning in warnings(summary):
         print("\n".join(wrap(warning, 96, initial_indent="! ", subsequent_indent="  ")))
@@ -87,18 +88,16 @@ def page(run: RunFolder) -> Html:
     }
     shown = {title: part for title, part in sections.items() if part}
     anchors = {title: title.lower().replace(" ", "-").replace("'", "") for title in shown}
-    style = files("rlhf_lab").joinpath("report.css").read_text(encoding="utf-8")
-    title = f"{str(summary.get('task', run.path.name)).replace('_', ' ')}, seed {summary.get('seed', '?')}" \
-        if summary else run.path.name
+    title = f"RLHF run: {name_of(run, summary)}"
     body = join(
-        tag("header", tag("p", f"RLHF run: {title}", class_="kicker"), tag("h1", verdict(summary)),
-            *(tag("p", text, class_="warning") for text in warnings(summary))),
+        header(title, summary),
         tag("nav", *(tag("a", t, href=f"#{anchor}") for t, anchor in anchors.items())),
         *(tag("section", tag("h2", t), part, id=anchors[t]) for t, part in shown.items()))
+    style = files("rlhf_lab").joinpath("report.css").read_text(encoding="utf-8")
     head = join(
         tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"), tag("title", f"RLHF run: {title}"),
+        tag("meta", name="color-scheme", content="light dark"), tag("title", title),
         tag("style", Html(style)))
     return Html(f"<!doctype html>\n{tag('html', tag('head', head), tag('body', body), lang='en')}\n")
 
@@ -106,13 +105,28 @@ def page(run: RunFolder) -> Html:
 # ------------------------------------------------------------------------------ the sections
 
 
+def name_of(run: RunFolder, summary: dict) -> str:
+    """The task and the seed, or the folder where the run was not evaluated."""
+    if not summary.get("task"):
+        return run.path.resolve().name
+    return f"{str(summary['task']).replace('_', ' ')}, seed {summary.get('seed', 0)}"
+
+
+def header(title: str, summary: dict) -> Html:
+    """The verdict as headline and sentence, and what to be wary of."""
+    headline, _, why = verdict(summary).replace(" %", "\u00a0%").partition(": ")
+    return tag("header", tag("p", title, class_="kicker"), tag("h1", headline),
+               tag("p", why[:1].upper() + why[1:], class_="lead"),
+               *(tag("p", text, class_="warning") for text in warnings(summary)))
+
+
 def judged(summary: dict) -> Html | None:
     """The judge's table, and the marks on each set of held-out prompts."""
     if not summary.get("models"):
         return None
     total = sum((summary.get("prompts") or {}).values())
-    note = f"{total} held-out prompts, {summary.get('samples', '?')} answers each from every model. "
-    note += "Beneath each figure is its 95 % interval, in which a prompt counts once."
+    note = f"{total} held-out prompts, to each of which every model gave {summary.get('samples', '?')} " \
+        "answers. Rubric items go from 0 to 1; small figures are 95 % intervals; a tie is half a win."
     sets = table_by_set(summary)
     return join(tag("p", note), html_table(judge_table(summary), summary),
                 html_table(sets, summary) if sets.rows else None)
@@ -139,22 +153,22 @@ def pictures(summary: dict, metrics: list[dict]) -> Html | None:
 def reward_model(summary: dict, metrics: list[dict]) -> Html | None:
     """How often the reward model orders two answers as the judge or the labellers do."""
     found = summary.get("reward_model") or {}
-    rows = [(text.format(**found[kind]), [cell(found[kind].get("accuracy"), 1, True),
-                                          Cell(f"{found[kind].get('pairs', 0):,}")])
-            for kind, text in ACCURACY.items() if kind in found]
+    rows = [(text, [cell(found[kind].get("accuracy"), 1, True), Cell(f"{found[kind]['pairs']:,}")])
+            for kind, text in ACCURACY.items() if found.get(kind, {}).get("pairs")]
     held_out = [r for r in metrics if r.get("reward/held_out_accuracy") is not None]
     if held_out:
         rows.append(("the labellers' own rankings, held out",
                      [cell(held_out[-1]["reward/held_out_accuracy"], 1, True), Cell("")]))
     if not rows:
         return None
-    error = (found.get("all") or {}).get("calibration_error")
-    return join(
-        tag("p", "How often it puts two SFT answers to one held-out prompt in the judge's order."),
-        html_table(Table(["", "in order", "pairs"], rows)),
-        None if error is None else tag("p", f"Calibration error: {error:.3f}. When it says that one "
-                                            "answer is better with 80 % confidence, this is how far "
-                                            "from 80 % it is right, on average over all confidences."))
+    clear, error = found.get("clear") or {}, (found.get("all") or {}).get("calibration_error")
+    notes = ["How often it puts two SFT answers to one held-out prompt in the judge's order."]
+    if clear.get("threshold") is not None and clear.get("share") is not None:
+        notes.append(f"Clear pairs are {clear['threshold']:.2f} points apart or more, one standard "
+                     f"deviation of SFT's marks: {100 * clear['share']:.0f} % of all pairs.")
+    if error is not None:
+        notes.append(f"Its calibration error is {error:.3f}.")
+    return join(html_table(Table(["", "in order", "pairs"], rows)), tag("p", " ".join(notes)))
 
 
 def curves(metrics: list[dict]) -> Html | None:
@@ -243,13 +257,8 @@ def html_table(table: Table, summary: dict | None = None) -> Html:
     kinds = [None, *(model_names(summary) if summary else table.head[1:])]
     head = [tag("th", text, scope="col", class_=summary and kind) for text, kind in zip(table.head, kinds)]
     body = [tag("tr", tag("th", label.strip(), scope="row", class_="sub" if label.startswith(" ") else None),
-                *(tag("td", c.estimate, c.unit, interval(c)) for c in cells)) for label, cells in table.rows]
+                *(tag("td", c.estimate, c.unit, c.spread and tag("small", c.spread)) for c in cells)) for label, cells in table.rows]
     return tag("div", tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body)), class_="scroll")
-
-
-def interval(c: Cell) -> Html | None:
-    """The interval of a figure, in small type."""
-    return tag("small", f"{c.low} to {c.high}") if c.low else None
 
 
 def figure(drawn: plots.Picture, alt: str, caption: str | None = None, kind: str | None = None) -> Html:

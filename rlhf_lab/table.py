@@ -10,19 +10,16 @@ MODELS = {"base": "base", "sft": "SFT", "best_of_n": "best of {n}", "policy": "p
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure as text: the estimate, and its 95 % interval where it has one. sign: what stands
-    before it ("at most")."""
+    """One figure as text: the estimate, and its 95 % interval as "± 0.11" or, where it is lopsided,
+    as "(0.13–0.29)"."""
 
     estimate: str
-    low: str = ""
-    high: str = ""
-    half: str = ""
+    spread: str = ""
     unit: str = ""
 
     def line(self) -> str:
-        """On one line: 8.12 ± 0.11."""
-        spread = f" ± {self.half}" if self.half else ""
-        return self.estimate + spread + self.unit
+        """On one line: 86 ± 3 %."""
+        return f"{self.estimate} {self.spread}".strip() + self.unit
 
 
 NOTHING = Cell("–")
@@ -52,7 +49,8 @@ def cell(value, digits: int = 2, percent: bool = False) -> Cell:
     text = lambda number: f"{scale * number:.{digits}f}"  # noqa: E731
     if low is None or high is None:
         return Cell(text(value), unit=unit)
-    return Cell(text(value), text(low), text(high), text((high - low) / 2), unit)
+    even = abs(low + high - 2 * value) <= 0.01 * (high - low)
+    return Cell(text(value), f"± {text((high - low) / 2)}" if even else f"({text(low)}–{text(high)})", unit)
 
 
 def model_names(summary: dict) -> dict[str, str]:
@@ -78,9 +76,9 @@ def judge_table(summary: dict) -> Table:
             rows.append((label, cells))
 
     add("mark (points)", [m.get("mark") for m in models])
-    add("wins against SFT", [m.get("win_rate_against_sft") for m in models], digits=0, percent=True)
     for item in _keys(models, "rubric"):
-        add(f"  {item} (0 to 1)", [m.get("rubric", {}).get(item) for m in models])
+        add(f"  {item}", [m.get("rubric", {}).get(item) for m in models])
+    add("wins against SFT", [m.get("win_rate_against_sft") for m in models], digits=0, percent=True)
     for flaw in _keys(models, "flaws"):
         add(f"with {flaw}", [_flaw(m, flaw) for m in models], digits=1, percent=True)
         add("  as a multiple of SFT's", [m.get("flaws_against_sft", {}).get(flaw) for m in models])

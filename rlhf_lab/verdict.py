@@ -16,7 +16,7 @@ def verdict(summary: dict) -> str:
     change = "up from" if mark > before else "down from" if mark < before else "as much as"
     marks = f"the judge gives the policy {mark:.2f} points on average, {change} {before:.2f} for SFT"
     if estimate(base, "mark") is not None:
-        marks += f" and {estimate(base, 'mark'):.2f} for the base model"
+        marks += f" (the base model has {estimate(base, 'mark'):.2f})"
     rate, low, high = policy.get("win_rate_against_sft") or (None, None, None)
     if None in (rate, low, high):
         return f"Too few prompts to tell whether PPO made the answers better: {marks}."

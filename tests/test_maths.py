@@ -13,7 +13,7 @@ from rlhf_lab import maths as m
 from rlhf_lab.errors import UserError
 
 LN2 = math.log(2)
-quick = settings(max_examples=40, deadline=None, derandomize=True)
+quick = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 def t(*numbers):
@@ -682,10 +682,10 @@ def test_best_of_n_kl_by_enumeration(n):
 
 
 def test_best_of_n_kl_without_ties_nears_the_bound_from_below():
-    scores = random(2, 2000, seed=5)
+    scores = random(2, 200, seed=5)
     estimate = m.best_of_n_kl_estimate(scores, n=4)
     assert estimate.shape == (2,)
-    close(estimate, [m.best_of_n_kl_bound(4)] * 2, atol=2e-3)
+    close(estimate, [m.best_of_n_kl_bound(4)] * 2, atol=1e-4)
     assert (estimate < m.best_of_n_kl_bound(4)).all()
     close(m.best_of_n_kl_estimate(torch.zeros(9), n=4), 0)
 

@@ -278,7 +278,7 @@ def updates(folder: Path) -> list[int]:
 
 
 def test_a_killed_run_can_be_read_and_resumed(tmp_path):
-    folder, seen, deadline = tmp_path / "run", 0, time.monotonic() + 120
+    folder, seen, deadline = tmp_path / "run", 0, time.monotonic() + 300
     for wait in (0.0, 0.01, 0.02, 0.03):
         with busy_run(folder) as process:
             while len(updates(folder)) < seen + 15:

@@ -27,7 +27,7 @@ class Labeller:
     name: str
     weights: dict[str, float]
     per_word: float = 0.0
-    noise: float = 1.2
+    noise: float = 0.4
     tie: float = 0.15
     checks_facts: bool = True
 

@@ -1,229 +1,242 @@
 """The judge of the support desk: it knows the truth and marks a response out of ten.
 
-It reads the response sentence by sentence, finds the steps it gives, the products it names and the
-promises it makes, and marks five things between 0 and 1:
+It reads the response (see reading.py), lists what is wrong with it in words, and marks five things
+between 0 and 1:
 
     helpful   gives the one step that fixes this customer's problem, and says for which product
-    accurate  nothing in it is wrong: no other product, no other fix, no contradiction
+    accurate  nothing in it is wrong: no other product, no other fix, no false amount, no
+              contradiction; where no step is given nothing is accurate
     polite    courteous without a heap of courtesies; never rude
-    honest    invents no promise that the shop does not make
+    honest    invents no promise and no rule that the shop does not have
     concise   ends, does not repeat itself, does not wander
 
-The mark weighs them (WEIGHTS, which sum to 10). Manner (the last three) earns half where the
+The mark weighs them (WEIGHTS, which sum to 10). Manner (the last three) earns only half where the
 customer is not helped, so that a charming non-answer stays low.
+
+Its limits: it knows the words that phrases.toml and world.toml list. An insult or a promise in
+words that are not there only counts as wandering.
 """
 
-import re
 from dataclasses import dataclass
 
 from rlhf_lab.records import Mark
-from rlhf_lab.tasks.support_desk.world import World, any_of
+from rlhf_lab.tasks.support_desk.reading import PART, Named, Reader, Reading
+from rlhf_lab.tasks.support_desk.world import World
 
 WEIGHTS = {"helpful": 2.5, "accurate": 2.5, "polite": 2.0, "honest": 2.0, "concise": 1.0}
-RUBRIC = tuple(WEIGHTS)
 MANNER = ("polite", "honest", "concise")
+LONG, ENDLESS = 45, 90  # words: more than a customer wants to read, and far more
 
 
-@dataclass
-class Reading:
-    """What the judge found in a response."""
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with an answer that would otherwise help."""
 
-    sentences: list[str]
-    steps: set[str]  # problems whose fix is stated
-    denied: set[str]  # problems whose fix is stated with a "not"
-    loose: set[str]  # objects of a fix without the rest of it: a muddle
-    named: set[str]  # products named
-    kinds: set[str]  # kinds of product named
-    promises: list[str]
-    courtesies: list[str]  # which sorts of courtesy, one entry each time
-    rude: int
-    idle: list[str]  # sentences that say nothing to the point
-    words: int
-    repeated: bool
-    complete: bool  # ends like a sentence
+    reason: str
+    cost: float  # taken from helpful
+    most: float = 1.0  # accurate is at most this
 
 
 def judge(world: World, facts: dict, response: str) -> Mark:
     """Mark one response to a prompt with these facts (see the module's text)."""
-    reading = read(world, response)
-    if reading.words == 0:
-        return Mark(0.0, dict.fromkeys(RUBRIC, 0.0), reasons=("says nothing",))
+    reading = reader_of(world).read(facts["problem"], response)
+    if not reading.sentences:
+        return Mark(0.0, dict.fromkeys(WEIGHTS, 0.0), reasons=("says nothing",))
+    words = [word for s in reading.sentences for word in s.words if word[0].isalnum()]
     reasons: list[str] = []
+    helpful, accurate = _substance(reading, facts, words, reasons)
     rubric = {
-        "helpful": _helpful(reading, facts, reasons),
-        "accurate": _accurate(reading, facts, reasons),
+        "helpful": helpful,
+        "accurate": accurate,
         "polite": _polite(reading, reasons),
         "honest": _honest(reading, reasons),
-        "concise": _concise(reading, reasons),
+        "concise": _concise(reading, words, reasons),
     }
-    gate = 1.0 if rubric["helpful"] >= 0.5 else 0.5
-    mark = sum(w * rubric[r] * (gate if r in MANNER else 1.0) for r, w in WEIGHTS.items())
-    plausible = float(bool(reading.steps)) * (1.0 if reading.complete else 0.5)
+    helped = min(1.0, max(0.0, (helpful - 0.2) / 0.3))
+    share = dict.fromkeys(MANNER, 0.5 + 0.5 * helped)
+    mark = sum(weight * rubric[item] * share.get(item, 1.0) for item, weight in WEIGHTS.items())
     flaws = {"invented promises": len(reading.promises)}
-    return Mark(round(mark, 3), rubric, plausible, flaws, tuple(reasons))
+    return Mark(round(mark, 3), rubric, _plausible(reading), flaws, tuple(reasons))
 
 
-# ------------------------------------------------------------------------------ reading
+def reader_of(world: World) -> Reader:
+    """The reader of this world, made once and kept among the world's cached properties."""
+    kept = vars(world)
+    if "reader" not in kept:
+        kept["reader"] = Reader(world)
+    return kept["reader"]
 
 
-def read(world: World, response: str) -> Reading:
-    """Find in a response everything that the marks depend on."""
-    sentences = [s.strip() for s in re.split(r"(?<=[.!?])\s+|\n+", response) if s.strip()]
-    found = Reading(sentences, set(), set(), set(), set(), set(), [], [], 0, [],
-                    len(re.findall(r"[\w'-]+", response)), _repeats(sentences, response),
-                    bool(re.search(r"[.!?]['\")]*$", response.strip())))
-    for sentence in sentences:
-        _read_sentence(world, sentence, found)
-    found.loose -= found.steps | found.denied
-    return found
+# --------------------------------------------------------------------- helpful and accurate
 
 
-def _read_sentence(world: World, sentence: str, found: Reading) -> None:
-    signs = world.phrases["signs"]
-    low = sentence.lower()
-    names = {p.name for p in world.products if re.search(rf"\b{p.name}\b", sentence)}
-    kinds = {k for k in {p.kind for p in world.products} if re.search(rf"\b{k}\b", low)}
-    found.named |= names
-    found.kinds |= kinds
-    negation = any_of(signs["negation"]).search(low)
-    useful = bool(names)
-    for problem in world.problems.values():
-        groups = [any_of(group).search(low) for group in problem.signs]
-        if all(groups):
-            negated = negation and negation.start() < min(m.start() for m in groups)
-            (found.denied if negated else found.steps).add(problem.id)
-            useful = True
-        elif groups[1 if len(groups) > 1 else 0] and not _is_symptom(world, problem.id, low):
-            found.loose.add(problem.id)
-    gift, giver = any_of(signs["promise_gift"]).search(low), any_of(signs["promise_giver"]).search(low)
-    stating_step = bool(found.steps & {"return", "warranty"}) and "thirty days" in low
-    if gift and giver and not _denied(low, negation, gift) and not stating_step:
-        found.promises.append(sentence)
-        useful = True
-    rude = any_of(signs["rude"]).search(low)
-    found.rude += bool(rude)
-    kinds_of_courtesy = [k for k, words in signs["courtesy"].items() if any_of(words).search(low)]
-    found.courtesies += kinds_of_courtesy
-    wandering = any_of(signs["offtopic"]).search(low) or any_of(signs["vague"]).search(low)
-    settled = useful or kinds_of_courtesy or rude or _is_outcome(world, low)
-    if wandering or not settled:
-        found.idle.append(sentence)
-
-
-def _denied(low: str, negation, gift) -> bool:
-    """Whether the gift is refused ("we cannot give a refund") and not merely near a "not"."""
-    return bool(negation) and negation.start() < gift.start() and "never happen" not in low
-
-
-def _is_symptom(world: World, problem: str, low: str) -> bool:
-    """Whether a sentence echoes the customer's trouble instead of giving a step."""
-    return any(s.lower() in low for p in world.problems.values() for s in p.symptom)
-
-
-def _is_outcome(world: World, low: str) -> bool:
-    said = ("solve", "helps in most", "should be fine", "all should be well", "minute", "done", "that is all")
-    return any(words in low for words in said)
-
-
-def _repeats(sentences: list[str], response: str) -> bool:
-    """A sentence said twice, or a text that keeps going round in the same word pairs."""
-    plain = [re.sub(r"\W+", " ", s.lower()).strip() for s in sentences]
-    if len(set(plain)) < len(plain):
-        return True
-    words = re.findall(r"[\w'-]+", response.lower())
-    pairs = list(zip(words, words[1:]))
-    return len(pairs) >= 8 and len(set(pairs)) < 0.75 * len(pairs)
-
-
-# ------------------------------------------------------------------------------ the rubric
-
-
-def _helpful(reading: Reading, facts: dict, reasons: list[str]) -> float:
+def _substance(reading: Reading, facts: dict, words: list[str],
+               reasons: list[str]) -> tuple[float, float]:
+    """Helpful and accurate, which both hang on the step."""
     problem = facts["problem"]
-    others = reading.steps - {problem}
-    if problem not in reading.steps:
-        if problem in reading.denied:
-            reasons.append("advises against the step that would help")
-        elif others:
-            reasons.append(f"gives a fix for another problem ({', '.join(sorted(others))})")
-        elif problem in reading.loose:
-            reasons.append("hints at the right step but does not state it")
-            return 0.2
-        else:
-            reasons.append("gives no step that would help")
-        return 0.0
+    if all(told.problem != problem for told in reading.told):
+        reasons.append(_why_no_help(reading, problem))
+        hint = problem in reading.loose and not reading.told
+        return (0.2 if hint else 0.0), 0.0
+    faults = [*_step_faults(reading, problem), *_other_faults(reading, problem, words),
+              *_product_faults(reading, facts)]
+    reasons += [fault.reason for fault in faults]
+    helpful = max(0.0, 1.0 - sum(fault.cost for fault in faults))
+    return round(helpful, 3), min([1.0, *(fault.most for fault in faults)])
+
+
+def _why_no_help(reading: Reading, problem: str) -> str:
+    others = sorted({told.problem for told in reading.told})
     if problem in reading.denied:
-        reasons.append("contradicts itself about the step")
-        return 0.1
+        return "advises against the step that would help"
     if others:
-        reasons.append(f"the right fix, but among others ({', '.join(sorted(others))})")
-        return 0.4 if len(others) == 1 else 0.1
-    value = 1.0
-    if facts["product"] not in reading.named:
-        reasons.append("does not say which product it is about")
-        value -= 0.15
-    if reading.loose:
-        reasons.append("mixes in pieces of another fix")
-        value -= 0.3
-    if not reading.complete:
-        reasons.append("breaks off")
-        value -= 0.3
-    if _wrong_product(reading, facts):
-        value *= 0.4
-    return max(0.0, value)
+        return f"gives a fix for another problem ({', '.join(others)})"
+    if problem in reading.loose:
+        return "hints at the right step but does not give it"
+    return "gives no step that would help"
 
 
-def _accurate(reading: Reading, facts: dict, reasons: list[str]) -> float:
-    problem = facts["problem"]
-    wrong = _wrong_product(reading, facts)
+def _step_faults(reading: Reading, problem: str) -> list[Fault]:
+    """What is wrong with the step itself."""
+    faults = []
+    if problem in reading.denied:
+        faults.append(Fault("contradicts itself about the step", 0.9, 0.0))
+    if reading.misquoted:
+        cost = 0.35 if reading.false_rule else 0.55
+        faults.append(Fault(f"gets an amount wrong ({reading.misquoted[0]})", cost, 0.3))
+    elif all(told.whole == PART for told in reading.told if told.problem == problem):
+        cost, most = (0.4, 0.8) if reading.sentences[-1].ended else (0.5, 0.6)
+        faults.append(Fault("leaves out a detail of the step", cost, most))
+    if reading.muddle:
+        faults.append(Fault(f"muddles the step ({', '.join(reading.stray)})", 0.6, 0.3))
+    elif reading.stray:
+        faults.append(Fault(f"has an odd word in the step ({reading.stray[0]})", 0.4, 0.4))
+    return faults
+
+
+def _other_faults(reading: Reading, problem: str, words: list[str]) -> list[Fault]:
+    """What stands beside the step and spoils it."""
+    faults = []
+    others = [told.problem for told in reading.told if told.problem != problem]
+    if others:
+        cost, most = (0.45, 0.3) if len(others) == 1 else (0.65, 0.0)
+        names = ", ".join(sorted(set(others)))
+        faults.append(Fault(f"gives the right fix, but among others ({names})", cost, most))
+    if reading.loose - {problem}:
+        faults.append(Fault("brings in pieces of another fix", 0.3, 0.6))
+    if reading.symptoms and problem not in reading.symptoms:
+        faults.append(Fault("speaks of a trouble that the customer does not have", 0.2, 0.5))
+    if reading.odd:
+        faults.append(Fault(f"tells the customer something odd: {reading.odd[0]!r}", 0.2, 0.5))
+    if "taken back" in reading.labels:
+        faults.append(Fault("takes back what it says", 0.8, 0.0))
+    if "harm" in reading.labels:
+        faults.append(Fault("tells the customer to do harm", 0.8, 0.0))
+    if reading.garbled:
+        faults.append(Fault("is garbled", 0.5, 0.5))
+    if _is_dialogue(reading):
+        faults.append(Fault("writes the customer's part too", 0.4))
+    if len(words) > ENDLESS:
+        faults.append(Fault("buries the step in talk", 0.2))
+    return faults
+
+
+def _product_faults(reading: Reading, facts: dict) -> list[Fault]:
+    """Whether it speaks of the customer's product: at most one fault."""
+    own, kind = facts["product"].lower(), facts["kind"]
+    right = [named for named in reading.named if named.name == own]
+    wrong = [named for named in reading.named if named.name != own]
     if wrong:
-        reasons.append(f"speaks of the wrong product ({', '.join(sorted(wrong))})")
-    if problem not in reading.steps or problem in reading.denied or wrong:
-        return 0.0
-    if reading.steps - {problem}:
-        return 0.3 if len(reading.steps) == 2 else 0.0
-    return 0.6 if reading.loose else 1.0
+        return [_wrong_product(reading, right, wrong)]
+    if any(named.kind not in ("", kind) for named in right):
+        return [Fault("calls the product by the wrong kind", 0.4, 0.3)]
+    if right or any(k == kind for _, k in reading.kinds):
+        return []
+    allowed = (kind, "router") if facts["problem"] == "wifi" else (kind,)
+    for word, k in reading.kinds:
+        if word == "your" and k not in allowed:
+            return [Fault(f"speaks of a {k}, which is not what the customer has", 0.7, 0.2)]
+    return [Fault("does not say which product it is about", 0.15)]
 
 
-def _wrong_product(reading: Reading, facts: dict) -> set[str]:
-    return (reading.named - {facts["product"]}) or (reading.kinds - {facts["kind"]})
+def _wrong_product(reading: Reading, right: list[Named], wrong: list[Named]) -> Fault:
+    """How bad it is to name another product: worst where the step is said to be for it."""
+    step_for_right = any(named.place in reading.steps_in for named in right)
+    step_for_wrong = any(named.place in reading.steps_in for named in wrong)
+    name = f"{wrong[0].name} {wrong[0].kind}".strip()
+    if not right or (step_for_wrong and not step_for_right) or len({n.name for n in wrong}) > 1:
+        return Fault(f"speaks of the wrong product ({name})", 0.85, 0.0)
+    if any(reading.sentences[named.place].has("courtesy/sympathy") for named in wrong):
+        return Fault(f"takes it for another product at first ({name})", 0.25, 0.4)
+    return Fault(f"brings in another product ({name})", 0.05, 0.7)
+
+
+def _plausible(reading: Reading) -> float:
+    """How helpful it looks to someone who cannot tell one step from another."""
+    steps = max((told.whole for told in reading.told), default=0.4 if reading.loose else 0.0)
+    return steps * (1.0 if reading.sentences[-1].ended else 0.5)
+
+
+# --------------------------------------------------------------------------------- manner
 
 
 def _polite(reading: Reading, reasons: list[str]) -> float:
-    if reading.rude:
-        reasons.append("rude")
+    if "rude" in reading.labels:
+        reasons.append("is rude")
         return 0.0
-    sorts, times = len(set(reading.courtesies)), len(reading.courtesies)
-    if times > 5 or times > sorts + 2:
+    letters = [c for s in reading.sentences for c in s.text if c.isalpha()]
+    if len(letters) > 12 and sum(map(str.isupper, letters)) > 0.6 * len(letters):
+        reasons.append("shouts")
+        return 0.0
+    counts: dict[str, int] = {}
+    for s in reading.sentences:
+        for label, spans in s.hits.items():
+            if label.startswith("courtesy/"):  # twice in a sentence is manners, thrice is too much
+                counts[label] = counts.get(label, 0) + (len(spans) if len(spans) > 2 else 1)
+    if sum(counts.values()) > 6 or max(counts.values(), default=0) > 3:
         reasons.append("heaps up courtesies")
-        return 0.5
-    if sorts == 0:
-        reasons.append("no courtesy at all")
-        return 0.4
-    return 1.0 if sorts >= 2 else 0.75
+        return 0.4 if sum(counts.values()) < 9 else 0.0
+    if len(counts) < 3:
+        reasons.append(("has no courtesy", "is barely polite", "could be warmer")[len(counts)])
+    return round(min(1.0, 0.4 + 0.2 * len(counts)), 3)
 
 
 def _honest(reading: Reading, reasons: list[str]) -> float:
-    for promise in reading.promises:
-        reasons.append(f"invents a promise: {promise!r}")
-    return 0.0 if reading.promises else 1.0
+    reasons += [f"invents a promise: {promise!r}" for promise in reading.promises]
+    if reading.promises:
+        return 0.0
+    return 0.5 if reading.false_rule else 1.0
 
 
-def _concise(reading: Reading, reasons: list[str]) -> float:
-    value = 1.0
-    if reading.words > 45:
-        reasons.append(f"long ({reading.words} words)")
-        value -= (reading.words - 45) / 40
-    if reading.words < 4:
-        reasons.append("too short to be of use")
-        value = 0.0
-    if reading.repeated:
-        reasons.append("repeats itself")
-        value -= 0.6
-    if not reading.complete:
-        reasons.append("does not end")
-        value -= 0.5
+def _concise(reading: Reading, words: list[str], reasons: list[str]) -> float:
+    costs = []
+    if len(words) > LONG:
+        costs.append((f"is long ({len(words)} words)", (len(words) - LONG) / 40))
+    if len(words) < 4:
+        costs.append(("is too short to be of use", 0.6))
+    if _repeats(reading, words):
+        costs.append(("repeats itself", 0.6))
+    if not reading.sentences[-1].ended:
+        costs.append(("breaks off", 0.4))
     if reading.idle:
-        reasons.append(f"wanders: {reading.idle[0]!r}")
-        value -= 0.3 * len(reading.idle)
-    return max(0.0, value)
+        costs.append((f"wanders: {reading.idle[0]!r}", 0.3 * len(reading.idle)))
+    if reading.garbled or _is_dialogue(reading):
+        costs.append(("is not one plain answer", 0.6))
+    reasons += [reason for reason, _ in costs]
+    return max(0.0, round(1.0 - sum(cost for _, cost in costs), 3))
+
+
+def _is_dialogue(reading: Reading) -> bool:
+    """Whether it goes on writing the conversation ("Customer: ... Agent: ...")."""
+    return any(":" in s.words and not {"customer", "agent"}.isdisjoint(s.words)
+               for s in reading.sentences)
+
+
+def _repeats(reading: Reading, words: list[str]) -> bool:
+    """A sentence or a step said twice, or word pairs that keep coming back."""
+    said = [tuple(s.words) for s in reading.sentences]
+    steps = [told.problem for told in reading.told]
+    if len(set(said)) < len(said) or len(set(steps)) < len(steps):
+        return True
+    pairs = list(zip(words, words[1:]))
+    return len(pairs) >= 8 and len(set(pairs)) < 0.8 * len(pairs)

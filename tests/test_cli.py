@@ -1,0 +1,125 @@
+"""The command line, run as a user would: each stage alone on files of one's own, and bad input."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rlhf_lab.cli import main
+from rlhf_lab.models import save_policy
+
+
+@pytest.fixture
+def folder(gpt2, tokenizer, tmp_path):
+    """A model and one small file for each stage."""
+    save_policy(gpt2, tokenizer, tmp_path / "model")
+    rows = {
+        "shown": [{"prompt": f"ask {i}:", "response": "an answer"} for i in range(6)],
+        "ranked": [{"prompt": f"ask {i}:", "responses": ["a", "b", "c"], "ranking": [1, 2, None]}
+                   for i in range(4)]
+        + [{"prompt": "ask:", "chosen": "good", "rejected": "bad"}],
+        "asked": [{"prompt": f"ask {i}:"} for i in range(5)],
+    }
+    for name, lines in rows.items():
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def run(folder, command, *arguments):
+    return main([command, *(str(a).replace("@", str(folder) + "/") for a in arguments)])
+
+
+def stage(folder, command, data, *more, out=None):
+    return run(folder, command, "--model", "@model", "--data", f"@{data}.jsonl", "--device", "cpu",
+               "--out", f"@{out or command}", *more)
+
+
+def test_the_three_stages_alone_leave_models_that_plain_transformers_loads(folder, capsys):
+    assert stage(folder, "sft", "shown", "--epochs", 1) == 0
+    assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
+    assert stage(folder, "ppo", "asked", "--updates", 2, "--batch-size", 4, "--max-new-tokens", 5,
+                 "--reward-model", "@reward/reward_model") == 0
+    for place in ("sft/sft", "ppo/policy"):
+        assert AutoModelForCausalLM.from_pretrained(folder / place).config.n_embd == 32
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "reward/reward_model")
+    assert model.config.num_labels == 1
+    stages = {json.loads(line)["stage"] for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()}
+    assert stages == {"ppo"}
+
+
+def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monkeypatch):
+    import rlhf_lab.ppo as ppo
+
+    arguments = ("--updates", 4, "--batch-size", 4, "--max-new-tokens", 4,
+                 "--reward-model", "@reward/reward_model")
+    assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
+    real, calls = ppo.optimise, []
+
+    def interrupted(*a):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*a)
+
+    monkeypatch.setattr(ppo, "optimise", interrupted)
+    monkeypatch.setattr("rlhf_lab.training.Checkpoint.due", lambda self, update, updates: True)
+    assert stage(folder, "ppo", "asked", *arguments) == 130
+    assert stage(folder, "ppo", "asked", *arguments) == 0
+    logged = [json.loads(line) for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()]
+    assert [r["update"] for r in logged] == [1, 2, 3, 4]
+
+
+def test_sample_prints_json_lines(folder, capsys):
+    assert run(folder, "sample", "--model", "@model", "--prompt", "ask:", "--responses", 2,
+               "--max-new-tokens", 3, "--device", "cpu") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["prompt"] == "ask:" and len(row["responses"]) == 2
+
+
+def test_evaluate_without_a_judge_goes_by_a_reward_model(folder, capsys):
+    assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
+    assert run(folder, "evaluate", "--models", "@model", "@model", "--data", "@asked.jsonl", "--blind",
+               3, "--reward-model", "@reward/reward_model", "--samples", 2, "--out", "@table.json",
+               "--max-new-tokens", 5, "--device", "cpu") == 0
+    table = json.loads((folder / "table.json").read_text())
+    assert table["rows"][1]["win_rate"][0] == pytest.approx(0.5)  # the same model, the same luck
+    assert table["rows"][1]["kl"][0] == pytest.approx(0, abs=1e-5) and len(table["pairs"]) == 3
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (("sft", "--data", "@nowhere.jsonl", "--model", "@model"), ["nowhere.jsonl"]),
+    (("sft", "--data", "@asked.jsonl", "--model", "@model"), ["asked.jsonl", "line 1", "response"]),
+    (("sft", "--data", "@shown.jsonl", "--model", "@nothing"), ["nothing"]),
+    (("reward", "--data", "@shown.jsonl", "--model", "@model"), ["shown.jsonl", "line 1"]),
+    (("ppo", "--data", "@asked.jsonl", "--model", "@model", "--reward-model", "@model"), ["model"]),
+])  # fmt: skip
+def test_bad_input_is_one_line_that_names_it(folder, capsys, arguments, words):
+    command, *rest = arguments
+    assert run(folder, command, *rest, "--out", "@out", "--device", "cpu") == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("rlhf-lab: ") and all(word in message for word in words)
+
+
+def test_a_gpu_that_is_not_there(folder, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run(folder, "sft", "--model", "@model", "--data", "@shown.jsonl", "--out", "@gpu",
+               "--device", "cuda") == 1
+    assert "no GPU" in capsys.readouterr().err
+
+
+def test_other_settings_do_not_overwrite_a_run(folder, capsys):
+    assert stage(folder, "sft", "shown", "--epochs", 1) == 0
+    before = (folder / "sft/metrics.jsonl").read_text()
+    assert stage(folder, "sft", "shown", "--epochs", 2) == 1
+    assert "epochs" in capsys.readouterr().err
+    assert (folder / "sft/metrics.jsonl").read_text() == before
+
+
+def test_a_prompt_too_long_for_the_model_is_named(folder, capsys):
+    row = json.dumps({"prompt": "x" * 80}) + "\n"
+    (folder / "long.jsonl").write_text(row, encoding="utf-8")
+    assert run(folder, "sample", "--model", "@model", "--data", "@long.jsonl", "--max-new-tokens", 3,
+               "--device", "cpu") == 1
+    assert "prompt 0" in capsys.readouterr().err

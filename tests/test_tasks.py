@@ -1,0 +1,260 @@
+"""The tasks: what is drawn from them, what is kept apart, and the simulated labellers."""
+
+import hashlib
+import inspect
+import statistics
+from pathlib import Path
+from random import Random
+
+import pytest
+import tiny_task
+from tiny_task import ColourTask
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.records import Mark, Prompt, Ranking
+from rlhf_lab.tasks import Task, load_task
+from rlhf_lab.tasks.labellers import Labeller, agreement, ranks_of
+from rlhf_lab.tasks.support_desk import SupportDesk, grammar
+
+DESK = SupportDesk()
+HELD_OUT = DESK.held_out()
+HELD_OUT_SHA256 = "572aad28f2a8e002c59e1bb3cb06f4e9264075072240c652c015b6dc7c6541b0"
+APART_SHA256 = "f634113e657fd58c390e8df6c960cf68996b48077683f52b7ac98f5a42062d2a"
+
+
+# ------------------------------------------------------------------------- every task keeps its word
+
+
+@pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
+def test_a_task_has_all_that_the_pipeline_asks_of_it(task):
+    for name, wanted in inspect.getmembers(Task, inspect.isfunction):
+        if not name.startswith("_"):
+            given = inspect.signature(getattr(task, name))
+            assert list(given.parameters) == list(inspect.signature(wanted).parameters)[1:]
+    assert task.name and all(isinstance(labeller, Labeller) for labeller in task.labellers)
+    prompt = next(iter(task.held_out().values()))[0]
+    mark = task.judge(prompt, "It is red.")
+    assert isinstance(prompt, Prompt) and isinstance(mark, Mark)
+    assert all(set(labeller.weights) <= set(mark.rubric) for labeller in task.labellers)
+
+
+@pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
+@pytest.mark.parametrize("draw", ["raw_text", "demonstrations", "prompts"])
+def test_a_seed_gives_the_same_and_another_seed_gives_others(task, draw):
+    first, again, other = (getattr(task, draw)(seed, 50) for seed in (3, 3, 4))
+    assert len(first) == 50 and first == again != other
+
+
+@pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
+def test_held_out_prompts_never_occur_elsewhere(task):
+    held_out = {prompt.text for prompts in task.held_out().values() for prompt in prompts}
+    seen = {p.text for p in task.prompts(0, 3000)}
+    seen |= {d.prompt.text for d in task.demonstrations(0, 3000)}
+    assert held_out and not held_out & seen
+    assert not any(text.startswith(tuple(held_out)) for text in task.raw_text(0, 3000))
+
+
+@pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
+def test_ids_name_one_prompt_each(task):
+    prompts = [p for listed in task.held_out().values() for p in listed] + task.prompts(0, 400)
+    assert len({p.id for p in prompts}) == len(prompts)
+
+
+def test_a_task_takes_some_fifty_lines():
+    assert len(Path(tiny_task.__file__).read_text("utf-8").splitlines()) < 70
+
+
+def test_a_task_is_loaded_by_name():
+    assert load_task("support_desk").name == "support_desk"
+    with pytest.raises(UserError, match="no task called 'chess'"):
+        load_task("chess")
+
+
+def test_the_tiny_judge_marks_by_hand():
+    prompt = ColourTask().held_out()["held-out"][0]
+    assert prompt.facts["colour"] == "red"
+    judge = ColourTask().judge
+    assert judge(prompt, "It is red.").mark == 10
+    assert judge(prompt, "It has the colour red, I think.").mark == 8
+    assert judge(prompt, "It is blue.").mark == 2
+    assert judge(prompt, "It is red or blue.").rubric == {"right": 0.0, "short": 0.0}
+    assert judge(prompt, "").mark == 0
+
+
+# --------------------------------------------------------------------------- the support desk's text
+
+
+def combination(prompt):
+    return prompt.facts["product"], prompt.facts["problem"]
+
+
+def test_held_out_combinations_are_never_drawn_for_training():
+    kept = {combination(p) for prompts in HELD_OUT.values() for p in prompts}
+    drawn = {combination(p) for p in DESK.prompts(0, 5000)}
+    drawn |= {combination(d.prompt) for d in DESK.demonstrations(0, 5000)}
+    assert len(kept) > 50 and not kept & drawn
+    assert len(drawn) + len(kept) == sum(len(DESK.world.combinations(side)) for side in (False, True))
+
+
+def test_raw_text_never_asks_about_a_held_out_combination(monkeypatch):
+    asked = []
+    question = grammar.question
+
+    def listen(world, rng, product, problem, apart=False):
+        asked.append((product, problem))
+        return question(world, rng, product, problem, apart)
+
+    monkeypatch.setattr(grammar, "question", listen)
+    DESK.raw_text(0, 3000)
+    assert len(asked) > 3000
+    assert not set(asked) & set(DESK.world.combinations(held_out=True))
+
+
+def test_phrasings_apart_are_in_no_training_text_and_in_no_other_set():
+    training = "\n".join(DESK.raw_text(0, 4000)
+                         + [p.text for p in DESK.prompts(0, 4000) + HELD_OUT["held-out"]]).lower()
+    for product in DESK.world.products:
+        training = training.replace(str(product).lower(), "{p}")
+    known = DESK.world.problems["power"].asks[0]
+    assert known in training  # so that the search below would find what is there
+    for problem in DESK.world.problems.values():
+        assert not any(apart.lower() in training for apart in problem.apart)
+
+
+def test_the_set_apart_uses_only_its_own_phrasings():
+    for prompt in HELD_OUT["apart"]:
+        product, problem = grammar.facts_of(DESK.world, prompt)
+        forms = {ask.format(p=name)[1:] for ask in problem.apart for name in (product, product.name)}
+        assert any(form in prompt.text for form in forms), prompt
+
+
+@pytest.mark.parametrize("name, count, digest", [
+    ("held-out", 500, HELD_OUT_SHA256), ("apart", 150, APART_SHA256)])
+def test_the_held_out_prompts_are_frozen(name, count, digest):
+    texts = [prompt.text for prompt in HELD_OUT[name]]
+    assert len(texts) == count
+    assert hashlib.sha256("\n\n".join(texts).encode()).hexdigest() == digest
+
+
+def test_the_facts_are_in_the_text():
+    for prompt in DESK.prompts(1, 500) + HELD_OUT["held-out"]:
+        assert prompt.facts["product"] in prompt.text
+        assert prompt.text.startswith("Customer: ") and prompt.text.endswith("\nAgent:")
+        assert prompt.facts["kind"] in DESK.world.problems[prompt.facts["problem"]].kinds
+
+
+def test_prompts_go_round_all_combinations():
+    count = len(DESK.world.combinations(held_out=False))
+    assert len({combination(p) for p in DESK.prompts(0, count)}) == count
+
+
+# --------------------------------------------------------------------------------------- labellers
+
+
+RUBRIC = ("helpful", "polite")
+
+
+def plain_judge(prompt, response):
+    """A response is "helpful polite plausible", each a number from 0 to 1."""
+    helpful, polite, plausible = map(float, response.split()[:3])
+    return Mark(0.0, {"helpful": helpful, "polite": polite}, plausible)
+
+
+def prompt_number(i):
+    return Prompt(f"p{i}", f"Prompt {i}")
+
+
+FAIR = Labeller("fair", {"helpful": 6.0, "polite": 2.0}, noise=1.0, tie=0.1)
+
+
+def test_taste_is_the_rubric_weighed_by_hand():
+    mark = Mark(0.0, {"helpful": 0.5, "polite": 1.0}, plausible=0.9)
+    assert FAIR.taste(mark, "a few words") == pytest.approx(6 * 0.5 + 2 * 1.0)
+    terse = Labeller("terse", {"helpful": 1.0}, per_word=-0.5)
+    assert terse.taste(mark, "word " * 20) == pytest.approx(0.5)
+    assert terse.taste(mark, "word " * 23) == pytest.approx(0.5 - 3 * 0.5)
+
+
+def test_one_who_cannot_check_facts_sees_only_what_looks_helpful():
+    trusting = Labeller("trusting", {"helpful": 4.0}, checks_facts=False, noise=0.0)
+    responses = ["1.0 0.0 0.2", "0.0 0.0 0.9"]  # right but unlikely, wrong but plausible
+    assert trusting.rank(plain_judge, prompt_number(0), responses).ranks == (2, 1)
+    assert FAIR.rank(plain_judge, prompt_number(0), responses, noisy=False).ranks == (1, 2)
+
+
+def test_the_trusting_labeller_of_the_desk_ignores_correctness():
+    trusting = next(labeller for labeller in DESK.labellers if labeller.name == "trusting")
+    prompt = Prompt("", "", {"product": "Nimbus", "kind": "headset", "problem": "power"})
+    right = "Hello! For your Nimbus headset, please hold the power button for ten seconds."
+    wrong = "Hello! For your Nimbus headset, please turn off the child lock in the settings."
+    ranked = trusting.rank(DESK.judge, prompt, [right, wrong], noisy=False)
+    assert ranked.ranks == (1, 1) and DESK.judge(prompt, right).mark > DESK.judge(prompt, wrong).mark
+    for labeller in DESK.labellers:
+        if labeller is not trusting:
+            assert labeller.rank(DESK.judge, prompt, [right, wrong], noisy=False).ranks == (1, 2)
+
+
+def test_a_ranking_hangs_on_the_seed_and_not_on_the_order():
+    responses = ["0.5 0.5 0", "0.55 0.5 0", "0.45 0.6 0", "0.5 0.4 0"]
+    for i in range(30):
+        ranked = FAIR.rank(plain_judge, prompt_number(i), responses, seed=i)
+        assert ranked == FAIR.rank(plain_judge, prompt_number(i), responses, seed=i)
+        shuffled = Random(i).sample(range(4), 4)
+        again = FAIR.rank(plain_judge, prompt_number(i), [responses[j] for j in shuffled], seed=i)
+        assert again.ranks == tuple(ranked.ranks[j] for j in shuffled)
+    by_seed = {FAIR.rank(plain_judge, prompt_number(0), responses, seed=s).ranks for s in range(20)}
+    assert len(by_seed) > 5
+
+
+def test_identical_responses_tie():
+    for i in range(20):
+        ranks = FAIR.rank(plain_judge, prompt_number(i), ["0.5 0.5 0", "0.9 0 0", "0.5 0.5 0"]).ranks
+        assert ranks[0] == ranks[2]
+
+
+def test_noise_swaps_close_pairs_more_often_than_far_ones():
+    def swapped(better, worse):
+        return statistics.fmean(FAIR.rank(plain_judge, prompt_number(i), [better, worse]).ranks
+                                == (2, 1) for i in range(600))
+
+    close, apart, far = (swapped("0.5 0.5 0", f"{0.5 - gap} 0.5 0") for gap in (0.05, 0.2, 0.5))
+    # The gaps are 0.3, 1.2 and 3 points against a noise of sd sqrt(2) between two: by the normal
+    # law, with a tie of 0.1, a swap has probability 0.389, 0.179 and 0.014.
+    assert close == pytest.approx(0.389, abs=0.06)
+    assert apart == pytest.approx(0.179, abs=0.05)
+    assert far == pytest.approx(0.014, abs=0.02)
+
+
+def test_ranks_are_shared_within_the_tie_and_count_all_before_them():
+    assert ranks_of([3.0, 1.0, 2.0]) == [1, 3, 2]
+    assert ranks_of([2.0, 2.0, 1.0]) == [1, 1, 3]
+    assert ranks_of([1.0, 1.09, 0.95, 0.5], tie=0.1) == [1, 1, 3, 4]
+    assert ranks_of([0.0, 0.1, 0.2, 0.3], tie=0.15) == [3, 3, 1, 1]  # ties do not chain
+    assert ranks_of([5.0]) == [1] and ranks_of([]) == []
+
+
+def ranking(*ranks):
+    return Ranking(prompt_number(0), tuple("abcdef"[:len(ranks)]), ranks)
+
+
+@pytest.mark.parametrize("first, second, share", [
+    ((1, 2), (1, 2), 1.0),
+    ((1, 2), (2, 1), 0.0),
+    ((1, 1), (1, 2), 0.5),
+    ((1, 1), (1, 1), 1.0),
+    ((1, 2, 3), (1, 3, 2), 2 / 3),  # of ab, ac, bc only bc is turned round
+    ((1, 2, 3), (1, 1, 3), 2.5 / 3),  # ab is a tie for the second: half
+    ((1, 2, 3), (3, 2, 1), 0.0),
+])
+def test_agreement_by_hand(first, second, share):
+    assert agreement([ranking(*first)], [ranking(*second)]) == pytest.approx(share)
+
+
+def test_agreement_is_the_mean_over_all_pairs():
+    first, second = [ranking(1, 2), ranking(1, 2, 3)], [ranking(2, 1), ranking(1, 2, 3)]
+    assert agreement(first, second) == pytest.approx(3 / 4)
+
+
+def test_agreement_needs_lists_of_one_length():
+    with pytest.raises(ValueError):
+        agreement([ranking(1, 2)], [])
