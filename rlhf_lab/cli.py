@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -218,9 +219,11 @@ def demo(options: argparse.Namespace) -> None:
     config = config.seeded(options.seed)
     if options.smoke:
         config = smoke(config)
-    with RunFolder.open(options.out, asdict(config) | {"task": options.task}) as run:
-        summary = Pipeline(load_task(options.task), config, run, watch).run_all()
-        print_table(summary)
+    settings = asdict(config) | {"task": options.task}
+    del settings["device"]  # a run may go on elsewhere
+    with RunFolder.open(options.out, settings) as run:
+        Pipeline(load_task(options.task), config, run, watch).run_all()
+        print_table(run.read_summary())
         print(f"\nThe whole story: {write_report(run)}")
 
 
@@ -248,7 +251,7 @@ def sft(options: argparse.Namespace) -> None:
     from rlhf_lab.sft import SFTConfig, train_sft
 
     data, config = read_demonstrations(options.data), read_config(options, SFTConfig)
-    with stage_run(options, config) as (run, checkpoint, accelerator):
+    with stage_run(options, config, data) as (run, checkpoint, accelerator):
         tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
         train_and_log(run, "sft", train_sft(policy, tokenizer, data, config, (), checkpoint, accelerator))
         save_policy(policy, tokenizer, run.sft)
@@ -261,7 +264,7 @@ def reward(options: argparse.Namespace) -> None:
     from rlhf_lab.reward import RewardConfig, normalise, score_texts, train_reward
 
     data, config = read_rankings(options.data), read_config(options, RewardConfig)
-    with stage_run(options, config) as (run, checkpoint, accelerator):
+    with stage_run(options, config, data) as (run, checkpoint, accelerator):
         tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
         model = ScalarModel.from_policy(policy, config.seed)
         train_and_log(run, "reward",
@@ -280,7 +283,7 @@ def ppo(options: argparse.Namespace) -> None:
 
     data, config = read_prompts(options.data), read_config(options, PPOConfig)
     judge = load_task(options.task).judge if options.task else None
-    with stage_run(options, config) as (run, checkpoint, accelerator):
+    with stage_run(options, config, data) as (run, checkpoint, accelerator):
         tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
         model = ScalarModel.load(options.reward_model, accelerator.device).requires_grad_(False)
         train_and_log(run, "ppo", train_ppo(policy, model, tokenizer, data, config, judge, checkpoint,
@@ -386,17 +389,14 @@ def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
         pass
 
 
-def stage_run(options: argparse.Namespace, config):
+@contextmanager
+def stage_run(options: argparse.Namespace, config, data: list):
     """A run folder for one stage, its checkpoint and its device."""
-    from contextlib import contextmanager
-
+    from rlhf_lab.files import fingerprint
     from rlhf_lab.run_folder import RunFolder
     from rlhf_lab.training import Checkpoint, make_accelerator
 
-    @contextmanager
-    def opened():
-        settings = asdict(config) | {"model": options.model, "data": options.data}
-        with RunFolder.open(options.out, settings) as run:
-            yield run, Checkpoint(run.checkpoints / "stage"), make_accelerator(options.device)
-
-    return opened()
+    settings = asdict(config) | {"model": options.model, "data": options.data}
+    accelerator = make_accelerator(options.device)
+    with RunFolder.open(options.out, settings, data={"data": fingerprint(data)}) as run:
+        yield run, Checkpoint(run.checkpoints / "stage"), accelerator

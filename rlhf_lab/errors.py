@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Something the user can put right; the message is one line: what is wrong, where, what to do."""
+    """What the user can put right; the message is one line: what is wrong, where, what to do."""

@@ -19,7 +19,7 @@ from rlhf_lab.text import position_ids
 
 
 def supports(policy: PreTrainedModel) -> bool:
-    """Whether `policy` is a GPT-2 as the library builds it, without adapters or quantised layers."""
+    """Whether `policy` is a GPT-2 as the library builds it: no adapters, no quantised layers."""
     if type(policy) is not GPT2LMHeadModel:
         return False
     config = policy.config
@@ -48,9 +48,9 @@ class GPT2Decoder:
         weight = self.net.wte.weight
         shape = (policy.config.n_layer, 2, B, self.heads, T, weight.shape[1] // self.heads)
         self.cache = weight.new_empty(shape)  # by layer, keys and values, row, head, column
-        hidden = weight.new_zeros(B, 1, 1, T)  # added to attention scores: -inf on padding
-        hidden[..., : self.length].masked_fill_(~attention.bool()[copies, None, None], -torch.inf)
-        self.bias = hidden.repeat(1, self.heads, 1, 1)  # (B, H, 1, T)
+        bias = weight.new_zeros(B, 1, 1, T)  # added to attention scores: -inf on padding
+        bias[..., : self.length].masked_fill_(~attention.bool()[copies, None, None], -torch.inf)
+        self.bias = bias.repeat(1, self.heads, 1, 1)  # (B, H, 1, T)
         self.positions = attention.sum(dim=1)[copies]  # of each row's next token, (B,)
 
     def read(self) -> Tensor:

@@ -103,9 +103,8 @@ def _ranked(row: Row) -> Ranking:
     if len(responses) < 2:
         row.refuse("responses", f"has {len(responses)}: it takes two to compare")
     for place, response in enumerate(responses, 1):
-        if type(response) is not str or not response.strip():
-            what = "empty" if type(response) is str else KINDS[type(response)]
-            row.refuse("responses", f"number {place} is {what}: write at least one word")
+        if type(response) is not str:  # it may be empty: a model can end at once
+            row.refuse("responses", f"number {place} is {KINDS[type(response)]}: write text")
     if len(ranks) != len(responses):
         counts = f"{len(ranks)} ranks for {len(responses)} responses"
         row.refuse("ranking", f"has {counts}: give each response a rank, or null")

@@ -8,14 +8,14 @@ figure can be printed and can be read on a dark page.
 
 import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rlhf_lab.panels import Line, Panel, panels_of
 from rlhf_lab.table import model_names
 
 SERIES = {
@@ -48,55 +48,6 @@ class Picture(Figure):
         return to_bytes(self, "png")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One metric of a panel. error: the metric that is its standard error, for a band. rare: logged
-    at some updates only, so drawn as dots."""
-
-    metric: str
-    colour: str
-    label: str = ""
-    error: str = ""
-    rare: bool = False
-
-
-@dataclass(frozen=True)
-class Panel:
-    """What one pair of axes shows: metrics of one stage, in one unit; level is a value to compare
-    with, and its meaning."""
-
-    stage: str
-    title: str
-    unit: str
-    lines: tuple[Line, ...]
-    level: tuple[float, str] | None = None
-
-
-PANELS = (
-    Panel("sft", "SFT: loss", "nats per token",
-          (Line("loss/sft", "sft", "training batch"), Line("loss/held_out", "sft", "held out", rare=True))),
-    Panel("reward", "Reward model: loss", "nats per pair",
-          (Line("loss/reward", "score", "training batch"),), (math.log(2), "guessing")),
-    Panel("reward", "Reward model: accuracy", "share of pairs in order",
-          (Line("reward/accuracy", "score", "training batch"),
-           Line("reward/held_out_accuracy", "score", "held out", rare=True)), (0.5, "guessing")),
-    Panel("ppo", "PPO: score", "sd of SFT's scores", (Line("objective/scores", "score"),)),
-    Panel("ppo", "PPO: judge's mark", "points", (Line("judge/mark", "mark"),)),
-    Panel("ppo", "PPO: KL to the reference", "nats per response",
-          (Line("objective/kl", "kl", error="objective/kl_se"),)),
-    Panel("ppo", "PPO: entropy", "nats per token", (Line("policy/entropy_avg", "policy"),)),
-    Panel("ppo", "PPO: clip fraction", "share of tokens", (Line("policy/clipfrac_avg", "policy"),)),
-    Panel("ppo", "PPO: value loss", "squared reward", (Line("loss/value_avg", "value"),)),
-    Panel("ppo", "PPO: length", "tokens per response", (Line("response/length", "policy"),)),
-)  # fmt: skip
-
-
-def panels_of(metrics: Iterable[dict]) -> list[Panel]:
-    """The panels for which there is something to draw."""
-    found = {(r.get("stage"), name) for r in metrics for name, value in r.items() if value is not None}
-    return [p for p in PANELS if any((p.stage, line.metric) in found for line in p.lines)]
-
-
 def training_curves(metrics: Sequence[dict], columns: int = 2) -> Picture:
     """Every stage's curves over its updates, panel by panel, those that were logged."""
     panels = panels_of(metrics)
@@ -125,7 +76,7 @@ def reward_and_kl(ppo_metrics: Sequence[dict]) -> Picture:
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(6.2, 4.6))
         top, low = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        top.set_title("The score, which PPO sees, and the judge's mark, which it does not")
+        top.set_title("What PPO raises, and what the judge thinks")
         _line(top, Line("objective/scores", "score"), ppo_metrics)
         _coloured_axis(top, "score (sd of SFT's scores)", "score")
         if any(r.get("judge/mark") is not None for r in ppo_metrics):
@@ -136,7 +87,7 @@ def reward_and_kl(ppo_metrics: Sequence[dict]) -> Picture:
             right.lines[-1].set_linestyle("--")
             _coloured_axis(right, "judge's mark (points, dashed)", "mark")
         else:
-            top.set_title("The score, which PPO raises")
+            top.set_title("What PPO raises")
         low.set_title("How far the policy has gone from where it began")
         _line(low, Line("objective/kl", "kl", error="objective/kl_se"), ppo_metrics)
         _coloured_axis(low, "KL (nats per response)", "kl")

@@ -156,9 +156,9 @@ def train_ppo(
             marks = [judge(p, text).mark for p, text in zip(rollout.prompts, rollout.texts)]
             record["judge/mark"] = sum(marks) / len(marks)
         check_finite("the loss", record["loss/policy_avg"] + record["loss/value_avg"], update)
+        yield record
         if checkpoint and checkpoint.due(update, config.updates):
             checkpoint.save(update, trained | {"reference": reference}, optimiser, {"beta": beta})
-        yield record
 
 
 @torch.no_grad()

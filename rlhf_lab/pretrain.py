@@ -91,10 +91,10 @@ def train_base(
         accelerator.backward(loss)
         check_finite("the loss", loss.item(), update)
         rate, norm = optimiser.rate(), optimiser.step()
-        if checkpoint and checkpoint.due(update, config.updates):
-            checkpoint.save(update, {"model": model}, optimiser)
         yield {"stage": "pretrain", "update": update, "updates": config.updates,
                "loss/pretrain": loss.item(), "lr": rate, "grad_norm": norm, "tokens": int(real.sum())}
+        if checkpoint and checkpoint.due(update, config.updates):
+            checkpoint.save(update, {"model": model}, optimiser)
 
 
 def text_batches(task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig,

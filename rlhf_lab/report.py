@@ -9,16 +9,14 @@ from pathlib import Path
 from textwrap import wrap
 
 from rlhf_lab import plots
+from rlhf_lab.examples import examples
 from rlhf_lab.jsonl import plain, read_lines, write_whole
 from rlhf_lab.markup import Html, join, picture, tag
+from rlhf_lab.panels import panels_of
 from rlhf_lab.provenance import flat
 from rlhf_lab.run_folder import RunFolder
 from rlhf_lab.table import Cell, Table, cell, judge_table, model_names, table_by_set
 from rlhf_lab.verdict import verdict, warnings
-
-LONGEST = 2000  # characters of a response that are shown
-FIRST, WORST = 10, 3  # examples: from the top of the main held-out set, and the policy's worst
-COMPARED = ("base", "sft", "policy")
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser loads nothing
 ACCURACY = {
@@ -126,7 +124,7 @@ def judged(summary: dict) -> Html | None:
         return None
     total = sum((summary.get("prompts") or {}).values())
     note = f"{total} held-out prompts, to each of which every model gave {summary.get('samples', '?')} " \
-        "answers. Rubric items go from 0 to 1; small figures are 95 % intervals; a tie is half a win."
+        "answers. Rubric items go from 0 to 1; small figures are 95\u00a0% intervals; a tie is half a win."
     sets = table_by_set(summary)
     return join(tag("p", note), html_table(judge_table(summary), summary),
                 html_table(sets, summary) if sets.rows else None)
@@ -173,56 +171,9 @@ def reward_model(summary: dict, metrics: list[dict]) -> Html | None:
 
 def curves(metrics: list[dict]) -> Html | None:
     """Every curve as a picture of its own, so that they stand beside or beneath each other."""
-    drawn = [(panel, plots.curve(panel, metrics)) for panel in plots.panels_of(metrics)]
+    drawn = [(panel, plots.curve(panel, metrics)) for panel in panels_of(metrics)]
     return tag("div", *(figure(f, f"{p.title}, in {p.unit}, over the updates") for p, f in drawn),
                class_="curves") if drawn else None
-
-
-def examples(summary: dict, rows: list[dict]) -> Html | None:
-    """The same prompts answered by base, SFT and policy; which ones, a fixed rule decides."""
-    answers: dict[str, dict[str, dict]] = {}
-    for row in rows:  # the first answer of each model to each prompt
-        answers.setdefault(row["id"], {}).setdefault(row["model"], row)
-    if not answers:
-        return None
-    first, worst = choose(summary, answers)
-    rule = f"The first {len(first)} prompts of the main held-out set, and each model's first answer"
-    cards = [example(answers[i], model_names(summary)) for i in first]
-    if worst:
-        rule += f"; then the {len(worst)} other prompts of that set on which the policy's was marked lowest"
-        cards.append(tag("h3", "Where the policy did worst"))
-        cards += [example(answers[i], model_names(summary)) for i in worst]
-    return join(tag("p", rule + ". None was picked by hand."), *cards)
-
-
-def choose(summary: dict, answers: dict[str, dict[str, dict]]) -> tuple[list[str], list[str]]:
-    """Which prompts to show: the first of the main held-out set, and others where the policy's
-    answer has the lowest marks (of equal marks, the earlier)."""
-    main = list(answers)[: next(iter((summary.get("prompts") or {}).values()), None)]
-    marks = {i: answers[i].get("policy", {}).get("mark") for i in main[FIRST:]}
-    worst = sorted((i for i in marks if marks[i] is not None), key=marks.get)
-    return main[:FIRST], worst[:WORST]
-
-
-def example(answers: dict[str, dict], names: dict[str, str]) -> Html:
-    """One prompt with the answers to it, side by side."""
-    prompt = next(iter(answers.values()))["prompt"]
-    cards = [tag("div", tag("h4", names.get(m, m), marked(answers[m])), said(answers[m]["response"]),
-                 tag("ul", *(tag("li", reason, dir="auto") for reason in answers[m].get("reasons") or [])),
-                 class_=f"answer {m}") for m in COMPARED if m in answers]
-    return tag("article", said(prompt, "prompt"), tag("div", *cards, class_="answers"))
-
-
-def marked(row: dict) -> Html | None:
-    """The mark of an answer, where a judge gave it one."""
-    return None if row.get("mark") is None else tag("span", f"{row['mark']:.1f} points", class_="mark")
-
-
-def said(text: str, kind: str = "said") -> Html:
-    """What somebody wrote: escaped, in its own direction, and cut where it is very long."""
-    cut = len(text) - LONGEST
-    more = tag("em", f" … and {cut:,} characters more") if cut > 0 else None
-    return tag("p", text[:LONGEST] if text.strip() else tag("em", "nothing"), more, class_=kind, dir="auto")
 
 
 def cost(summary: dict, logged: dict[str, float]) -> Html | None:
@@ -244,7 +195,8 @@ def cost(summary: dict, logged: dict[str, float]) -> Html | None:
 
 def settings(config: dict) -> Html:
     """Everything that decided the run, as in config.json."""
-    rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in flat(config).items()]
+    entries = {name.removeprefix("settings."): value for name, value in flat(config).items()}
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in entries.items()]
     return tag("details", tag("summary", f"All {len(rows)} settings, data and versions"),
                tag("table", tag("tbody", *rows), class_="settings"))
 

@@ -104,9 +104,9 @@ def train_reward(
         if later and (update == updates or order[update][0] > epoch):
             record["reward/held_out_accuracy"] = float(
                 maths.pair_accuracy(score_groups(reward_model, later), later.ranks))
+        yield record
         if checkpoint and checkpoint.due(update, updates):
             checkpoint.save(update, {"model": reward_model}, optimiser)
-        yield record
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> RankedData:

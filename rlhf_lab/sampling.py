@@ -1,4 +1,9 @@
-"""Draw responses from a policy, in batches, each from its own seed."""
+"""Draw responses from a policy, in batches, each from its own seed.
+
+A decoder reads the prompts, then gives the logits that follow one token more a row, at each step.
+There are two that agree: GPT2Decoder, made for speed, and LibraryDecoder, which runs any causal
+language model of transformers.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -43,10 +48,12 @@ class SamplingConfig:
 class Samples:
     """Prompts and the responses drawn for them.
 
-    tokens: (B, P + N), prompts padded on the left and responses on the right. attention: (B, P + N),
-    1 on real tokens. mask: (B, N), 1 on response tokens up to and including the end token.
-    logprobs: (B, N), of each response token in nats, 0 on padding. ended: (B,), whether the end
-    token was drawn. The mask is bool, attention long, all on the CPU.
+    tokens: (B, P + N) long, prompts padded on the left and responses on the right.
+    attention: (B, P + N) long, 1 on real tokens.
+    mask: (B, N) bool, true on response tokens up to and including the end token.
+    logprobs: (B, N), of each response token, in nats; 0 on padding.
+    ended: (B,) bool, whether the end token was drawn.
+    N is the length of the longest response. All are on the CPU.
     """
 
     tokens: Tensor
@@ -68,7 +75,7 @@ class Samples:
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """Each response as text, without its end token."""
         responses = self.tokens[:, self.prompt_length :]
-        return [decode_response(tokenizer, row[keep]) for row, keep in zip(responses, self.mask.bool())]
+        return [decode_response(tokenizer, row[real]) for row, real in zip(responses, self.mask)]
 
 
 class LibraryDecoder:
@@ -125,7 +132,8 @@ def sample(
 
     Dropout is off, whatever mode the policy is in, and no gradient is kept. Returns the samples
     in the order of the prompts, on the CPU. Raises UserError for an empty prompt, one that leaves
-    no room for max_new_tokens, or a number of seeds that is not that of the prompts.
+    no room for max_new_tokens, a number of seeds that is not that of the prompts, or a policy
+    whose logits are not finite.
     """
     end, pad = end_token(tokenizer), tokenizer.pad_token_id
     _check(policy, end, pad, prompts, seeds, config)
@@ -135,9 +143,9 @@ def sample(
     logprobs = torch.zeros(len(prompts), N, device=device)
     Decoder = GPT2Decoder if supports(policy) else LibraryDecoder
     with torch.inference_mode(), evaluating(policy):
-        for rows in _batches(prompts, batch_size):
-            decoder = Decoder(policy, *_distinct([prompts[row] for row in rows], pad, device), N)
-            rows = torch.tensor(rows, device=device)
+        for batch in _batches(prompts, batch_size):
+            decoder = Decoder(policy, *_distinct([prompts[row] for row in batch], pad, device), N)
+            rows = torch.tensor(batch, device=device)
             logits = decoder.read()
             for t in range(N):
                 tokens, chosen_logprobs = choose(logits, uniforms[rows, t], config)
@@ -156,16 +164,21 @@ def choose(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Te
     """One token for each row of logits (B, V), and its log-probability in nats; both (B,).
 
     A number u in [0, 1) picks the token in whose stretch of the cumulative distribution it falls,
-    so that u alone, and no shared random state, decides.
+    so that u alone, and no shared random state, decides. Raises UserError for logits not finite.
     """
     probabilities = torch.softmax(logits.float() / config.temperature, dim=-1)
     total = restrict(probabilities, config).cumsum(dim=-1)  # (B, V)
+    if not total[:, -1].isfinite().all():
+        raise UserError("the policy's logits are not finite: it diverged; lower the learning rate")
     tokens = torch.searchsorted(total, uniforms[:, None] * total[:, -1:], right=True)
     return tokens.squeeze(1), probabilities.gather(1, tokens).log().squeeze(1)
 
 
 def restrict(probabilities: Tensor, config: SamplingConfig) -> Tensor:
-    """0 for the tokens that top-k or top-p leaves out, (B, V); the rest as they were."""
+    """0 for the tokens that top-k or top-p leaves out, (B, V); the rest as they were.
+
+    Tokens as likely as the k-th all stay.
+    """
     if 0 < config.top_k < probabilities.shape[-1]:
         kth = probabilities.topk(config.top_k).values[:, -1:]
         probabilities = probabilities.where(probabilities >= kth, 0.0)
@@ -192,7 +205,7 @@ def _batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
 def _distinct(
     prompts: list[list[int]], pad: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The different prompts, as tokens and attention (U, P), and which of them each row has, (B,)."""
+    """The different prompts, tokens and attention (U, P), and which of them each row has, (B,)."""
     index: dict[tuple[int, ...], int] = {}
     copies = [index.setdefault(tuple(prompt), len(index)) for prompt in prompts]
     tokens, attention = pad_left(list(index), pad)

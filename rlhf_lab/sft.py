@@ -70,9 +70,9 @@ def train_sft(
                   "loss/sft": loss, "lr": rate, "grad_norm": norm, "tokens": tokens}
         if later and (update == updates or order[update][0] > epoch):
             record["loss/held_out"] = held_out_loss(policy, later)
+        yield record
         if checkpoint and checkpoint.due(update, updates):
             checkpoint.save(update, {"policy": policy}, optimiser)
-        yield record
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]) -> Sequences:

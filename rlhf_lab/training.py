@@ -103,7 +103,9 @@ class Optimiser:
 class Checkpoint:
     """Where a stage keeps its state while it trains: one folder, replaced as a whole.
 
-    every: updates between two saves. A full disk or a kill leaves the previous one intact.
+    every: updates between two saves. A full disk or a kill leaves the previous one intact. Stages
+    save after they have yielded an update's record: a record logged twice can be dropped on
+    resuming (`RunFolder.rewind`), one never logged would be lost.
     """
 
     folder: Path

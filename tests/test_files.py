@@ -180,7 +180,6 @@ NEITHER = {"responses": LEFT_OUT, "ranking": LEFT_OUT}
         ("rankings", RANKED, {"responses": "ab"}, "responses", "is a text: give a list"),
         ("rankings", RANKED, {"responses": ["a"], "ranking": [1]}, "responses", "has 1: it takes"),
         ("rankings", RANKED, {"responses": [], "ranking": []}, "responses", "has 0: it takes"),
-        ("rankings", RANKED, {"responses": ["a", " "]}, "responses", "number 2 is empty"),
         ("rankings", RANKED, {"responses": [None, "b"]}, "responses", "number 1 is null"),
         ("rankings", RANKED, {"labeler": "Ann"}, "labeler", "did you mean 'labeller'?"),
         ("rankings", RANKED, {"labeller": 3}, "labeller", "is a number: give a text"),

@@ -75,7 +75,7 @@ def test_left_padding_gives_finite_logits_and_gradients(policy):
 # ---- loading and saving policies -----------------------------------------------------------------
 
 
-def test_a_saved_policy_loads_the_same_here_and_with_plain_transformers(policy, tokenizer, tmp_path):
+def test_a_saved_policy_loads_here_and_with_plain_transformers(policy, tokenizer, tmp_path):
     save_policy(policy, tokenizer, tmp_path / "p")
     loaded = load_policy(tmp_path / "p")
     assert same_weights(policy, loaded)

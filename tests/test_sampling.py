@@ -76,7 +76,8 @@ def test_layout_end_token_in_the_mask_padding_behind(policy):
         n = int(samples.mask[row].sum())
         left = P - len(prompt)
         assert samples.tokens[row].tolist()[:P] == [PAD] * left + prompt
-        assert samples.attention[row].tolist() == [0] * left + [1] * (len(prompt) + n) + [0] * (N - n)
+        real = [0] * left + [1] * (len(prompt) + n) + [0] * (N - n)
+        assert samples.attention[row].tolist() == real
         assert samples.mask[row].tolist() == [True] * n + [False] * (N - n)
         response = samples.tokens[row, P:].tolist()
         assert response[n:] == [PAD] * (N - n)
@@ -115,7 +116,8 @@ def test_a_sample_depends_on_its_prompt_and_seed_alone(policy):
     for batch_size in (1, 3):
         assert together == responses_of(sample(policy, Nine(), PROMPTS, SEEDS, CONFIG, batch_size))
     order = [5, 2, 7, 0, 6, 1, 4, 3]
-    shuffled = sample(policy, Nine(), [PROMPTS[i] for i in order], [SEEDS[i] for i in order], CONFIG)
+    prompts, seeds = [PROMPTS[i] for i in order], [SEEDS[i] for i in order]
+    shuffled = sample(policy, Nine(), prompts, seeds, CONFIG)
     assert responses_of(shuffled) == [together[i] for i in order]
     longer = sample(policy, Nine(), PROMPTS + [[4] * 30], SEEDS + [0], CONFIG)  # more left padding
     assert responses_of(longer)[:-1] == together
@@ -238,13 +240,19 @@ def test_top_k_of_one_is_the_library_greedy_search(policy):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"scale_attn_by_inverse_layer_idx": True}, {"activation_function": "gelu"}, {"n_inner": 40}],
+    [
+        {},
+        {"scale_attn_by_inverse_layer_idx": True},
+        {"activation_function": "gelu"},
+        {"n_inner": 40},
+    ],
 )
 def test_the_fast_path_agrees_with_the_library(make_gpt2, changes):
     policy = make_gpt2(Nine(), **changes)
     assert supports(policy)
     prompts, copies = [[3], [4, 5, 6], [2] * 9], torch.tensor([0, 2, 1, 1, 0])
-    decoders = [D(policy, *pad_left(prompts, PAD), copies, 6) for D in (GPT2Decoder, LibraryDecoder)]
+    padded = pad_left(prompts, PAD)
+    decoders = [D(policy, *padded, copies, 6) for D in (GPT2Decoder, LibraryDecoder)]
     close = dict(atol=1e-5, rtol=1e-5)
     with torch.inference_mode():
         torch.testing.assert_close(*(decoder.read() for decoder in decoders), **close)
@@ -313,6 +321,13 @@ def test_bad_prompts_and_seeds_are_refused(make_gpt2):
         sample(policy, Nine(), [], [], CONFIG)
     with pytest.raises(UserError, match="pad token"):
         sample(policy, SimpleNamespace(eos_token_id=0, pad_token_id=0), [[2]], [0], CONFIG)
+
+
+def test_a_policy_that_diverged_is_named(policy):
+    with torch.no_grad():
+        policy.get_input_embeddings().weight[3, 0] = torch.nan
+    with pytest.raises(UserError, match="logits are not finite"):
+        sample(policy, Nine(), PROMPTS, SEEDS, CONFIG)
 
 
 def test_a_prompt_may_fill_the_context_to_the_last_token(policy):

@@ -22,7 +22,7 @@ HELD_OUT_SHA256 = "572aad28f2a8e002c59e1bb3cb06f4e9264075072240c652c015b6dc7c654
 APART_SHA256 = "f634113e657fd58c390e8df6c960cf68996b48077683f52b7ac98f5a42062d2a"
 
 
-# ------------------------------------------------------------------------- every task keeps its word
+# ----------------------------------------------------------------------- every task keeps its word
 
 
 @pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
@@ -81,7 +81,7 @@ def test_the_tiny_judge_marks_by_hand():
     assert judge(prompt, "").mark == 0
 
 
-# --------------------------------------------------------------------------- the support desk's text
+# ------------------------------------------------------------------------- the support desk's text
 
 
 def combination(prompt):
@@ -93,7 +93,8 @@ def test_held_out_combinations_are_never_drawn_for_training():
     drawn = {combination(p) for p in DESK.prompts(0, 5000)}
     drawn |= {combination(d.prompt) for d in DESK.demonstrations(0, 5000)}
     assert len(kept) > 50 and not kept & drawn
-    assert len(drawn) + len(kept) == sum(len(DESK.world.combinations(side)) for side in (False, True))
+    assert len(drawn) == len(DESK.world.combinations(held_out=False))
+    assert len(kept) == len(DESK.world.combinations(held_out=True))
 
 
 def test_raw_text_never_asks_about_a_held_out_combination(monkeypatch):
@@ -124,8 +125,8 @@ def test_phrasings_apart_are_in_no_training_text_and_in_no_other_set():
 def test_the_set_apart_uses_only_its_own_phrasings():
     for prompt in HELD_OUT["apart"]:
         product, problem = grammar.facts_of(DESK.world, prompt)
-        forms = {ask.format(p=name)[1:] for ask in problem.apart for name in (product, product.name)}
-        assert any(form in prompt.text for form in forms), prompt
+        names = (product, product.name)  # the first letter may be a capital
+        assert any(ask.format(p=name)[1:] in prompt.text for ask in problem.apart for name in names)
 
 
 @pytest.mark.parametrize("name, count, digest", [
@@ -148,10 +149,7 @@ def test_prompts_go_round_all_combinations():
     assert len({combination(p) for p in DESK.prompts(0, count)}) == count
 
 
-# --------------------------------------------------------------------------------------- labellers
-
-
-RUBRIC = ("helpful", "polite")
+# ------------------------------------------------------------------------------------- labellers
 
 
 def plain_judge(prompt, response):
@@ -188,7 +186,8 @@ def test_the_trusting_labeller_of_the_desk_ignores_correctness():
     right = "Hello! For your Nimbus headset, please hold the power button for ten seconds."
     wrong = "Hello! For your Nimbus headset, please turn off the child lock in the settings."
     ranked = trusting.rank(DESK.judge, prompt, [right, wrong], noisy=False)
-    assert ranked.ranks == (1, 1) and DESK.judge(prompt, right).mark > DESK.judge(prompt, wrong).mark
+    assert ranked.ranks == (1, 1)
+    assert DESK.judge(prompt, right).mark > DESK.judge(prompt, wrong).mark + 5
     for labeller in DESK.labellers:
         if labeller is not trusting:
             assert labeller.rank(DESK.judge, prompt, [right, wrong], noisy=False).ranks == (1, 2)
@@ -208,7 +207,8 @@ def test_a_ranking_hangs_on_the_seed_and_not_on_the_order():
 
 def test_identical_responses_tie():
     for i in range(20):
-        ranks = FAIR.rank(plain_judge, prompt_number(i), ["0.5 0.5 0", "0.9 0 0", "0.5 0.5 0"]).ranks
+        responses = ["0.5 0.5 0", "0.9 0 0", "0.5 0.5 0"]
+        ranks = FAIR.rank(plain_judge, prompt_number(i), responses).ranks
         assert ranks[0] == ranks[2]
 
 

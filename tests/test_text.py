@@ -39,7 +39,12 @@ def test_an_end_token_that_the_tokenizer_adds_is_taken_off(tokenizer):
 
 @pytest.mark.parametrize(
     "prompt, response, joined",
-    [("Q:", "yes", " yes"), ("Q: ", "yes", "yes"), ("Q:\n", "yes", "yes"), ("Q:", "\nyes", "\nyes")],
+    [
+        ("Q:", "yes", " yes"),
+        ("Q: ", "yes", "yes"),
+        ("Q:\n", "yes", "yes"),
+        ("Q:", "\nyes", "\nyes"),
+    ],
 )
 def test_prompt_and_response_are_joined_by_one_space(tokenizer, prompt, response, joined):
     ids = encode_response(tokenizer, prompt, response)

@@ -45,7 +45,7 @@ class ColourTask:
 
 
 def _prompt(colour: str, thing: str, id: str) -> Prompt:
-    return Prompt(id, f"Which colour has the {colour} {thing}?\n", {"colour": colour, "thing": thing})
+    return Prompt(id, f"Which colour has the {colour} {thing}?\n", {"colour": colour})
 
 
 def _draw(rng: Random, pairs: list[tuple[str, str]], count: int, name: str) -> list[Prompt]:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-READS = 4000  # characters of a text that are read
+READS = 2000  # characters of a text that are read
 LONGEST = 60  # words after which a sentence is taken to end
 
 # A number, a word (it may hold apostrophes), or a mark that ends a clause or a sentence.

@@ -1,0 +1,58 @@
+"""Before and after: the same prompts answered by base, SFT and policy, side by side.
+
+A fixed rule chooses the prompts, so that nobody can pick the ones that look well.
+"""
+
+from rlhf_lab.markup import Html, join, tag
+from rlhf_lab.table import model_names
+
+LONGEST = 2000  # characters of a response that are shown
+FIRST, WORST = 10, 3  # examples: from the top of the main held-out set, and the policy's worst
+COMPARED = ("base", "sft", "policy")
+
+
+def examples(summary: dict, rows: list[dict]) -> Html | None:
+    """The same prompts answered by base, SFT and policy; which ones, a fixed rule decides."""
+    answers: dict[str, dict[str, dict]] = {}
+    for row in rows:  # the first answer of each model to each prompt
+        answers.setdefault(row["id"], {}).setdefault(row["model"], row)
+    if not answers:
+        return None
+    first, worst = choose(summary, answers)
+    rule = f"The first {len(first)} prompts of the main held-out set, and each model's first answer"
+    cards = [example(answers[i], model_names(summary)) for i in first]
+    if worst:
+        rule += f"; then the {len(worst)} other prompts of that set on which the policy's was marked lowest"
+        cards.append(tag("h3", "Where the policy did worst"))
+        cards += [example(answers[i], model_names(summary)) for i in worst]
+    return join(tag("p", rule + ". None was picked by hand."), *cards)
+
+
+def choose(summary: dict, answers: dict[str, dict[str, dict]]) -> tuple[list[str], list[str]]:
+    """Which prompts to show: the first of the main held-out set, and others where the policy's
+    answer has the lowest marks (of equal marks, the earlier)."""
+    main = list(answers)[: next(iter((summary.get("prompts") or {}).values()), None)]
+    marks = {i: answers[i].get("policy", {}).get("mark") for i in main[FIRST:]}
+    worst = sorted((i for i in marks if marks[i] is not None), key=marks.get)
+    return main[:FIRST], worst[:WORST]
+
+
+def example(answers: dict[str, dict], names: dict[str, str]) -> Html:
+    """One prompt with the answers to it, side by side."""
+    prompt = next(iter(answers.values()))["prompt"]
+    cards = [tag("div", tag("h4", names.get(m, m), marked(answers[m])), said(answers[m]["response"]),
+                 tag("ul", *(tag("li", reason, dir="auto") for reason in answers[m].get("reasons") or [])),
+                 class_=f"answer {m}") for m in COMPARED if m in answers]
+    return tag("article", said(prompt, "prompt"), tag("div", *cards, class_="answers"))
+
+
+def marked(row: dict) -> Html | None:
+    """The mark of an answer, where a judge gave it one."""
+    return None if row.get("mark") is None else tag("span", f"{row['mark']:.1f} points", class_="mark")
+
+
+def said(text: str, kind: str = "said") -> Html:
+    """What somebody wrote: escaped, in its own direction, and cut where it is very long."""
+    cut = len(text) - LONGEST
+    more = tag("em", f" … and {cut:,} characters more") if cut > 0 else None
+    return tag("p", text[:LONGEST] if text.strip() else tag("em", "nothing"), more, class_=kind, dir="auto")

@@ -1,0 +1,54 @@
+"""Which metrics of each stage are drawn, in which unit: the panels of every picture of training."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric of a panel. error: the metric that is its standard error, for a band. rare: logged
+    at some updates only, so drawn as dots."""
+
+    metric: str
+    colour: str
+    label: str = ""
+    error: str = ""
+    rare: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one pair of axes shows: metrics of one stage, in one unit; level is a value to compare
+    with, and its meaning."""
+
+    stage: str
+    title: str
+    unit: str
+    lines: tuple[Line, ...]
+    level: tuple[float, str] | None = None
+
+
+PANELS = (
+    Panel("sft", "SFT: loss", "nats per token",
+          (Line("loss/sft", "sft", "training batch"), Line("loss/held_out", "sft", "held out", rare=True))),
+    Panel("reward", "Reward model: loss", "nats per pair",
+          (Line("loss/reward", "score", "training batch"),), (math.log(2), "guessing")),
+    Panel("reward", "Reward model: accuracy", "share of pairs in order",
+          (Line("reward/accuracy", "score", "training batch"),
+           Line("reward/held_out_accuracy", "score", "held out", rare=True)), (0.5, "guessing")),
+    Panel("ppo", "PPO: score", "sd of SFT's scores", (Line("objective/scores", "score"),)),
+    Panel("ppo", "PPO: judge's mark", "points", (Line("judge/mark", "mark"),)),
+    Panel("ppo", "PPO: KL to the reference", "nats per response",
+          (Line("objective/kl", "kl", error="objective/kl_se"),)),
+    Panel("ppo", "PPO: entropy", "nats per token", (Line("policy/entropy_avg", "policy"),)),
+    Panel("ppo", "PPO: clip fraction", "share of tokens", (Line("policy/clipfrac_avg", "policy"),)),
+    Panel("ppo", "PPO: value loss", "squared reward", (Line("loss/value_avg", "value"),)),
+    Panel("ppo", "PPO: length", "tokens per response", (Line("response/length", "policy"),)),
+)  # fmt: skip
+
+
+def panels_of(metrics: Iterable[dict]) -> list[Panel]:
+    """The panels for which there is something to draw."""
+    found = {(r.get("stage"), name) for r in metrics for name, value in r.items() if value is not None}
+    return [p for p in PANELS if any((p.stage, line.metric) in found for line in p.lines)]
