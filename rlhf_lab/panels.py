@@ -31,7 +31,8 @@ class Panel:
 
 PANELS = (
     Panel("sft", "SFT: loss", "nats per token",
-          (Line("loss/sft", "sft", "training batch"), Line("loss/held_out", "sft", "held out", rare=True))),
+          (Line("loss/sft", "sft", "training batch"),
+           Line("loss/held_out", "sft", "held out", rare=True))),
     Panel("reward", "Reward model: loss", "nats per pair",
           (Line("loss/reward", "score", "training batch"),), (math.log(2), "guessing")),
     Panel("reward", "Reward model: accuracy", "share of pairs in order",
@@ -50,5 +51,5 @@ PANELS = (
 
 def panels_of(metrics: Iterable[dict]) -> list[Panel]:
     """The panels for which there is something to draw."""
-    found = {(r.get("stage"), name) for r in metrics for name, value in r.items() if value is not None}
+    found = {(r.get("stage"), name) for r in metrics for name in r if r[name] is not None}
     return [p for p in PANELS if any((p.stage, line.metric) in found for line in p.lines)]

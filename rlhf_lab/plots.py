@@ -108,7 +108,8 @@ def score_against_mark(ppo_metrics: Sequence[dict]) -> Picture:
         axes.plot(*zip(*pairs), "o-", color=SERIES["policy"], linewidth=0.8, markersize=4)
         axes.margins(0.12)
         for place, word in ((pairs[0], "first"), (pairs[-1], "last")):
-            axes.annotate(word, place, xytext=(0, -14), textcoords="offset points", ha="center", weight="bold")
+            axes.annotate(word, place, (0, -14), textcoords="offset points", ha="center",
+                          weight="bold")  # fmt: skip
         axes.set(title="Does the score mean what we want?", xlabel="score (sd of SFT's scores)",
                  ylabel="judge's mark (points)")
     return figure
@@ -125,12 +126,14 @@ def marks_by_rubric(summary: dict) -> Picture:
         figure = Picture(figsize=(6.6, 3.2))
         widths = (1, len(items)) if items else (1,)
         axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-        _bars(axes[0], ["mark"], {n: [row["mark"]] for n, row in rows.items()}, names)
+        _bars(axes[0], ["mark"], {name: [row["mark"]] for name, row in rows.items()}, names)
         axes[0].set_ylabel("points")
         if items:
-            _bars(axes[1], items, {n: [row["rubric"][i] for i in items] for n, row in rows.items()}, names)
+            rubric = {name: [row["rubric"][i] for i in items] for name, row in rows.items()}
+            _bars(axes[1], items, rubric, names)
             axes[1].set(ylabel="mean of 0 to 1", ylim=(0, 1.05))
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(rows))
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper left", ncols=len(rows))
     return figure
 
 
@@ -202,10 +205,11 @@ def _bars(axes: Axes, items: list[str], rows: dict[str, list], names: dict[str, 
     """Groups of bars, one group an item, one bar a model: rows are {model: an interval an item}."""
     width = 0.8 / len(rows)
     for number, (model, intervals) in enumerate(rows.items()):
-        value, low, high = np.array([[math.nan if v is None else v for v in i] for i in intervals], float).T
+        value, low, high = np.array(intervals, dtype=float).T  # None becomes NaN
         place = np.arange(len(items)) + (number - (len(rows) - 1) / 2) * width
         axes.bar(place, value, width * 0.92, color=SERIES.get(model, GUIDE), label=names[model],
-                 yerr=np.nan_to_num([value - low, high - value]), error_kw={"linewidth": 1, "capsize": 2})
+                 yerr=np.nan_to_num([value - low, high - value]),
+                 error_kw={"linewidth": 1, "capsize": 2})  # fmt: skip
     axes.set_xticks(range(len(items)), items)
     axes.grid(False, axis="x")
 

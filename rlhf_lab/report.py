@@ -18,33 +18,39 @@ from rlhf_lab.run_folder import RunFolder
 from rlhf_lab.table import Cell, Table, cell, judge_table, model_names, table_by_set
 from rlhf_lab.verdict import verdict, warnings
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser loads nothing
+# What the browser may load for the page: nothing, from anywhere.
+SECURITY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 ACCURACY = {
     "all": "all pairs",
     "clear": "clear pairs",
     "correctness": "pairs that differ in correctness alone",
     "style": "pairs that differ in style alone",
 }
-STAGES = {"sft": "SFT", "rankings": "sampling and ranking", "reward": "reward model", "ppo": "PPO",
-          "evaluate": "evaluation"}  # fmt: skip
-
+STAGES = {
+    "sft": "SFT",
+    "rankings": "sampling and ranking",
+    "reward": "reward model",
+    "ppo": "PPO",
+    "evaluate": "evaluation",
+}
 GLOSSARY = {
-    "SFT": "supervised fine-tuning: the base model imitates demonstrations. It is where PPO starts.",
+    "SFT": "supervised fine-tuning: the base model imitates demonstrations. PPO starts there.",
     "policy": "the model that PPO trains; here, what came out of it.",
     "reward model": "a model that learned from rankings which of two answers people prefer.",
     "score": "what the reward model gives an answer. 0 is SFT's mean, 1 its standard deviation.",
-    "judge": "the task's own standard, which knows the truth. PPO never sees it; a real lab has none.",
+    "judge": "the task's own standard, which knows the truth. PPO never sees it; a lab has none.",
     "mark": "what the judge gives an answer, in points.",
-    "win rate": "how often the judge prefers an answer to SFT's answer to the same prompt; a tie is half.",
-    "best of n": "of n SFT answers, the one that the reward model scores highest. No training at all.",
+    "win rate": "how often the judge prefers an answer to SFT's to the same prompt; a tie is half.",
+    "best of n": "of n SFT answers, the one that the reward model scores highest: no training.",
     "KL": "how far the policy's answers have gone from SFT's, in nats, summed over an answer.",
     "nat": "a unit of information: 1 nat is 1.44 bits.",
     "beta": "what PPO pays, in score, for every nat of KL.",
     "entropy": "how open the policy is about the next token. Near 0, it always says the same.",
-    "clip fraction": "the share of tokens whose probability moved so far that PPO ignored the rest.",
+    "clip fraction": "the share of tokens whose probability moved as far as one batch may move it.",
     "distinct answers": "of several answers to one prompt, how many differ, product names aside.",
-    "calibration error": "how far the reward model's confidence is from how often it is right: 0.05 means "
-                         "that of the pairs it is 80 % sure of, it orders some 75 or 85 % rightly.",
+    "calibration error": "how far the reward model's confidence is from how often it is right: "
+                         "0.05 means that of the pairs it is 80 % sure of, it orders some 75 or "
+                         "85 % rightly.",
     "95 % interval": "the range that would hold the true figure in 95 of 100 such runs on other "
                      "prompts. Answers to one prompt count as one.",
 }  # fmt: skip
@@ -82,7 +88,7 @@ def page(run: RunFolder) -> Html:
         "How training went": curves(metrics),
         "Time and memory": cost(summary, run.seconds()),
         "Settings": settings(run.config),
-        "Words": tag("dl", *(join(tag("dt", w), tag("dd", text)) for w, text in GLOSSARY.items())),
+        "Words": tag("dl", *(join(tag("dt", w), tag("dd", t)) for w, t in GLOSSARY.items())),
     }
     shown = {title: part for title, part in sections.items() if part}
     anchors = {title: title.lower().replace(" ", "-").replace("'", "") for title in shown}
@@ -93,11 +99,13 @@ def page(run: RunFolder) -> Html:
         *(tag("section", tag("h2", t), part, id=anchors[t]) for t, part in shown.items()))
     style = files("rlhf_lab").joinpath("report.css").read_text(encoding="utf-8")
     head = join(
-        tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=SECURITY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"), tag("title", title),
         tag("style", Html(style)))
-    return Html(f"<!doctype html>\n{tag('html', tag('head', head), tag('body', body), lang='en')}\n")
+    whole = tag("html", tag("head", head), tag("body", body), lang="en")
+    return Html(f"<!doctype html>\n{whole}\n")
 
 
 # ------------------------------------------------------------------------------ the sections
@@ -123,8 +131,9 @@ def judged(summary: dict) -> Html | None:
     if not summary.get("models"):
         return None
     total = sum((summary.get("prompts") or {}).values())
-    note = f"{total} held-out prompts, to each of which every model gave {summary.get('samples', '?')} " \
-        "answers. Rubric items go from 0 to 1; small figures are 95\u00a0% intervals; a tie is half a win."
+    note = (f"{total} held-out prompts, to each of which every model gave {summary.get('samples')} "
+            "answers. Rubric items go from 0 to 1; small figures are 95\u00a0% intervals; a tie is "
+            "half a win.")  # fmt: skip
     sets = table_by_set(summary)
     return join(tag("p", note), html_table(judge_table(summary), summary),
                 html_table(sets, summary) if sets.rows else None)
@@ -137,10 +146,10 @@ def pictures(summary: dict, metrics: list[dict]) -> Html | None:
     marked = any(row.get("mark") for row in (summary.get("models") or {}).values())
     parts = [
         figure(plots.reward_and_kl(ppo), "Score, judge's mark and KL over the updates of PPO",
-               "PPO sees the score alone. Where the score goes on rising and the mark does not, the "
+               "PPO sees the score alone. Where it goes on rising and the mark does not, the "
                "policy pleases the reward model and not the judge.") if ppo else None,
-        figure(plots.marks_by_rubric(summary), "Mark and rubric of each model",
-               "What the judge gave each model, in all and by item of its rubric.") if marked else None,
+        figure(plots.marks_by_rubric(summary), "Mark and rubric of each model", "What the judge "
+               "gave each model, in all and by item of its rubric.") if marked else None,
         figure(plots.score_against_mark(ppo), "The judge's mark over the score, update by update",
                "An update a dot. Up and to the right is what one hopes for; a path that bends down "
                "is over-optimisation.", "narrow") if watched else None,
@@ -182,13 +191,14 @@ def cost(summary: dict, logged: dict[str, float]) -> Html | None:
     peak = summary.get("peak_memory_mb")
     by_stage = peak if isinstance(peak, dict) else {}
     stages = dict.fromkeys([*STAGES, *seconds, *by_stage])
-    rows = [(STAGES.get(s, s), [cell(seconds.get(s), 0)] + [cell(by_stage.get(s), 0)] * bool(by_stage))
-            for s in stages if s in seconds or s in by_stage]
+    rows = [(STAGES.get(stage, stage), [cell(seconds.get(stage), 0), cell(by_stage.get(stage), 0)])
+            for stage in stages if stage in seconds or stage in by_stage]
     if not rows:
         return None
-    total = sum(s for s in seconds.values() if s is not None)
-    rows.append(("all", [cell(total, 0)] + [Cell("")] * bool(by_stage)))
-    head = ["", "seconds"] + ["peak memory (MB)"] * bool(by_stage)
+    rows.append(("all", [cell(sum(s or 0 for s in seconds.values()), 0), Cell("")]))
+    head = ["", "seconds", "peak memory (MB)"]
+    if not by_stage:
+        head, rows = head[:2], [(label, cells[:1]) for label, cells in rows]
     memory = tag("p", f"Peak memory: {peak:,.0f} MB.") if peak and not by_stage else None
     return join(html_table(Table(head, rows)), memory)
 
@@ -196,7 +206,7 @@ def cost(summary: dict, logged: dict[str, float]) -> Html | None:
 def settings(config: dict) -> Html:
     """Everything that decided the run, as in config.json."""
     entries = {name.removeprefix("settings."): value for name, value in flat(config).items()}
-    rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in entries.items()]
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", v)) for name, v in entries.items()]
     return tag("details", tag("summary", f"All {len(rows)} settings, data and versions"),
                tag("table", tag("tbody", *rows), class_="settings"))
 
@@ -205,15 +215,20 @@ def settings(config: dict) -> Html:
 
 
 def html_table(table: Table, summary: dict | None = None) -> Html:
-    """A table; the columns of models get their colours."""
-    kinds = [None, *(model_names(summary) if summary else table.head[1:])]
-    head = [tag("th", text, scope="col", class_=summary and kind) for text, kind in zip(table.head, kinds)]
-    body = [tag("tr", tag("th", label.strip(), scope="row", class_="sub" if label.startswith(" ") else None),
-                *(tag("td", c.estimate, c.unit, c.spread and tag("small", c.spread)) for c in cells)) for label, cells in table.rows]
-    return tag("div", tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body)), class_="scroll")
+    """A table; with a summary, whose models its columns are, these get their colours."""
+    kinds = model_names(summary) if summary else [None] * len(table.head)
+    head = [tag("th", table.head[0], scope="col")]
+    head += [tag("th", text, scope="col", class_=k) for text, k in zip(table.head[1:], kinds)]
+    rows = [
+        tag("tr", tag("th", label.strip(), scope="row", class_="sub" if label[:1] == " " else None),
+            *(tag("td", c.estimate, c.unit, c.spread and tag("small", c.spread)) for c in cells))
+        for label, cells in table.rows
+    ]  # fmt: skip
+    body = join(tag("thead", tag("tr", *head)), tag("tbody", *rows))
+    return tag("div", tag("table", body), class_="scroll")
 
 
-def figure(drawn: plots.Picture, alt: str, caption: str | None = None, kind: str | None = None) -> Html:
+def figure(drawn: plots.Picture, alt: str, caption: str = "", kind: str | None = None) -> Html:
     """A figure that is part of the page."""
-    return tag("figure", picture(plots.to_bytes(drawn), alt), caption and tag("figcaption", caption),
-               class_=kind)
+    below = tag("figcaption", caption) if caption else None
+    return tag("figure", picture(plots.to_bytes(drawn), alt), below, class_=kind)

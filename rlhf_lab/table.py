@@ -36,7 +36,7 @@ class Table:
         """The table as aligned plain text."""
         texts = [self.head] + [[label] + [c.line() for c in cells] for label, cells in self.rows]
         widths = [max(map(len, column)) for column in zip(*texts)]
-        return ["  ".join([row[0].ljust(widths[0])] + [t.rjust(w) for t, w in zip(row[1:], widths[1:])])
+        return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
                 for row in texts]  # fmt: skip
 
 
@@ -46,11 +46,15 @@ def cell(value, digits: int = 2, percent: bool = False) -> Cell:
     if value is None:
         return NOTHING
     scale, unit = (100, " %") if percent else (1, "")
-    text = lambda number: f"{scale * number:.{digits}f}"  # noqa: E731
+
+    def text(number: float) -> str:
+        return f"{scale * number:z.{digits}f}"  # z: 0.00 and not -0.00
+
     if low is None or high is None:
         return Cell(text(value), unit=unit)
     even = abs(low + high - 2 * value) <= 0.01 * (high - low)
-    return Cell(text(value), f"± {text((high - low) / 2)}" if even else f"({text(low)}–{text(high)})", unit)
+    spread = f"± {text((high - low) / 2)}" if even else f"({text(low)}–{text(high)})"
+    return Cell(text(value), spread, unit)
 
 
 def model_names(summary: dict) -> dict[str, str]:
@@ -97,9 +101,9 @@ def table_by_set(summary: dict) -> Table:
     names, counts = model_names(summary), summary.get("prompts") or {}
     models = [summary["models"][name] for name in names]
     sets = _keys(models, "mark_by_set")
-    return Table(["mark on", *names.values()],
-                 [(f"{s} ({counts[s]} prompts)" if s in counts else s,
-                   [cell(m.get("mark_by_set", {}).get(s)) for m in models]) for s in sets])  # fmt: skip
+    rows = [(f"{s} ({counts[s]} prompts)" if s in counts else s,
+             [cell(m.get("mark_by_set", {}).get(s)) for m in models]) for s in sets]  # fmt: skip
+    return Table(["mark on", *names.values()], rows)
 
 
 def _keys(models: list[dict], field: str) -> list[str]:

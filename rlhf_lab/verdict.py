@@ -14,14 +14,14 @@ def verdict(summary: dict) -> str:
     if before is None or mark is None:
         return _without_judge(sft, policy)
     change = "up from" if mark > before else "down from" if mark < before else "as much as"
-    marks = f"the judge gives the policy {mark:.2f} points on average, {change} {before:.2f} for SFT"
+    marks = f"the judge gives the policy {mark:.2f} points, {change} {before:.2f} for SFT"
     if estimate(base, "mark") is not None:
         marks += f" (the base model has {estimate(base, 'mark'):.2f})"
     rate, low, high = policy.get("win_rate_against_sft") or (None, None, None)
     if None in (rate, low, high):
         return f"Too few prompts to tell whether PPO made the answers better: {marks}."
-    both = (f"{marks}, and prefers its answer to SFT's in {100 * rate:.0f} % of pairs, ties counted "
-            f"half (95 % interval {100 * low:.0f} to {100 * high:.0f} %)")  # fmt: skip
+    both = (f"{marks}, and prefers its answer to SFT's in {100 * rate:.0f} % of pairs, ties "
+            f"counted half (95 % interval {100 * low:.0f} to {100 * high:.0f} %)")  # fmt: skip
     if low > 0.5 and mark > before:
         return f"PPO made the answers better: {both}."
     if high < 0.5 and mark < before:
@@ -37,17 +37,17 @@ def warnings(summary: dict) -> list[str]:
     clear = (summary.get("reward_model") or {}).get("clear") or {}
     checks = [
         (_rose(policy, sft, "score") and _rose(policy, sft, "mark") is False,
-         "The reward model likes the policy's answers better than SFT's and the judge does not: PPO "
-         "has found what the reward model gets wrong (over-optimisation)."),
+         "The reward model likes the policy's answers better than SFT's and the judge does not: "
+         "PPO has found what the reward model gets wrong (over-optimisation)."),
         (_rose(sft, base, "mark") is False,
          "SFT did not raise the mark, so PPO started from a poor place: look at SFT's loss."),
         (_below(estimate(clear, "accuracy"), 0.65),
          "The reward model is hardly better than guessing, even on clear pairs: more rankings, or "
          "more agreement between labellers, would help."),
         (_below(estimate(policy, "distinct"), 0.6 * (estimate(sft, "distinct") or 0)),
-         "The policy repeats itself: of several answers to one prompt, far fewer differ than SFT's."),
+         "The policy repeats itself: of its answers to one prompt, far fewer differ than SFT's."),
         (_below(20, estimate(policy, "kl")),
-         "The policy has gone far from SFT (more than 20 nats of KL): a higher beta holds it nearer."),
+         "The policy has gone far from SFT (over 20 nats of KL): a higher beta holds it nearer."),
         (_below(estimate(policy, "kl"), 0.5),
          "The policy has hardly moved from SFT (less than half a nat of KL): try a lower beta, a "
          "higher learning rate or more updates."),
@@ -84,6 +84,8 @@ def _below(value: float | None, limit: float | None) -> bool:
 def _without_judge(sft: dict, policy: dict) -> str:
     before, score = estimate(sft, "score"), estimate(policy, "score")
     if before is None or score is None:
-        return "This run has not been evaluated: it shows how training went, not how good the answers are."
+        return ("This run has not been evaluated: it shows how training went, not how good the "
+                "answers are.")  # fmt: skip
     return (f"No judge marked this run: its own reward model gives the policy {score:.2f} and SFT "
-            f"{before:.2f}, which alone does not show that people would like its answers better.")  # fmt: skip
+            f"{before:.2f}, which alone does not show that people would like its answers "
+            "better.")  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_lab.records import Prompt
@@ -98,6 +98,10 @@ def test_nothing_gets_nothing(nothing):
     assert given.mark == 0 and set(given.rubric.values()) == {0.0} and given.reasons
 
 
+steady = settings(deadline=None, derandomize=True, database=None)
+
+
+@steady
 @given(st.text(max_size=300))
 def test_any_text_gets_a_mark_between_0_and_10(text):
     given = mark(text)
@@ -105,6 +109,7 @@ def test_any_text_gets_a_mark_between_0_and_10(text):
     assert all(0 <= value <= 1 for value in given.rubric.values())
 
 
+@steady
 @given(st.lists(st.sampled_from(
     "hold press the power button contacts wipe for ten seconds two not please sorry we will send "
     "free refund your Nimbus Vesper headset lamp . , ! if or".split()), max_size=40))
@@ -173,8 +178,8 @@ BAD = {  # what is wrong: an answer, and the most that it may get
         "With your Nimbus headset, please hold the. Power button for ten seconds.", 4),
     "a blend of two fixes": (
         "Please hold the charging contacts of your Nimbus headset for ten seconds.", 3),
-    "a fix with the tail of another": (f"For your Nimbus headset, please {HOLD} with a dry cloth.", 6),
-    "a fix inside another": (f"For your Nimbus headset, allow the child lock to {HOLD}, please.", 5.5),
+    "a fix with the tail of another": (f"For your Nimbus, please {HOLD} with a dry cloth.", 6),
+    "a fix inside another": (f"For your Nimbus, allow the child lock to {HOLD}, please.", 5.5),
     "too short a time": ("Please hold the power button of your Nimbus for two seconds.", 6.5),
     "too long a time": ("Please hold the power button of your Nimbus for 10 minutes.", 6.5),
     "two times to choose from": (f"{FIX[:-1]}, or two minutes.", 6.5),
@@ -185,7 +190,7 @@ BAD = {  # what is wrong: an answer, and the most that it may get
     "a trouble the customer does not have": (
         f"I am sorry that your Nimbus headset runs so hot. {FIX} Kind regards.", 8.5),
     "do not": (f"For your Nimbus headset, please do not {HOLD}.", 3),
-    "do not, with an aside": (f"With the Nimbus, please do not, under any circumstances, {HOLD}.", 3),
+    "do not, with an aside": (f"With the Nimbus, do not, whatever you read, {HOLD}.", 3),
     "no circumstances": (f"Under no circumstances {HOLD}, dear Nimbus owner.", 3),
     "refrain": ("Refrain from holding the power button of your Nimbus for ten seconds.", 3),
     "a mistake to": (f"With the Nimbus it would be a mistake to {HOLD}.", 3),
@@ -213,7 +218,7 @@ BAD = {  # what is wrong: an answer, and the most that it may get
     "a promise with invisible letters": (
         f"{FIX} We will s\u200bend you a new Nimbus headset for fr\u200bee.", 8),
     "a fix in letters of another alphabet": (
-        "With your Nimbus headset, please h\u043eld the p\u043ewer butt\u043en for ten seconds.", 3),
+        "For your Nimbus headset, please h\u043eld the p\u043ewer butt\u043en for ten seconds.", 3),
     "a rule that is not": (f"{FIX} Your guarantee is now ten years.", 6.5),
     "another language": ("Bitte halten Sie den Knopf zehn Sekunden lang gedr\u00fcckt.", 2.5),
 }
@@ -250,7 +255,8 @@ def test_a_good_answer_is_marked_high(what):
     "Somebody comes round on Friday and mends it on the house.", "Your money is on its way to you.",
     "You get a coupon worth thirty pounds.", "It will be with you tomorrow, I swear.",
     "Tomorrow a van brings you another one as a present.", "You get twice the price back today.",
-    "No problem, we will send you a new one for free.", "I cannot mend it so we send you a new one.",
+    "No problem, we will send you a new one for free.",
+    "I cannot mend it so we send you another one.",
 ])
 def test_promises_in_many_words_are_counted(promise):
     given = mark(f"{FIX} {promise}")

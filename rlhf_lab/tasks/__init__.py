@@ -1,8 +1,8 @@
 """Tasks: what is asked, and what is good.
 
 A task is prompts, demonstrations, labellers and, where somebody knows the truth, a judge. To add
-one, write a class with the attributes of `Task` (about fifty lines; tests/test_tasks.py holds a
-tiny one that goes through all three stages) and pass it to `run.run_pipeline` or to the stages.
+one, write a class with the attributes of `Task` (about fifty lines: tests/tiny_task.py is one) and
+pass it to `pipeline.Pipeline`, or its prompts and demonstrations to the stages.
 """
 
 from typing import Protocol

@@ -18,6 +18,7 @@ words that are not there only counts as wandering.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rlhf_lab.records import Mark
 from rlhf_lab.tasks.support_desk.reading import PART, Named, Reader, Reading
@@ -59,12 +60,10 @@ def judge(world: World, facts: dict, response: str) -> Mark:
     return Mark(round(mark, 3), rubric, _plausible(reading), flaws, tuple(reasons))
 
 
+@lru_cache(maxsize=1)
 def reader_of(world: World) -> Reader:
-    """The reader of this world, made once and kept among the world's cached properties."""
-    kept = vars(world)
-    if "reader" not in kept:
-        kept["reader"] = Reader(world)
-    return kept["reader"]
+    """The reader of this world, made once."""
+    return Reader(world)
 
 
 # --------------------------------------------------------------------- helpful and accurate

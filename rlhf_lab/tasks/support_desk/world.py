@@ -5,7 +5,6 @@ product-problem combinations are kept for the held-out prompts alone.
 """
 
 import hashlib
-import re
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -36,7 +35,7 @@ class Problem:
     signs: tuple[tuple[str, ...], ...]  # word groups that together state the step
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     products: tuple[Product, ...]
     problems: dict[str, Problem]
@@ -80,10 +79,3 @@ def _frozen(value):
     if isinstance(value, dict):
         return {key: _frozen(item) for key, item in value.items()}
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
-
-
-@lru_cache(maxsize=None)
-def any_of(words: tuple[str, ...]) -> re.Pattern:
-    """A pattern that finds any of the given words or phrases as whole words."""
-    joined = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.compile(rf"(?<![\w.])(?:{joined})(?!\w)")
