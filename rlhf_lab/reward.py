@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_lab import maths
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Ranking
-from rlhf_lab.sequences import Sequences, in_batches, response_scores
+from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_scores
 from rlhf_lab.training import (
     Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
 )
@@ -75,6 +75,7 @@ def train_reward(
     accelerator = accelerator or make_accelerator()
     reward_model.to(accelerator.device).eval()
     data = encode(tokenizer, rankings)
+    check_fits(reward_model, data.sequences)
     later = encode(tokenizer, held_out) if held_out else None
     updates = updates_in(len(data), config.batch_size, config.epochs)
     optimiser = Optimiser(accelerator, [reward_model], config.learning_rate, updates,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.sampling import Samples
@@ -83,6 +84,16 @@ class Sequences:
 
     def to(self, device: torch.device) -> "Sequences":
         return Sequences(*(x.to(device) for x in (self.tokens, self.attention, self.mask, self.starts)))
+
+
+def check_fits(model: nn.Module, batch: Sequences) -> None:
+    """Raise UserError if a row is longer than the model's context."""
+    config = getattr(model, "config", None) or model.backbone.config
+    context = getattr(config, "max_position_embeddings", None)
+    longest = int(batch.lengths.argmax())
+    if context and batch.lengths[longest] > context:
+        raise UserError(f"row {longest + 1} of the data has {int(batch.lengths[longest])} tokens with its "
+                        f"response, and the model reads {context}: shorten it")
 
 
 def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab.records import Demonstration
-from rlhf_lab.sequences import Sequences, in_batches, micro_batches, response_logprobs
+from rlhf_lab.sequences import Sequences, check_fits, in_batches, micro_batches, response_logprobs
 from rlhf_lab.training import (
     Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
 )
@@ -47,6 +47,7 @@ def train_sft(
     accelerator = accelerator or make_accelerator()
     policy.to(accelerator.device).eval()  # eval: no dropout, as in the later stages
     data = encode(tokenizer, demonstrations)
+    check_fits(policy, data)
     later = encode(tokenizer, held_out) if held_out else None
     updates = updates_in(len(demonstrations), config.batch_size, config.epochs)
     optimiser = Optimiser(accelerator, [policy], config.learning_rate, updates, config.warmup)

@@ -123,3 +123,11 @@ def test_a_prompt_too_long_for_the_model_is_named(folder, capsys):
     assert run(folder, "sample", "--model", "@model", "--data", "@long.jsonl", "--max-new-tokens", 3,
                "--device", "cpu") == 1
     assert "prompt 0" in capsys.readouterr().err
+
+
+def test_a_demonstration_too_long_for_the_model_is_named(folder, capsys):
+    rows = [{"prompt": "short:", "response": "yes"}, {"prompt": "long:", "response": "y" * 80}]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "long.jsonl").write_text(text, encoding="utf-8")
+    assert stage(folder, "sft", "long") == 1
+    assert "row 2" in capsys.readouterr().err

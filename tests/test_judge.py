@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from rlhf_lab.records import Prompt
 from rlhf_lab.tasks.support_desk import SupportDesk, grammar
-from rlhf_lab.tasks.support_desk.judge import MANNER, WEIGHTS, judge
+from rlhf_lab.tasks.support_desk.judge import MANNER, WEIGHTS, judge, reader_of
 from rlhf_lab.tasks.support_desk.lexicon import LONGEST, READS, quantities, words_of
 from rlhf_lab.tasks.support_desk.world import load_world
 
@@ -300,7 +300,7 @@ def test_what_looks_helpful_is_plausible_though_it_is_wrong():
     "\n", "9", "\u0301", "x,", "not, "])
 def test_a_text_is_read_up_to_a_limit_in_pieces_of_limited_length(unit):
     text = unit * (20_000 // len(unit))
-    sentences = WORLD.__dict__["reader"].lexicon.sentences(text)
+    sentences = reader_of(WORLD).lexicon.sentences(text)
     assert all(len(s.words) <= LONGEST for s in sentences)
     assert sum(len(s.text) for s in sentences) <= READS
     assert mark(text).mark == mark(text[:READS]).mark <= 5

@@ -258,3 +258,30 @@ def test_agreement_is_the_mean_over_all_pairs():
 def test_agreement_needs_lists_of_one_length():
     with pytest.raises(ValueError):
         agreement([ranking(1, 2)], [])
+
+
+def test_the_tiny_task_goes_through_all_three_stages(tmp_path):
+    from dataclasses import asdict
+
+    from rlhf_lab.models import save_policy
+    from rlhf_lab.pipeline import Pipeline, PipelineConfig, smoke
+    from rlhf_lab.ppo import PPOConfig
+    from rlhf_lab.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
+    from rlhf_lab.run_folder import RunFolder
+    from rlhf_lab.sampling import SamplingConfig
+    from tiny_task import ColourTask
+
+    task = ColourTask()
+    sizes = PretrainConfig(layers=1, width=32, heads=2, context=48, vocabulary=600, updates=40,
+                           batch_size=16, warmup=2, learning_rate=1e-2)
+    tokenizer = train_tokenizer(task.raw_text(0, 300), sizes.vocabulary)
+    model = new_model(tokenizer, sizes)
+    losses = [r["loss/pretrain"] for r in train_base(model, tokenizer, task, sizes)]
+    assert losses[-1] < 0.6 * losses[0]
+    save_policy(model, tokenizer, tmp_path / "base", half=True)
+    config = smoke(PipelineConfig(base=str(tmp_path / "base"), device="cpu",
+                                  sampling=SamplingConfig(12), ppo=PPOConfig(max_new_tokens=12)))
+    with RunFolder.open(tmp_path / "run", asdict(config)) as run:
+        summary = Pipeline(task, config, run).run_all()
+    assert set(summary["models"]["policy"]["rubric"]) == {"right", "short"}
+    assert "wrong colours" in summary["models"]["policy"]["flaws"]
