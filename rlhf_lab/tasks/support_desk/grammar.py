@@ -15,7 +15,6 @@ FORUM = {
     "helpful": 36, "curt": 10, "rude": 12, "off topic": 8, "wrong fix": 10,
     "wrong product": 5, "promising": 10, "vague": 6, "piling": 3,
 }
-REPLIES = 0.5  # of the forum's threads have the customer's reply: did the answer help?
 # Who wrote the demonstrations: a mixed crew; most help, some are curt or promise too much.
 CREW = {"helpful": 52, "curt": 16, "promising": 16, "vague": 6, "wrong fix": 7, "rude": 3}
 
@@ -130,11 +129,8 @@ def document(world: World, rng: Random, product: Product, problem: Problem) -> s
     """One document of the raw text."""
     kind = rng.random()
     if kind < 0.62:  # a forum thread
-        asked, writer = prompt(world, rng, product, problem).text, pick(rng, FORUM)
-        answer = response(world, rng, product, problem, writer)
-        if rng.random() < REPLIES:
-            answer += f"\nCustomer: {rng.choice(world.phrases['reply'][reply_to(writer)])}"
-        return f"{asked} {answer}"
+        asked = prompt(world, rng, product, problem).text
+        return f"{asked} {response(world, rng, product, problem, pick(rng, FORUM))}"
     if kind < 0.92:  # a manual's questions and answers: two, so that matching has to be local
         pairs = [(product, problem), rng.choice(world.combinations(held_out=False))]
         return "\n".join(
@@ -143,12 +139,6 @@ def document(world: World, rng: Random, product: Product, problem: Problem) -> s
     names = [str(p) for p in rng.sample(world.products, rng.choice([2, 3, 4]))]
     again = names if rng.random() < 0.5 else rng.sample(names, len(names))
     return f"In stock: {', '.join(names)}.\nSold today: {', '.join(again)}."
-
-
-def reply_to(writer: str) -> str:
-    """How the customer takes an answer by this kind of writer (the reply table of phrases.toml)."""
-    return {"helpful": "helped", "curt": "helped", "vague": "nothing", "off topic": "nothing"}.get(
-        writer, writer)
 
 
 def facts_of(world: World, asked: Prompt) -> tuple[Product, Problem]:
