@@ -53,6 +53,11 @@ def write_material(folder: Path, model: Path | None = None, count: int = 512, gr
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
 
 
+def read_texts(folder: Path) -> dict:
+    """What `write_material` wrote to texts.json."""
+    return json.loads((Path(folder) / "texts.json").read_text(encoding="utf-8"))
+
+
 def encode(tokenizer, prompt: str, response: str) -> dict[str, list[int]]:
     """Tokens, and 1 on those of the response: both sides train on exactly these."""
     first, second = encode_prompt(tokenizer, prompt), encode_response(tokenizer, prompt, response)

@@ -53,6 +53,12 @@ class Answers:
         """1 where a response has the flaw, (P, S)."""
         return torch.tensor([[float(m.flaws.get(flaw, 0) > 0) for m in row] for row in self.marks])
 
+    def prompts_in(self, span: slice) -> "Answers":
+        """The responses to some of the prompts."""
+        rows = torch.arange(len(self.prompts) * self.per_prompt).view(-1, self.per_prompt)[span]
+        return Answers(self.prompts[span], self.texts[span], self.sequences.rows(rows.flatten()),
+                       self.ended[span], self.marks and self.marks[span])
+
     def pick(self, choice: Tensor) -> "Answers":
         """One response for each prompt, by its number: choice (P,)."""
         rows = torch.arange(len(self.prompts)) * self.per_prompt + choice
@@ -145,25 +151,26 @@ def ratio_interval(table: Tensor, rival: Tensor, draws: int = 2000, seed: int = 
 # ------------------------------------------------------------------------------ the reward model
 
 MANNERS = ("polite", "honest", "concise")
-MATTERS = ("helpful", "accurate")
+SUBSTANCE = ("helpful", "accurate")
 
 
 def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None) -> dict:
     """How often the reward model orders two responses to a prompt as the judge does.
 
     all: every pair whose marks differ; clear: pairs whose marks differ by one standard deviation
-    or more (or by `clear`), and their share of all pairs; correctness: pairs that differ in
-    helpful or accurate alone; style: in polite, honest or concise alone. Each {"accuracy",
-    "pairs"}, equal scores counting half; the calibration error is that of `all`.
+    or more (or by `clear`), and their share of all pairs; correctness: pairs of equal manner whose
+    accurate differs by half or more; style: pairs of equal substance that differ in manner. Each
+    {"accuracy", "pairs"}, equal scores counting half; the calibration error is that of `all`.
     """
     marks = answers.mark_table()
     clear = clear if clear is not None else float(marks.std())
     better = marks[:, :, None] - marks[:, None, :]
     margin = scores[:, :, None] - scores[:, None, :]
-    matter = _differs(answers, MATTERS)
-    manner = _differs(answers, MANNERS)
+    truth = _differs(answers, ("accurate",), by=0.5)
+    substance, manner = _differs(answers, SUBSTANCE), _differs(answers, MANNERS)
     kinds = {"all": better > 0, "clear": better >= clear,
-             "correctness": (better > 0) & matter & ~manner, "style": (better > 0) & manner & ~matter}
+             "correctness": (better > 0) & truth & ~manner,
+             "style": (better > 0) & manner & ~substance}
     result = {name: _accuracy(margin[pairs]) for name, pairs in kinds.items()}
     S = marks.shape[1]
     result["clear"] |= {"threshold": clear,
@@ -178,11 +185,11 @@ def _accuracy(margins: Tensor) -> dict:
     return {"accuracy": float(((margins.sign() + 1) / 2).mean()), "pairs": len(margins)}
 
 
-def _differs(answers: Answers, items: Sequence[str]) -> Tensor:
-    """Pairs (P, S, S) whose rubric differs in any of these items."""
+def _differs(answers: Answers, items: Sequence[str], by: float = 1e-6) -> Tensor:
+    """Pairs (P, S, S) whose rubric differs in any of these items, by that much or more."""
     known = [i for i in items if i in answers.marks[0][0].rubric]
     tables = torch.stack([answers.rubric_table(i) for i in known]) if known else torch.zeros(1, *answers.ended.shape)
-    return ((tables[:, :, :, None] - tables[:, :, None, :]).abs() > 1e-6).any(0)
+    return ((tables[:, :, :, None] - tables[:, :, None, :]).abs() >= by).any(0)
 
 
 def blind_pairs(first: Answers, second: Answers, count: int, seed: int = 0) -> list[dict]:

@@ -4,7 +4,7 @@ A fixed rule chooses the prompts, so that nobody can pick the ones that look wel
 """
 
 from rlhf_lab.markup import Html, join, tag
-from rlhf_lab.table import model_names
+from rlhf_lab.table import MODELS
 
 LONGEST = 2000  # characters of a text that are shown
 FIRST, WORST = 10, 3  # examples: from the top of the main held-out set, and the policy's worst
@@ -23,12 +23,12 @@ def examples(summary: dict, rows: list[dict]) -> Html | None:
         return None
     first, worst = choose(summary, answers)
     rule = f"The first {len(first)} prompts of the main held-out set, and each model's first answer"
-    cards = [example(answers[i], model_names(summary)) for i in first]
+    cards = [example(answers[i]) for i in first]
     if worst:
         rule += (f"; then the {len(worst)} other prompts of that set on which the policy's was "
                  "marked lowest")  # fmt: skip
         cards.append(tag("h3", "Where the policy did worst"))
-        cards += [example(answers[i], model_names(summary)) for i in worst]
+        cards += [example(answers[i]) for i in worst]
     return join(tag("p", rule + ". None was picked by hand."), *cards)
 
 
@@ -41,10 +41,10 @@ def choose(summary: dict, answers: dict[str, dict[str, dict]]) -> tuple[list[str
     return main[:FIRST], worst[:WORST]
 
 
-def example(answers: dict[str, dict], names: dict[str, str]) -> Html:
+def example(answers: dict[str, dict]) -> Html:
     """One prompt with the answers to it, side by side."""
     prompt = next(iter(answers.values()))["prompt"]
-    cards = [card(answers[m], names.get(m, m), f"answer {m}") for m in COMPARED if m in answers]
+    cards = [card(answers[m], MODELS[m], f"answer {m}") for m in COMPARED if m in answers]
     return tag("article", said(prompt, "prompt"), tag("div", *cards, class_="answers"))
 
 

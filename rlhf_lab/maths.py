@@ -210,7 +210,7 @@ def policy_loss(
     whose loss the clip changed, and the ratio.
     """
     # Zero the padding before exp: an infinite ratio would put nan in the gradient, masked or not.
-    log_ratio, advantages = _real(new_logprobs - logprobs, mask), _real(advantages, mask)
+    log_ratio = _real(new_logprobs - logprobs, mask)
     ratio = log_ratio.exp()
     plain, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + epsilon)
     loss = masked_mean(torch.maximum(plain, clipped), mask, denominator)
@@ -236,19 +236,19 @@ def value_loss(
     All tensors (B, N); only `new_values` carries a gradient. The metric is the share of tokens
     whose loss the clip changed.
     """
-    new_values, values, returns = (_real(x, mask) for x in (new_values, values, returns))
+    new_values = _real(new_values, mask)
     held = values + (new_values - values).clamp(-epsilon, epsilon)
     plain, clipped = (new_values - returns).square(), (held - returns).square()
     loss = masked_mean(torch.maximum(plain, clipped), mask, denominator) / 2
     clipfrac = masked_mean((clipped > plain).to(loss), mask, denominator)
-    return loss, {"val/clipfrac_avg": clipfrac.detach()}
+    return loss, {"val/clipfrac_avg": clipfrac}
 
 
 def reinforce_loss(
     new_logprobs: Tensor, advantages: Tensor, mask: Tensor, denominator: Denominator = None
 ) -> Tensor:
     """Mean of -A logprob over real tokens (Williams 1992): (B, N), (B, N) -> ()."""
-    return masked_mean(-_real(advantages, mask) * _real(new_logprobs, mask), mask, denominator)
+    return masked_mean(-advantages * _real(new_logprobs, mask), mask, denominator)
 
 
 # ---- ranking losses ------------------------------------------------------------------------------

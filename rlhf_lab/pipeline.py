@@ -149,6 +149,7 @@ class Pipeline:
                    for name, m in models.items()}
         model = self._reward_model()
         sft_scores = scores_of(model, answers["sft"])
+        main = slice(len(next(iter(sets.values()))))
         answers["best_of_n"] = best_of_n(answers["sft"], sft_scores, c.samples)
         kl = {"policy": sequence_kl(models["policy"], models["sft"], answers["policy"], c.ppo.temperature)}
         table = {name: self._row(answers[name], answers["sft"], model, kl.get(name), sets)
@@ -156,7 +157,7 @@ class Pipeline:
         summary = {
             "task": self.task.name, "seed": c.seed, "prompts": {k: len(v) for k, v in sets.items()},
             "samples": c.samples, "models": table,
-            "reward_model": reward_accuracy(answers["sft"], sft_scores),
+            "reward_model": reward_accuracy(answers["sft"].prompts_in(main), sft_scores[main]),
             "seconds": self.run.seconds() | self.seconds | {"evaluate": time.perf_counter() - started},
             "peak_memory_mb": peak_memory_mb(),
         }
@@ -164,26 +165,28 @@ class Pipeline:
         self.run.write_lines("samples.jsonl", sample_rows(prompts, answers))
         return summary
 
-    def _row(self, answers: Answers, sft: Answers, model: ScalarModel, kl, sets: dict) -> dict:
-        """One line of the judge's table."""
-        marks = answers.mark_table()
+    def _row(self, every: Answers, every_sft: Answers, model: ScalarModel, kl, sets: dict) -> dict:
+        """One line of the judge's table: on the main held-out set, and the mark on the others too."""
         ends = torch.tensor([len(group) for group in sets.values()]).cumsum(0).tolist()
-        spans = dict(zip(sets, zip([0, *ends], ends)))
+        spans = dict(zip(sets, map(slice, [0, *ends], ends)))
+        main = spans[next(iter(sets))]
+        answers, sft = every.prompts_in(main), every_sft.prompts_in(main)
         flaws = sorted({flaw for row in answers.marks for m in row for flaw in m.flaws})
         words = [str(v) for p in answers.prompts for v in p.facts.values()]
         row = {
-            "mark": interval(marks),
+            "mark": interval(answers.mark_table()),
             "rubric": {i: interval(answers.rubric_table(i)) for i in answers.marks[0][0].rubric},
-            "mark_by_set": {name: interval(marks[a:b]) for name, (a, b) in spans.items() if b > a},
-            "win_rate_against_sft": None if answers is sft else win_rate(marks, sft.mark_table()),
+            "mark_by_set": {name: interval(every.mark_table()[span]) for name, span in spans.items()},
+            "win_rate_against_sft": None,
             "score": interval(scores_of(model, answers)),
             "length": float(answers.sequences.mask.sum(1).float().mean()),
             "ended": float(answers.ended.float().mean()),
             "distinct": distinct_share(answers.texts, names_hidden(sorted(set(words)))),
-            "kl": None if kl is None else interval(kl),
+            "kl": None if kl is None else interval(kl[main]),
             "flaws": {f: interval(answers.flaw_table(f)) for f in flaws},
         }
-        if answers is not sft:
+        if every is not every_sft:
+            row["win_rate_against_sft"] = win_rate(answers.mark_table(), sft.mark_table())
             row["flaws_against_sft"] = {f: ratio_interval(answers.flaw_table(f), sft.flaw_table(f))
                                         for f in flaws}
         return row

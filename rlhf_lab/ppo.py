@@ -45,7 +45,7 @@ class PPOConfig:
     batch_size: int = 64
     epochs: int = 3
     minibatches: int = 1
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     warmup: int = 0
     beta: float = 0.05
     target_kl: float | None = None

@@ -29,8 +29,8 @@ class RewardConfig:
     them over, seed of the order, max_tokens of a forward pass."""
 
     epochs: int = 2
-    batch_size: int = 16
-    learning_rate: float = 3e-4
+    batch_size: int = 8
+    learning_rate: float = 1e-3
     warmup: int = 10
     weight_decay: float = 0.0
     soft_ties: bool = False

@@ -22,7 +22,7 @@ class SFTConfig:
     """epochs over the demonstrations, batch_size demonstrations an update, Adam's learning_rate
     (falling linearly to 0), warmup updates, seed of the order, max_tokens of a forward pass."""
 
-    epochs: int = 3
+    epochs: int = 2
     batch_size: int = 32
     learning_rate: float = 5e-4
     warmup: int = 10

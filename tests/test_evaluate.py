@@ -24,8 +24,8 @@ def length_judge(prompt, text):
 
 
 def marked(rows):
-    """Answers with these (mark, helpful, polite), (P, S)."""
-    marks = [[Mark(m, {"helpful": h, "polite": p}, flaws={"lies": int(m < 2)}) for m, h, p in row] for row in rows]
+    """Answers with these (mark, accurate, polite), (P, S)."""
+    marks = [[Mark(m, {"helpful": 1.0, "accurate": h, "polite": p}, flaws={"lies": int(m < 2)}) for m, h, p in row] for row in rows]
     texts = [[f"{i}{j}" for j in range(len(row))] for i, row in enumerate(rows)]
     return Answers(PROMPTS[: len(rows)], texts, None, torch.ones(len(rows), len(rows[0])), marks)
 
@@ -127,3 +127,10 @@ def test_scores_have_the_shape_of_the_texts(gpt2, tokenizer):
 def test_blind_pairs_say_nothing_but_know_the_answer():
     pairs = blind_pairs(marked([[(1, 0, 0)], [(2, 0, 0)]]), marked([[(1, 0, 0)], [(2, 0, 0)]]), 2)
     assert {pair["left_is"] for pair in pairs} <= {"first", "second"} and len(pairs) == 2
+
+
+def test_a_span_of_prompts_keeps_their_responses(gpt2, tokenizer):
+    answers = answer(gpt2, tokenizer, PROMPTS, 3, judge=length_judge, config=SHORT)
+    part = answers.prompts_in(slice(1, 2))
+    assert part.texts == answers.texts[1:] and part.prompts == PROMPTS[1:]
+    assert part.sequences.mask.sum(1).tolist() == answers.sequences.mask.sum(1)[3:].tolist()

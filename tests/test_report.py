@@ -22,9 +22,11 @@ def around(value: float, half: float = 0.1) -> list[float]:
 def row(mark: float, wins: list | None, promises: float, ratio: list | None, **more) -> dict:
     found = {"mark": around(mark), "rubric": {"helpful": around(mark / 10, 0.02)},
              "mark_by_set": {"main": around(mark), "apart": around(mark - 1)},
-             "win_rate_against_sft": wins, "score": around(mark - 6), "length": 24.04, "ended": 0.999,
-             "distinct": 0.9, "kl": None, "flaws": {"invented promises": around(promises, 0.01)}}
-    return found | ({"flaws_against_sft": {"invented promises": ratio}} if ratio else {}) | more  # fmt: skip
+             "win_rate_against_sft": wins, "score": around(mark - 6), "length": 24.04,
+             "ended": 0.999, "distinct": 0.9, "kl": None,
+             "flaws": {"invented promises": around(promises, 0.01)}}  # fmt: skip
+    against = {"flaws_against_sft": {"invented promises": ratio}} if ratio else {}
+    return found | against | more
 
 
 SUMMARY = {
@@ -64,7 +66,8 @@ def samples(count: int = 16) -> list[dict]:
             for model in ("base", "sft", "policy", "best_of_n") for s in range(2)]  # fmt: skip
 
 
-def report(tmp_path, summary=SUMMARY, metrics=METRICS, rows=None) -> str:
+def report(tmp_path, summary=SUMMARY, metrics=(), rows=None) -> str:
+    """The page of a run of these files; without metrics there are few figures to draw."""
     with RunFolder.open(tmp_path / "run", {"seed": 3, "ppo": {"beta": 0.0625}}) as run:
         run.write_lines("metrics.jsonl", metrics)
         if summary is not None:
@@ -117,19 +120,23 @@ def without(summary: dict, *keys: str) -> dict:
 
 
 def test_the_page_is_whole_and_every_link_stays_in_it(tmp_path):
-    page = report(tmp_path, rows=samples())
+    page = report(tmp_path, SUMMARY, METRICS, samples())
     reader = Reader(page)
     assert reader.open == []
     assert "script" not in reader.elements and "iframe" not in reader.elements
     assert "link" not in reader.elements
     assert reader.links and all(link.startswith(("#", "data:image/")) for link in reader.links)
-    assert {link[1:] for link in reader.links if link[0] == "#"} <= set(re.findall(r'id="([^"]+)"', page))
+    places = set(re.findall(r'id="([^"]+)"', page))
+    assert {link[1:] for link in reader.links if link[0] == "#"} == places
     assert "url(" not in page and "@import" not in page and "http://" not in page
     assert "https://" not in page and "Content-Security-Policy" in page
+    pictures = re.findall(r'<img src="data:image/svg\+xml;base64,[^"]{1000,}" alt="([^"]+)">', page)
+    assert len(pictures) == page.count("<img") == 3 + 6  # three of PPO, and a panel a curve
+    assert "SFT: loss, in nats per token, over the updates" in pictures
 
 
 def test_the_page_holds_the_table_the_reward_model_the_cost_and_the_settings(tmp_path):
-    text = Reader(report(tmp_path, rows=samples())).text
+    text = Reader(report(tmp_path, SUMMARY, METRICS[1:2], samples())).text
     for fact in ("support desk, seed 3", "PPO made the answers better", "16 held-out prompts",
                  "base SFT best of 4 policy",
                  "mark (points) 2.91 ± 0.10 6.30 ± 0.10 7.41 ± 0.10 8.12 ± 0.10",
@@ -141,13 +148,6 @@ def test_the_page_holds_the_table_the_reward_model_the_cost_and_the_settings(tmp
                  "1,412 MB", "ppo.beta 0.0625", "calibration error"):  # fmt: skip
         assert fact in text, fact
     assert "in style alone" not in text  # there was no such pair
-
-
-def test_every_picture_is_in_the_page_and_says_what_it_shows(tmp_path):
-    page = report(tmp_path, rows=samples())
-    pictures = re.findall(r'<img src="data:image/svg\+xml;base64,[^"]{1000,}" alt="([^"]+)">', page)
-    assert len(pictures) == page.count("<img") == 3 + 5  # three of PPO, and a panel a curve
-    assert "SFT: loss, in nats per token, over the updates" in pictures
 
 
 def test_memory_by_stage_gets_a_column(tmp_path):
@@ -165,8 +165,8 @@ def test_examples_are_the_first_ten_and_the_three_worst_others_of_the_main_set(t
     # of the twelve in the main set two are left, in which the policy has 9 and 8 points
     assert shown == [*range(10), 11, 10]
     bigger = SUMMARY | {"prompts": {"main": 15, "apart": 1}}
-    shown = re.findall(r"Question (\d+)\?", Reader(report(tmp_path / "b", bigger, rows=samples())).text)
-    assert shown[10:] == ["14", "13", "12"]
+    text = Reader(report(tmp_path / "b", bigger, rows=samples())).text
+    assert re.findall(r"Question (\d+)\?", text)[10:] == ["14", "13", "12"]
 
 
 def test_an_example_has_the_first_answer_of_base_sft_and_policy_with_marks_and_reasons(tmp_path):
@@ -183,34 +183,26 @@ def test_without_marks_examples_are_shown_and_no_worst_are_chosen(tmp_path):
     rows = [sample(i, m, None, f"{m} {i}") for i in range(14) for m in ("sft", "policy")]
     text = Reader(report(tmp_path, None, rows=rows)).text
     assert re.findall(r"Question (\d+)\?", text) == [str(i) for i in range(10)]
-    assert "policy 9" in text and "points" not in text.split("Before and after")[-1].split("How tr")[0]
+    cards = text.split("Question 9?")[1].split("Settings")[0]
+    assert cards.split() == ["SFT", "sft", "9", "policy", "policy", "9"]
 
 
 # ------------------------------------------------------------------------------ untrusted text
 
 
-@pytest.mark.parametrize("place", ["response", "prompt", "reasons", "set", "flaw", "task"])
-def test_text_of_models_and_tasks_is_escaped_wherever_it_stands(tmp_path, place):
+def test_text_of_models_and_tasks_is_escaped_wherever_it_stands(tmp_path):
     rows, summary = samples(2), copy.deepcopy(SUMMARY)
-    if place == "response":
-        rows[0]["response"] = NASTY
-    elif place == "prompt":
-        for r in rows[:8]:
-            r["prompt"] = NASTY
-    elif place == "reasons":
-        rows[0]["reasons"] = [NASTY]
-    elif place == "task":
-        summary["task"] = NASTY
-    elif place == "set":
-        summary["models"]["sft"]["mark_by_set"][NASTY] = around(5.0)
-    else:
-        summary["models"]["policy"]["flaws"][NASTY] = around(0.5)
+    rows[0] |= {"response": NASTY, "prompt": NASTY, "reasons": [NASTY]}
+    summary["task"] = NASTY
+    summary["models"]["sft"]["mark_by_set"][NASTY] = around(5.0)
+    summary["models"]["policy"]["flaws"][NASTY] = around(0.5)
     page = report(tmp_path, summary, rows=rows)
     reader = Reader(page)
     assert "script" not in reader.elements and reader.open == []
     assert "\x1b" not in page and "\u202e" not in page
+    # response, prompt, reason; title and kicker; a row of each of the two tables
     for shown in ("<script>alert(1)</script> &", "⟨U+001B⟩[31mred", "⟨U+202E⟩flipped"):
-        assert shown in reader.text, shown
+        assert reader.text.count(shown) == 7, shown
 
 
 def test_a_very_long_text_is_cut_and_says_so(tmp_path):
@@ -250,7 +242,8 @@ def test_a_run_of_one_stage_shows_that_stage(tmp_path):
 
 def test_without_a_judge_the_page_and_the_table_go_without_marks(tmp_path, capsys):
     summary = without(SUMMARY, "mark", "rubric", "mark_by_set", "win_rate_against_sft", "flaws",
-                      "flaws_against_sft") | {"reward_model": None, "peak_memory_mb": None}  # fmt: skip
+                      "flaws_against_sft")  # fmt: skip
+    summary |= {"reward_model": None, "peak_memory_mb": None}
     text = Reader(report(tmp_path, summary, METRICS[:1])).text
     assert "No judge marked this run" in text and "KL from SFT (nats)" in text
     assert "mark (points)" not in text and "Peak memory" not in text
@@ -313,10 +306,11 @@ def test_sets_of_prompts_are_told_apart():
 
 
 @pytest.mark.parametrize(("mark", "wins", "begins"), [
-    (8.12, [0.86, 0.83, 0.89], "PPO made the answers better: the judge gives the policy 8.12 points, "
-     "up from 6.30 for SFT (the base model has 2.91), and prefers its answer to SFT's in 86 % of "
+    (8.12, [0.86, 0.83, 0.89], "PPO made the answers better: the judge gives the policy 8.12 "
+     "points, up from 6.30 for SFT (the base model has 2.91), and prefers its answer to SFT's in 86 % of "
      "pairs, ties counted half (95 % interval 83 to 89 %)."),
-    (5.0, [0.31, 0.28, 0.34], "PPO made the answers worse: the judge gives the policy 5.00 points, down"),
+    (5.0, [0.31, 0.28, 0.34], "PPO made the answers worse: the judge gives the policy 5.00 points, "
+     "down from 6.30"),
     (6.4, [0.51, 0.47, 0.55], "PPO did not clearly make the answers better or worse: "),
     (6.0, [0.56, 0.53, 0.59], "PPO's outcome is mixed, as mark and win rate disagree: "),
     (8.0, [1.0, None, None], "Too few prompts to tell whether PPO made the answers better: "),
