@@ -214,7 +214,8 @@ def demo(options: argparse.Namespace) -> None:
     from rlhf_lab.run_folder import RunFolder
     from rlhf_lab.tasks import load_task
 
-    config = PipelineConfig(base=str(options.model or base_model()), device=options.device)
+    base = options.model or os.path.relpath(base_model())  # relative: a run names no machine's paths
+    config = PipelineConfig(base=base, device=options.device)
     config = replace(config, ppo=replace(config.ppo, beta=options.beta, updates=options.updates))
     config = config.seeded(options.seed)
     if options.smoke:

@@ -163,7 +163,7 @@ def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None
     {"accuracy", "pairs"}, equal scores counting half; the calibration error is that of `all`.
     """
     marks = answers.mark_table()
-    clear = clear if clear is not None else float(marks.std())
+    clear = clear if clear is not None else max(float(marks.std()), 1e-6)
     better = marks[:, :, None] - marks[:, None, :]
     margin = scores[:, :, None] - scores[:, None, :]
     truth = _differs(answers, ("accurate",), by=0.5)
@@ -174,7 +174,7 @@ def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None
     result = {name: _accuracy(margin[pairs]) for name, pairs in kinds.items()}
     S = marks.shape[1]
     result["clear"] |= {"threshold": clear,
-                        "share": result["clear"]["pairs"] / (len(marks) * S * (S - 1) / 2)}
+                        "share": result["clear"]["pairs"] / max(1, len(marks) * S * (S - 1) / 2)}
     sure = torch.sigmoid(margin[kinds["all"]].abs())
     right = margin[kinds["all"]] > 0
     result["all"]["calibration_error"] = float(maths.calibration_error(sure, right.float()))

@@ -60,7 +60,6 @@ class GPT2Decoder:
         U, P = self.tokens.shape
         real = self.attention.bool()  # the last column is real in every row
         seen = torch.ones(P, P, dtype=torch.bool, device=real.device).tril() & real[:, None, None]
-        seen |= torch.eye(P, dtype=torch.bool, device=real.device)  # no row without any: no nan
         x = self.net.wte(self.tokens[real]) + self.net.wpe(position_ids(self.attention)[real])
         for block, cache in zip(self.net.h, self.cache):
             qkv = x.new_zeros(U, P, 3 * x.shape[-1])
@@ -73,7 +72,7 @@ class GPT2Decoder:
             mixed = F.scaled_dot_product_attention(
                 query, keys, values, attn_mask=seen, scale=block.attn.scaling
             )
-            x = _finish(block, x, mixed.transpose(1, 2).flatten(2)[real])
+            x = _finish(block, x, mixed.transpose(1, 2).flatten(2)[real])  # padding drops out
         return self.policy.lm_head(self.net.ln_f(x))[self.copies]
 
     def step(self, tokens: Tensor) -> Tensor:

@@ -298,7 +298,6 @@ def plackett_luce_loss(scores: Tensor, ranks: Tensor, denominator: Denominator =
     beats = comparisons(ranks)  # (B, K, K)
     scores = _real(scores, ranks != ABSENT)
     left = ~beats.transpose(-2, -1) & (ranks != ABSENT).unsqueeze(-2)  # j is there to lose to i
-    left = left | torch.eye(ranks.shape[-1], dtype=torch.bool, device=ranks.device)
     totals = scores.unsqueeze(-2).masked_fill(~left, -torch.inf).logsumexp(-1)  # (B, K)
     compared = beats.any(-1).any(-1)  # (B,)
     losses = _real(totals - scores, (ranks > 0) & compared.unsqueeze(-1)).sum()

@@ -67,9 +67,9 @@ def write_report(run: RunFolder) -> Path:
 
 def print_table(summary: dict) -> None:
     """Print the judge's table in at most 100 columns, and the verdict beneath."""
-    table, sets = judge_table(summary), table_by_set(summary)
-    for part in (table, sets):
-        print("\n".join(part.lines()) + "\n" if part.rows else "", end="")
+    for table in (judge_table(summary), table_by_set(summary)):
+        if table.rows:
+            print("\n".join(table.lines()) + "\n")
     print("Rubric items go from 0 to 1; ± is half a 95 % interval; a tie is half a win.\n")
     print("\n".join(wrap(verdict(summary), 98)))
     for warning in warnings(summary):

@@ -1,46 +1,61 @@
 """A run's outcome in plain words, worked out from its summary: good, bad or unclear."""
 
+import math
+
 from rlhf_lab.jsonl import plain
+
+# What to say, by whether wins are more than half (1), less (-1) or neither, and the mark's change.
+OUTCOMES = {
+    (1, 1): "PPO made the answers better",
+    (-1, -1): "PPO made the answers worse",
+    (0, 0): "PPO did not clearly make the answers better or worse",
+    (1, 0): "PPO's outcome is mixed, with more wins but no clearly higher mark",
+    (-1, 0): "PPO's outcome is mixed, with fewer wins but no clearly lower mark",
+    (0, 1): "PPO's outcome is mixed, with a higher mark but not clearly more wins",
+    (0, -1): "PPO's outcome is mixed, with a lower mark but not clearly fewer wins",
+    (1, -1): "PPO's outcome is mixed, with more wins but a lower mark",
+    (-1, 1): "PPO's outcome is mixed, with fewer wins but a higher mark",
+}
 
 
 def verdict(summary: dict) -> str:
     """One sentence: did PPO make the answers better, by the judge's mark and win rate?
 
-    Better or worse is said only where the win rate's 95 % interval lies on one side of a half and
-    the mean mark agrees.
+    Better or worse is said only where both changed clearly: the win rate's 95 % interval lies on
+    one side of a half, and the mean mark differs by more than chance would have it.
     """
-    base, sft, policy = _models(summary)
+    base, sft, policy, _ = _models(summary)
     before, mark = estimate(sft, "mark"), estimate(policy, "mark")
     if before is None or mark is None:
         return _without_judge(sft, policy)
-    change = "up from" if mark > before else "down from" if mark < before else "as much as"
-    marks = f"the judge gives the policy {mark:.2f} points, {change} {before:.2f} for SFT"
+    way = "up from" if mark > before else "down from" if mark < before else "as much as"
+    marks = f"the judge gives the policy {mark:.2f} points, {way} {before:.2f} for SFT"
     if estimate(base, "mark") is not None:
         marks += f" (the base model has {estimate(base, 'mark'):.2f})"
     rate, low, high = policy.get("win_rate_against_sft") or (None, None, None)
     if None in (rate, low, high):
         return f"Too few prompts to tell whether PPO made the answers better: {marks}."
-    both = (f"{marks}, and prefers its answer to SFT's in {100 * rate:.0f} % of pairs, ties "
-            f"counted half (95 % interval {100 * low:.0f} to {100 * high:.0f} %)")  # fmt: skip
-    if low > 0.5 and mark > before:
-        return f"PPO made the answers better: {both}."
-    if high < 0.5 and mark < before:
-        return f"PPO made the answers worse: {both}."
-    if low > 0.5 or high < 0.5:
-        return f"PPO's outcome is mixed, as mark and win rate disagree: {both}."
-    return f"PPO did not clearly make the answers better or worse: {both}."
+    outcome = OUTCOMES[(low > 0.5) - (high < 0.5), change(policy, sft, "mark")]
+    return (f"{outcome}: {marks}, and prefers its answer to SFT's in {100 * rate:.0f} % of pairs, "
+            f"ties counted half (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+            )  # fmt: skip
 
 
 def warnings(summary: dict) -> list[str]:
     """What a reader should be wary of, a sentence each; none if all looks well."""
-    base, sft, policy = _models(summary)
+    base, sft, policy, best = _models(summary)
     clear = (summary.get("reward_model") or {}).get("clear") or {}
+    worse = [i for i in policy.get("rubric") or {} if change(*_rubrics(policy, sft), i) == -1]
     checks = [
-        (_rose(policy, sft, "score") and _rose(policy, sft, "mark") is False,
-         "The reward model likes the policy's answers better than SFT's and the judge does not: "
-         "PPO has found what the reward model gets wrong (over-optimisation)."),
-        (_rose(sft, base, "mark") is False,
-         "SFT did not raise the mark, so PPO started from a poor place: look at SFT's loss."),
+        (change(policy, sft, "score") == 1 and change(policy, sft, "mark") in (0, -1),
+         "The reward model likes the policy's answers clearly better than SFT's and the judge does "
+         "not: PPO has found what the reward model gets wrong (over-optimisation)."),
+        (worse, f"The policy does worse than SFT on: {', '.join(worse)}."),
+        (change(best, policy, "mark") == 1,
+         "The best of a few SFT answers, which takes no training, has a higher mark than the "
+         "policy's."),
+        (change(sft, base, "mark") in (0, -1),
+         "SFT did not clearly raise the mark, so PPO had a poor start: look at SFT's loss."),
         (_below(estimate(clear, "accuracy"), 0.65),
          "The reward model is hardly better than guessing, even on clear pairs: more rankings, or "
          "more agreement between labellers, would help."),
@@ -66,15 +81,27 @@ def estimate(entries: dict, key: str) -> float | None:
     return value[0] if isinstance(value, list) else value
 
 
-def _models(summary: dict) -> tuple[dict, dict, dict]:
+def change(model: dict, before: dict, key: str) -> int | None:
+    """1 if a figure is clearly higher than before, -1 if clearly lower, else 0; None where one is
+    not known.
+
+    Clearly: by more than 1.96 standard errors of the difference, were the two independent. They
+    share their prompts, which makes the true error smaller: this errs towards 0.
+    """
+    now, then = model.get(key), before.get(key)
+    if not now or not then or None in (now[0], then[0]):
+        return None
+    halves = [(high - low) / 2 if None not in (low, high) else 0.0 for _, low, high in (now, then)]
+    return (now[0] - then[0] > math.hypot(*halves)) - (then[0] - now[0] > math.hypot(*halves))
+
+
+def _models(summary: dict) -> tuple[dict, dict, dict, dict]:
     models = plain(summary).get("models") or {}
-    return tuple(models.get(name) or {} for name in ("base", "sft", "policy"))
+    return tuple(models.get(name) or {} for name in ("base", "sft", "policy", "best_of_n"))
 
 
-def _rose(model: dict, before: dict, key: str) -> bool | None:
-    """Whether a figure is higher than before; None where one is not known."""
-    now, then = estimate(model, key), estimate(before, key)
-    return None if now is None or then is None else now > then
+def _rubrics(*models: dict) -> list[dict]:
+    return [model.get("rubric") or {} for model in models]
 
 
 def _below(value: float | None, limit: float | None) -> bool:

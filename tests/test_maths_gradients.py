@@ -76,3 +76,18 @@ def test_absent_responses_get_no_gradient_even_when_their_score_is_nan():
         (gradient,) = torch.autograd.grad(loss, scores)
         assert gradient.isfinite().all() and (gradient[RANKS == m.ABSENT] == 0).all()
         assert (gradient[0] != 0).all()
+
+
+@pytest.mark.parametrize("garbage", [torch.nan, torch.inf])
+def test_garbage_in_any_padded_input_of_a_token_loss_gets_no_gradient(garbage):
+    inputs = [random(2, 3, seed=seed).masked_fill(MASK == 0, garbage) for seed in range(3)]
+    x, old, other = inputs[0].requires_grad_(), *inputs[1:]
+    losses = [
+        m.policy_loss(x, old, other, MASK)[0],
+        m.value_loss(x, old, other, MASK)[0],
+        m.reinforce_loss(x, other, MASK),
+    ]
+    for loss in losses:
+        (gradient,) = torch.autograd.grad(loss, x)
+        assert loss.isfinite() and gradient.isfinite().all()
+        assert (gradient[MASK == 0] == 0).all() and (gradient != 0).any()

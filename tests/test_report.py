@@ -10,7 +10,7 @@ from rlhf_lab.markup import Html, join, tag, visible
 from rlhf_lab.report import print_table, write_report
 from rlhf_lab.run_folder import RunFolder
 from rlhf_lab.table import Cell, cell, judge_table, table_by_set
-from rlhf_lab.verdict import verdict, warnings
+from rlhf_lab.verdict import change, verdict, warnings
 
 NASTY = "<script>alert(1)</script> & \"quotes\" \x1b[31mred\x1b[0m \u202eflipped"
 
@@ -307,12 +307,14 @@ def test_sets_of_prompts_are_told_apart():
 
 @pytest.mark.parametrize(("mark", "wins", "begins"), [
     (8.12, [0.86, 0.83, 0.89], "PPO made the answers better: the judge gives the policy 8.12 "
-     "points, up from 6.30 for SFT (the base model has 2.91), and prefers its answer to SFT's in 86 % of "
-     "pairs, ties counted half (95 % interval 83 to 89 %)."),
+     "points, up from 6.30 for SFT (the base model has 2.91), and prefers its answer to SFT's in "
+     "86 % of pairs, ties counted half (95 % interval 83 to 89 %)."),
     (5.0, [0.31, 0.28, 0.34], "PPO made the answers worse: the judge gives the policy 5.00 points, "
      "down from 6.30"),
     (6.4, [0.51, 0.47, 0.55], "PPO did not clearly make the answers better or worse: "),
-    (6.0, [0.56, 0.53, 0.59], "PPO's outcome is mixed, as mark and win rate disagree: "),
+    (6.0, [0.56, 0.53, 0.59], "PPO's outcome is mixed, with more wins but a lower mark: "),
+    (6.4, [0.56, 0.53, 0.59], "PPO's outcome is mixed, with more wins but no clearly higher mark"),
+    (7.0, [0.51, 0.47, 0.55], "PPO's outcome is mixed, with a higher mark but not clearly more "),
     (8.0, [1.0, None, None], "Too few prompts to tell whether PPO made the answers better: "),
     (6.3, None, "Too few prompts to tell whether PPO made the answers better: the judge gives the "
      "policy 6.30 points, as much as 6.30 for SFT"),
@@ -324,20 +326,29 @@ def test_the_verdict_says_better_only_where_mark_and_win_rate_do(mark, wins, beg
 
 
 @pytest.mark.parametrize(("model", "change", "about"), [
-    ("policy", {"mark": around(5.0)}, "over-optimisation"),
+    ("policy", {"mark": around(6.4), "score": around(2.0)}, "over-optimisation"),
+    ("policy", {"rubric": {"helpful": around(0.5, 0.02)}}, "worse than SFT on: helpful"),
+    ("best_of_n", {"mark": around(9.0)}, "takes no training"),
     ("policy", {"distinct": 0.5}, "repeats itself"),
     ("policy", {"kl": around(21.0)}, "gone far"),
     ("policy", {"kl": around(0.2)}, "hardly moved"),
     ("policy", {"ended": 0.8}, "breaks off"),
     ("policy", {"flaws_against_sft": {"invented promises": [1.5, 1.1, 2.0]}}, "invented promises"),
-    ("sft", {"mark": around(2.5)}, "SFT did not raise the mark"),
+    ("sft", {"mark": around(2.5)}, "SFT did not clearly raise the mark"),
 ])  # fmt: skip
 def test_a_run_that_went_wrong_carries_a_warning(model, change, about):
     summary = copy.deepcopy(SUMMARY)
     assert warnings(summary) == []
     summary["models"][model] |= change
-    [warning] = warnings(summary)
-    assert about in warning
+    assert about in " ".join(warnings(summary))
+
+
+def test_a_change_is_clear_beyond_the_error_of_the_difference():
+    # halves of 0.3 and 0.4 make one of 0.5
+    before = {"mark": around(5.0, 0.3)}
+    after = {by: {"mark": around(5.0 + by, 0.4)} for by in (0.51, 0.49, -0.49, -0.51)}
+    assert [change(now, before, "mark") for now in after.values()] == [1, 0, 0, -1]
+    assert change({}, before, "mark") is None
 
 
 def test_a_weak_reward_model_carries_a_warning():
