@@ -3,13 +3,16 @@
     python benchmarks/utilisation.py
     python benchmarks/utilisation.py --threads 1 --rounds 15
 
-Counted are the multiplications and additions that a step cannot do without. For every real token
-(never for padding): 2 for each weight of the model's matrices. For attention: 4 per layer and unit
-of width, for every token paired with itself and with each earlier one. For the vocabulary: 2 for
-each of its weights, at the positions that predict a response token. Three times all that for a
-training step, because the backward pass needs the gradients of inputs and of weights. Not counted:
-embeddings, norms, activations, softmax, the loss, clipping, Adam, and whatever is done twice. The
-time is that of the whole step all the same, from the choice of its rows to its metrics.
+Counted are the multiplications and additions that a GPT-2's step cannot do without. 2 for each
+weight of its matrices and each token that somebody needs: in the last layer, beyond keys and values,
+those are only the positions whose state is read (a policy and a value network are read before
+every response token, a reward model at the last token); padding and the token behind the last
+position read count nowhere. For attention, 4 per unit of width for such a position paired with
+itself and with each earlier one. For the vocabulary, 2 for each of its weights and each response
+token. Three times all that for a training step, because the backward pass needs the gradients of
+inputs and of weights. Not counted: embeddings, norms, activations, softmax, the loss, clipping,
+Adam, and whatever is done twice. The time is that of the whole step all the same, from the choice
+of its rows to its metrics.
 
 The peak is that of a square float32 product in the same process, taken before every step; a share
 is the median of the rounds' shares. Stages run with their default settings, on the support desk's
@@ -27,6 +30,7 @@ from pathlib import Path
 import torch
 from material import read_texts, write_material
 from torch import Tensor, nn
+from transformers import GPT2Model
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_lab import ppo, reward, sft
@@ -105,7 +109,7 @@ def reward_steps(folder: Path) -> Iterator[tuple[Step, Callable]]:
     for _, rows in batches(len(data), config.batch_size, EPOCHS, "reward", config.seed):
         batch = encoded.groups(rows)
         parts = (batch.index[part].unique() for part in reward.group_batches(batch, config.max_tokens))
-        yield (Step(3 * trunk_flops(model.backbone, batch.sequences), *read(batch.sequences, parts)),
+        yield (Step(3 * trunk_flops(model.backbone, batch.sequences, at_last=True), *read(batch.sequences, parts)),
                lambda: next(records))
 
 
@@ -130,23 +134,36 @@ def ppo_steps(folder: Path, whole: bool) -> Iterator[tuple[Step, Callable]]:
 
         rollout = collect()  # the same again each time: a sample depends on its seed
         sequences = rollout.sequences
-        trunk, vocabulary = trunk_flops(policy.base_model, sequences), vocabulary_flops(policy, sequences)
+        trunk = trunk_flops(policy.base_model, sequences)
+        vocabulary = vocabulary_flops(policy, sequences)
         flops = config.epochs * 3 * (2 * trunk + vocabulary)  # policy and value network
         tokens = read(sequences, micro_batches(sequences.lengths, config.max_tokens))
         if whole:  # drawn by the policy; read by reference, value network and reward model
-            yield (Step(flops + 4 * trunk + 2 * vocabulary, *tokens),
+            score = trunk_flops(policy.base_model, sequences, at_last=True)
+            yield (Step(flops + 3 * trunk + score + 2 * vocabulary, *tokens),
                    lambda collect=collect, optimise=optimise: optimise(collect()))
         else:
             yield Step(flops, *tokens), lambda rollout=rollout, optimise=optimise: optimise(rollout)
 
 
-def trunk_flops(trunk: nn.Module, batch: Sequences) -> float:
-    """Of a forward pass over the real tokens, without the vocabulary."""
-    lengths, config = batch.lengths.double(), trunk.config
-    weights = sum(m.weight.numel() for m in trunk.modules() if isinstance(m, (nn.Linear, Conv1D)))
-    pairs = (lengths * (lengths + 1)).sum() / 2
-    attention = 4 * config.num_hidden_layers * config.hidden_size * pairs
-    return float(2 * weights * lengths.sum() + attention)
+def trunk_flops(trunk: GPT2Model, batch: Sequences, at_last: bool = False) -> float:
+    """Of a forward pass read before every response token, or at the last token of each row."""
+    lengths, width, last = batch.lengths.double(), trunk.config.hidden_size, trunk.h[-1]
+    first = lengths if at_last else batch.starts.double()  # the first position read, counted from 1
+    end = lengths if at_last else lengths - 1  # the last one
+    tokens, positions = end.sum(), (end - first + 1).sum()
+    whole_layers = sum(map(weights, trunk.h)) - weights(last)
+    keys_and_values = 2 * width * width
+    products = whole_layers * tokens + keys_and_values * tokens
+    products += (weights(last) - keys_and_values) * positions
+    pairs, pairs_read = end * (end + 1) / 2, (end * (end + 1) - first * (first - 1)) / 2
+    attention = 2 * width * ((len(trunk.h) - 1) * pairs + pairs_read).sum()
+    return float(2 * (products + attention))
+
+
+def weights(module: nn.Module) -> int:
+    """Of the matrices that a layer multiplies with."""
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, (nn.Linear, Conv1D)))
 
 
 def vocabulary_flops(policy: nn.Module, batch: Sequences) -> float:
