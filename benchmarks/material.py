@@ -48,7 +48,7 @@ def write_material(folder: Path, model: Path | None = None, count: int = 512, gr
         "demonstration_texts": shown,
         "ranking_texts": rankings,
         "prompt_tokens": sum(len(encode_prompt(tokenizer, p.text)) for p in prompts) / count,
-        "base": str(base) if base.exists() else "random",
+        "base": base.name if base.exists() else "random weights",
     }
     (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
 

@@ -20,6 +20,7 @@ texts. PPO is shown twice: its optimisation alone, and the whole update with sam
 """
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -58,10 +59,8 @@ def main() -> None:
         folder = Path(name)
         write_material(folder, args.model)
         print(f"model {read_texts(folder)['base']}, {args.threads} threads, {args.rounds} rounds")
-        for title, steps in (("SFT", sft_steps(folder)), ("reward model", reward_steps(folder)),
-                             ("PPO, optimisation", ppo_steps(folder, whole=False)),
-                             ("PPO, whole update", ppo_steps(folder, whole=True))):
-            report(title, steps, args)
+        for stage in args.stages:
+            report(stage, STAGES[stage](folder), args)
 
 
 def report(title: str, steps: Iterator[tuple[Step, Callable]], args: argparse.Namespace) -> None:
@@ -78,7 +77,7 @@ def report(title: str, steps: Iterator[tuple[Step, Callable]], args: argparse.Na
             peaks.append(peak)
             padding.append(1 - step.real / step.padded)
     low, middle, high = statistics.quantiles(shares, n=4)
-    print(f"{title:18} {middle:6.1%} of peak (quartiles {low:.1%} to {high:.1%}); peak"
+    print(f"{title:11} {middle:6.1%} of peak (quartiles {low:.1%} to {high:.1%}); peak"
           f" {statistics.median(peaks) / 1e9:.0f} GFLOP/s; padding {statistics.mean(padding):.1%}")
 
 
@@ -113,7 +112,7 @@ def reward_steps(folder: Path) -> Iterator[tuple[Step, Callable]]:
                lambda: next(records))
 
 
-def ppo_steps(folder: Path, whole: bool) -> Iterator[tuple[Step, Callable]]:
+def ppo_steps(folder: Path, whole: bool = False) -> Iterator[tuple[Step, Callable]]:
     """PPO's epochs over a rollout and, if `whole`, the rollout too."""
     policy, tokenizer = load_policy(folder / "policy"), load_tokenizer(folder / "policy")
     scorer = ScalarModel.load(folder / "reward").requires_grad_(False)
@@ -188,10 +187,16 @@ def matmul_flops(size: int, repeats: int = 3) -> float:
     return 2 * size**3 / best
 
 
+STAGES = {"sft": sft_steps, "reward": reward_steps, "ppo": ppo_steps,
+          "ppo-update": functools.partial(ppo_steps, whole=True)}
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a policy's folder (data/base; if missing, random)")
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES),
+                        help="ppo is its optimisation alone, ppo-update the sampling too (all)")
     for name, default, what in (
         ("rounds", 9, "steps that count"),
         ("warmup", 2, "steps before those"),
