@@ -15,6 +15,8 @@ HELP = {
     "epochs": "passes over the data",
     "batch_size": "items in one update",
     "learning_rate": "Adam's learning rate at the start",
+    "head_factor": "how much faster the new head learns than the trunk",
+    "late_from": "the update after which the task's late text is read",
     "warmup": "updates over which the learning rate rises",
     "seed": "the seed of everything random",
     "updates": "how many updates to make",

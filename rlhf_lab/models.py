@@ -22,6 +22,7 @@ from transformers.activations import NewGELUActivation
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index
+from rlhf_lab.packed import hidden_states
 from rlhf_lab.storage import read_model, read_tokenizer, replacing, write_model  # noqa: F401
 from rlhf_lab.text import end_token, position_ids
 
@@ -126,9 +127,14 @@ class ScalarModel(nn.Module):
         ).last_hidden_state  # (B, T, D)
         return self.head(hidden).squeeze(-1)
 
+    def at(self, tokens: Tensor, attention: Tensor, wanted: Tensor) -> Tensor:
+        """The numbers of the wanted positions alone, row after row: bool (B, T) -> (W,)."""
+        return self.head(hidden_states(self.backbone, tokens, attention, wanted)).squeeze(-1)
+
     def score(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """The number at each row's last real token, (B,); padding on either side leaves it be."""
-        return self(tokens, attention).gather(1, last_index(attention)[:, None]).squeeze(1)
+        columns = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.at(tokens, attention, columns == last_index(attention)[:, None])
 
     def normalise(self, mean: float, sd: float) -> None:
         """Rescale scores of this mean and standard deviation to 0 and 1; no ranking changes.

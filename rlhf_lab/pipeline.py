@@ -7,6 +7,7 @@ Everything goes into one run folder, and a run that was stopped goes on where it
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -24,6 +25,7 @@ from rlhf_lab.reward import RewardConfig, train_reward
 from rlhf_lab.run_folder import RunFolder
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sft import SFTConfig, train_sft
+from rlhf_lab.spending import spending
 from rlhf_lab.tasks import Task
 from rlhf_lab.training import Checkpoint, Record, make_accelerator
 
@@ -75,7 +77,6 @@ class Pipeline:
         self.watch = watch or (lambda stage, records: records)
         self.accelerator = make_accelerator(config.device)
         self.tokenizer = load_tokenizer(config.base)
-        self.seconds: dict[str, float] = {}
 
     def run_all(self) -> dict:
         """Train, evaluate, and return the summary."""
@@ -100,13 +101,13 @@ class Pipeline:
         """Sample K responses to each prompt from the SFT policy and have them ranked."""
         if self.run.rankings.exists():
             return
-        started, c = time.perf_counter(), self.config
-        prompts = self.task.prompts(c.seed, c.ranked_prompts)
-        answers = answer(self._policy(self.run.sft), self.tokenizer, prompts, c.responses, c.seed,
-                         config=c.sampling)
-        write_rankings(self.run.rankings, rank_all(
-            prompts, answers.texts, self.task.labellers, self.task.judge, c.seed))
-        self._spent("rankings", started)
+        c = self.config
+        with self._measured("rankings"):
+            prompts = self.task.prompts(c.seed, c.ranked_prompts)
+            answers = answer(self._policy(self.run.sft), self.tokenizer, prompts, c.responses, c.seed,
+                             config=c.sampling)
+            write_rankings(self.run.rankings, rank_all(
+                prompts, answers.texts, self.task.labellers, self.task.judge, c.seed))
 
     def reward_model(self) -> None:
         """Stage two: learn the rankings; then scores of mean 0 and sd 1 on the SFT responses."""
@@ -139,8 +140,16 @@ class Pipeline:
     def evaluate(self) -> dict:
         """Have base, SFT policy, best-of-n and policy answer the held-out prompts; write and return
         the summary."""
-        started, c = time.perf_counter(), self.config
-        sets = {name: prompts[: c.held_out] for name, prompts in self.task.held_out().items()}
+        with self._measured("evaluate"):
+            summary = self._judged()
+        summary |= {"seconds": self.run.costs("seconds"),
+                    "peak_memory_mb": self.run.costs("peak_memory_mb")}
+        self.run.write_json("summary.json", summary)
+        return summary
+
+    def _judged(self) -> dict:
+        """The judge's table and what the reward model sees; writes samples.jsonl."""
+        c, sets = self.config, {k: v[: self.config.held_out] for k, v in self.task.held_out().items()}
         prompts = [p for group in sets.values() for p in group]
         models = {name: self._policy(folder) for name, folder in
                   (("base", c.base), ("sft", self.run.sft), ("policy", self.run.policy))}
@@ -154,16 +163,12 @@ class Pipeline:
         kl = {"policy": sequence_kl(models["policy"], models["sft"], answers["policy"], c.ppo.temperature)}
         table = {name: self._row(answers[name], answers["sft"], model, kl.get(name), sets)
                  for name in ("base", "sft", "best_of_n", "policy")}
-        summary = {
+        self.run.write_lines("samples.jsonl", sample_rows(prompts, answers))
+        return {
             "task": self.task.name, "seed": c.seed, "prompts": {k: len(v) for k, v in sets.items()},
             "samples": c.samples, "models": table,
             "reward_model": reward_accuracy(answers["sft"].prompts_in(main), sft_scores[main]),
-            "seconds": self.run.seconds() | self.seconds | {"evaluate": time.perf_counter() - started},
-            "peak_memory_mb": peak_memory_mb(),
         }
-        self.run.write_json("summary.json", summary)
-        self.run.write_lines("samples.jsonl", sample_rows(prompts, answers))
-        return summary
 
     def _row(self, every: Answers, every_sft: Answers, model: ScalarModel, kl, sets: dict) -> dict:
         """One line of the judge's table: on the main held-out set, and the mark on the others too."""
@@ -214,13 +219,16 @@ class Pipeline:
                 self.run.log(record)
                 yield record
 
-        for _ in self.watch(stage, logged()):
-            pass
-        self._spent(stage, started)
+        with self._measured(stage):
+            for _ in self.watch(stage, logged()):
+                pass
 
-    def _spent(self, stage: str, started: float) -> None:
-        self.seconds[stage] = time.perf_counter() - started
-        self.run.log({"stage": "time", "of": stage, "seconds": self.seconds[stage]})
+    @contextmanager
+    def _measured(self, stage: str) -> Iterator[None]:
+        """Log what the block cost as {"stage": "cost", "of": stage, "seconds", "peak_memory_mb"}."""
+        with spending() as cost:
+            yield
+        self.run.log({"stage": "cost", "of": stage, **cost})
 
 
 def sample_rows(prompts, answers: dict[str, Answers]) -> Iterator[dict]:
@@ -230,14 +238,3 @@ def sample_rows(prompts, answers: dict[str, Answers]) -> Iterator[dict]:
             for text, mark in zip(given.texts[i], given.marks[i]):
                 yield {"id": prompt.id, "prompt": prompt.text, "model": name, "response": text,
                        **asdict(mark)}
-
-
-def peak_memory_mb() -> float | None:
-    """The most memory this process has held so far, where the system tells."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    import sys
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 2**20)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.models import ScalarModel
+from rlhf_lab.packed import hidden_states
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import (
@@ -41,7 +42,7 @@ class PPOConfig:
     of its own, which starts from the reward model.
     """
 
-    updates: int = 40
+    updates: int = 30
     batch_size: int = 64
     epochs: int = 3
     minibatches: int = 1
@@ -96,10 +97,9 @@ class SharedValue(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """One value per token, (B, T)."""
-        hidden = self.trunk[0](input_ids=tokens, attention_mask=attention, use_cache=False)
-        return self.head(hidden.last_hidden_state).squeeze(-1)
+    def at(self, tokens: Tensor, attention: Tensor, wanted: Tensor) -> Tensor:
+        """The values of the wanted positions, row after row: bool (B, T) -> (W,)."""
+        return self.head(hidden_states(self.trunk[0], tokens, attention, wanted)).squeeze(-1)
 
 
 def train_ppo(

@@ -15,19 +15,23 @@ from accelerate import Accelerator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from rlhf_lab.packed import hidden_states
 from rlhf_lab.tasks import Task
-from rlhf_lab.text import pad_right
+from rlhf_lab.text import END, pad_right
 from rlhf_lab.training import (
     Checkpoint, Optimiser, Record, check_finite, make_accelerator, shuffled,
 )
 
-END, PAD = "<|endoftext|>", "<|pad|>"
+PAD = "<|pad|>"
 CHUNK = 40  # batches of text drawn and sorted by length at a time
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The model (layers, width, heads, context, vocabulary at most) and its training."""
+    """The model (layers, width, heads, context, vocabulary at most) and its training.
+
+    late_from: the update after which the task's late mixture of text is read ("mid-training").
+    """
 
     layers: int = 4
     width: int = 256
@@ -35,7 +39,8 @@ class PretrainConfig:
     context: int = 256
     vocabulary: int = 2048
     tokenizer_documents: int = 20_000
-    updates: int = 1400
+    updates: int = 3000
+    late_from: int = 1600
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup: int = 100
@@ -59,7 +64,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase, config: PretrainConfig) -> GPT
     torch.manual_seed(config.seed)
     return GPT2LMHeadModel(GPT2Config(
         vocab_size=len(tokenizer), n_positions=config.context, n_embd=config.width,
-        n_layer=config.layers, n_head=config.heads, activation_function="gelu_pytorch_tanh",
+        n_layer=config.layers, n_head=config.heads, activation_function="gelu",
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
 
@@ -84,10 +89,10 @@ def train_base(
     texts = text_batches(task, tokenizer, config, first=done)
     for update, rows in zip(range(done + 1, config.updates + 1), texts):
         tokens, attention = (x.to(accelerator.device) for x in pad_right(rows, tokenizer.pad_token_id))
-        real = attention[:, 1:].bool()
-        with accelerator.autocast():  # padding is on the right: causal attention never sees it
-            hidden = model.transformer(tokens[:, :-1]).last_hidden_state
-            loss = F.cross_entropy(model.lm_head(hidden[real]).float(), tokens[:, 1:][real])
+        real = attention[:, 1:].bool()  # the tokens to predict, each from the position before it
+        with accelerator.autocast():
+            hidden = hidden_states(model.transformer, tokens[:, :-1], attention[:, 1:], real)
+            loss = F.cross_entropy(model.lm_head(hidden).float(), tokens[:, 1:][real])
         accelerator.backward(loss)
         check_finite("the loss", loss.item(), update)
         rate, norm = optimiser.rate(), optimiser.step()
@@ -108,7 +113,8 @@ def text_batches(task: Task, tokenizer: PreTrainedTokenizerBase, config: Pretrai
 
 def chunk_of_text(task: Task, tokenizer, config: PretrainConfig, chunk: int) -> list[list[list[int]]]:
     """CHUNK batches of documents of like length, in a shuffled order."""
-    documents = task.raw_text(1 + chunk + 100_000 * (config.seed + 1), CHUNK * config.batch_size)
+    documents = task.raw_text(1 + chunk + 100_000 * (config.seed + 1), CHUNK * config.batch_size,
+                              late=chunk * CHUNK >= config.late_from)
     rows = tokenizer([d + END for d in documents])["input_ids"]
     rows = sorted((row[: config.context] for row in rows), key=len)
     order = shuffled(CHUNK, "pretrain", config.seed, chunk)

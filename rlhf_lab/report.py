@@ -86,7 +86,7 @@ def page(run: RunFolder) -> Html:
         "The reward model": reward_model(summary, metrics),
         "Before and after": examples(summary, read_lines(run.samples)),
         "How training went": curves(metrics),
-        "Time and memory": cost(summary, run.seconds()),
+        "Time and memory": cost(summary, run.costs("seconds")),
         "Settings": settings(run.config),
         "Words": tag("dl", *(join(tag("dt", w), tag("dd", t)) for w, t in GLOSSARY.items())),
     }
@@ -188,19 +188,16 @@ def curves(metrics: list[dict]) -> Html | None:
 def cost(summary: dict, logged: dict[str, float]) -> Html | None:
     """Seconds, and memory where it was measured, by stage."""
     seconds = summary.get("seconds") or logged
-    peak = summary.get("peak_memory_mb")
-    by_stage = peak if isinstance(peak, dict) else {}
-    stages = dict.fromkeys([*STAGES, *seconds, *by_stage])
-    rows = [(STAGES.get(stage, stage), [cell(seconds.get(stage), 0), cell(by_stage.get(stage), 0)])
-            for stage in stages if stage in seconds or stage in by_stage]
+    memory = summary.get("peak_memory_mb") or {}
+    rows = [(STAGES.get(stage, stage), [cell(seconds.get(stage), 0), cell(memory.get(stage), 0)])
+            for stage in dict.fromkeys([*STAGES, *seconds]) if stage in seconds]
     if not rows:
         return None
     rows.append(("all", [cell(sum(s or 0 for s in seconds.values()), 0), Cell("")]))
     head = ["", "seconds", "peak memory (MB)"]
-    if not by_stage:
+    if not memory:
         head, rows = head[:2], [(label, cells[:1]) for label, cells in rows]
-    memory = tag("p", f"Peak memory: {peak:,.0f} MB.") if peak and not by_stage else None
-    return join(html_table(Table(head, rows)), memory)
+    return html_table(Table(head, rows))
 
 
 def settings(config: dict) -> Html:

@@ -25,12 +25,15 @@ from rlhf_lab.training import (
 @dataclass(frozen=True)
 class RewardConfig:
     """epochs over the rankings, batch_size prompts an update, Adam's learning_rate (falling
-    linearly to 0), warmup updates, soft_ties: pull tied responses together instead of passing
-    them over, seed of the order, max_tokens of a forward pass."""
+    linearly to 0), head_factor: how much faster the new head learns than the trunk, whose features
+    it would else spoil before it has found them (Kumar et al. 2022), warmup updates, soft_ties:
+    pull tied responses together instead of passing them over, seed of the order, max_tokens of a
+    forward pass."""
 
     epochs: int = 2
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 1e-4
+    head_factor: float = 30.0
     warmup: int = 10
     weight_decay: float = 0.0
     soft_ties: bool = False
@@ -78,8 +81,9 @@ def train_reward(
     check_fits(reward_model, data.sequences)
     later = encode(tokenizer, held_out) if held_out else None
     updates = updates_in(len(data), config.batch_size, config.epochs)
-    optimiser = Optimiser(accelerator, [reward_model], config.learning_rate, updates,
-                          config.warmup, config.weight_decay)
+    optimiser = Optimiser(accelerator, [reward_model.backbone, reward_model.head],
+                          config.learning_rate, updates, config.warmup, config.weight_decay,
+                          factors=[1.0, config.head_factor])
     done = checkpoint.restore({"model": reward_model}, optimiser)["update"] if checkpoint else 0
 
     order = list(batches(len(data), config.batch_size, config.epochs, "reward", config.seed))

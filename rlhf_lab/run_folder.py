@@ -113,9 +113,10 @@ class RunFolder:
             if record.get("stage") != stage or record.get("update", 0) <= update
         ))  # fmt: skip
 
-    def seconds(self) -> dict[str, float]:
-        """How long each stage took, by the records {"stage": "time", "of": ..., "seconds": ...}."""
-        return {record["of"]: record["seconds"] for record in self.metrics("time")}
+    def costs(self, of: str) -> dict[str, float]:
+        """What each stage took ("seconds" or "peak_memory_mb"), where that was measured, by the
+        records {"stage": "cost", "of": ..., "seconds": ..., "peak_memory_mb": ...}."""
+        return {record["of"]: record[of] for record in self.metrics("cost") if of in record}
 
     def write_json(self, name: str, value) -> None:
         """Write a JSON file in the folder, such as summary.json, at once or not at all."""

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
 from rlhf_lab.models import ScalarModel
+from rlhf_lab.packed import hidden_states
 from rlhf_lab.sampling import Samples
 from rlhf_lab.text import encode_prompt, encode_response, end_token, pad_right, position_ids
 
@@ -75,6 +76,13 @@ class Sequences:
         n = torch.arange(self.mask.shape[1], device=self.starts.device)
         return (self.starts[:, None] + n).clamp(max=self.tokens.shape[1] - 1)
 
+    @property
+    def before(self) -> Tensor:
+        """The position before each real response token, (B, T) bool: there it is predicted."""
+        column = torch.arange(self.tokens.shape[1], device=self.starts.device)
+        first = self.starts[:, None] - 1
+        return (column >= first) & (column < first + self.mask.sum(1, keepdim=True))
+
     def rows(self, index: Tensor | list[int]) -> "Sequences":
         """Some of the rows, with the padding that only the others needed cut off."""
         index = torch.as_tensor(index, device=self.tokens.device)
@@ -113,14 +121,12 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
 
     The vocabulary is projected at those positions only.
     """
-    where = (batch.columns - 1)[batch.mask]  # the position before each response token
-    row = batch.mask.nonzero()[:, 0]
-    arguments = dict(input_ids=batch.tokens, attention_mask=batch.attention,
-                     position_ids=position_ids(batch.attention), use_cache=False)
     if any(getattr(policy.config, name, None) for name in LOGIT_SETTINGS):
-        return policy(**arguments).logits[row, where]
-    hidden = policy.base_model(**arguments).last_hidden_state  # (B, T, D)
-    return policy.get_output_embeddings()(hidden[row, where])
+        whole = policy(input_ids=batch.tokens, attention_mask=batch.attention,
+                       position_ids=position_ids(batch.attention), use_cache=False)
+        return whole.logits[batch.before]
+    hidden = hidden_states(policy.base_model, batch.tokens, batch.attention, batch.before)  # (M, D)
+    return policy.get_output_embeddings()(hidden)
 
 
 def response_logprobs(policy: PreTrainedModel, batch: Sequences, temperature: float = 1.0,
@@ -133,8 +139,8 @@ def response_logprobs(policy: PreTrainedModel, batch: Sequences, temperature: fl
 
 
 def response_values(value_model: ScalarModel, batch: Sequences) -> Tensor:
-    """The value before each response token is written, (B, N)."""
-    return value_model(batch.tokens, batch.attention).gather(1, batch.columns - 1)
+    """The value before each response token is written, (B, N), 0 on padding."""
+    return scatter(value_model.at(batch.tokens, batch.attention, batch.before), batch.mask)
 
 
 def response_scores(reward_model: ScalarModel, batch: Sequences) -> Tensor:

@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_lab.errors import UserError
 
+END = "<|endoftext|>"  # ends a document of raw text, and what the embedded model writes
+
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Tokens of a prompt, with the start token of tokenizers that have one, without an end token.

@@ -6,10 +6,11 @@ random state: weights, optimiser and a step number are enough.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,18 +41,26 @@ def make_accelerator(device: str = "auto") -> Accelerator:
 
 class Optimiser:
     """Adam over some modules, its learning rate rising over `warmup` updates and then falling
-    linearly to 0 at `updates`; gradients are summed over processes and clipped."""
+    linearly to 0 at `updates`; gradients are summed over processes and clipped.
+
+    factors: for each module, what its learning rate is multiplied by (1 unless given).
+    """
 
     def __init__(self, accelerator: Accelerator, modules: Iterable[nn.Module], lr: float,
                  updates: int, warmup: int = 0, weight_decay: float = 0.0, eps: float = 1e-8,
-                 betas: tuple[float, float] = (0.9, 0.999), max_norm: float = 1.0):
+                 betas: tuple[float, float] = (0.9, 0.999), max_norm: float = 1.0,
+                 factors: Sequence[float] = ()):
         self.accelerator, self.lr, self.updates, self.warmup = accelerator, lr, updates, warmup
         self.max_norm = max_norm
-        self.parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        matrices = [p for p in self.parameters if p.dim() > 1]
-        vectors = [p for p in self.parameters if p.dim() <= 1]  # biases, norms: no decay
-        groups = [{"params": matrices, "weight_decay": weight_decay},
-                  {"params": vectors, "weight_decay": 0.0}]
+        self.parameters: list[nn.Parameter] = []
+        groups = []
+        for module, factor in itertools.zip_longest(modules, factors, fillvalue=1.0):
+            trained = [p for p in module.parameters() if p.requires_grad]
+            self.parameters += trained
+            for vectors in (False, True):  # biases and norms do not decay
+                some = [p for p in trained if (p.dim() <= 1) == vectors]
+                decay = 0.0 if vectors else weight_decay
+                groups.append({"params": some, "weight_decay": decay, "factor": factor})
         self.adam = torch.optim.AdamW(groups, lr=lr, eps=eps, betas=betas, fused=True)
         self.done = 0
 
@@ -75,7 +84,7 @@ class Optimiser:
             raise UserError(f"the gradient is not finite at step {self.done + 1}: the last checkpoint "
                             "is kept; try a lower learning rate")
         for group in self.adam.param_groups:
-            group["lr"] = self.rate()
+            group["lr"] = self.rate() * group["factor"]
         self.adam.step()
         self.adam.zero_grad()
         self.done += 1

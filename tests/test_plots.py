@@ -73,7 +73,7 @@ def test_each_stage_gets_the_panels_that_it_logged():
     assert [p.stage for p in panels_of([sft])] == ["sft"]
     assert len(plots.training_curves([sft]).axes) == 1
     assert len(plots.training_curves([sft, *PPO]).axes) == 1 + 7
-    assert panels_of([{"stage": "time", "of": "sft", "seconds": 3.0}]) == []
+    assert panels_of([{"stage": "cost", "of": "sft", "seconds": 3.0}]) == []
 
 
 def test_every_panel_names_its_unit_and_a_known_colour():

@@ -42,14 +42,14 @@ SUMMARY = {
         "clear": {"accuracy": 0.914, "pairs": 1804, "threshold": 2.41, "share": 0.463},
         "correctness": {"accuracy": 0.842, "pairs": 402}, "style": {"accuracy": None, "pairs": 0}},
     "seconds": {"sft": 62.1, "rankings": 40.0, "reward": 88.0, "ppo": 171.0, "evaluate": 63.0},
-    "peak_memory_mb": 1412.3,
+    "peak_memory_mb": {},
 }  # fmt: skip
 METRICS = [
     {"stage": "sft", "update": 1, "updates": 1, "loss/sft": 2.0},
     {"stage": "reward", "update": 1, "loss/reward": 0.6, "reward/held_out_accuracy": 0.731},
     {"stage": "ppo", "update": 1, "objective/scores": 0.0, "objective/kl": 0.0,
      "objective/kl_se": 0.0, "judge/mark": 6.0},
-    {"stage": "time", "of": "sft", "seconds": 61.0},
+    {"stage": "cost", "of": "sft", "seconds": 61.0},
 ]  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def test_the_page_holds_the_table_the_reward_model_the_cost_and_the_settings(tmp
                  "apart (4 prompts) 1.91 ± 0.10", "clear pairs 91.4 % 1,804",
                  "Clear pairs are 2.41 points apart or more", "46 % of all pairs", "0.041",
                  "the labellers' own rankings, held out 73.1 %", "reward model 88", "all 424",
-                 "1,412 MB", "ppo.beta 0.0625", "calibration error"):  # fmt: skip
+                 "ppo.beta 0.0625", "calibration error"):  # fmt: skip
         assert fact in text, fact
     assert "in style alone" not in text  # there was no such pair
 

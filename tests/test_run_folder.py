@@ -215,11 +215,13 @@ def test_a_line_torn_by_a_kill_neither_hides_nor_spoils_others(tmp_path):
         assert run.metrics() == [ppo(1), ppo(2)]
 
 
-def test_seconds_are_those_logged_last(tmp_path):
+def test_costs_are_those_logged_last(tmp_path):
     with RunFolder.open(tmp_path, CONFIG) as run:
         for of, seconds in (("sft", 1.5), ("ppo", 2.0), ("sft", 3.5)):
-            run.log({"stage": "time", "of": of, "seconds": seconds})
-        assert run.seconds() == {"sft": 3.5, "ppo": 2.0}
+            run.log({"stage": "cost", "of": of, "seconds": seconds})
+        run.log({"stage": "cost", "of": "ppo", "seconds": 2.5, "peak_memory_mb": 700.0})
+        assert run.costs("seconds") == {"sft": 3.5, "ppo": 2.5}
+        assert run.costs("peak_memory_mb") == {"ppo": 700.0}
 
 
 def test_summary_and_lines_are_written_whole(tmp_path):

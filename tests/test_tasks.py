@@ -1,6 +1,7 @@
 """The tasks: what is drawn from them, what is kept apart, and the simulated labellers."""
 
 import hashlib
+import re
 import inspect
 import statistics
 from pathlib import Path
@@ -18,7 +19,7 @@ from rlhf_lab.tasks.support_desk import SupportDesk, grammar
 
 DESK = SupportDesk()
 HELD_OUT = DESK.held_out()
-HELD_OUT_SHA256 = "572aad28f2a8e002c59e1bb3cb06f4e9264075072240c652c015b6dc7c6541b0"
+HELD_OUT_SHA256 = "7d3bfab81510bc888742fb51200a7b8d85e97bd2a667a619cd5b61090dadc108"
 APART_SHA256 = "f634113e657fd58c390e8df6c960cf68996b48077683f52b7ac98f5a42062d2a"
 
 
@@ -51,7 +52,8 @@ def test_held_out_prompts_never_occur_elsewhere(task):
     seen = {p.text for p in task.prompts(0, 3000)}
     seen |= {d.prompt.text for d in task.demonstrations(0, 3000)}
     assert held_out and not held_out & seen
-    assert not any(text.startswith(tuple(held_out)) for text in task.raw_text(0, 3000))
+    raw = "\n\n".join(task.raw_text(0, 2000) + task.raw_text(0, 2000, late=True))
+    assert not [text for text in held_out if text in raw]
 
 
 @pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
@@ -106,8 +108,8 @@ def test_raw_text_never_asks_about_a_held_out_combination(monkeypatch):
         return question(world, rng, product, problem, apart)
 
     monkeypatch.setattr(grammar, "question", listen)
-    DESK.raw_text(0, 3000)
-    assert len(asked) > 3000
+    DESK.raw_text(0, 2000), DESK.raw_text(0, 2000, late=True)
+    assert len(asked) > 4000
     assert not set(asked) & set(DESK.world.combinations(held_out=True))
 
 
@@ -120,6 +122,40 @@ def test_phrasings_apart_are_in_no_training_text_and_in_no_other_set():
     assert known in training  # so that the search below would find what is there
     for problem in DESK.world.problems.values():
         assert not any(apart.lower() in training for apart in problem.apart)
+
+
+def test_contractions_break_no_word():
+    text = "\n".join(DESK.raw_text(0, 4000) + [p.text for p in DESK.prompts(0, 4000)])
+    assert "n't " in text and not re.findall(r"\w*n't\w+", text)
+
+
+@pytest.mark.parametrize("writer", grammar.FORUM)
+def test_an_archived_thread_is_ticked_as_the_judge_would(writer):
+    rng = Random(writer)
+    for _ in range(60):
+        asked = grammar.prompt(DESK.world, rng, *rng.choice(DESK.world.combinations(False)))
+        said, solved = grammar.response_and_outcome(
+            DESK.world, rng, *grammar.facts_of(DESK.world, asked), writer)
+        rubric = DESK.judge(asked, said).rubric
+        right = rubric["helpful"] >= 0.5 and (rubric["accurate"] >= 0.5 or writer == "promising")
+        assert solved == right, (asked.text, said)  # a promise makes a right step no less right
+
+
+def test_the_workshop_says_what_helped():
+    works = changed = 0
+    for seed, (product, problem) in enumerate(DESK.world.combinations(False)):
+        _, *tried = grammar.workshop(DESK.world, Random(seed), product, problem).split("\n")
+        for line in tried:
+            step, outcome = line.removeprefix("Tried: ").removesuffix(".").rsplit(". ", 1)
+            assert (step in problem.step) == (outcome == "Works again")
+            works, changed = works + (outcome == "Works again"), changed + (outcome == "No change")
+    assert 0.7 < works / changed < 1.4  # so the outcome cannot be guessed without reading
+
+
+def test_late_raw_text_has_more_notes_on_what_helped():
+    early, late = (sum("Tried:" in text or "olved" in text.splitlines()[-1]
+                       for text in DESK.raw_text(0, 1000, late=late)) for late in (False, True))
+    assert 250 < early < 430 and late > 850
 
 
 def test_the_set_apart_uses_only_its_own_phrasings():

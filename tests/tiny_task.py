@@ -21,7 +21,7 @@ class ColourTask:
         Labeller("hurried", {"right": 4.0, "short": 6.0}, per_word=-0.1, noise=0.6),
     ]
 
-    def raw_text(self, seed: int, count: int) -> list[str]:
+    def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
         rng = Random(f"raw/{seed}")
         return [f"{p.text} {_answer(rng, p, 0.5)}" for p in _draw(rng, USED, count, "raw")]
 

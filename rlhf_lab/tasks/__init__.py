@@ -21,8 +21,8 @@ class Task(Protocol):
     name: str
     labellers: list[Labeller]
 
-    def raw_text(self, seed: int, count: int) -> list[str]:
-        """Documents to pretrain a base model on."""
+    def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
+        """Documents to pretrain a base model on; `late` gives the mixture for the last part of it."""
 
     def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
         """Prompts with responses to imitate."""

@@ -29,8 +29,8 @@ class SupportDesk:
     def __init__(self):
         self.world = load_world()
 
-    def raw_text(self, seed: int, count: int) -> list[str]:
-        return grammar.raw_text(self.world, seed, count)
+    def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
+        return grammar.raw_text(self.world, seed, count, late)
 
     def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
         return grammar.demonstrations(self.world, seed, count)

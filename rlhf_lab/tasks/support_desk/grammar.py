@@ -3,10 +3,12 @@
 Every function draws from a `random.Random`, so a seed gives the same text everywhere.
 """
 
+import re
 from random import Random
 
 from rlhf_lab.records import Demonstration, Prompt
 from rlhf_lab.tasks.support_desk.world import Problem, Product, World
+from rlhf_lab.text import END
 
 PROMPT = "Customer: {message}\nAgent:"
 
@@ -15,8 +17,12 @@ FORUM = {
     "helpful": 36, "curt": 10, "rude": 12, "off topic": 8, "wrong fix": 10,
     "wrong product": 5, "promising": 10, "vague": 6, "piling": 3,
 }
-# Who wrote the demonstrations: a mixed crew; most help, some are curt or promise too much.
-CREW = {"helpful": 52, "curt": 16, "promising": 16, "vague": 6, "wrong fix": 7, "rude": 3}
+# Who wrote the demonstrations: a mixed crew; many help, others are curt or promise too much.
+CREW = {"helpful": 36, "curt": 22, "promising": 18, "vague": 8, "wrong fix": 10, "rude": 6}
+# What the raw text is made of, early and late in pretraining. Late, most of it says whether a step
+# helped: a model that has learned which step belongs to which problem then learns to check one.
+EARLY_TEXT = {"thread": 0.42, "archived": 0.16, "manual": 0.18, "workshop": 0.18, "stock": 0.06}
+LATE_TEXT = {"ticked": 0.50, "workshop": 0.40, "manual": 0.06, "stock": 0.04}
 
 
 def prompt(world: World, rng: Random, product: Product, problem: Problem,
@@ -48,7 +54,7 @@ def question(world: World, rng: Random, product: Product, problem: Problem,
         ask = rng.choice(problem.apart if apart else problem.asks).format(p=named)
     if not apart and rng.random() < 0.35:
         for long, short in says["contractions"]:
-            ask = ask.replace(long, short)
+            ask = re.sub(rf"\b{long}\b", short, ask)
     return ask
 
 
@@ -70,10 +76,19 @@ def prompts(world: World, seed: int, count: int, held_out: bool = False,
 
 def response(world: World, rng: Random, product: Product, problem: Problem, writer: str) -> str:
     """What one kind of writer answers (see FORUM and CREW)."""
-    says = world.phrases["agent"]
+    return response_and_outcome(world, rng, product, problem, writer)[0]
+
+
+def response_and_outcome(world: World, rng: Random, product: Product, problem: Problem,
+                         writer: str) -> tuple[str, bool]:
+    """What one kind of writer answers, and whether the customer was helped by it: told a step that
+    fixes the problem, of the right product, and none that does not."""
+    says, told = world.phrases["agent"], set()
 
     def say(template: str, about: Product = product, fix: Problem = problem) -> str:
         step = rng.choice(fix.step)
+        if "step}" in template.lower():
+            told.add((about, fix))
         return template.format(p=about, step=step, Step=capital(step),
                                symptom=rng.choice(fix.symptom))
 
@@ -107,7 +122,7 @@ def response(world: World, rng: Random, product: Product, problem: Problem, writ
             more = [other_problem(world, rng, product, problem) for _ in range(2)]
             steps = rng.sample([problem, *more], 3)
             parts = [*opening, *(say("{Step}.", fix=fix) for fix in steps)]
-    return " ".join(parts)
+    return " ".join(parts), told == {(product, problem)}
 
 
 def demonstrations(world: World, seed: int, count: int) -> list[Demonstration]:
@@ -118,24 +133,69 @@ def demonstrations(world: World, seed: int, count: int) -> list[Demonstration]:
             for p in pairs]
 
 
-def raw_text(world: World, seed: int, count: int) -> list[str]:
-    """`count` documents of forum threads, questions and answers from manuals, and shop notes."""
+def raw_text(world: World, seed: int, count: int, late: bool = False) -> list[str]:
+    """`count` documents: forum threads, open and archived, manuals, and notes of shop and workshop."""
     rng = Random(f"raw text/{seed}")
-    pairs = world.combinations(held_out=False)
-    return [document(world, rng, *rng.choice(pairs)) for _ in range(count)]
+    pairs, shares = world.combinations(held_out=False), LATE_TEXT if late else EARLY_TEXT
+    return [document(world, rng, *rng.choice(pairs), shares) for _ in range(count)]
 
 
-def document(world: World, rng: Random, product: Product, problem: Problem) -> str:
-    """One document of the raw text."""
-    kind = rng.random()
-    if kind < 0.62:  # a forum thread
-        asked = prompt(world, rng, product, problem).text
-        return f"{asked} {response(world, rng, product, problem, pick(rng, FORUM))}"
-    if kind < 0.92:  # a manual's questions and answers: two, so that matching has to be local
-        pairs = [(product, problem), rng.choice(world.combinations(held_out=False))]
-        return "\n".join(
-            f"Question: {capital(question(world, rng, a, b))}\n"
-            f"Answer: The {a} {rng.choice(b.symptom)}: {rng.choice(b.step)}." for a, b in pairs)
+def document(world: World, rng: Random, product: Product, problem: Problem,
+             shares: dict[str, float]) -> str:
+    """One document of the raw text, of a kind drawn by these shares."""
+    writers = {"thread": thread, "archived": archived, "ticked": ticked, "manual": manual,
+               "workshop": workshop, "stock": stock}
+    drawn, total = rng.random(), 0.0
+    for kind, share in shares.items():
+        total += share
+        if drawn < total:
+            break
+    return writers[kind](world, rng, product, problem)
+
+
+def thread(world: World, rng: Random, product: Product, problem: Problem) -> str:
+    """A forum thread: a customer, and whoever answered."""
+    asked = prompt(world, rng, product, problem).text
+    return f"{asked} {response(world, rng, product, problem, pick(rng, FORUM))}"
+
+
+def archived(world: World, rng: Random, product: Product, problem: Problem) -> str:
+    """A closed thread, with what the customer ticked: whether the answer solved the problem."""
+    asked = prompt(world, rng, product, problem).text
+    said, solved = response_and_outcome(world, rng, product, problem, pick(rng, FORUM))
+    return f"Archive.\n{asked} {said}\nSolved: {'yes' if solved else 'no'}."
+
+
+def ticked(world: World, rng: Random, product: Product, problem: Problem) -> str:
+    """A thread, and behind its end the tick: so the end of an answer is where a model makes up its
+    mind about it, and there a reward model reads its score."""
+    asked = prompt(world, rng, product, problem).text
+    said, solved = response_and_outcome(world, rng, product, problem, pick(rng, FORUM))
+    return f"{asked} {said}{END}{'Solved' if solved else 'Unsolved'}."
+
+
+def manual(world: World, rng: Random, product: Product, problem: Problem) -> str:
+    """A manual's questions and answers: two, so that matching has to be local."""
+    pairs = [(product, problem), rng.choice(world.combinations(held_out=False))]
+    return "\n".join(
+        f"Question: {capital(question(world, rng, a, b))}\n"
+        f"Answer: The {a} {rng.choice(b.symptom)}: {rng.choice(b.step)}." for a, b in pairs)
+
+
+def workshop(world: World, rng: Random, product: Product, problem: Problem) -> str:
+    """The workshop's notes: what was reported, what was tried, and whether it helped."""
+    lines = [f"Reported: {capital(question(world, rng, product, problem))}"]
+    for _ in range(3):
+        helps = rng.random() < 0.5
+        fix = problem if helps else other_problem(world, rng, product, problem)
+        lines.append(f"Tried: {rng.choice(fix.step)}. {'Works again' if helps else 'No change'}.")
+        if helps:
+            break
+    return "\n".join(lines)
+
+
+def stock(world: World, rng: Random, *_) -> str:
+    """A shop's list of products, and the same list once more: text that trains copying."""
     names = [str(p) for p in rng.sample(world.products, rng.choice([2, 3, 4]))]
     again = names if rng.random() < 0.5 else rng.sample(names, len(names))
     return f"In stock: {', '.join(names)}.\nSold today: {', '.join(again)}."
