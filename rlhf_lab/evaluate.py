@@ -160,7 +160,7 @@ def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None
     all: every pair whose marks differ; clear: pairs whose marks differ by one standard deviation
     or more (or by `clear`), and their share of all pairs; correctness: pairs of equal manner whose
     accurate differs by half or more; style: pairs of equal substance that differ in manner. Each
-    {"accuracy", "pairs"}, equal scores counting half; the calibration error is that of `all`.
+    {"accuracy", "pairs"}, equal scores counting half.
     """
     marks = answers.mark_table()
     clear = clear if clear is not None else max(float(marks.std()), 1e-6)
@@ -175,9 +175,6 @@ def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None
     S = marks.shape[1]
     result["clear"] |= {"threshold": clear,
                         "share": result["clear"]["pairs"] / max(1, len(marks) * S * (S - 1) / 2)}
-    sure = torch.sigmoid(margin[kinds["all"]].abs())
-    right = margin[kinds["all"]] > 0
-    result["all"]["calibration_error"] = float(maths.calibration_error(sure, right.float()))
     return result
 
 

@@ -167,8 +167,15 @@ class Pipeline:
         return {
             "task": self.task.name, "seed": c.seed, "prompts": {k: len(v) for k, v in sets.items()},
             "samples": c.samples, "models": table,
-            "reward_model": reward_accuracy(answers["sft"].prompts_in(main), sft_scores[main]),
+            "reward_model": reward_accuracy(answers["sft"].prompts_in(main), sft_scores[main])
+            | {"labellers": self._held_out_metrics()},
         }
+
+    def _held_out_metrics(self) -> dict:
+        """How the reward model stood, at the end of its training, on rankings kept out of it."""
+        found = [r for r in self.run.metrics("reward") if "reward/held_out_accuracy" in r]
+        name = "reward/held_out_"
+        return {k.removeprefix(name): v for k, v in found[-1].items() if k.startswith(name)} if found else {}
 
     def _row(self, every: Answers, every_sft: Answers, model: ScalarModel, kl, sets: dict) -> dict:
         """One line of the judge's table: on the main held-out set, and the mark on the others too."""

@@ -42,9 +42,9 @@ class PPOConfig:
     of its own, which starts from the reward model.
     """
 
-    updates: int = 30
+    updates: int = 38
     batch_size: int = 64
-    epochs: int = 3
+    epochs: int = 2
     minibatches: int = 1
     learning_rate: float = 3e-4
     warmup: int = 0

@@ -83,7 +83,7 @@ def page(run: RunFolder) -> Html:
     sections = {
         "The judge's table": judged(summary),
         "What PPO did": pictures(summary, metrics),
-        "The reward model": reward_model(summary, metrics),
+        "The reward model": reward_model(summary),
         "Before and after": examples(summary, read_lines(run.samples)),
         "How training went": curves(metrics),
         "Time and memory": cost(summary, run.costs("seconds")),
@@ -157,24 +157,23 @@ def pictures(summary: dict, metrics: list[dict]) -> Html | None:
     return join(*parts) if any(parts) else None
 
 
-def reward_model(summary: dict, metrics: list[dict]) -> Html | None:
+def reward_model(summary: dict) -> Html | None:
     """How often the reward model orders two answers as the judge or the labellers do."""
     found = summary.get("reward_model") or {}
     rows = [(text, [cell(found[kind].get("accuracy"), 1, True), Cell(f"{found[kind]['pairs']:,}")])
             for kind, text in ACCURACY.items() if found.get(kind, {}).get("pairs")]
-    held_out = [r for r in metrics if r.get("reward/held_out_accuracy") is not None]
-    if held_out:
+    clear, labellers = found.get("clear") or {}, found.get("labellers") or {}
+    if labellers.get("accuracy") is not None:
         rows.append(("the labellers' own rankings, held out",
-                     [cell(held_out[-1]["reward/held_out_accuracy"], 1, True), Cell("")]))
+                     [cell(labellers["accuracy"], 1, True), Cell("")]))
     if not rows:
         return None
-    clear, error = found.get("clear") or {}, (found.get("all") or {}).get("calibration_error")
     notes = ["How often it puts two SFT answers to one held-out prompt in the judge's order."]
     if clear.get("threshold") is not None and clear.get("share") is not None:
         notes.append(f"Clear pairs are {clear['threshold']:.2f} points apart or more, one standard "
                      f"deviation of SFT's marks: {100 * clear['share']:.0f} % of all pairs.")
-    if error is not None:
-        notes.append(f"Its calibration error is {error:.3f}.")
+    if labellers.get("calibration") is not None:
+        notes.append(f"On the labellers' rankings its calibration error is {labellers['calibration']:.3f}.")
     return join(html_table(Table(["", "in order", "pairs"], rows)), tag("p", " ".join(notes)))
 
 

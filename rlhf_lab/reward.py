@@ -73,7 +73,7 @@ def train_reward(
 
     loss/reward is the k-wise loss in nats (ln 2 knows nothing), reward/accuracy the share of the
     batch's pairs ordered as the labellers did, before the update. At the end of every epoch
-    reward/held_out_accuracy is the same on `held_out`, whose prompts should be others.
+    `held_out_metrics` are those of `held_out`, whose prompts should be others.
     """
     accelerator = accelerator or make_accelerator()
     reward_model.to(accelerator.device).eval()
@@ -107,11 +107,23 @@ def train_reward(
                   "loss/reward": loss, "reward/accuracy": float(maths.pair_accuracy(scores, batch.ranks)),
                   "lr": rate, "grad_norm": norm}
         if later and (update == updates or order[update][0] > epoch):
-            record["reward/held_out_accuracy"] = float(
-                maths.pair_accuracy(score_groups(reward_model, later), later.ranks))
+            margins = maths.pair_margins(score_groups(reward_model, later), later.ranks)
+            record |= held_out_metrics(margins)
         yield record
         if checkpoint and checkpoint.due(update, updates):
             checkpoint.save(update, {"model": reward_model}, optimiser)
+
+
+def held_out_metrics(margins: Tensor) -> Record:
+    """Accuracy and expected calibration error over the comparisons of rankings that were not
+    trained on; margins: score of the preferred minus score of the other, (M,).
+
+    Calibrated means: of the pairs in which the model is 80 % sure of its favourite, 80 % go to it.
+    """
+    right = (margins.sign() + 1) / 2
+    sure = torch.sigmoid(margins.abs())
+    return {"reward/held_out_accuracy": float(right.mean()),
+            "reward/held_out_calibration": float(maths.calibration_error(sure, right))}
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> RankedData:

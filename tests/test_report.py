@@ -38,9 +38,10 @@ SUMMARY = {
         "policy": row(8.12, around(0.86, 0.03), 0.03, [0.21, 0.13, 0.31], kl=around(8.31, 0.2)),
     },
     "reward_model": {
-        "all": {"accuracy": 0.823, "pairs": 3120, "calibration_error": 0.041},
+        "all": {"accuracy": 0.823, "pairs": 3120},
         "clear": {"accuracy": 0.914, "pairs": 1804, "threshold": 2.41, "share": 0.463},
-        "correctness": {"accuracy": 0.842, "pairs": 402}, "style": {"accuracy": None, "pairs": 0}},
+        "correctness": {"accuracy": 0.842, "pairs": 402}, "style": {"accuracy": None, "pairs": 0},
+        "labellers": {"accuracy": 0.731, "calibration": 0.041}},
     "seconds": {"sft": 62.1, "rankings": 40.0, "reward": 88.0, "ppo": 171.0, "evaluate": 63.0},
     "peak_memory_mb": {},
 }  # fmt: skip

@@ -127,6 +127,14 @@ def optimiser_of(model):
 # ------------------------------------------------------------------------------ reward model
 
 
+def test_held_out_metrics_by_hand():
+    # Sure to 0.8 (a margin of ln 4) four times, right three times; undecided once.
+    margins = torch.tensor([1.0, 1.0, 1.0, -1.0, 0.0]) * math.log(4)
+    found = reward.held_out_metrics(margins)
+    assert found["reward/held_out_accuracy"] == pytest.approx(3.5 / 5)
+    assert found["reward/held_out_calibration"] == pytest.approx((4 * abs(0.8 - 0.75) + 0) / 5, abs=1e-6)
+
+
 def test_reward_model_learns_an_order_and_is_normalised(gpt2, tokenizer):
     model = ScalarModel.from_policy(gpt2, 0)
     records = list(train_reward(model, tokenizer, RANKED, RewardConfig(20, 12, 1e-2, warmup=0), RANKED))
