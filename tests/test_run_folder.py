@@ -248,12 +248,13 @@ def test_differences_name_nested_settings():
 # ---- kills --------------------------------------------------------------------------------------
 
 BUSY = """
-import sys
+import os, sys
 from rlhf_lab.run_folder import RunFolder
 
 run = RunFolder.open(sys.argv[1], {"seed": 0})
 update = max((record["update"] for record in run.metrics()), default=0)
-while True:
+tests = os.getppid()
+while os.getppid() == tests:  # should the tests themselves be killed, stop too
     update += 1
     run.log({"stage": "ppo", "update": update, "text": "x" * 5000})
     if update % 7 == 0:
