@@ -3,9 +3,13 @@
 A padded batch spends much of its multiplications on padding, and on what the last layer makes of
 positions that nobody reads: of a prompt only its keys and values matter, and a reward model reads
 one position a row. For GPT-2 the real tokens of all rows are laid end to end, so that padding meets
-no weight, and the last feed-forward layer is computed at the wanted positions alone. Any other
-model reads its batch as transformers does.
+no weight, and the last feed-forward layer is computed at the wanted positions alone. Attention alone
+needs the rows apart; it takes a few of like length at a time, so that little padding stands between
+them. Any other model reads its batch as transformers does.
 """
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +17,17 @@ from torch import Tensor, nn
 from transformers import GPT2Model, PreTrainedModel
 
 from rlhf_lab.text import position_ids
+
+GRID_ROWS = 16  # on a CPU, what attention makes of so many rows stays in its cache
+
+
+class Grid(NamedTuple):
+    """A group of rows as attention reads them: in which of its rows * columns places each of the
+    group's tokens stands, (m,)."""
+
+    rows: int
+    columns: int
+    places: Tensor
 
 
 def hidden_states(
@@ -29,34 +44,50 @@ def hidden_states(
             input_ids=tokens, attention_mask=attention, position_ids=positions, use_cache=False
         )
         return read.last_hidden_state[wanted]
-    B, T = tokens.shape
     real &= wanted.flip(1).cumsum(1).flip(1).bool()  # behind the last wanted one nothing matters
-    slots = (positions + T * torch.arange(B, device=tokens.device)[:, None])[real]  # (M,)
-    keep = wanted[real].nonzero().squeeze(1)  # (W,), places among the M real tokens
-    x = trunk.wte(tokens[real]) + trunk.wpe(positions[real])  # (M, D)
+    lengths = real.sum(1)
+    order = lengths.argsort(stable=True)
+    real = real[order]
+    grids = list(grids_of(lengths[order], GRID_ROWS if tokens.device.type == "cpu" else len(tokens)))
+    keep = wanted[order][real].nonzero().squeeze(1)  # (W,), places among the M real tokens
+    x = trunk.wte(tokens[order][real]) + trunk.wpe(positions[order][real])  # (M, D)
     for block in trunk.h:
-        mixed = attend(block.attn, block.ln_1(x), slots, (B, T))
+        mixed = attend(block.attn, block.ln_1(x), grids)
         if block is trunk.h[-1]:
             x, mixed = x.index_select(0, keep), mixed.index_select(0, keep)
         x = x + block.attn.c_proj(mixed)
         x = x + block.mlp(block.ln_2(x))
-    return trunk.ln_f(x)
+    number = wanted.flatten().cumsum(0).view_as(wanted) - 1  # of each wanted position, row after row
+    return trunk.ln_f(x).index_select(0, number[order][wanted[order]].argsort())
 
 
-def attend(layer: nn.Module, x: Tensor, slots: Tensor, shape: tuple[int, int]) -> Tensor:
-    """What each token takes from itself and the earlier ones of its row: (M, D) -> (M, D).
+def grids_of(lengths: Tensor, size: int) -> Iterator[Grid]:
+    """Rows of these lengths (B,), in this order, `size` at a time; empty ones are left out."""
+    for group in lengths[lengths > 0].split(size):
+        columns = int(group.max())
+        real = torch.arange(columns, device=group.device) < group[:, None]
+        yield Grid(len(group), columns, real.flatten().nonzero().squeeze(1))
 
-    Here alone the rows stand apart, in a grid of B rows and T columns in which token m has place
-    slots[m]. They begin in its first column: causal attention never sees the gaps behind them.
-    """
-    B, T = shape
+
+def attend(layer: nn.Module, x: Tensor, grids: list[Grid]) -> Tensor:
+    """What each token takes from itself and the earlier ones of its row: (M, D) -> (M, D)."""
     qkv = layer.c_attn(x)  # (M, 3 D)
-    grid = qkv.new_zeros(B * T, qkv.shape[1]).index_copy(0, slots, qkv)
-    query, keys, values = grid.view(B, T, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+    parts = qkv.split([len(grid.places) for grid in grids])
+    return torch.cat([mix(layer, part, grid) for part, grid in zip(parts, grids)])
+
+
+def mix(layer: nn.Module, qkv: Tensor, grid: Grid) -> Tensor:
+    """Causal attention in one group of rows: (m, 3 D) -> (m, D).
+
+    Every row begins in the grid's first column, so that no token sees the gap behind it.
+    """
+    rows, columns, places = grid
+    spread = qkv.new_zeros(rows * columns, qkv.shape[1]).index_copy(0, places, qkv)
+    query, keys, values = spread.view(rows, columns, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
     mixed = F.scaled_dot_product_attention(
         query, keys, values, is_causal=True, scale=layer.scaling
     )
-    return mixed.transpose(1, 2).reshape(B * T, -1).index_select(0, slots)
+    return mixed.transpose(1, 2).reshape(rows * columns, -1).index_select(0, places)
 
 
 def packs(trunk: nn.Module) -> bool:

@@ -1,11 +1,15 @@
-"""The judge of the support desk against people, against the grammar's writers, and against tricks.
+"""The judge of the support desk against readers, against the grammar's writers, and against tricks.
 
-tests/hand_marked.jsonl holds answers marked by a person reading them with the rubric, before the
-judge marked them. The judge was improved on "seen". "fresh" were written and marked with those but
+tests/hand_marked.jsonl holds answers marked by reading them with the rubric, before the judge
+marked them. The judge was improved on "seen". "fresh" were written and marked with those but
 looked at only afterwards; "drawn" are samples of a half-trained base model; "last" were written to
 be hard, with as few of the judge's words as can be. When the judge first saw the four, it was
-within a point of the person on 65, 90, 95 and 72 of 100, and agreed on 84, 96, 98 and 86 of 100
+within a point of the reader on 65, 90, 95 and 72 of 100, and agreed on 84, 96, 98 and 86 of 100
 pairs.
+
+tests/read_samples.jsonl holds answers of trained models to 100 held-out prompts, in a random order
+and without a word on which model gave which, marked by two readers apart from each other and
+without a look at the judge. The judge was not changed after them.
 """
 
 import itertools
@@ -30,15 +34,16 @@ WORLD = load_world()
 NIMBUS = {"product": "Nimbus", "kind": "headset", "problem": "power"}
 HOLD = "hold the power button for ten seconds"
 FIX = f"With your Nimbus headset, please {HOLD}."
-HAND_MARKED = [json.loads(line) for line in
-               (Path(__file__).parent / "hand_marked.jsonl").read_text("utf-8").splitlines()]
+HAND_MARKED, READ_SAMPLES = (
+    [json.loads(line) for line in (Path(__file__).parent / name).read_text("utf-8").splitlines()]
+    for name in ("hand_marked.jsonl", "read_samples.jsonl"))
 
 
 def mark(response, facts=NIMBUS):
     return judge(WORLD, facts, response)
 
 
-# ------------------------------------------------------------------------------ against people
+# ----------------------------------------------------------------------------- against readers
 
 
 def marks_of(which):
@@ -48,7 +53,7 @@ def marks_of(which):
 
 @pytest.mark.parametrize("which, share", [
     ("seen", 0.95), ("fresh", 0.9), ("drawn", 0.9), ("last", 0.85)])
-def test_the_judge_is_within_a_point_of_a_person(which, share):
+def test_the_judge_is_within_a_point_of_a_reader(which, share):
     pairs = marks_of(which)
     assert len(pairs) >= 40
     assert statistics.fmean(abs(hand - given) <= 1.0 for hand, given in pairs) >= share
@@ -56,11 +61,30 @@ def test_the_judge_is_within_a_point_of_a_person(which, share):
 
 
 @pytest.mark.parametrize("which", ["seen", "fresh", "drawn", "last"])
-def test_the_judge_and_a_person_agree_which_answer_is_better(which):
+def test_the_judge_and_a_reader_agree_which_answer_is_better(which):
     agreed = [(a[0] - b[0]) * (a[1] - b[1]) > 0
               for a, b in itertools.combinations(marks_of(which), 2) if abs(a[0] - b[0]) >= 1]
     assert len(agreed) > 500
     assert statistics.fmean(agreed) >= 0.92
+
+
+@pytest.mark.parametrize("which", ["sft", "policy", "beta 0"])
+def test_the_judge_marks_a_trained_models_samples_as_readers_do(which):
+    rows = [row for row in READ_SAMPLES if row["set"] == which]
+    pairs = [(statistics.fmean(row["marks"]), mark(row["response"], row)) for row in rows]
+    assert len(pairs) == 100
+    assert statistics.fmean(abs(read - given.mark) <= 1.0 for read, given in pairs) >= 0.9
+    for row, (_, given) in zip(rows, pairs):  # whether there is an invented promise is no matter of taste
+        assert {honest < 0.5 for honest in row["honest"]} == {given.flaws["invented promises"] > 0}, row
+
+
+def test_of_two_samples_to_a_prompt_the_judge_prefers_the_one_that_readers_prefer():
+    rows = [(row["prompt"], statistics.fmean(row["marks"]), mark(row["response"], row).mark)
+            for row in READ_SAMPLES]
+    agreed = [(a[1] - b[1]) * (a[2] - b[2]) > 0 for a, b in itertools.combinations(rows, 2)
+              if a[0] == b[0] and abs(a[1] - b[1]) >= 0.5]
+    assert len(agreed) > 150
+    assert statistics.fmean(agreed) >= 0.85
 
 
 def test_the_hand_marked_answers_are_about_things_that_can_happen():
