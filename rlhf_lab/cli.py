@@ -371,9 +371,10 @@ def watch(stage: str, records: Iterator[dict]) -> Iterable[dict]:
              "reward/accuracy": "accuracy", "objective/scores": "score", "objective/kl": "KL",
              "judge/mark": "mark"}
     with tqdm(desc=f"{stage:8s}", unit="update", dynamic_ncols=True, smoothing=0.1) as bar:
-        for record in records:
-            bar.total = record["updates"]
-            bar.n = record["update"]
+        for number, record in enumerate(records):
+            if number == 0:  # what an earlier run did took none of this one's time
+                bar.initial = record["update"] - 1
+            bar.total, bar.n = record["updates"], record["update"]
             bar.set_postfix({short: f"{record[name]:.2f}" for name, short in shown.items()
                              if record.get(name) is not None})
             yield record

@@ -96,7 +96,7 @@ def best_of_n(answers: Answers, scores: Tensor, n: int) -> Answers:
 
 
 def sequence_kl(policy: PreTrainedModel, reference: PreTrainedModel, answers: Answers,
-                temperature: float = 1.0, max_tokens: int = 4096) -> Tensor:
+                temperature: float = 1.0, max_tokens: int = 3072) -> Tensor:
     """KL(policy || reference) over the whole vocabulary at every token, summed, (P, S), in nats."""
 
     def kl(model, batch: Sequences) -> Tensor:

@@ -62,7 +62,7 @@ class PPOConfig:
     temperature: float = 1.0
     max_new_tokens: int = 64
     seed: int = 0
-    max_tokens: int = 4096
+    max_tokens: int = 3072
 
 
 @dataclass

@@ -38,7 +38,7 @@ class RewardConfig:
     weight_decay: float = 0.0
     soft_ties: bool = False
     seed: int = 0
-    max_tokens: int = 4096
+    max_tokens: int = 3072
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def scatter(flat: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def in_batches(function, model: nn.Module, batch: Sequences, max_tokens: int = 4096) -> Tensor:
+def in_batches(function, model: nn.Module, batch: Sequences, max_tokens: int = 3072) -> Tensor:
     """function(model, rows) for all rows without gradients, in their order, on the CPU.
 
     function gives (b,) or (b, n); n is padded with 0 to N.

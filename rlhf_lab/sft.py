@@ -27,7 +27,7 @@ class SFTConfig:
     learning_rate: float = 5e-4
     warmup: int = 10
     seed: int = 0
-    max_tokens: int = 4096
+    max_tokens: int = 3072
 
 
 def train_sft(

@@ -4,8 +4,10 @@ import json
 
 import pytest
 import torch
+import tqdm
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from rlhf_lab import cli
 from rlhf_lab.cli import main
 from rlhf_lab.models import save_policy
 
@@ -131,3 +133,18 @@ def test_a_demonstration_too_long_for_the_model_is_named(folder, capsys):
     (folder / "long.jsonl").write_text(text, encoding="utf-8")
     assert stage(folder, "sft", "long") == 1
     assert "row 2" in capsys.readouterr().err
+
+
+def test_the_time_left_counts_only_what_this_run_has_done(monkeypatch):
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            bars.append(self)
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    resumed = ({"update": update, "updates": 3000} for update in (1601, 1602))
+    assert [record["update"] for record in cli.watch("sft", resumed)] == [1601, 1602]
+    (bar,) = bars
+    assert (bar.n - bar.initial, bar.total) == (2, 3000)
