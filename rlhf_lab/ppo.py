@@ -42,7 +42,7 @@ class PPOConfig:
     of its own, which starts from the reward model.
     """
 
-    updates: int = 38
+    updates: int = 50
     batch_size: int = 64
     epochs: int = 2
     minibatches: int = 1

@@ -14,8 +14,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.pairs import CHANCE_PICKS
+from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Ranking
+from rlhf_lab.selection import split_by_prompt
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_scores
 from rlhf_lab.training import (
     Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
@@ -63,18 +67,28 @@ class RankedData:
 def train_reward(
     reward_model: ScalarModel,
     tokenizer: PreTrainedTokenizerBase,
-    rankings: Sequence[Ranking],
+    rankings: Sequence[Ranking] = (),
     config: RewardConfig = RewardConfig(),
     held_out: Sequence[Ranking] = (),
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
+    store: FeedbackStore | None = None,
+    labellers: Sequence[str] | None = None,
 ) -> Iterator[Record]:
     """Train `reward_model` in place; yields one metrics record an update.
 
     loss/reward is the k-wise loss in nats (ln 2 knows nothing), reward/accuracy the share of the
     batch's pairs ordered as the labellers did, before the update. At the end of every epoch
     `held_out_metrics` are those of `held_out`, whose prompts should be others.
+
+    store: adds the rankings in it, of these labellers or (None) of all, as `rankings_from` divides
+    them. Raises UserError if there is nothing to train on.
     """
+    if store is not None:
+        ranked, apart = rankings_from(store, labellers)
+        rankings, held_out = [*rankings, *ranked], [*held_out, *apart]
+    if not rankings:
+        raise UserError("no rankings to train on: give some, or a store in which there are some")
     accelerator = accelerator or make_accelerator()
     reward_model.to(accelerator.device).eval()
     data = encode(tokenizer, rankings)
@@ -112,6 +126,22 @@ def train_reward(
         yield record
         if checkpoint and checkpoint.due(update, updates):
             checkpoint.save(update, {"model": reward_model}, optimiser)
+
+
+def rankings_from(store: FeedbackStore, labellers: Sequence[str] | None = None
+                  ) -> tuple[list[Ranking], list[Ranking]]:
+    """The rankings of a store to train on and, of a fifth of the prompts, those to test on.
+
+    No prompt is on both sides. The test has only prompts picked at random or common to everybody:
+    those that a model chose because it was unsure, and repeats, would not be a fair one. Raises
+    UserError if these labellers (None: all) have ranked nothing, or are not in the store.
+    """
+    rankings, apart = split_by_prompt(store.rankings(labellers))
+    if not rankings:
+        raise UserError(f"no rankings in {store.path}: rank a few prompts first")
+    prompts = {ranking.prompt.text for ranking in apart}
+    fair = store.rankings(labellers, CHANCE_PICKS)
+    return rankings, [ranking for ranking in fair if ranking.prompt.text in prompts]
 
 
 def held_out_metrics(margins: Tensor) -> Record:

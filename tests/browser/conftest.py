@@ -39,10 +39,11 @@ LAB_SETTINGS = {
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab: where it answers, the word that lets one in, and its log."""
+    """A running JupyterLab: where it answers, the word that lets one in, its files and its log."""
 
     url: str
     token: str
+    course: Path
     log: Path
 
     def notebook_url(self, name: str) -> str:
@@ -77,10 +78,11 @@ def lab(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    lab = Lab(f"http://127.0.0.1:{port}", secrets.token_hex(16), work / "jupyterlab.log")
+    url, log = f"http://127.0.0.1:{port}", work / "jupyterlab.log"
+    lab = Lab(url, secrets.token_hex(16), work / "course", log)
     with lab.log.open("w") as log:
         server = subprocess.Popen(
-            lab_command(work / "course", port, lab.token),
+            lab_command(lab.course, port, lab.token),
             env=lab_environment(work),
             stdout=log,
             stderr=subprocess.STDOUT,
