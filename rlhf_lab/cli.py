@@ -77,6 +77,8 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         (evaluate, evaluate_options, "compare policies: by a task's judge or, on data of your own, by "
          "a reward model trained on rankings that nothing else has seen"),
         (report, report_options, "write report.html for a run"),
+        (rank, rank_options, "rank samples on the terminal"),
+        (feedback, feedback_options, "merge, export, import and look at stores of rankings"),
     ):  # fmt: skip
         sub = commands.add_parser(command.__name__, help=text,
                                   description=text[0].upper() + text[1:] + ".",
@@ -199,6 +201,18 @@ def add_config(sub: argparse.ArgumentParser, config: type) -> None:
         else:
             kind = float if item.default is None else type(item.default)
             sub.add_argument(flag, type=kind, default=item.default, help=text)
+
+
+def rank_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.feedback import terminal
+
+    terminal.rank_options(sub)
+
+
+def feedback_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.feedback import commands
+
+    commands.feedback_options(sub)
 
 
 def read_config(options: argparse.Namespace, config: type):
@@ -358,6 +372,18 @@ def report(options: argparse.Namespace) -> None:
     from rlhf_lab.run_folder import RunFolder
 
     print(f"wrote {write_report(RunFolder.view(options.folder))}")
+
+
+def rank(options: argparse.Namespace) -> None:
+    from rlhf_lab.feedback import terminal
+
+    terminal.rank(options)
+
+
+def feedback(options: argparse.Namespace) -> None:
+    from rlhf_lab.feedback import commands
+
+    commands.feedback(options)
 
 
 # ------------------------------------------------------------------------------ helpers

@@ -1,0 +1,132 @@
+"""What the feedback store keeps: samples, entries of history, and what makes an entry right."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NoReturn
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.records import Prompt
+
+KINDS = ("ranking", "skip", "flag", "undo")
+PICKS = ("random", "common", "active", "repeat")
+FLAGS = ("unsafe", "nonsense")
+LONGEST_NAME = 60
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A response and what made it: the name or folder of the policy, and its settings (temperature,
+    seed, ...) as JSON can hold them."""
+
+    text: str
+    model: str = ""
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of history: what a labeller did with one prompt. It never changes once written.
+
+    Responses and ranks stand in stored order, whatever the order on the screen was; shown[place] is
+    the index into `responses` of what stood at that place, and () where nobody knows (imported
+    rankings). ranks: as in `Ranking`, () unless the kind is "ranking". seconds: the time taken, 0
+    where unknown. pick: how the prompt was chosen. guidelines: the version that was shown. flag:
+    why, for the kind "flag". undoes: the id of the entry that an "undo" takes back. id (32 hex
+    digits) and made (UTC, ISO 8601 with microseconds) are filled in by the store where empty.
+    """
+
+    id: str
+    kind: str
+    labeller: str
+    prompt: Prompt
+    responses: tuple[str, ...] = ()
+    ranks: tuple[int | None, ...] = ()
+    shown: tuple[int, ...] = ()
+    seconds: float = 0.0
+    pick: str = "random"
+    guidelines: str = ""
+    flag: str = ""
+    undoes: str = ""
+    made: str = ""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything in a store that another one can take in: each prompt with its samples, the
+    labellers, and all of history, oldest first."""
+
+    prompts: Sequence[tuple[Prompt, Sequence[Sample]]] = ()
+    labellers: Sequence[str] = ()
+    entries: Sequence[Entry] = ()
+
+
+def check_entry(entry: Entry) -> None:
+    """Raise UserError if the fields of an entry do not fit together."""
+    one_of(entry, "kind", KINDS)
+    one_of(entry, "pick", PICKS)
+    if entry.kind == "flag":
+        one_of(entry, "flag", FLAGS)
+    if (entry.kind == "undo") != bool(entry.undoes):
+        refuse(entry, "field 'undoes' names an entry if the kind is undo, and else none")
+    if sorted(entry.shown) not in ([], list(range(len(entry.responses)))):
+        refuse(entry, f"shown is {list(entry.shown)}: give each of the {len(entry.responses)} "
+               "responses one place, from 0")  # fmt: skip
+    if not (math.isfinite(entry.seconds) and entry.seconds >= 0):
+        refuse(entry, f"seconds is {entry.seconds}: give a time of 0 or more")
+    if entry.made and not _is_time(entry.made):
+        refuse(entry, f"made is {entry.made!r}: write 2026-01-31T12:00:00.000000+00:00, in UTC")
+    if entry.kind == "ranking":
+        _check_ranks(entry)
+    elif entry.ranks:
+        refuse(entry, "only a ranking has ranks: leave them out")
+
+
+def check_name(name: str) -> None:
+    """Raise UserError if this cannot be a labeller's name: one line of 1 to 60 characters."""
+    if not name.strip() or len(name) > LONGEST_NAME or len(name.splitlines()) > 1:
+        raise UserError(f"{name[:LONGEST_NAME]!r} cannot be a labeller's name: choose one line of "
+                        f"1 to {LONGEST_NAME} characters")  # fmt: skip
+
+
+def one_of(entry: Entry, name: str, known: tuple[str, ...]) -> None:
+    """Raise UserError unless the field has one of the known values."""
+    value = getattr(entry, name)
+    if value not in known:
+        refuse(entry, f"{name} is {value!r}: use one of {', '.join(known)}")
+
+
+def refuse(entry: Entry, why: str) -> NoReturn:
+    """Raise the UserError that says what is wrong with an entry."""
+    name = f" {entry.id}" if entry.id else ""
+    raise UserError(f"entry{name} of labeller {entry.labeller!r}: {why}")
+
+
+def later(made: str) -> str:
+    """The moment after: a microsecond later."""
+    return (datetime.fromisoformat(made) + timedelta(microseconds=1)).isoformat(
+        timespec="microseconds"
+    )
+
+
+def _check_ranks(entry: Entry) -> None:
+    if len(entry.responses) < 2:
+        refuse(entry, f"it ranks {len(entry.responses)} responses: it takes two to compare")
+    if len(entry.ranks) != len(entry.responses):
+        refuse(entry, f"it has {len(entry.ranks)} ranks for {len(entry.responses)} responses: give "
+               "each one a rank, or None")  # fmt: skip
+    for rank in entry.ranks:
+        if rank is not None and (type(rank) is not int or rank < 1):
+            refuse(entry, f"{rank!r} is no rank: use 1 for the best, then 2, 3, ..., the same for "
+                   "ties, and None for unranked")  # fmt: skip
+    if all(rank is None for rank in entry.ranks):
+        refuse(entry, "it ranks nothing: rank at least one response, or skip the prompt")
+
+
+def _is_time(made: str) -> bool:
+    try:
+        moment = datetime.fromisoformat(made)
+    except ValueError:
+        return False
+    return moment.utcoffset() == timedelta(0) and moment.isoformat(timespec="microseconds") == made

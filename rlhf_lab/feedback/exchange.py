@@ -1,0 +1,178 @@
+"""A store's contents to and from files of JSON lines.
+
+The project's own format holds everything, one thing a line, and loses nothing in a round trip:
+
+    {"kind": "prompt", "prompt": "...", "id": "...", "facts": {}}
+    {"kind": "sample", "prompt": "...", "text": "...", "model": "...", "settings": {}}
+    {"kind": "labeller", "labeller": "..."}
+    {"kind": "ranking", "id": "...", "labeller": "...", "prompt": "...", "responses": ["...", ...],
+     "ranks": [2, 1], "shown": [1, 0], "seconds": 8.5, "pick": "random", "made": "..."}
+
+and "skip", "flag" and "undo" with the fields of `Entry`; a field at its default is left out, and
+the lines may stand in any order. Comparisons ({"prompt", "chosen", "rejected"}), as TRL and hub
+datasets have them, keep who was preferred to whom and nothing else. A bad line is a UserError that
+names file and line; it leaves the store as it was.
+"""
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.entry import KINDS as ENTRY_KINDS
+from rlhf_lab.feedback.pairs import comparisons
+from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
+from rlhf_lab.files import read_rankings
+from rlhf_lab.jsonl import KINDS, Row, read_rows, write_whole
+from rlhf_lab.records import Prompt, Ranking
+
+FIELDS = {
+    "prompt": ("prompt", "id", "facts"),
+    "sample": ("prompt", "text", "model", "settings"),
+    "labeller": ("labeller",),
+} | dict.fromkeys(ENTRY_KINDS, tuple(field.name for field in fields(Entry)))
+TEXTS = {field.name: field.default for field in fields(Entry) if type(field.default) is str}
+IMPORTED = uuid.UUID("1d0c8d62-5f3e-4a53-9d0b-0c7a5c3b1f6e")  # the name space of imported ids
+
+
+def export_jsonl(store: FeedbackStore, path: str | Path) -> int:
+    """Write everything in the store to a file, which is replaced whole; how many lines.
+
+    Raises UserError if the store is empty or the file cannot be written; so does `export_pairs`.
+    """
+    return _write(path, list(_lines(store.contents())))
+
+
+def import_jsonl(store: FeedbackStore, path: str | Path) -> dict[str, int]:
+    """Take in a file that `export_jsonl` wrote, as `FeedbackStore.take_in` does: what is there is
+    passed over. Returns how many of each kind were new.
+
+    Raises UserError at the first line that is not right, and then takes in nothing.
+    """
+    return _take_in(store, path, _read(path))
+
+
+def export_pairs(store: FeedbackStore, path: str | Path,
+                 labellers: Sequence[str] | None = None) -> int:
+    """Write what the rankings of these labellers (None: all) say of every two responses, each as a
+    line of prompt, chosen and rejected; how many lines.
+
+    Ties and pairs of unranked responses say nothing and have no line; nor has a pair with a blank
+    response, which readers of such files take for a mistake. No name of a labeller is written.
+    """
+    return _write(path, [
+        {"prompt": ranking.prompt.text, "chosen": chosen, "rejected": rejected}
+        for ranking in store.rankings(labellers) for chosen, rejected in _preferences(ranking)
+        if chosen.strip() and rejected.strip()])  # fmt: skip
+
+
+def import_rankings(store: FeedbackStore, path: str | Path, labeller: str) -> dict[str, int]:
+    """Take in a file that `files.read_rankings` reads: rankings, or comparisons as rankings of two.
+
+    labeller: whose they are, where a line does not say. Importing the same file again adds nothing.
+    Where the responses stood on the screen nobody knows: `shown` is (). Returns how many of each
+    kind were new. Raises UserError as `import_jsonl` does.
+    """
+    entries, seen = [], Counter()
+    for ranking in read_rankings(path):
+        name = ranking.labeller or labeller
+        said = json.dumps([name, ranking.prompt.text, ranking.responses, ranking.ranks])
+        seen[said] += 1  # the same twice in one file was said twice
+        entries.append(Entry(uuid.uuid5(IMPORTED, f"{said} {seen[said]}").hex, "ranking", name,
+                             ranking.prompt, ranking.responses, ranking.ranks))  # fmt: skip
+    prompts = [(entry.prompt, [Sample(text) for text in entry.responses]) for entry in entries]
+    labellers = list(dict.fromkeys(entry.labeller for entry in entries))
+    return _take_in(store, path, Contents(prompts, labellers, entries))
+
+
+def _preferences(ranking: Ranking) -> Iterator[tuple[str, str]]:
+    for (first, second), sign in comparisons(ranking).items():
+        if sign:
+            yield (first, second) if sign > 0 else (second, first)
+
+
+def _take_in(store: FeedbackStore, path: str | Path, contents: Contents) -> dict[str, int]:
+    try:
+        return store.take_in(contents)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+# ---- lines to write -----------------------------------------------------------------------------
+
+
+def _lines(contents: Contents) -> Iterator[dict]:
+    for prompt, samples in contents.prompts:
+        yield {"kind": "prompt", "prompt": prompt.text, "id": prompt.id, "facts": prompt.facts}
+        for sample in samples:
+            yield {"kind": "sample", "prompt": prompt.text} | vars(sample)
+    for name in contents.labellers:
+        yield {"kind": "labeller", "labeller": name}
+    for entry in contents.entries:
+        given = {field.name: getattr(entry, field.name) for field in fields(Entry)
+                 if field.default is MISSING or getattr(entry, field.name) != field.default}
+        yield {"kind": entry.kind} | given | {"prompt": entry.prompt.text}
+
+
+def _write(path: str | Path, lines: list[dict]) -> int:
+    if not lines:
+        raise UserError(f"nothing to write to {path}: it would be empty")
+    write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return len(lines)
+
+
+# ---- lines that are read ------------------------------------------------------------------------
+
+
+def _read(path: str | Path) -> Contents:
+    rows: dict[str, list[Row]] = {kind: [] for kind in FIELDS}
+    for row in read_rows(path):
+        rows[_kind(row)].append(row)
+    prompts: dict[str, tuple[Prompt, list[Sample]]] = {}
+    for row in rows["prompt"]:
+        prompt = Prompt(row.get("id", str), row.text("prompt"), row.get("facts", dict, {}))
+        prompts.setdefault(prompt.text, (prompt, []))
+    for row in rows["sample"]:
+        _, samples = _of_prompt(row, prompts)
+        samples.append(Sample(row.get("text", str), row.get("model", str, ""),
+                              row.get("settings", dict, {})))  # fmt: skip
+    labellers = [row.text("labeller") for row in rows["labeller"]]
+    entries = [_entry(row, prompts) for kind in ENTRY_KINDS for row in rows[kind]]
+    return Contents(list(prompts.values()), labellers, entries)
+
+
+def _kind(row: Row) -> str:
+    kind = row.text("kind")
+    if kind not in FIELDS:
+        row.refuse("kind", f"is {kind!r}: the kinds are {', '.join(FIELDS)}")
+    row.only(("kind", *FIELDS[kind]))
+    return kind
+
+
+def _entry(row: Row, prompts: dict) -> Entry:
+    texts = {name: row.get(name, str, default) for name, default in TEXTS.items()}
+    seconds = row.fields.get("seconds", 0.0)
+    if type(seconds) not in (int, float):
+        row.refuse("seconds", f"is {KINDS[type(seconds)]}: give a number")
+    prompt, _ = _of_prompt(row, prompts)
+    return Entry(row.text("id"), row.text("kind"), row.text("labeller"), prompt,
+                 _list(row, "responses", str), _list(row, "ranks", int, type(None)),
+                 _list(row, "shown", int), seconds, **texts)  # fmt: skip
+
+
+def _of_prompt(row: Row, prompts: dict) -> tuple[Prompt, list[Sample]]:
+    text = row.text("prompt")
+    if text not in prompts:
+        row.refuse("prompt", "has no line of kind 'prompt' in this file: add one")
+    return prompts[text]
+
+
+def _list(row: Row, field: str, *kinds: type) -> tuple:
+    values = row.get(field, list, [])
+    for place, value in enumerate(values, 1):
+        if type(value) not in kinds:
+            row.refuse(field, f"number {place} is {KINDS[type(value)]}: give {KINDS[kinds[0]]}")
+    return tuple(values)

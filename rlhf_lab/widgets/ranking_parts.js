@@ -1,0 +1,156 @@
+// The pieces of the page. Text from models and people goes in as text nodes, never as markup.
+
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"; // what a response is called, by its place on screen
+const KEYS = [ // what stands in the legend after the digits
+  [["↑", "↓"], "move it"],
+  [["Space"], "pick up, drop"],
+  [["="], "tie with the one above"],
+  [["0"], "unrank"],
+  [["M"], "show all of it"],
+  [["Enter"], "submit"],
+  [["S"], "skip"],
+  [["F"], "flag"],
+  [["U"], "undo"],
+  [["P"], "pause"],
+  [["?"], "guidelines"],
+];
+const HIDDEN_CHARACTER = /(⟨U\+[0-9A-F]{4,6}⟩)/; // as Python writes those that cannot be seen
+
+/** An element. Attributes that start with "on" are listeners; children are nodes and texts. */
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value);
+  }
+  if (tag === "button") node.type = "button";
+  if (tag === "button" || "tabindex" in attributes) keepShortcutsAway(node);
+  node.append(...children);
+  return node;
+}
+
+/** JupyterLab runs its shortcuts (x cuts the cell) from every focused element without this. */
+function keepShortcutsAway(node) {
+  node.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
+/** A box with untrusted text, clipped to a few lines, and the button that shows all of it. */
+function makeText(text, id) {
+  const pieces = text.split(HIDDEN_CHARACTER).map((piece, number) =>
+    number % 2 ? make("span", { class: "code" }, piece.slice(1, -1)) : piece);
+  const body = make("div", { class: "text", dir: "auto", tabindex: -1, id }, ...pieces);
+  const isOpen = () => body.classList.contains("open");
+  const more = make("button", { class: "more", tabindex: -1, onclick: () => open(!isOpen()) });
+  const open = (all) => {
+    body.classList.toggle("open", all);
+    more.replaceChildren(all ? "Show less" : `Show all ${text.length.toLocaleString()} characters`);
+  };
+  open(false);
+  new ResizeObserver(() => {
+    more.hidden = !isOpen() && body.scrollHeight <= body.clientHeight + 2;
+  }).observe(body);
+  return { body, more };
+}
+
+/** A response: its handle, rank, name, buttons and text. `act` holds what the buttons do. */
+function makeCard(place, text, act) {
+  const name = `Response ${LETTERS[place]}`;
+  const id = `rlhf-ranking-${crypto.getRandomValues(new Uint32Array(1))[0]}-${place}`;
+  const button = (symbol, word, title, onclick) =>
+    make("button", { tabindex: -1, title, "aria-label": `${title}: ${name}`, onclick },
+      symbol, make("span", { class: "word" }, ` ${word}`));
+  const card = {
+    place,
+    name,
+    rank: make("span", { class: "rank", "aria-hidden": true }),
+    first: make("button", { class: "first", tabindex: -1, onclick: act.takeFreeRank }),
+    tie: button("=", "Tie", "Tie with the one above", act.tie),
+    ...makeText(text, id),
+  };
+  card.moves = make("span", { class: "moves" },
+    button("▲", "Up", "Move up", act.raise), button("▼", "Down", "Move down", act.lower),
+    card.tie, button("✕", "Unrank", "Leave unranked", act.unrank));
+  const handle = make("span", { class: "handle", title: "Drag", "aria-hidden": true }, "⠿");
+  const head = make("div", { class: "head", onpointerdown: act.grab },
+    handle, card.rank,
+    make("span", { class: "name" }, make("span", { class: "word" }, "Response "), LETTERS[place]),
+    card.first, card.moves);
+  card.node = make("div", { class: "card", tabindex: 0, role: "group", "aria-describedby": id },
+    head, card.body, card.more);
+  card.body.addEventListener("focus", () => card.node.focus({ preventScroll: true }));
+  return card;
+}
+
+/** Write on a card what the order says about it. */
+function labelCard(card, order, count) {
+  const at = groupOf(order, card.place);
+  const [ranked, tied] = [at >= 0, order[at]?.length > 1];
+  const rank = ranked ? rankAt(order, at) : freeRank(order);
+  const says = ranked ? `rank ${rank} of ${count}${tied ? ", tied" : ""}` : "unranked";
+  card.says = `${card.name}: ${says}`;
+  card.node.setAttribute("aria-label", `${card.name}, ${says}`);
+  card.rank.replaceChildren(ranked ? `${rank}${tied ? "=" : ""}` : "–");
+  card.first.hidden = ranked;
+  card.moves.hidden = !ranked;
+  card.first.replaceChildren(`▲ Rank ${rank}`);
+  card.first.setAttribute("aria-label", `Rank ${rank}: ${card.name}`);
+  card.tie.setAttribute("aria-pressed", tied);
+}
+
+/** A rank that nobody holds, as a place to drop on. */
+function makeFree(rank, kind) {
+  const hint = rank > 1 ? (kind === "next" ? "next best" : "still free; closes up when you submit")
+    : "the best goes here";
+  return make("li", { class: "free", "data-kind": kind, "data-rank": rank },
+    make("span", { class: "rank" }, rank), hint);
+}
+
+function makeZones() {
+  return { ranked: make("ol", { class: "zone" }), unranked: make("div", { class: "zone" }) };
+}
+
+/** The page of one prompt; its cards go into the zones. */
+function makeItem({ prompt, texts }, { ranked, unranked }) {
+  const { body, more } = makeText(prompt, "");
+  return [
+    make("div", { class: "prompt" }, make("h3", {}, "Prompt"), body, more),
+    make("p", { class: "how" }, "Which response is best? Put them in order with their buttons, ",
+      "by dragging ", make("b", {}, "⠿"), ", or with the keys."),
+    makeLegend(texts.length),
+    make("h3", {}, "Ranked, best first"),
+    ranked,
+    make("h3", {}, "Unranked ", make("small", {}, "counts as worse than all above")),
+    unranked,
+  ];
+}
+
+function makePaused() {
+  return [make("p", { class: "end" }, make("b", {}, "Paused. "),
+    "The clock stands still. What you submitted is saved: you may close the notebook and go on ",
+    "another day.")];
+}
+
+function makeEnd({ done, store }) {
+  const text = done ? `All done, thank you. Your ${done} answers are saved in ${store}.`
+    : `Nothing to rank: ${store} holds no prompt with two different responses.`;
+  return [make("p", { class: "end" }, text)];
+}
+
+function makeLegend(count) {
+  const entry = ([keys, does]) => make("span", { class: "entry" },
+    ...keys.map((key) => (key === "…" ? key : make("kbd", {}, key))), ` ${does}`);
+  return make("div", { class: "legend", role: "note", "aria-label": "Keys" },
+    make("b", {}, "Keys"), entry([["Tab"], "next response"]),
+    entry([["1", "…", count], "give it that rank"]), ...KEYS.map(entry));
+}
+
+/** Guidelines in the little Markdown they use: headings, lists, paragraphs, bold and italics. */
+function makeGuidelines({ text, version }) {
+  const styled = (line) => line.split(/(\*\*[^*]+\*\*|\*[^*]+\*)/).map((piece, number) =>
+    number % 2 ? make(piece[1] === "*" ? "b" : "em", {}, piece.replaceAll("*", "")) : piece);
+  const blocks = text.split("\n").filter((line) => line.trim()).map((line) => {
+    const [, sign, rest] = line.match(/^\s*(#+ |[-*] |\d+\. )?(.*)$/);
+    return make(!sign ? "p" : sign[0] === "#" ? "h4" : "li", {}, ...styled(rest));
+  });
+  return [...blocks, make("small", {}, `Guidelines, version ${version}`)];
+}

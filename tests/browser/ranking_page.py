@@ -1,0 +1,130 @@
+"""A notebook with one ranking widget in a browser: what a person can do there, and the store."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
+from rlhf_lab.records import Prompt
+
+from .conftest import Lab
+from .test_notebooks_in_lab import KERNEL_IDLE, LOAD_MS, RUN_ALL
+
+PRODUCTS = ("lamp", "kettle", "router", "watch", "speaker", "scale")
+ASK = "My new {} stopped working after the update. What can I do?"
+ANSWERS = {
+    "best": "I am sorry about that. Hold the button of the {} for ten seconds: it starts afresh and "
+    "keeps your settings. If it does not, write to us again and we look into it.",
+    "fair": "Please reset the {}, that usually helps.",
+    "curt": "{}? Read the manual.",
+    "wrong": "Put the {} in the freezer overnight. We guarantee that it works, or you get 500 euros!",
+}
+CODE = """\
+from rlhf_lab.feedback.store import FeedbackStore
+from rlhf_lab.widgets import RankingWidget
+RankingWidget(FeedbackStore({path!r}), "ann", responses={responses})
+"""
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells.map(c => c.source)"
+RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+CLEAR = "() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')"
+
+
+def make_store(path: Path) -> FeedbackStore:
+    """Six prompts, each with the four kinds of answer."""
+    store = FeedbackStore(path)
+    for product in PRODUCTS:
+        samples = [Sample(text.format(product), "sft") for text in ANSWERS.values()]
+        store.add(Prompt(product, ASK.format(product)), samples)
+    return store
+
+
+def ranks_of(entry: Entry) -> dict[str, int | None]:
+    """The rank that each kind of answer got."""
+    product = entry.prompt.id
+    kinds = {text.format(product): kind for kind, text in ANSWERS.items()}
+    return dict(zip((kinds[text] for text in entry.responses), entry.ranks, strict=True))
+
+
+@dataclass
+class RankingPage:
+    """The page; `page` is Playwright's."""
+
+    page: object
+    store: FeedbackStore
+
+    def open(self, lab: Lab, responses: int) -> None:
+        """Open a notebook that shows the widget, and run it."""
+        code = CODE.format(path=str(self.store.path), responses=responses)
+        cells = [nbformat.v4.new_code_cell(code)]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+        name = f"{self.store.path.parent.name}.ipynb"
+        nbformat.write(notebook, lab.course / "notebooks" / name)
+        self.page.goto(lab.notebook_url(name), timeout=LOAD_MS)
+        self.run()
+
+    def run(self) -> None:
+        """Run the notebook once its kernel is ready, and wait for the widget."""
+        self.page.wait_for_function(KERNEL_IDLE, timeout=LOAD_MS)
+        self.page.evaluate(RUN_ALL)
+        self.page.wait_for_function("() => window.runAll !== 'running'", timeout=LOAD_MS)
+        self.widget.wait_for(timeout=LOAD_MS)
+
+    def restart(self) -> None:
+        """Restart the kernel, clear what it had shown, and run the notebook again."""
+        self.page.evaluate(RESTART)
+        self.page.evaluate(CLEAR)
+        self.widget.wait_for(state="detached")
+        self.run()
+
+    @property
+    def widget(self):
+        return self.page.locator(".rlhf-ranking")
+
+    @property
+    def prompt(self) -> str:
+        return self.widget.locator(".prompt .text").inner_text()
+
+    @property
+    def cells(self) -> list[str]:
+        """The sources of the notebook's cells."""
+        return self.page.evaluate(CELLS)
+
+    def card(self, kind: str):
+        """The card with this kind of answer."""
+        start = ANSWERS[kind].split("{}")[0] or ANSWERS[kind].format("").strip()
+        return self.widget.locator(".card").filter(has_text=start)
+
+    def button(self, name: str):
+        return self.widget.get_by_role("button", name=name)
+
+    def rank(self, *kinds: str) -> None:
+        """Press the button that gives the best free rank on each of these in turn."""
+        for kind in kinds:
+            self.card(kind).get_by_role("button", name="Rank").click()
+
+    def wait_for_count(self, done: int) -> None:
+        """Until the page says that so many are done."""
+        self.widget.get_by_text(f"{done} of {len(PRODUCTS)}", exact=True).wait_for()
+
+    def key(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def tab_to(self, kind: str) -> None:
+        """Press Tab until the card has the focus."""
+        card = self.card(kind)
+        for _ in range(100):
+            if card.evaluate("card => card === document.activeElement"):
+                return
+            self.page.keyboard.press("Tab")
+        raise AssertionError(f"Tab does not reach the {kind} card")
+
+    def keep_picture(self, name: str) -> None:
+        """Save the widget as a PNG in $BROWSER_SHOTS, when that is set."""
+        if folder := os.environ.get("BROWSER_SHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.wait_for_timeout(300)  # cards have come to rest
+            self.widget.screenshot(path=Path(folder) / f"{name}.png")

@@ -1,0 +1,327 @@
+"""The feedback store: what was written is there, in the person's order, and nothing else goes in."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.feedback import database, rows, schema
+from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
+from rlhf_lab.records import Prompt, Ranking
+
+ASK = Prompt("p1", "My kettle leaks.", {"product": "kettle", "parts": [1, 2.5, None, True]})
+TEXTS = ("Go away.", "Try the seal.", "Sorry! Send it back, please.")
+SAMPLES = [Sample(text, "runs/sft", {"temperature": 1.0, "seed": i}) for i, text in enumerate(TEXTS)]
+RANKS, SHOWN = (3, 2, 1), (2, 0, 1)
+COUNTS = dict.fromkeys(("prompts", "samples", "labellers", "ranking", "skip", "flag", "undo"), 0)
+ROOT = Path(__file__).resolve().parents[1]
+WORKERS, EACH = 30, 4
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+needs_root = pytest.mark.skipif(not hasattr(os, "setresuid") or os.getuid() != 0,
+                                reason="only root can put on another user")
+
+
+def made(path, *names) -> FeedbackStore:
+    """A store with one prompt, three samples and these labellers."""
+    store = FeedbackStore(path)
+    store.add(ASK, SAMPLES)
+    for name in names:
+        store.add_labeller(name)
+    return store
+
+
+@pytest.fixture
+def store(tmp_path) -> FeedbackStore:
+    return made(tmp_path / "a.sqlite", "ann", "bob")
+
+
+def ranking(labeller="ann", **changes) -> Entry:
+    return replace(Entry("", "ranking", labeller, ASK, TEXTS, RANKS, SHOWN, 8.5, "common", "v1"),
+                   **changes)  # fmt: skip
+
+
+def skip(labeller="ann", **changes) -> Entry:
+    return Entry("", "skip", labeller, ASK, **changes)
+
+
+def refusal(call, *arguments, **named) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **named)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def sql(path, query, *given) -> list:
+    """What any other program would find in the file."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(query, given).fetchall()
+
+
+# ---- what is kept -------------------------------------------------------------------------------
+
+
+def test_prompts_and_samples_come_back_once_and_in_order(store):
+    other = Prompt("p0", "Another one?")
+    same = [Sample("Try it.", "sft"), Sample("Try it.", "ppo"), Sample("Try it.", "sft", {"seed": 1})]
+    store.add(other, same)
+    store.add(other, same[::-1])
+    store.add(ASK, SAMPLES[:1])
+    assert store.prompts() == [ASK, other]
+    assert store.samples(ASK) == SAMPLES
+    assert store.samples(other) == same  # equal texts of different making are samples of their own
+    assert store.samples(Prompt("p1", "Not in there.")) == []
+
+
+def test_a_prompt_keeps_the_id_and_facts_it_first_came_with(store):
+    store.add(Prompt("other", ASK.text, {"product": "toaster"}), [Sample("New.")])
+    assert store.prompts() == [ASK]
+    assert store.samples(ASK) == [*SAMPLES, Sample("New.")]
+
+
+def test_labellers_come_back_once_and_in_order(store):
+    for name in ("zoe", "ann", "x" * 60):
+        store.add_labeller(name)
+    assert store.labellers() == ["ann", "bob", "zoe", "x" * 60]
+
+
+@pytest.mark.parametrize("name", ["", " \t ", "x" * 61, "two\nlines", "\ud800"])
+def test_a_name_that_is_none_is_refused(store, name):
+    assert "labeller" in refusal(store.add_labeller, name) or name == "\ud800"
+    assert store.labellers() == ["ann", "bob"]
+
+
+def test_every_field_of_an_entry_comes_back(store):
+    entries = [
+        ranking(),
+        ranking("bob", ranks=(1, None, 1), shown=(0, 1, 2), pick="repeat"),
+        skip(shown=(1, 0), responses=TEXTS[:2], seconds=3, pick="active"),
+        skip("bob"),
+        Entry("", "flag", "bob", ASK, TEXTS, shown=SHOWN, flag="unsafe", guidelines="v2"),
+    ]
+    written = [store.write(entry) for entry in entries]
+    assert store.entries() == written
+    assert [replace(entry, id="", made="") for entry in written] == entries
+    assert len({entry.id for entry in written}) == 5 and all(len(e.id) == 32 for e in written)
+    assert store.entries("bob") == [written[i] for i in (1, 3, 4)]
+    assert store.entries("nobody") == []
+
+
+def test_an_entry_keeps_the_id_and_time_it_brings(store):
+    entry = ranking(id="0" * 32, made="2026-01-31T12:00:00.000001+00:00")
+    assert store.write(entry) == entry
+    assert "its id is taken" in refusal(store.write, replace(entry, ranks=(1, 2, 3)))
+    assert store.entries() == [entry]
+
+
+def test_times_go_forward_even_where_the_clock_does_not(store):
+    first = store.write(ranking(made="2999-01-01T00:00:00.000000+00:00"))
+    second, third = store.write(skip()), store.write(ranking())
+    assert second.made == "2999-01-01T00:00:00.000001+00:00"
+    assert store.entries() == [first, second, third]
+    assert store.write(ranking("bob")).made < "2999"  # another labeller has times of their own
+
+
+def test_what_is_stored_is_the_persons_order_and_not_the_screens(store):
+    """One taste, three orders on the screen: the same ranks each time, also by plain SQL."""
+    best_first = {"Sorry! Send it back, please.": 1, "Try the seal.": 2, "Go away.": 3}
+    for shown in ((2, 0, 1), (0, 1, 2), (1, 2, 0)):
+        on_screen = [TEXTS[i] for i in shown]
+        ranks_on_screen = [best_first[text] for text in on_screen]
+        ranks = tuple(ranks_on_screen[shown.index(i)] for i in range(3))
+        store.write(ranking(ranks=ranks, shown=shown))
+    assert store.rankings() == [Ranking(ASK, TEXTS, (3, 2, 1), "ann")] * 3
+    assert [entry.shown for entry in store.entries()] == [(2, 0, 1), (0, 1, 2), (1, 2, 0)]
+    for entry in store.entries():
+        found = sql(store.path, "SELECT text, rank, screen FROM entry_responses JOIN responses "
+                    "ON key = response WHERE entry = ?", entry.id)  # fmt: skip
+        assert {text: rank for text, rank, _ in found} == best_first
+        assert [text for text, _, screen in sorted(found, key=lambda row: row[2])] == [
+            TEXTS[i] for i in entry.shown
+        ]
+
+
+def test_ties_and_unranked_ones_are_told_apart(store):
+    store.write(ranking(ranks=(None, 1, 1)))
+    store.write(ranking(ranks=(2, 1, None)))
+    assert [made.ranks for made in store.rankings()] == [(None, 1, 1), (2, 1, None)]
+
+
+def test_rankings_are_chosen_by_labeller_and_pick(store):
+    store.add_labeller("cat")
+    store.write(ranking("ann", pick="random"))
+    store.write(ranking("bob", pick="common"))
+    store.write(ranking("ann", pick="active"))
+    store.write(skip("ann"))
+    chosen = lambda **by: [made.labeller for made in store.rankings(**by)]  # noqa: E731
+    assert chosen() == ["ann", "bob", "ann"]
+    assert chosen(labellers=["ann"]) == ["ann", "ann"]
+    assert chosen(labellers=["cat"]) == chosen(labellers=[]) == []
+    assert chosen(picks=["random", "common"]) == ["ann", "bob"]
+    assert chosen(labellers=["ann"], picks=["common"]) == []
+    assert "no labeller 'an' in" in refusal(store.rankings, ["an"])
+    assert "no pick 'often' in" in refusal(store.rankings, picks=["often"])
+
+
+HOSTILE = {
+    "markup": "<script>alert('x')</script><img src=x onerror=y>&amp;",
+    "sql": "'); DROP TABLE entries; --",
+    "nul": "before\0after",
+    "escapes": "\x1b[31mred\x1b[0m\x07\r\n\t\x7f",
+    "direction": "\u202eright to left\u202c \u2067x\u2069 \u200f",
+    "separators": "a\u2028b\u2029c\x85d",
+    "long": "word " * 4000,
+    "emoji": "👩‍👩‍👧 e\u0301 \U0010ffff \ufeff",
+    "blank": " \n ",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_texts_come_back_as_they_were(store, text):
+    prompt = Prompt(text, text + "?", {"note": text, text: 1})
+    name = (text.strip().splitlines() or ["x"])[0][:60]
+    store.add(prompt, [Sample(text, text, {text: text}), Sample("b")])
+    store.add_labeller(name)
+    entry = store.write(Entry("", "ranking", name, prompt, (text, "b"), (1, None), (1, 0), 0.0,
+                              guidelines=text))  # fmt: skip
+    assert store.prompts()[-1] == entry.prompt == prompt
+    assert store.samples(prompt) == [Sample(text, text, {text: text}), Sample("b")]
+    assert store.entries(name) == [entry] and entry.responses == (text, "b")
+    assert entry.guidelines == text and store.labellers()[-1] == name
+
+
+@pytest.mark.parametrize("call", [
+    lambda store: store.add(Prompt("p", "half \ud83d"), []),
+    lambda store: store.add(Prompt("p", "whole", {"note": "half \udc00"}), []),
+    lambda store: store.add(ASK, [Sample("half \ud83d")]),
+    lambda store: store.add(ASK, [Sample("whole", "half \ud83d")]),
+    lambda store: store.write(ranking(guidelines="half \ud83d")),
+    lambda store: store.write(ranking("half \ud83d")),
+    lambda store: store.forget("half \ud83d"),
+])  # fmt: skip
+def test_half_characters_are_refused(store, call):
+    before = store.contents()
+    assert "half a character" in refusal(call, store)
+    assert store.contents() == before
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes, why", [
+    (dict(kind="rank"), "kind is 'rank': use one of ranking, skip, flag, undo"),
+    (dict(pick="often"), "pick is 'often': use one of random"),
+    (dict(ranks=(1, 2)), "it has 2 ranks for 3 responses"),
+    (dict(ranks=()), "it has 0 ranks for 3 responses"),
+    (dict(ranks=(None,) * 3), "it ranks nothing"),
+    (dict(ranks=(0, 1, 2)), "0 is no rank"),
+    (dict(ranks=(1.0, 2, 3)), "1.0 is no rank"),
+    (dict(ranks=(True, 2, 3)), "True is no rank"),
+    (dict(ranks=(2**63, 1, 2)), "beyond 64 bits"),
+    (dict(shown=(0, 1)), "shown is [0, 1]"),
+    (dict(shown=(0, 1, 1)), "shown is [0, 1, 1]"),
+    (dict(shown=(1, 2, 3)), "shown is [1, 2, 3]"),
+    (dict(shown=()), "shown is empty"),
+    (dict(responses=TEXTS[:1], ranks=(1,), shown=(0,)), "it takes two to compare"),
+    (dict(responses=(*TEXTS[:2], "Not there.")), "the response 'Not there.' to prompt 'p1' is not"),
+    (dict(prompt=Prompt("p9", "Not there.")), "prompt 'p9'"),
+    (dict(labeller="cat"), "no such labeller is in the store"),
+    (dict(seconds=-1.0), "seconds is -1.0"),
+    (dict(seconds=float("nan")), "seconds is nan"),
+    (dict(kind="skip"), "only a ranking has ranks"),
+    (dict(kind="flag", ranks=()), "flag is '': use one of unsafe, nonsense"),
+    (dict(kind="undo", ranks=()), "field 'undoes' names an entry if the kind is undo"),
+    (dict(undoes="0" * 32), "field 'undoes' names an entry if the kind is undo"),
+    (dict(kind="undo", ranks=(), undoes="0" * 32), "which is not an entry of this labeller"),
+    (dict(made="yesterday"), "made is 'yesterday'"),
+    (dict(made="2026-01-31T12:00:00.000000+01:00"), "in UTC"),
+    (dict(made="2026-01-31T12:00:00+00:00"), "in UTC"),
+])  # fmt: skip
+def test_an_entry_that_does_not_fit_is_refused(store, changes, why):
+    assert why in refusal(store.write, ranking(**changes))
+    assert store.entries(undone=True) == []
+
+
+@pytest.mark.parametrize("prompt, samples, why", [
+    (Prompt("p9", " \n"), [], "prompt 'p9' is empty"),
+    (Prompt("p9", "x", {"when": {1, 2}}), [], "facts of prompt 'p9': Object of type set"),
+    (Prompt("p9", "x", {"size": float("nan")}), [], "facts of prompt 'p9'"),
+    (Prompt("p9", "x", {"pair": (1, 2)}), [], "use lists, not tuples"),
+    (Prompt("p9", "x", {1: "a"}), [], "texts as keys"),
+    (Prompt("p9", "x"), [Sample("a", "m", {"seed": {1}})], "settings of a sample of prompt 'p9'"),
+])  # fmt: skip
+def test_what_json_would_change_is_refused(store, prompt, samples, why):
+    assert why in refusal(store.add, prompt, samples)
+    assert store.prompts() == [ASK]  # the prompt of a refused sample is not left behind
+
+
+def test_many_prompts_go_in_all_or_none(store):
+    many = [(Prompt(f"m{i}", f"Question {i}?"), [Sample(f"Answer {i}.")]) for i in range(50)]
+    assert "is empty" in refusal(store.add_all, [*many, (Prompt("bad", ""), [])])
+    assert store.prompts() == [ASK]
+    store.add_all(many)
+    assert store.prompts() == [ASK, *(prompt for prompt, _ in many)]
+    assert store.samples(many[7][0]) == [Sample("Answer 7.")]
+
+
+# ---- history ------------------------------------------------------------------------------------
+
+
+def test_undo_is_a_new_row(store):
+    first, other, second = (store.write(e) for e in (ranking(), ranking("bob"), skip()))
+    assert store.undo("ann") == second
+    assert store.entries() == [first, other]
+    assert store.undo("ann") == first
+    assert store.undo("ann") is None
+    assert store.entries() == [other] and store.rankings() == [Ranking(ASK, TEXTS, RANKS, "bob")]
+    *rows, undo_second, undo_first = store.entries(undone=True)
+    assert rows == [first, other, second]  # as they were written
+    assert [(u.kind, u.labeller, u.prompt, u.undoes, u.ranks) for u in (undo_second, undo_first)] == [
+        ("undo", "ann", ASK, second.id, ()), ("undo", "ann", ASK, first.id, ())]  # fmt: skip
+
+
+def test_after_an_undo_comes_the_next_entry(store):
+    store.write(ranking(ranks=(1, 2, 3)))
+    store.undo("ann")
+    again = store.write(ranking(ranks=(3, 2, 1)))
+    assert store.entries() == [again]
+    assert store.undo("ann") == again and store.undo("nobody") is None
+
+
+def test_nobody_takes_back_what_another_wrote_or_an_undo(store):
+    first = store.write(ranking())
+    undo = Entry("", "undo", "bob", ASK, undoes=first.id)
+    assert "not an entry of this labeller" in refusal(store.write, undo)
+    store.undo("ann")
+    undone = store.entries(undone=True)[-1]
+    again = Entry("", "undo", "ann", ASK, undoes=undone.id)
+    assert "not an entry of this labeller" in refusal(store.write, again)
+
+
+@pytest.mark.parametrize("table", ["prompts", "responses", "samples", "labellers", "entries",
+                                   "entry_responses"])  # fmt: skip
+def test_the_file_itself_refuses_to_rewrite_history(store, table):
+    store.write(ranking())
+    before = sql(store.path, f"SELECT * FROM {table}")
+    assert before
+    column = sql(store.path, f"SELECT name FROM pragma_table_info('{table}')")[-1][0]
+    for query in (f"UPDATE {table} SET {column} = {column}", f"UPDATE {table} SET {column} = 'x'",
+                  f"DELETE FROM {table}"):  # fmt: skip
+        with pytest.raises(sqlite3.IntegrityError, match="history is not"):
+            sql(store.path, query)
+    for (first, *others) in before:
+        sql(store.path, f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(others) + 1))})",
+            first, *others[:-1], "0")  # fmt: skip
+    assert sql(store.path, f"SELECT * FROM {table}") == before
