@@ -77,7 +77,7 @@ def reliability(table: pd.DataFrame) -> Picture:
 
 
 def relearned(scores: pd.DataFrame, summary: pd.DataFrame) -> Picture:
-    """What a reward model learned, on prompts it was not trained on (`relearn.Relearned`): scores by
+    """What a reward model learned, on prompts not trained on (`relearn.Relearned`): its scores by
     the person's rank, and how often it orders two responses as the person did."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(8.6, 3.4))

@@ -123,7 +123,7 @@ def test_alpha_of_people_who_always_agree_or_never_do():
 
 
 def test_alpha_is_its_definition():
-    """1 - observed / expected disagreement: squared distances, a tie half way (Krippendorff 2011)."""
+    """1 - observed / expected disagreement, of squared distances (Krippendorff 2011)."""
     rng = random.Random(1)
     rows = [entry(who, str(i), random_ranks(rng, 3)) for i in range(12)
             for who in ("ann", "bob", "cat") if rng.random() < 0.8]  # fmt: skip

@@ -209,7 +209,6 @@ def test_hostile_texts_come_back_as_they_were(store, text):
     lambda store: store.add(ASK, [Sample("whole", "half \ud83d")]),
     lambda store: store.write(ranking(guidelines="half \ud83d")),
     lambda store: store.write(ranking("half \ud83d")),
-    lambda store: store.forget("half \ud83d"),
 ])  # fmt: skip
 def test_half_characters_are_refused(store, call):
     before = store.contents()
@@ -315,13 +314,475 @@ def test_nobody_takes_back_what_another_wrote_or_an_undo(store):
 def test_the_file_itself_refuses_to_rewrite_history(store, table):
     store.write(ranking())
     before = sql(store.path, f"SELECT * FROM {table}")
-    assert before
+    first, *others = before[0]
     column = sql(store.path, f"SELECT name FROM pragma_table_info('{table}')")[-1][0]
     for query in (f"UPDATE {table} SET {column} = {column}", f"UPDATE {table} SET {column} = 'x'",
                   f"DELETE FROM {table}"):  # fmt: skip
         with pytest.raises(sqlite3.IntegrityError, match="history is not"):
             sql(store.path, query)
-    for (first, *others) in before:
-        sql(store.path, f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(others) + 1))})",
-            first, *others[:-1], "0")  # fmt: skip
-    assert sql(store.path, f"SELECT * FROM {table}") == before
+    marks = ", ".join("?" * len(others))
+    sql(store.path, f"INSERT OR REPLACE INTO {table} VALUES (?, {marks})", first, *others[:-1], "9")
+    sql(store.path, f"INSERT OR REPLACE INTO {table} VALUES (999, {marks})", *others[:-1], others[-1])
+    assert set(before) <= set(sql(store.path, f"SELECT * FROM {table}"))
+
+
+# ---- many at once, and a kill -------------------------------------------------------------------
+
+
+def rank_on(path, worker, start, log, count):
+    """Rank `count` times; log an entry's id once `write` has returned it."""
+    start.wait()
+    store = made(path, f"labeller {worker}")
+    for seconds in range(count):
+        entry = store.write(ranking(f"labeller {worker}", seconds=seconds))
+        os.write(log, f"{entry.id}\n".encode())
+
+
+@needs_fork
+def test_thirty_write_at_once_one_is_killed_and_every_submitted_ranking_is_there(tmp_path):
+    """They also race to make the file; the one that is killed would never end by itself."""
+    path, fork = tmp_path / "class.sqlite", multiprocessing.get_context("fork")
+    start, pipes = fork.Barrier(WORKERS), [os.pipe() for _ in range(WORKERS)]
+    workers = [fork.Process(target=rank_on, args=(path, i, start, log, EACH if i else 10**9))
+               for i, (_, log) in enumerate(pipes)]  # fmt: skip
+    for worker in workers:
+        worker.start()
+    for _, log in pipes:
+        os.close(log)
+    with os.fdopen(pipes[0][0]) as log:
+        told = [log.readline().strip() for _ in range(3)]
+        os.kill(workers[0].pid, signal.SIGKILL)
+        told += log.read().split()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL] + [0] * (WORKERS - 1)
+
+    store = FeedbackStore(path)
+    ids = {entry.id for entry in store.entries("labeller 0")}
+    assert len(told) >= 3 and set(told) <= ids and len(ids) - len(told) <= 1
+    for i, (reader, _) in list(enumerate(pipes))[1:]:
+        with os.fdopen(reader) as log:
+            told = log.read().split()
+        written = store.entries(f"labeller {i}")
+        assert len(told) == EACH and [entry.id for entry in written] == told
+        assert [entry.seconds for entry in written] == list(range(EACH))
+    assert all((entry.responses, entry.ranks, entry.shown) == (TEXTS, RANKS, SHOWN)
+               for entry in store.entries())  # fmt: skip
+    assert len(store.labellers()) == WORKERS and store.samples(ASK) == SAMPLES
+    assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def stop_within(path, ready):
+    with database.writing(path) as connection:
+        rows.add_entry(connection, ranking())
+        os.write(ready, b"!")
+        time.sleep(600)
+
+
+@needs_fork
+def test_a_kill_before_the_end_of_a_submit_leaves_nothing_of_it(store):
+    first = store.write(ranking("bob"))
+    reader, ready = os.pipe()
+    worker = multiprocessing.get_context("fork").Process(target=stop_within, args=(store.path, ready))
+    worker.start()
+    assert os.read(reader, 1) == b"!"  # the entry and its responses are written, not committed
+    assert store.entries() == [first]
+    worker.kill()
+    worker.join()
+    second = store.write(ranking("bob"))
+    assert store.entries(undone=True) == [first, second]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the system calls of Linux")
+def test_a_commit_waits_for_the_disk(store):
+    with database.writing(store.path) as connection:
+        asked = {name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+                 for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")}
+    assert asked == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+
+
+def test_somebody_who_writes_for_too_long_is_named(store, monkeypatch):
+    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    with database.writing(store.path):
+        message = refusal(store.write, ranking())
+        assert "another program has been writing" in message
+        assert store.entries() == []  # whereas reading goes on
+    store.write(ranking())
+
+
+# ---- forgetting ---------------------------------------------------------------------------------
+
+
+def traces(store, *words) -> list[str]:
+    """Those of the words that stand anywhere in the files of the store, in any encoding."""
+    folder, name = store.path.parent, store.path.name
+    content = b"".join(file.read_bytes() for file in folder.iterdir() if file.name.startswith(name))
+    assert b"My kettle leaks." in content  # the search itself works
+    return [word for word in words for coding in ("utf-8", "utf-16-le", "utf-16-be")
+            if word.encode(coding) in content]  # fmt: skip
+
+
+def test_forget_leaves_no_trace_in_the_bytes(tmp_path):
+    store = made(tmp_path / "a.sqlite", "Zerlina Quux", "bob")
+    gone = [store.write(ranking("Zerlina Quux", guidelines=f"only for her, edition {i}"))
+            for i in range(40)]  # fmt: skip
+    store.undo("Zerlina Quux")
+    kept = [store.write(ranking("bob")), store.write(skip("bob"))]
+    words = ["Zerlina Quux", "only for her", gone[0].id, gone[-1].id, gone[20].made]
+    assert len(traces(store, *words)) == len(words)
+    assert store.forget("Zerlina Quux") == 41
+    assert traces(store, *words) == []
+    assert store.entries(undone=True) == kept and store.labellers() == ["bob"]
+    assert store.prompts() == [ASK] and store.samples(ASK) == SAMPLES
+    assert sql(store.path, "SELECT * FROM leaving") == []
+    assert "no such labeller" in refusal(store.write, ranking("Zerlina Quux"))
+
+
+def test_forgetting_a_name_that_is_not_there_deletes_nothing(store):
+    entry = store.write(ranking())
+    before = store.contents()
+    assert store.forget("an") == store.forget("Ann") == 0
+    assert store.contents() == before and store.entries() == [entry]
+    other = made(store.path.with_name("b.sqlite"), "an")
+    assert store.merge(other.path)["labellers"] == 1  # a slip of the pen bars nobody
+
+
+def test_a_reader_keeps_traces_and_is_named_and_forgetting_again_wipes_them(store, monkeypatch):
+    store.add_labeller("Zerlina Quux")
+    monkeypatch.setattr(database, "PATIENCE", 0.05)
+    with database.reading(store.path) as connection:
+        connection.execute("SELECT * FROM labellers").fetchall()
+        message = refusal(store.forget, "Zerlina Quux")
+    assert "traces" in message and "do the same again" in message
+    assert store.labellers() == ["ann", "bob"]
+    assert store.forget("Zerlina Quux") == 0
+    assert traces(store, "Zerlina Quux") == []
+
+
+def test_a_forgotten_labeller_may_come_back_with_new_rankings_only(tmp_path):
+    store, old = made(tmp_path / "a.sqlite", "ann"), tmp_path / "old.sqlite"
+    early = store.write(ranking())
+    FeedbackStore(old).merge(store.path)
+    assert store.forget("ann") == 1
+    store.add_labeller("ann")
+    assert store.entries() == []
+    late = store.write(ranking(ranks=(1, 2, 3)))
+    assert FeedbackStore(old).undo("ann") == early  # later than the forgetting, but of what is gone
+    other = FeedbackStore(old).write(skip())
+    assert store.merge(old) == COUNTS | {"skip": 1}
+    assert store.entries(undone=True) == [late, other]
+
+
+# ---- merging ------------------------------------------------------------------------------------
+
+
+def test_thirty_files_become_one_as_often_as_one_likes(tmp_path):
+    files, written = [], []
+    for i in range(WORKERS):
+        student = made(tmp_path / f"{i}.sqlite", f"student {i}")
+        student.add(Prompt(f"own {i}", f"Question {i}?"), [Sample(f"Answer {i}.", "sft")])
+        written += [student.write(ranking(f"student {i}")), student.write(skip(f"student {i}"))]
+        files.append(student.path)
+    store = FeedbackStore(tmp_path / "class.sqlite")
+    assert store.merge(files[0]) == COUNTS | {
+        "prompts": 2, "samples": 4, "labellers": 1, "ranking": 1, "skip": 1}  # fmt: skip
+    for file in files[1:]:
+        assert store.merge(file) == COUNTS | {
+            "prompts": 1, "samples": 1, "labellers": 1, "ranking": 1, "skip": 1}  # fmt: skip
+    assert store.entries() == sorted(written, key=lambda entry: entry.made)
+    assert len(store.prompts()) == 31 and store.samples(ASK) == SAMPLES
+    everything = store.contents()
+    assert all(store.merge(file) == COUNTS for file in [*files, store.path])
+    assert store.contents() == everything
+
+
+def test_merging_both_ways_makes_both_the_same(tmp_path):
+    a, b = made(tmp_path / "a.sqlite", "ann", "bob"), made(tmp_path / "b.sqlite", "bob")
+    shared = a.write(ranking("bob"))
+    b.merge(a.path)
+    a.undo("bob"), b.undo("bob")  # each takes the same entry back
+    a.write(ranking("ann")), b.write(skip("bob"))
+    b.add(Prompt("p2", "More?", {"x": 1}), [Sample("Yes.")])
+    before = b.path.read_bytes()
+    assert a.merge(b.path) == COUNTS | {"prompts": 1, "samples": 1, "skip": 1, "undo": 1}
+    assert b.path.read_bytes() == before  # the other file stays as it is
+    assert b.merge(a.path) == COUNTS | {"ranking": 1, "undo": 1}
+    assert a.entries(undone=True) == b.entries(undone=True)
+    assert a.contents().prompts == b.contents().prompts
+    assert sorted(a.labellers()) == sorted(b.labellers()) == ["ann", "bob"]
+    assert shared not in a.entries() and [entry.kind for entry in a.entries()] == ["ranking", "skip"]
+    assert a.merge(b.path) == b.merge(a.path) == COUNTS
+
+
+def test_merging_an_old_copy_does_not_bring_a_forgotten_labeller_back(tmp_path):
+    store = made(tmp_path / "a.sqlite", "Zerlina Quux", "bob")
+    store.write(ranking("Zerlina Quux"))
+    store.undo("Zerlina Quux")
+    store.write(ranking("bob"))
+    copy = FeedbackStore(tmp_path / "copy.sqlite")
+    copy.merge(store.path)
+    store.forget("Zerlina Quux")
+    everything = store.contents()
+    copy.write(ranking("Zerlina Quux"))  # nor what was ranked elsewhere since
+    assert store.merge(copy.path) == COUNTS
+    assert store.contents() == everything and traces(store, "Zerlina Quux") == []
+    assert copy.merge(store.path) == COUNTS  # another file keeps what it has
+    assert copy.labellers() == ["Zerlina Quux", "bob"] and len(copy.entries()) == 2
+
+
+def test_what_was_written_but_not_yet_moved_from_the_log_is_merged(tmp_path):
+    """A reader keeps the log from being emptied, as a killed process leaves it."""
+    store, other = FeedbackStore(tmp_path / "a.sqlite"), made(tmp_path / "b.sqlite", "ann")
+    with database.reading(other.path) as connection:
+        connection.execute("SELECT * FROM entries").fetchall()
+        other.write(ranking())
+        assert other.path.with_name("b.sqlite-wal").stat().st_size
+        assert store.merge(other.path)["ranking"] == 1
+
+
+@contextmanager
+def another_user():
+    """As somebody who may not write in folders of ours."""
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def open_folder(tmp_path_factory):
+    """A folder into which other users may look."""
+    folder = tmp_path_factory.mktemp("open")
+    closed = [place for place in (folder, *folder.parents) if not place.stat().st_mode & 0o005]
+    for place in closed:
+        place.chmod(place.stat().st_mode | 0o055)
+    yield folder
+    for place in closed:
+        place.chmod(place.stat().st_mode & ~0o055)
+
+
+@needs_root
+def test_a_folder_where_nothing_may_be_written(open_folder):
+    store = made(open_folder / "a.sqlite", "ann")
+    entry = store.write(ranking())
+    mine = open_folder / "mine"
+    mine.mkdir()
+    os.chown(mine, 65534, 65534)
+    before = store.path.read_bytes()
+    with another_user():
+        for call in (lambda: FeedbackStore(store.path), lambda: FeedbackStore(open_folder / "new"),
+                     lambda: store.write(ranking())):  # fmt: skip
+            assert "may be written" in refusal(call) or "may write" in refusal(call)
+        own = FeedbackStore(mine / "b.sqlite")
+        assert own.merge(store.path)["ranking"] == 1  # whereas taking it in is no harm
+        assert own.entries() == [entry]
+    assert store.path.read_bytes() == before and sorted(os.listdir(open_folder)) == ["a.sqlite", "mine"]
+
+
+# ---- files that are something else --------------------------------------------------------------
+
+
+def foreign(path):
+    sql(path, "CREATE TABLE diary (day)")
+    sql(path, "INSERT INTO diary VALUES ('Monday')")
+
+
+def foreign_with_log(path):
+    sql(path, "PRAGMA journal_mode = WAL")
+    foreign(path)
+
+
+def newer(path):
+    made(path, "ann")
+    sql(path, f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+
+
+STRANGERS = {
+    "text": (lambda path: path.write_text("dear diary"), "is not a feedback store"),
+    "long text": (lambda path: path.write_text("dear diary\n" * 1000), "is not a feedback store"),
+    "foreign": (foreign, "is not a feedback store"),
+    "foreign with log": (foreign_with_log, "is not a feedback store"),
+    "version alone": (lambda path: sql(path, "PRAGMA user_version = 1"), "is not a feedback store"),
+    "newer": (newer, "newer rlhf-lab (schema 2, this one knows 1): update rlhf-lab"),
+    "folder": (lambda path: path.mkdir(), ""),
+    "cut off": (lambda path: path.write_bytes(made(path).path.read_bytes()[:5000]), "damaged"),
+}
+
+
+@pytest.mark.parametrize("make, why", STRANGERS.values(), ids=STRANGERS)
+def test_a_file_that_is_no_store_of_ours_is_refused_and_stays(store, tmp_path, make, why):
+    path = tmp_path / "stranger"
+    make(path)
+    before = path.is_file() and path.read_bytes()
+    contents, listing = store.contents(), sorted(os.listdir(tmp_path))
+    for call in (FeedbackStore, store.merge):
+        message = refusal(call, path)
+        assert why in message and str(path) in message
+    assert (path.is_file() and path.read_bytes()) == before
+    assert store.contents() == contents and sorted(os.listdir(tmp_path)) == listing
+
+
+def test_a_file_that_is_not_there_is_not_made_by_merging(store, tmp_path):
+    assert "there is no file" in refusal(store.merge, tmp_path / "none.sqlite")
+    assert not (tmp_path / "none.sqlite").exists()
+    assert "its folder is there" in refusal(FeedbackStore, tmp_path / "none" / "a.sqlite")
+
+
+def test_a_store_that_vanished_is_not_made_anew(store):
+    store.path.unlink()
+    assert "cannot use" in refusal(store.write, ranking())
+    assert not store.path.exists()
+
+
+def test_an_empty_file_and_an_odd_name_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("what? #1 100%20&mode=ro;é.sqlite")
+    path.touch()
+    store = made(path, "ann")
+    entry = store.write(ranking())
+    assert FeedbackStore(str(path)).entries() == [entry]
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("query", [
+    "UPDATE prompts SET facts = '{'",
+    "UPDATE entry_responses SET rank = 'first'",
+    "UPDATE entry_responses SET screen = 'left'",
+    "UPDATE entries SET kind = 'rank'",
+    "UPDATE entries SET seconds = 'long'",
+    "UPDATE entries SET prompt = 'none'",
+    "UPDATE prompts SET text = x'ff'",
+    "DROP TABLE samples",
+])  # fmt: skip
+def test_a_store_that_somebody_tampered_with_is_refused_whole(store, tmp_path, query):
+    other = made(tmp_path / "b.sqlite", "cat")
+    other.add(Prompt("p2", "More?"), [])
+    other.write(ranking("cat"))
+    for name, in sql(other.path, "SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+        sql(other.path, f"DROP TRIGGER {name}")
+    sql(other.path, query)
+    before = store.contents()
+    assert refusal(store.merge, other.path)
+    assert store.contents() == before
+
+
+# ---- older and newer schemas --------------------------------------------------------------------
+
+MOOD = ("ALTER TABLE entries ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'; -- a later idea\n"
+        "CREATE INDEX moods ON entries (mood);\n")  # fmt: skip
+
+
+def test_an_older_file_is_brought_up_with_all_it_holds(store, monkeypatch):
+    entry = store.write(ranking())
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, MOOD))
+    FeedbackStore(store.path)
+    assert sql(store.path, "PRAGMA user_version") == [(2,)]
+    assert sql(store.path, "SELECT id, mood FROM entries") == [(entry.id, "calm")]
+    FeedbackStore(store.path)  # and a second time there is nothing to do
+    monkeypatch.undo()
+    assert "newer rlhf-lab" in refusal(FeedbackStore, store.path)
+
+
+def test_a_migration_that_fails_leaves_the_older_file(store, monkeypatch):
+    store.write(ranking())
+    before = store.contents()
+    steps = (*schema.MIGRATIONS, MOOD, "CREATE TABLE entries (x);\n")
+    monkeypatch.setattr(schema, "MIGRATIONS", steps)
+    assert "already exists" in refusal(FeedbackStore, store.path)
+    assert sql(store.path, "PRAGMA user_version") == [(1,)]
+    assert store.contents() == before
+
+
+def test_an_older_file_is_merged_and_stays_old(store, tmp_path, monkeypatch):
+    other = made(tmp_path / "old.sqlite", "cat")
+    before = other.path.read_bytes()
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "DELETE FROM salt;\n"))
+    assert FeedbackStore(tmp_path / "new.sqlite").merge(other.path)["labellers"] == 1
+    assert other.path.read_bytes() == before
+
+
+# ---- disks --------------------------------------------------------------------------------------
+
+MOUNTS = """\
+/dev/vda / ext4 rw,relatime 0 0
+server:/home /home nfs4 rw 0 0
+/dev/vdb /home/local ext4 rw 0 0
+//pc/my\\040files /mnt/my\\040files cifs rw 0 0
+C: /mnt/c 9p rw 0 0
+me@pc: /mnt/ssh fuse.sshfs rw 0 0
+/dev/sda1 /media/stick fuseblk rw 0 0
+systemd-1 /auto autofs rw 0 0
+server:/auto /auto nfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize("path, kind", [
+    ("/tmp/a.sqlite", ""),
+    ("/home/ann/a.sqlite", "nfs4"),
+    ("/home/ann/not/yet/there/a.sqlite", "nfs4"),
+    ("/homework/a.sqlite", ""),
+    ("/home/local/a.sqlite", ""),
+    ("/mnt/my files/a.sqlite", "cifs"),
+    ("/mnt/c/a.sqlite", "9p"),
+    ("/mnt/ssh/a.sqlite", "fuse.sshfs"),
+    ("/media/stick/a.sqlite", ""),
+    ("/auto/a.sqlite", "nfs"),
+    ("/tmp/../home/a.sqlite", "nfs4"),
+])  # fmt: skip
+def test_a_network_file_system_is_known_by_its_mount(tmp_path, path, kind):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNTS)
+    assert database.network(Path(path), mounts) == kind
+
+
+def test_where_no_table_of_mounts_is_everything_is_local(tmp_path):
+    assert database.network(tmp_path / "a.sqlite", tmp_path / "none") == ""
+
+
+def test_a_link_into_a_network_is_seen_through(tmp_path):
+    mounts, link = tmp_path / "mounts", tmp_path / "link"
+    (tmp_path / "far").mkdir()
+    link.symlink_to("far")
+    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/ {tmp_path}/far nfs rw 0 0\n")
+    assert database.network(link / "a.sqlite", mounts) == "nfs"
+
+
+def test_a_network_file_system_is_refused_with_advice(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "network", lambda path: "nfs4")
+    message = refusal(FeedbackStore, tmp_path / "a.sqlite")
+    assert "network file system (nfs4)" in message and "local disk" in message and "merge" in message
+    assert os.listdir(tmp_path) == []
+
+
+FULL = """
+import resource, sys
+from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.store import FeedbackStore, Sample
+from rlhf_lab.records import Prompt
+store = FeedbackStore(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    store.add(Prompt("big", "Big?"), [Sample("word " * 100_000)])
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no limits on files here")
+def test_a_disk_that_takes_no_more_keeps_what_was_there(store):
+    store.write(ranking())
+    before = store.contents()
+    ran = subprocess.run([sys.executable, "-c", FULL, str(store.path)], cwd=ROOT, text=True,
+                         capture_output=True, check=True)  # fmt: skip
+    assert "or is full" in ran.stdout and ran.stdout.count("\n") == 1
+    assert store.contents() == before
+    store.write(ranking())
+
+
+def test_a_file_system_without_a_log_is_refused(tmp_path, monkeypatch):
+    """As SQLite answers where memory cannot be shared: a file that is opened as immutable."""
+    real = database._connection
+    monkeypatch.setattr(database, "_connection", lambda path, mode: real(path, "memory"))
+    message = refusal(FeedbackStore, tmp_path / "a.sqlite")
+    assert "'memory'" in message and "local disk" in message

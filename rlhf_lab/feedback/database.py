@@ -28,7 +28,7 @@ ADVICE = (
     ("SQLITE_PERM", "it cannot be opened: check who may read it"),
     ("SQLITE_IOERR", "the disk failed, or is full: check it and try again; what was there is kept"),
     ("SQLITE_CORRUPT", "it is damaged: go back to a copy of it, or `sqlite3 FILE .recover`"),
-    ("SQLITE_NOTADB", "it is damaged: go back to a copy of it"),
+    ("SQLITE_NOTADB", "it is not a feedback store, and stays as it is: name another file"),
 )
 
 

@@ -67,6 +67,8 @@ def fit(contests: Contests, reliability: Tensor | None = None, start: Fit | None
     G, K, L = contests.shape
     start = start or Fit(_double(torch.full((L,), PRIOR_MEAN)), _double(torch.zeros(G, K)),
                          _double(torch.zeros(G, K, K)))
+    if not len(contests.prompt):
+        return start
     mean, spread = (x.clone().requires_grad_() for x in (start.mean, start.spread))
     a = (start.reliability if reliability is None else _double(reliability)).clone()
     a.requires_grad_(reliability is None)

@@ -68,13 +68,17 @@ def _entry(row: dict, prompts: dict[str, Prompt], parts: list) -> Entry:
         "prompt": prompts[row["prompt"]],
         "responses": texts,
         "ranks": ranks if row["kind"] == "ranking" else (),
-        "shown": () if None in screen else _inverse(screen),
+        "shown": () if None in screen else _shown(screen),
         "undoes": row["undoes"] or "",
     })  # fmt: skip
 
 
-def _inverse(order: Sequence[int]) -> tuple[int, ...]:
-    return tuple(sorted(range(len(order)), key=order.__getitem__))
+def _shown(screen: Sequence[int]) -> tuple[int, ...]:
+    """Which response stood at each place, from the place at which each response stood."""
+    shown = [-1] * len(screen)
+    for response, place in enumerate(screen):
+        shown[place] = response
+    return tuple(shown)
 
 
 def _dicts(connection: sqlite3.Connection, query: str, given: list) -> list[dict]:

@@ -55,7 +55,7 @@ CREATE TABLE entries (
     flag       TEXT NOT NULL,
     undoes     TEXT REFERENCES entries (id),
     made       TEXT NOT NULL           -- UTC, ISO 8601
-);
+) WITHOUT ROWID;
 CREATE INDEX entries_of_labeller ON entries (labeller, made);
 CREATE INDEX entries_undone ON entries (undoes);
 
@@ -100,12 +100,12 @@ ENTRY_LEAVES = "EXISTS (SELECT 1 FROM entries JOIN leaving ON name = labeller WH
 GUARDS = "".join(
     GUARD.format(table=table, same=same, leaving=leaving)
     for table, same, leaving in (
-        ("prompts", "key = NEW.key", "0"),
-        ("responses", "key = NEW.key", "0"),
-        ("samples", "key = NEW.key", "0"),
-        ("labellers", "name = NEW.name", IS_LEAVING.format(column="name")),
-        ("entries", "id = NEW.id", IS_LEAVING.format(column="labeller")),
-        ("entry_responses", "entry = NEW.entry AND place = NEW.place", ENTRY_LEAVES),
+        ("prompts", "NEW.key = key OR NEW.number = number", "0"),
+        ("responses", "NEW.key = key OR NEW.number = number", "0"),
+        ("samples", "NEW.key = key OR NEW.number = number", "0"),
+        ("labellers", "NEW.name = name OR NEW.number = number", IS_LEAVING.format(column="name")),
+        ("entries", "NEW.id = id", IS_LEAVING.format(column="labeller")),
+        ("entry_responses", "NEW.entry = entry AND NEW.place = place", ENTRY_LEAVES),
     )
 )
 
@@ -119,16 +119,11 @@ def version_of(connection: sqlite3.Connection, path) -> int:
 
     Raises UserError if the file is not a feedback store, or newer than this code.
     """
-    try:
-        application, version, tables = (
-            connection.execute(query).fetchone()[0]
-            for query in ("PRAGMA application_id", "PRAGMA user_version",
-                          "SELECT count(*) FROM sqlite_schema")
-        )  # fmt: skip
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorname != "SQLITE_NOTADB":
-            raise
-        application, version, tables = None, 0, 0
+    application, version, tables = (
+        connection.execute(query).fetchone()[0]
+        for query in ("PRAGMA application_id", "PRAGMA user_version",
+                      "SELECT count(*) FROM sqlite_master")
+    )  # fmt: skip
     if application != APPLICATION and (application, version, tables) != (0, 0, 0):
         raise UserError(f"{path} is not a feedback store, and stays as it is: name another file")
     if version > len(MIGRATIONS):

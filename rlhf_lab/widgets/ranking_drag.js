@@ -8,8 +8,8 @@ const SCROLL_STEP = 10; // pixels a frame
 /** What each kind of target does to the order. */
 const DROPS = {
   unranked: (order, place) => without(order, place),
-  next: (order, place, target, count) => append(order, place, count),
-  free: (order, place, target, count) => giveRank(order, place, target.rank, count),
+  next: (order, place) => append(order, place),
+  free: (order, place, target) => giveRank(order, place, target.rank),
   above: (order, place, target) => putBeside(order, place, target.anchor, false),
   below: (order, place, target) => putBeside(order, place, target.anchor, true),
   tie: (order, place, target) => tieWith(order, place, target.anchor),

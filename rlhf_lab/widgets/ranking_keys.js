@@ -17,12 +17,11 @@ function listenToKeys(view) {
 
 /** What a key does on a card. */
 function cardKey(view, card, key) {
-  const count = view.cards.length;
   const move = (step, ...more) => () =>
     view.change(card.place, step(view.order, card.place, ...more));
-  if (/^[1-9]$/.test(key)) return move(giveRank, Math.min(Number(key), count), count);
+  if (/^[1-9]$/.test(key)) return move(giveRank, Math.min(Number(key), view.cards.length));
   return {
-    ArrowUp: move(raise, count),
+    ArrowUp: move(raise),
     ArrowDown: move(lower),
     0: move(without),
     Backspace: move(without),

@@ -2,7 +2,8 @@
 //
 // An order is a list of groups, best first. A group is a list of places: a response's place on
 // screen, counted from 0. Several places in a group are a tie. An empty group keeps a rank free,
-// as when somebody gives rank 3 before rank 1. A place in no group is unranked.
+// as when somebody gives rank 3 before rank 1. A place in no group is unranked. A move may push
+// ranks beyond the last one there is: `fitted` puts that right.
 
 /** The rank of the group at `index`: a tie counts all of its places, so that 1, 1, 3. */
 function rankAt(order, index) {
@@ -35,7 +36,7 @@ function without(order, place) {
 
 /** `place` at `rank`, which moves what was there down one, into the next free rank if there is
  *  one. Ranks above that nobody holds stay free. */
-function giveRank(order, place, rank, count) {
+function giveRank(order, place, rank) {
   const groups = without(order, place);
   while (lastRank(groups) < rank) groups.push([]);
   const found = groups.findIndex((_, index) => rankAt(groups, index) >= rank);
@@ -43,17 +44,17 @@ function giveRank(order, place, rank, count) {
   const free = groups.findIndex((group, index) => index >= at && group.length === 0);
   if (free >= 0) groups.splice(free, 1);
   groups.splice(at, 0, [place]);
-  return fitted(groups, count);
+  return groups;
 }
 
 /** `place` at the best rank that nobody holds. */
-function takeFreeRank(order, place, count) {
-  return giveRank(order, place, freeRank(order), count);
+function takeFreeRank(order, place) {
+  return giveRank(order, place, freeRank(order));
 }
 
 /** `place` below all others that have a rank. */
-function append(order, place, count) {
-  return fitted([...without(order, place), [place]], count);
+function append(order, place) {
+  return [...without(order, place), [place]];
 }
 
 /** `place` in a group of its own, just above or below the group of `anchor`. */
@@ -84,9 +85,9 @@ function toggleTie(order, place) {
 }
 
 /** One step up: out of a tie, past the group above, or from the unranked to the last rank. */
-function raise(order, place, count) {
+function raise(order, place) {
   const at = groupOf(order, place);
-  if (at < 0) return append(order, place, count);
+  if (at < 0) return append(order, place);
   if (order[at].length > 1) return leaveTie(order, at, place, false);
   return at === 0 ? order : swapped(order, at - 1);
 }

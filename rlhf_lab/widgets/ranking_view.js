@@ -87,8 +87,7 @@ class RankingView {
   }
 
   newCard(text, place) {
-    const count = this.state.item.texts.length;
-    const change = (step) => () => this.change(place, step(this.order, place, count));
+    const change = (step) => () => this.change(place, step(this.order, place));
     return makeCard(place, text, {
       takeFreeRank: change(takeFreeRank),
       raise: change(raise),
@@ -143,7 +142,7 @@ class RankingView {
 
   change(place, order) {
     if (this.waiting) return;
-    this.order = order;
+    this.order = fitted(order, this.cards.length);
     this.arrange();
     this.refresh();
     this.cards[place].node.focus({ preventScroll: true });
@@ -167,7 +166,7 @@ class RankingView {
     this.drag = new Drag(this.zones, card, event, (target) => {
       this.drag = null;
       if (!target) return;
-      this.change(place, DROPS[target.kind](this.order, place, target, this.cards.length));
+      this.change(place, DROPS[target.kind](this.order, place, target));
     });
   }
 
