@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.schema import migrate, version_of
+from rlhf_lab.feedback.schema import migrate, outdated
 
 PATIENCE = 30.0  # seconds to wait while somebody else writes
 ELSEWHERE = "keep the file on a local disk, one for each person, and merge the files"
@@ -44,13 +44,14 @@ def prepare(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it")
     with _connection(path, "rwc") as connection:
-        version_of(connection, path)
+        old = outdated(connection, path)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise UserError(f"the file system of {path} cannot hold a write-ahead log (it answers "
                             f"{mode!r}): {ELSEWHERE}")  # fmt: skip
-        with _transaction(connection):
-            migrate(connection, path)
+        if old:
+            with _transaction(connection):
+                migrate(connection, path)
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def reading_other(path: Path) -> Iterator[sqlite3.Connection]:
     log = Path(f"{path}-wal")
     sealed = not os.access(path.parent, os.W_OK) and not log.exists()
     with _connection(path, "ro&immutable=1" if sealed else "rw") as other:
-        version_of(other, path)
+        outdated(other, path)
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
             other.backup(copy)
             migrate(copy, path)

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 from rlhf_lab.errors import UserError
 
@@ -114,8 +115,8 @@ GUARDS = "".join(
 MIGRATIONS = (TABLES + GUARDS,)
 
 
-def version_of(connection: sqlite3.Connection, path) -> int:
-    """The schema version of a file, 0 if it is empty; nothing is written.
+def outdated(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether a file lacks steps of the schema, as an empty one does; nothing is written.
 
     Raises UserError if the file is not a feedback store, or newer than this code.
     """
@@ -129,14 +130,14 @@ def version_of(connection: sqlite3.Connection, path) -> int:
     if version > len(MIGRATIONS):
         raise UserError(f"{path} was written by a newer rlhf-lab (schema {version}, this one knows "
                         f"{len(MIGRATIONS)}): update rlhf-lab; the file is as it was")  # fmt: skip
-    return version
+    return version < len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, path) -> None:
-    """Bring a file to the newest version, inside the transaction that is open; see `version_of`."""
-    version = version_of(connection, path)
-    if version == len(MIGRATIONS):
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a file to the newest schema, inside the transaction that is open; see `outdated`."""
+    if not outdated(connection, path):  # somebody else was faster
         return
+    version, = connection.execute("PRAGMA user_version").fetchone()
     for step in MIGRATIONS[version:]:
         for statement in _statements(step):
             connection.execute(statement)

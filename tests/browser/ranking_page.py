@@ -126,5 +126,4 @@ class RankingPage:
         """Save the widget as a PNG in $BROWSER_SHOTS, when that is set."""
         if folder := os.environ.get("BROWSER_SHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self.page.wait_for_timeout(300)  # cards have come to rest
             self.widget.screenshot(path=Path(folder) / f"{name}.png")

@@ -12,6 +12,8 @@ from .ranking_page import RankingPage, make_store, ranks_of
 
 pytestmark = pytest.mark.browser
 
+USUAL = {"viewport": {"width": 1100, "height": 1500}, "reduced_motion": "reduce"}  # cards jump
+
 
 @pytest.fixture
 def open_page(lab, browser, tmp_path):
@@ -19,9 +21,9 @@ def open_page(lab, browser, tmp_path):
     contexts = []
 
     def open_page(store: FeedbackStore | None = None, responses: int = 4, **options) -> RankingPage:
-        contexts.append(browser.new_context(**{"viewport": {"width": 1100, "height": 1000}} | options))
+        contexts.append(browser.new_context(**USUAL | options))
         page = RankingPage(contexts[-1].new_page(), store or make_store(tmp_path / "ours.sqlite"))
-        page.page.set_default_timeout(60_000)
+        page.page.set_default_timeout(30_000)
         page.open(lab, responses)
         return page
 
@@ -104,7 +106,7 @@ def test_keyboard_goes_on_with_the_next_prompt(open_page):
 
 
 def test_by_touch_on_a_phone(open_page):
-    page = open_page(viewport={"width": 360, "height": 1600}, has_touch=True, is_mobile=True)
+    page = open_page(viewport={"width": 360, "height": 1600}, has_touch=True)
     finger = page.page.context.new_cdp_session(page.page)
 
     def swipe(start, end) -> None:
@@ -294,3 +296,8 @@ def test_digits_give_the_rank_pressed(order_page, digits, order):
     press = """pairs => pairs.reduce(
         (order, [place, rank]) => fitted(giveRank(order, place, rank), 4), [])"""
     assert order_page.evaluate(press, digits) == order
+
+
+def test_tmp_phone(open_page):
+    page = open_page(viewport={"width": 360, "height": 1600}, has_touch=True)
+    page.page.screenshot(path="/tmp/look/labphone.png")

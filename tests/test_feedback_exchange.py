@@ -1,0 +1,281 @@
+"""A store to files and back: nothing is lost, nothing comes twice, and a bad line is named."""
+
+import argparse
+import gzip
+import json
+
+import pytest
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.commands import feedback, feedback_options
+from rlhf_lab.feedback.exchange import export_jsonl, export_pairs, import_jsonl, import_rankings
+from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
+from rlhf_lab.files import read_rankings, write_rankings
+from rlhf_lab.records import Prompt, Ranking
+
+ASK = Prompt("p1", "My kettle leaks.", {"product": "kettle", "parts": [1, 2.5, None, True]})
+ODD = Prompt("", "<b>\0\u202e Grüße\u2028", {})
+TEXTS = ("Go away.", "Try the seal.", "Send it back.", "")
+COUNTS = dict.fromkeys(("prompts", "samples", "labellers", "ranking", "skip", "flag", "undo"), 0)
+ALL = {"prompts": 3, "samples": 6, "labellers": 3, "ranking": 3, "skip": 1, "flag": 1, "undo": 1}
+
+
+@pytest.fixture
+def store(tmp_path) -> FeedbackStore:
+    """Something of everything."""
+    store = FeedbackStore(tmp_path / "a.sqlite")
+    store.add(ASK, [Sample(text, "sft", {"temperature": 1.0, "seed": 3}) for text in TEXTS])
+    store.add(ODD, [Sample("\x1b[31m", "sft"), Sample("\x1b[31m", "ppo")])
+    store.add(Prompt("p3", "Nobody answered."), [])
+    for name in ("ann", "bob", "nobody yet"):
+        store.add_labeller(name)
+    store.write(Entry("", "ranking", "ann", ASK, TEXTS, (3, 1, 1, None), (2, 0, 3, 1), 8.5,
+                      "common", "v1"))  # fmt: skip
+    store.write(Entry("", "ranking", "bob", ASK, TEXTS[:3], (2, None, 1), (0, 1, 2), pick="repeat"))
+    store.write(Entry("", "skip", "bob", ODD))
+    store.write(Entry("", "flag", "ann", ODD, ("\x1b[31m",), (), (0,), 1.25, flag="nonsense"))
+    store.write(Entry("", "ranking", "ann", ASK, TEXTS[:2], (1, 2), (1, 0), pick="active"))
+    store.undo("ann")
+    return store
+
+
+@pytest.fixture
+def fresh(tmp_path) -> FeedbackStore:
+    return FeedbackStore(tmp_path / "fresh.sqlite")
+
+
+def rows_file(tmp_path, *rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def refusal(call, *arguments, **named) -> str:
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **named)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# ---- the project's own format -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz"])
+def test_a_round_trip_loses_nothing_and_a_second_one_adds_nothing(store, fresh, tmp_path, name):
+    assert export_jsonl(store, tmp_path / name) == 3 + 6 + 3 + 6
+    assert import_jsonl(fresh, tmp_path / name) == ALL
+    assert fresh.contents() == store.contents()
+    assert import_jsonl(fresh, tmp_path / name) == import_jsonl(store, tmp_path / name) == COUNTS
+    assert fresh.contents() == store.contents()
+    export_jsonl(fresh, tmp_path / f"again-{name}")
+    assert (tmp_path / f"again-{name}").read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_the_lines_are_as_the_module_says(store, tmp_path):
+    export_jsonl(store, tmp_path / "all.jsonl")
+    lines, entry = read(tmp_path / "all.jsonl"), store.entries(undone=True)[0]
+    assert lines[:2] == [
+        {"kind": "prompt", "prompt": ASK.text, "id": "p1", "facts": ASK.facts},
+        {"kind": "sample", "prompt": ASK.text, "text": "Go away.", "model": "sft",
+         "settings": {"temperature": 1.0, "seed": 3}},
+    ]  # fmt: skip
+    assert {"kind": "labeller", "labeller": "nobody yet"} in lines
+    assert lines[12] == {
+        "kind": "ranking", "id": entry.id, "labeller": "ann", "prompt": ASK.text,
+        "responses": list(TEXTS), "ranks": [3, 1, 1, None], "shown": [2, 0, 3, 1], "seconds": 8.5,
+        "pick": "common", "guidelines": "v1", "made": entry.made,
+    }  # fmt: skip
+    assert lines[-1]["kind"] == "undo" and lines[-1]["undoes"] == lines[-2]["id"]
+
+
+def test_lines_may_stand_in_any_order_and_twice(store, fresh, tmp_path):
+    export_jsonl(store, tmp_path / "all.jsonl")
+    lines = read(tmp_path / "all.jsonl")
+    assert import_jsonl(fresh, rows_file(tmp_path, *lines[::-1], *lines)) == ALL
+    assert fresh.entries(undone=True) == store.entries(undone=True)
+
+
+def test_importing_does_not_bring_a_forgotten_labeller_back(store, tmp_path):
+    export_jsonl(store, tmp_path / "all.jsonl")
+    store.forget("ann")
+    before = store.contents()
+    assert import_jsonl(store, tmp_path / "all.jsonl") == COUNTS
+    assert store.contents() == before and store.labellers() == ["bob", "nobody yet"]
+
+
+GOOD = {"kind": "ranking", "id": "0" * 32, "labeller": "ann", "prompt": "Why?",
+        "responses": ["a", "b"], "ranks": [1, 2]}  # fmt: skip
+KNOWN = ({"kind": "prompt", "prompt": "Why?", "id": "p"}, {"kind": "labeller", "labeller": "ann"},
+         {"kind": "sample", "prompt": "Why?", "text": "a"},
+         {"kind": "sample", "prompt": "Why?", "text": "b", "model": "sft"})  # fmt: skip
+
+
+def test_the_least_a_line_must_say(fresh, tmp_path):
+    import_jsonl(fresh, rows_file(tmp_path, *KNOWN, GOOD))
+    entry, = fresh.entries()
+    assert entry == Entry("0" * 32, "ranking", "ann", Prompt("p", "Why?"), ("a", "b"), (1, 2),
+                          made=entry.made)  # fmt: skip
+    assert fresh.samples(entry.prompt) == [Sample("a"), Sample("b", "sft")]
+
+
+@pytest.mark.parametrize("change, why", [
+    ({"kind": "rank"}, "line 5, field 'kind': is 'rank': the kinds are prompt, sample, labeller"),
+    ({"kind": None}, "line 5, field 'kind'"),
+    ({"labeler": "ann"}, "field 'labeler': is not known: did you mean 'labeller'?"),
+    ({"id": ""}, "field 'id': is empty"),
+    ({"prompt": "Where?"}, "field 'prompt': has no line of kind 'prompt' in this file"),
+    ({"responses": ["a", 2]}, "field 'responses': number 2 is a number: give a text"),
+    ({"ranks": [1, "2"]}, "field 'ranks': number 2 is a text: give a number"),
+    ({"ranks": [True, 2]}, "field 'ranks': number 1 is true or false"),
+    ({"shown": [0, None]}, "field 'shown': number 2 is null"),
+    ({"seconds": "8"}, "field 'seconds': is a text: give a number"),
+    ({"labeller": "bob"}, "entry 0000000"),
+    ({"ranks": [1]}, "it has 1 ranks for 2 responses"),
+    ({"shown": [0, 0]}, "shown is [0, 0]"),
+    ({"responses": ["a", "c"]}, "the response 'c'"),
+    ({"seconds": 1e999}, "not JSON"),
+    ({"made": "now"}, "made is 'now'"),
+])  # fmt: skip
+def test_a_bad_line_is_named_and_takes_nothing_in(fresh, tmp_path, change, why):
+    path = rows_file(tmp_path, *KNOWN, GOOD | change)
+    message = refusal(import_jsonl, fresh, path)
+    assert why in message and str(path) in message
+    assert fresh.prompts() == fresh.labellers() == fresh.entries() == []
+
+
+def test_an_empty_store_is_not_written(fresh, tmp_path):
+    assert "nothing to write" in refusal(export_jsonl, fresh, tmp_path / "all.jsonl")
+    assert "nothing to write" in refusal(export_pairs, fresh, tmp_path / "pairs.jsonl")
+    assert not (tmp_path / "all.jsonl").exists() and not (tmp_path / "pairs.jsonl").exists()
+
+
+# ---- comparisons and rankings of another make ---------------------------------------------------
+
+
+def pairs(path) -> set[tuple[str, str, str]]:
+    return {(row["prompt"], row["chosen"], row["rejected"]) for row in read(path)}
+
+
+def test_pairs_say_who_was_preferred_and_nothing_else(store, tmp_path):
+    """Ann: seal and send tie before go away; the blank response has no pair. Bob: send, then go
+    away, and the seal unranked. What Ann took back says nothing."""
+    go, seal, send, _ = TEXTS
+    path = tmp_path / "pairs.jsonl"
+    assert export_pairs(store, path) == 5
+    assert sorted(tuple(row.values()) for row in read(path)) == sorted(
+        (ASK.text, *pair) for pair in
+        [(seal, go), (send, go), (send, go), (go, seal), (send, seal)])  # fmt: skip
+    assert all(list(row) == ["prompt", "chosen", "rejected"] for row in read(path))
+    assert export_pairs(store, path, ["ann"]) == 2
+    assert pairs(path) == {(ASK.text, seal, go), (ASK.text, send, go)}
+    assert read_rankings(path)[0].ranks == (1, 2)  # the project's own reader takes them
+    assert "no labeller 'cat'" in refusal(export_pairs, store, path, ["cat"])
+
+
+def test_unranked_ones_are_not_compared_with_one_another(fresh, tmp_path):
+    fresh.add(ASK, [Sample(text) for text in "abcd"])
+    fresh.add_labeller("ann")
+    fresh.write(Entry("", "ranking", "ann", ASK, tuple("abcd"), (None, 1, None, 2), (0, 1, 2, 3)))
+    export_pairs(fresh, tmp_path / "pairs.jsonl")
+    assert pairs(tmp_path / "pairs.jsonl") == {
+        (ASK.text, *pair) for pair in ("ba", "bc", "bd", "da", "dc")}  # fmt: skip
+
+
+def test_rankings_of_another_make_come_in_once(fresh, tmp_path):
+    rankings = [
+        Ranking(ASK, TEXTS, (3, 1, 1, None), "bob"),
+        Ranking(ASK, ("yes", "no"), (1, 2)),
+        Ranking(ASK, ("yes", "no"), (1, 2)),  # said twice
+        Ranking(ASK, ("no", "yes"), (2, 9)),
+    ]
+    path = tmp_path / "rankings.jsonl"
+    write_rankings(path, rankings)
+    new = COUNTS | {"prompts": 1, "samples": 6, "labellers": 2, "ranking": 4}
+    assert import_rankings(fresh, path, "ann") == new
+    assert import_rankings(fresh, path, "ann") == COUNTS
+    named = [Ranking(r.prompt, r.responses, r.ranks, r.labeller or "ann") for r in rankings]
+    found = fresh.rankings()
+    assert len(found) == 4 and all(ranking in found for ranking in named)
+    assert found.count(named[1]) == 2
+    assert {(entry.shown, entry.seconds) for entry in fresh.entries()} == {((), 0.0)}  # not known
+
+
+def test_pairs_survive_a_store(store, fresh, tmp_path):
+    export_pairs(store, tmp_path / "pairs.jsonl")
+    import_rankings(fresh, tmp_path / "pairs.jsonl", "everybody")
+    assert export_pairs(fresh, tmp_path / "again.jsonl") == 5
+    assert sorted(read(tmp_path / "again.jsonl"), key=str) == sorted(
+        read(tmp_path / "pairs.jsonl"), key=str)  # fmt: skip
+    assert fresh.labellers() == ["everybody"]
+
+
+def test_a_bad_line_of_another_make_takes_nothing_in(fresh, tmp_path):
+    good = {"prompt": "Why?", "chosen": "a", "rejected": "b"}
+    path = rows_file(tmp_path, good, good | {"rejected": 1})
+    assert "line 2, field 'rejected'" in refusal(import_rankings, fresh, path, "ann")
+    assert "cannot be a labeller's name" in refusal(
+        import_rankings, fresh, rows_file(tmp_path, good), " ")  # fmt: skip
+    assert fresh.prompts() == []
+
+
+# ---- the command line ---------------------------------------------------------------------------
+
+
+def run(*arguments) -> None:
+    parser = argparse.ArgumentParser()
+    feedback_options(parser)
+    feedback(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_merge_says_what_was_new(store, tmp_path, capsys):
+    run("merge", tmp_path / "class.sqlite", store.path, store.path)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == (f"{store.path}: new: 3 prompts, 6 samples, 3 labellers, 3 ranking, 1 skip, "
+                     "1 flag, 1 undo")  # fmt: skip
+    assert second == f"{store.path}: nothing new"
+    assert FeedbackStore(tmp_path / "class.sqlite").contents() == store.contents()
+
+
+def test_export_and_import_both_formats(store, tmp_path, capsys):
+    run("export", store.path, tmp_path / "all.jsonl.gz")
+    run("import", tmp_path / "b.sqlite", tmp_path / "all.jsonl.gz")
+    assert FeedbackStore(tmp_path / "b.sqlite").contents() == store.contents()
+    run("export", store.path, tmp_path / "pairs.jsonl", "--pairs", "--labellers", "ann")
+    run("import", tmp_path / "c.sqlite", tmp_path / "pairs.jsonl", "--labeller", "zoe")
+    assert len(FeedbackStore(tmp_path / "c.sqlite").rankings(["zoe"])) == 2
+    assert gzip.open(tmp_path / "all.jsonl.gz").read().count(b"\n") == 18
+    assert f"wrote 2 lines to {tmp_path / 'pairs.jsonl'}" in capsys.readouterr().out
+    assert "give --pairs too" in refusal(
+        run, "export", store.path, tmp_path / "x.jsonl", "--labellers", "ann")  # fmt: skip
+
+
+def test_show_counts_for_each_labeller(store, capsys):
+    store.add_labeller("\x1b[31mred")
+    run("show", store.path)
+    total, head, *table = capsys.readouterr().out.splitlines()
+    assert total == "3 prompts, 6 samples, 6 entries"
+    assert head.split() == ["rankings", "skips", "flags", "undone", "seconds", "labeller"]
+    assert [line.split(maxsplit=5) for line in table] == [
+        ["1", "0", "1", "1", "8.5", "ann"], ["1", "1", "0", "0", "-", "bob"],
+        ["0", "0", "0", "0", "-", "nobody yet"], ["0", "0", "0", "0", "-", "⟨U+001B⟩[31mred"],
+    ]  # fmt: skip
+
+
+def test_forget_says_how_much_went_and_minds_a_slip_of_the_pen(store, capsys):
+    assert "no labeller 'an' in" in refusal(run, "forget", store.path, "an")
+    assert len(store.entries(undone=True)) == 6
+    run("forget", store.path, "ann")
+    assert capsys.readouterr().out == "forgot ann: 4 entries deleted\n"
+    assert {entry.labeller for entry in store.entries(undone=True)} == {"bob"}
+
+
+@pytest.mark.parametrize("action", [["show"], ["export", "x.jsonl"], ["forget", "ann"]])
+def test_a_store_that_is_not_there_is_not_made(tmp_path, action):
+    name, *rest = action
+    assert "there is no file" in refusal(run, name, tmp_path / "none.sqlite", *rest)
+    assert not (tmp_path / "none.sqlite").exists()
