@@ -1,6 +1,5 @@
 """The feedback store: what was written is there, in the person's order, and nothing else goes in."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -12,6 +11,7 @@ import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -431,14 +431,19 @@ def traces(store, *words) -> list[str]:
 
 
 def test_forget_leaves_no_trace_in_the_bytes(tmp_path):
-    store = made(tmp_path / "a.sqlite", "Zerlina Quux", "bob")
-    gone = [store.write(ranking("Zerlina Quux", guidelines=f"only for her, edition {i}"))
-            for i in range(40)]  # fmt: skip
+    """Enough rows, of enough lengths, that SQLite moves some from page to page and leaves copies."""
+    chance, names = Random(0), ("Zerlina Quux", "bob")
+    store = made(tmp_path / "a.sqlite", *names)
+    entries = [ranking(chance.choice(names), id=f"{chance.getrandbits(128):032x}") for _ in range(500)]
+    entries = [replace(entry, guidelines=f"as {entry.labeller} reads them" + "." * chance.randrange(700))
+               for entry in entries]  # fmt: skip
+    store.take_in(Contents(entries=entries))
     store.undo("Zerlina Quux")
-    kept = [store.write(ranking("bob")), store.write(skip("bob"))]
-    words = ["Zerlina Quux", "only for her", gone[0].id, gone[-1].id, gone[20].made]
-    assert len(traces(store, *words)) == len(words)
-    assert store.forget("Zerlina Quux") == 41
+    kept = store.entries("bob")
+    gone = [entry.id for entry in store.entries("Zerlina Quux", undone=True)]
+    words = ["Zerlina Quux", "as Zerlina Quux reads them", *gone]
+    assert traces(store, *words) == words and len(gone) > 200
+    assert store.forget("Zerlina Quux") == len(gone)
     assert traces(store, *words) == []
     assert store.entries(undone=True) == kept and store.labellers() == ["bob"]
     assert store.prompts() == [ASK] and store.samples(ASK) == SAMPLES
@@ -520,6 +525,15 @@ def test_merging_both_ways_makes_both_the_same(tmp_path):
     assert sorted(a.labellers()) == sorted(b.labellers()) == ["ann", "bob"]
     assert shared not in a.entries() and [entry.kind for entry in a.entries()] == ["ranking", "skip"]
     assert a.merge(b.path) == b.merge(a.path) == COUNTS
+
+
+def test_an_undo_from_a_slow_clock_comes_in_with_what_it_takes_back(store, tmp_path):
+    first = store.write(ranking())
+    store.write(Entry("", "undo", "ann", ASK, undoes=first.id, made="2000-01-01T00:00:00.000000+00:00"))
+    assert [entry.kind for entry in store.entries(undone=True)] == ["undo", "ranking"]
+    other = FeedbackStore(tmp_path / "b.sqlite")
+    other.merge(store.path)
+    assert other.contents() == store.contents() and other.entries() == []
 
 
 def test_merging_an_old_copy_does_not_bring_a_forgotten_labeller_back(tmp_path):
@@ -709,6 +723,8 @@ me@pc: /mnt/ssh fuse.sshfs rw 0 0
 /dev/sda1 /media/stick fuseblk rw 0 0
 systemd-1 /auto autofs rw 0 0
 server:/auto /auto nfs rw 0 0
+/dev/vdc /srv/data ext4 rw 0 0
+server:/srv /srv nfs rw 0 0
 """
 
 
@@ -723,6 +739,7 @@ server:/auto /auto nfs rw 0 0
     ("/mnt/ssh/a.sqlite", "fuse.sshfs"),
     ("/media/stick/a.sqlite", ""),
     ("/auto/a.sqlite", "nfs"),
+    ("/srv/data/a.sqlite", "nfs"),
     ("/tmp/../home/a.sqlite", "nfs4"),
 ])  # fmt: skip
 def test_a_network_file_system_is_known_by_its_mount(tmp_path, path, kind):

@@ -112,12 +112,12 @@ def network(path: Path, mounts: str | Path = "/proc/mounts") -> str:
         lines = Path(mounts).read_text(errors="surrogateescape").splitlines()
     except OSError:
         return ""
-    found, type_of = Path("/"), ""
+    found = ""
     for _, point, kind, *_ in map(str.split, lines):
         place = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), point))  # \040: blank
-        if path.is_relative_to(place) and place.is_relative_to(found):
-            found, type_of = place, kind
-    return type_of if type_of.startswith(NETWORK) else ""
+        if path.is_relative_to(place):
+            found = kind  # the last one hides those before
+    return found if found.startswith(NETWORK) else ""
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def fit_labellers(rankings: Iterable[Ranking], draws: int = 0, seed: int = 0) ->
     nobody knows how others would have ranked them. Where no prompt is shared, everybody is as
     reliable as everybody else. All prompts then get scores with these reliabilities.
 
-    draws: fits with prompts drawn again, for the intervals, which are nan without; 50 will do.
+    draws: fits with prompts drawn again, for the intervals, which are nan without; 20 or more.
     """
     groups = _by_prompt(rankings)
     names = sorted({ranking.labeller for group in groups for ranking in group})

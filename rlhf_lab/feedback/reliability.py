@@ -1,9 +1,9 @@
-"""Bradley and Terry's model (1952) with a reliability for each labeller (Chen et al. 2013).
+"""Bradley and Terry's model (1952) with a reliability for each labeller.
 
     P(i beats j | labeller l) = sigmoid(a_l (s_i - s_j))
 
 s is the quality of a response; a_l says how closely l's choices follow it: 0 is chance, below 0 is
-upside down.
+upside down. (Chen et al. 2013 have a reliability too, as a chance of reading the scale rightly.)
 
 What can be known: to shift all s of a prompt, or to double every s and halve every a, changes no
 chance. So the scale is set beforehand: s ~ N(0, 1) for each response, and a_l ~ N(1, 2), with a
@@ -16,6 +16,12 @@ be measured by a quality that follows their own vote, and all reliabilities come
 too high. Here the quality stays uncertain, a normal distribution for each prompt, and what is
 maximised is the likelihood averaged over it, less its divergence from N(0, 1): the evidence lower
 bound on the likelihood of the rankings (Jordan et al. 1999).
+
+How far to trust it: the comparisons in one ranking count as independent, which they are not quite.
+In simulations of 5 to 8 labellers with 4 to 6 responses a prompt, true reliabilities of 0.5 to 2
+came back 5 to 25 % too high on average, 0 as 0, in the right order and with the better labellers
+weighing more; with 2 responses, reliabilities of 3 came back as 2.5. The bootstrap intervals held
+the truth in 88 of 100 cases, not in 95.
 """
 
 from dataclasses import dataclass
@@ -89,13 +95,13 @@ def fit(contests: Contests, reliability: Tensor | None = None, start: Fit | None
 
 
 def reliability_interval(contests: Contests, whole: Fit, draws: int, seed: int) -> Tensor:
-    """The 95 % interval of each reliability by bootstrap over prompts, (2, L): `draws` fits, each
-    with as many prompts drawn with replacement."""
+    """The 95 % interval of each reliability, (2, L): 1.96 standard deviations either way, found by
+    bootstrap over prompts, `draws` fits each with as many prompts drawn with replacement."""
     G = contests.shape[0]
     drawn = torch.randint(G, (draws, G), generator=torch.Generator().manual_seed(seed))
     fits = [fit(contests, start=whole, times=rows.bincount(minlength=G)) for rows in drawn]
-    found = torch.stack([one.reliability for one in fits])
-    return found.quantile(_double(torch.tensor([0.025, 0.975])), dim=0)
+    half = 1.96 * torch.stack([one.reliability for one in fits]).std(0)
+    return torch.stack([whole.reliability - half, whole.reliability + half])
 
 
 def follows(reliability: Tensor) -> Tensor:

@@ -96,6 +96,16 @@ function targetAt({ ranked, unranked }, place, y) {
   return places.includes(place) ? null : { kind: "tie", anchor, box };
 }
 
+/** Scroll up or down until the node is in view, from its top on; unlike scrollIntoView never
+ *  sideways, which on a phone would push the page out of sight. */
+function bringIntoView(node) {
+  const scroller = scrollerOf(node);
+  const [seen, box] = [visiblePart(scroller), node.getBoundingClientRect()];
+  const above = box.top - seen.top;
+  const below = Math.min(box.bottom - seen.bottom, above);
+  if (above < 0 || below > 0) scroller.scrollTop += above < 0 ? above : below;
+}
+
 function scrollerOf(node) {
   for (let outer = node.parentElement; outer; outer = outer.parentElement) {
     const scrolls = /auto|scroll/.test(getComputedStyle(outer).overflowY);

@@ -82,7 +82,7 @@ class RankingView {
       : makeEnd(this.state)));
     if (item && !paused) this.arrange();
     if (!focused) return;
-    this.item.scrollIntoView({ block: "nearest" });
+    bringIntoView(this.item);
     (paused || !item ? this.pause : this.cards[0].node).focus({ preventScroll: true });
   }
 
@@ -146,7 +146,7 @@ class RankingView {
     this.arrange();
     this.refresh();
     this.cards[place].node.focus({ preventScroll: true });
-    this.cards[place].node.scrollIntoView({ block: "nearest" });
+    bringIntoView(this.cards[place].node);
     this.say(`${this.cards[place].says}.`);
   }
 
@@ -193,13 +193,20 @@ class RankingView {
     if (this.waiting) return;
     this.waiting = true;
     this.refresh();
-    this.patience = setTimeout(() => {
-      this.waiting = false;
-      this.refresh();
-      this.complain("Python does not answer, so this is not saved yet. It may be busy with another "
-        + "cell: wait, and try again. If the kernel was restarted, run this cell again.");
-    }, ANSWER_WITHIN);
-    this.model.send({ action, serial: this.state.serial, ...more });
+    this.patience = setTimeout(() => this.stopWaiting(), ANSWER_WITHIN);
+    try {
+      this.model.send({ action, serial: this.state.serial, ...more });
+    } catch { // the kernel that made this widget is gone
+      this.stopWaiting();
+    }
+  }
+
+  stopWaiting() {
+    clearTimeout(this.patience);
+    this.waiting = false;
+    this.refresh();
+    this.complain("Python does not answer, so this is not saved yet. It may be busy with another "
+      + "cell: wait, and try again. If the kernel was restarted, run this cell again.");
   }
 
   say(text) {

@@ -1,10 +1,12 @@
 """A notebook with one ranking widget in a browser: what a person can do there, and the store."""
 
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from PIL import Image
 
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt
@@ -18,9 +20,10 @@ ANSWERS = {
     "best": "I am sorry about that. Hold the button of the {} for ten seconds: it starts afresh and "
     "keeps your settings. If it does not, write to us again and we look into it.",
     "fair": "Please reset the {}, that usually helps.",
-    "curt": "{}? Read the manual.",
+    "curt": "Read the manual of the {}.",
     "wrong": "Put the {} in the freezer overnight. We guarantee that it works, or you get 500 euros!",
 }
+COLOURS = 48  # of a picture, which keeps it small
 CODE = """\
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.widgets import RankingWidget
@@ -29,6 +32,13 @@ RankingWidget(FeedbackStore({path!r}), "ann", responses={responses})
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells.map(c => c.source)"
 RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+HIDE_SIDEBARS = """() => {
+    window.jupyterapp.shell.collapseLeft();
+    for (const side of ["left", "right"]) {
+        window.jupyterapp.commands.execute("application:toggle-side-tabbar", {side});
+    }
+}"""
+SAVE = "() => window.jupyterapp.commands.execute('docmanager:save')"
 CLEAR = "() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')"
 
 
@@ -73,11 +83,24 @@ class RankingPage:
         self.widget.wait_for(timeout=LOAD_MS)
 
     def restart(self) -> None:
-        """Restart the kernel, clear what it had shown, and run the notebook again."""
+        """Restart the kernel; what it had shown stays on the page."""
         self.page.evaluate(RESTART)
+        self.page.wait_for_function(KERNEL_IDLE)
+
+    def clear(self) -> None:
+        """Clear all that the notebook shows."""
         self.page.evaluate(CLEAR)
         self.widget.wait_for(state="detached")
-        self.run()
+
+    def reload(self) -> None:
+        """Save the notebook and load the page again; the kernel stays."""
+        self.page.evaluate(SAVE)
+        self.page.reload()
+        self.widget.wait_for()
+
+    def hide_sidebars(self) -> None:
+        """Leave the width of a phone to the notebook."""
+        self.page.evaluate(HIDE_SIDEBARS)
 
     @property
     def widget(self):
@@ -94,8 +117,7 @@ class RankingPage:
 
     def card(self, kind: str):
         """The card with this kind of answer."""
-        start = ANSWERS[kind].split("{}")[0] or ANSWERS[kind].format("").strip()
-        return self.widget.locator(".card").filter(has_text=start)
+        return self.widget.locator(".card").filter(has_text=ANSWERS[kind].split("{}")[0])
 
     def button(self, name: str):
         return self.widget.get_by_role("button", name=name)
@@ -123,7 +145,8 @@ class RankingPage:
         raise AssertionError(f"Tab does not reach the {kind} card")
 
     def keep_picture(self, name: str) -> None:
-        """Save the widget as a PNG in $BROWSER_SHOTS, when that is set."""
+        """Save the widget as a small PNG in $BROWSER_SHOTS, when that is set."""
         if folder := os.environ.get("BROWSER_SHOTS"):
+            picture = Image.open(io.BytesIO(self.widget.screenshot()))
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self.widget.screenshot(path=Path(folder) / f"{name}.png")
+            picture.quantize(COLOURS).save(Path(folder) / f"{name}.png", optimize=True)

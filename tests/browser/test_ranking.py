@@ -106,7 +106,8 @@ def test_keyboard_goes_on_with_the_next_prompt(open_page):
 
 
 def test_by_touch_on_a_phone(open_page):
-    page = open_page(viewport={"width": 360, "height": 1600}, has_touch=True)
+    page = open_page(viewport={"width": 430, "height": 1600}, has_touch=True)
+    page.hide_sidebars()
     finger = page.page.context.new_cdp_session(page.page)
 
     def swipe(start, end) -> None:
@@ -177,9 +178,15 @@ def test_pause_then_a_new_kernel_goes_on_where_it_stopped(open_page):
     page.button("Pause").click()
     page.button("Resume").wait_for()
     page.keep_picture("paused")
-    page.key("Enter", "s", "u")  # the focus is on Resume; the rest is asleep
+    page.key("s", "u", "Enter")  # skip and undo are asleep; Enter presses Resume
     page.button("Pause").wait_for()
     page.restart()
+    page.rank("best")
+    page.button("Submit").click()  # in the widget that the old kernel made
+    page.widget.get_by_text("not saved yet").wait_for()
+    assert len(page.store.entries("ann")) == 1
+    page.clear()
+    page.run()
     page.wait_for_count(1)
     assert page.prompt == interrupted
     for done in range(2, 7):
@@ -192,6 +199,19 @@ def test_pause_then_a_new_kernel_goes_on_where_it_stopped(open_page):
     assert len({entry.prompt.text for entry in entries}) == len(entries) == 6
     assert {ranks_of(entry)["best"] for entry in entries} == {1}
     assert entries[1].prompt.text == interrupted
+
+
+def test_a_page_that_is_loaded_again_goes_on(open_page):
+    page = open_page()
+    page.rank("best")
+    page.button("Submit").click()
+    page.wait_for_count(1)
+    page.reload()
+    page.wait_for_count(1)
+    page.rank("fair")
+    page.button("Submit").click()
+    page.wait_for_count(2)
+    assert [ranks_of(entry)["fair"] for entry in page.store.entries("ann")] == [None, 1]
 
 
 HOSTILE = (
@@ -230,6 +250,8 @@ def test_guidelines_and_colours_follow_the_page(open_page):
     page.button("Guidelines").click()
     page.keep_picture("guidelines")
     assert page.widget.get_by_text("Help comes first").is_visible()
+    page.key("Escape")
+    assert not page.widget.get_by_text("Help comes first").is_visible()
     background = "el => getComputedStyle(el).backgroundColor"
     assert page.widget.evaluate(background) == "rgb(255, 255, 255)"
     theme = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
@@ -296,8 +318,3 @@ def test_digits_give_the_rank_pressed(order_page, digits, order):
     press = """pairs => pairs.reduce(
         (order, [place, rank]) => fitted(giveRank(order, place, rank), 4), [])"""
     assert order_page.evaluate(press, digits) == order
-
-
-def test_tmp_phone(open_page):
-    page = open_page(viewport={"width": 360, "height": 1600}, has_touch=True)
-    page.page.screenshot(path="/tmp/look/labphone.png")
