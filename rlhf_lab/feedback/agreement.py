@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
 
-import krippendorff
 import numpy as np
 import pandas as pd
 
+from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.intervals import Interval, resampled, share
 from rlhf_lab.feedback.pairs import CHANCE_PICKS, Pair, Source, agreed, comparisons, rankings_in
 
@@ -115,6 +115,11 @@ def _units(votes: dict[str, dict[Pair, int]]) -> np.ndarray:
 
 
 def _alpha(prompts: list[np.ndarray]) -> float:
+    try:
+        import krippendorff  # an extra, because of its licence
+    except ImportError as error:
+        raise UserError("Krippendorff's alpha needs the package krippendorff (GPL): "
+                        "pip install 'rlhf-lab[agreement]'") from error  # fmt: skip
     units = np.concatenate(prompts)
     if not units[:, [0, 2]].any():  # all is tied: there is nothing to disagree about
         return np.nan
