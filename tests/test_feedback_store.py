@@ -1,4 +1,4 @@
-"""The feedback store: what was written is there, in the person's order, and nothing else goes in."""
+"""The feedback store: what was written is there, in the person's order, and nothing else is."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ from rlhf_lab.records import Prompt, Ranking
 
 ASK = Prompt("p1", "My kettle leaks.", {"product": "kettle", "parts": [1, 2.5, None, True]})
 TEXTS = ("Go away.", "Try the seal.", "Sorry! Send it back, please.")
-SAMPLES = [Sample(text, "runs/sft", {"temperature": 1.0, "seed": i}) for i, text in enumerate(TEXTS)]
+SAMPLES = [Sample(text, "runs/sft", {"temperature": 1.0, "seed": len(text)}) for text in TEXTS]
 RANKS, SHOWN = (3, 2, 1), (2, 0, 1)
 COUNTS = dict.fromkeys(("prompts", "samples", "labellers", "ranking", "skip", "flag", "undo"), 0)
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,7 +83,7 @@ def sql(path, query, *given) -> list:
 
 def test_prompts_and_samples_come_back_once_and_in_order(store):
     other = Prompt("p0", "Another one?")
-    same = [Sample("Try it.", "sft"), Sample("Try it.", "ppo"), Sample("Try it.", "sft", {"seed": 1})]
+    same = [Sample("Try.", "sft"), Sample("Try.", "ppo"), Sample("Try.", "sft", {"seed": 1})]
     store.add(other, same)
     store.add(other, same[::-1])
     store.add(ASK, SAMPLES[:1])
@@ -294,10 +294,10 @@ def test_undo_is_a_new_row(store):
     assert store.undo("ann") == first
     assert store.undo("ann") is None
     assert store.entries() == [other] and store.rankings() == [Ranking(ASK, TEXTS, RANKS, "bob")]
-    *rows, undo_second, undo_first = store.entries(undone=True)
-    assert rows == [first, other, second]  # as they were written
-    assert [(u.kind, u.labeller, u.prompt, u.undoes, u.ranks) for u in (undo_second, undo_first)] == [
-        ("undo", "ann", ASK, second.id, ()), ("undo", "ann", ASK, first.id, ())]  # fmt: skip
+    history = store.entries(undone=True)
+    assert history[:3] == [first, other, second]  # as they were written
+    assert [replace(undo, id="", made="") for undo in history[3:]] == [
+        Entry("", "undo", "ann", ASK, undoes=taken_back.id) for taken_back in (second, first)]
 
 
 def test_after_an_undo_comes_the_next_entry(store):
@@ -330,8 +330,8 @@ def test_the_file_itself_refuses_to_rewrite_history(store, table):
         with pytest.raises(sqlite3.IntegrityError, match="history is not"):
             sql(store.path, query)
     marks = ", ".join("?" * len(others))
-    sql(store.path, f"INSERT OR REPLACE INTO {table} VALUES (?, {marks})", first, *others[:-1], "9")
-    sql(store.path, f"INSERT OR REPLACE INTO {table} VALUES (999, {marks})", *others[:-1], others[-1])
+    for values in ([first, *others[:-1], "9"], [999, *others]):
+        sql(store.path, f"INSERT OR REPLACE INTO {table} VALUES (?, {marks})", *values)
     assert set(before) <= set(sql(store.path, f"SELECT * FROM {table}"))
 
 
@@ -392,7 +392,8 @@ def stop_within(path, ready):
 def test_a_kill_before_the_end_of_a_submit_leaves_nothing_of_it(store):
     first = store.write(ranking("bob"))
     reader, ready = os.pipe()
-    worker = multiprocessing.get_context("fork").Process(target=stop_within, args=(store.path, ready))
+    fork = multiprocessing.get_context("fork")
+    worker = fork.Process(target=stop_within, args=(store.path, ready))
     worker.start()
     assert os.read(reader, 1) == b"!"  # the entry and its responses are written, not committed
     assert store.entries() == [first]
@@ -431,12 +432,13 @@ def traces(store, *words) -> list[str]:
 
 
 def test_forget_leaves_no_trace_in_the_bytes(tmp_path):
-    """Enough rows, of enough lengths, that SQLite moves some from page to page and leaves copies."""
-    chance, names = Random(0), ("Zerlina Quux", "bob")
-    store = made(tmp_path / "a.sqlite", *names)
-    entries = [ranking(chance.choice(names), id=f"{chance.getrandbits(128):032x}") for _ in range(500)]
-    entries = [replace(entry, guidelines=f"as {entry.labeller} reads them" + "." * chance.randrange(700))
-               for entry in entries]  # fmt: skip
+    """Enough rows, of enough lengths, that SQLite moves some between pages and leaves copies."""
+    chance, entries = Random(0), []
+    store = made(tmp_path / "a.sqlite", "Zerlina Quux", "bob")
+    for _ in range(500):
+        id, name = f"{chance.getrandbits(128):032x}", chance.choice(store.labellers())
+        text = f"as {name} reads them" + "." * chance.randrange(700)
+        entries.append(ranking(name, id=id, guidelines=text))
     store.take_in(Contents(entries=entries))
     store.undo("Zerlina Quux")
     kept = store.entries("bob")
@@ -523,13 +525,15 @@ def test_merging_both_ways_makes_both_the_same(tmp_path):
     assert a.entries(undone=True) == b.entries(undone=True)
     assert a.contents().prompts == b.contents().prompts
     assert sorted(a.labellers()) == sorted(b.labellers()) == ["ann", "bob"]
-    assert shared not in a.entries() and [entry.kind for entry in a.entries()] == ["ranking", "skip"]
+    assert [entry.kind for entry in a.entries()] == ["ranking", "skip"]
+    assert shared not in a.entries()
     assert a.merge(b.path) == b.merge(a.path) == COUNTS
 
 
 def test_an_undo_from_a_slow_clock_comes_in_with_what_it_takes_back(store, tmp_path):
     first = store.write(ranking())
-    store.write(Entry("", "undo", "ann", ASK, undoes=first.id, made="2000-01-01T00:00:00.000000+00:00"))
+    early = "2000-01-01T00:00:00.000000+00:00"
+    store.write(Entry("", "undo", "ann", ASK, undoes=first.id, made=early))
     assert [entry.kind for entry in store.entries(undone=True)] == ["undo", "ranking"]
     other = FeedbackStore(tmp_path / "b.sqlite")
     other.merge(store.path)
@@ -586,7 +590,8 @@ def test_a_folder_where_nothing_may_be_written(store, tmp_path):
         own = FeedbackStore(mine / "b.sqlite")
         assert own.merge(store.path)["ranking"] == 1  # whereas taking it in is no harm
         assert own.entries() == [entry]
-    assert store.path.read_bytes() == before and sorted(os.listdir(tmp_path)) == ["a.sqlite", "mine"]
+    assert store.path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["a.sqlite", "mine"]
 
 
 # ---- files that are something else --------------------------------------------------------------
@@ -763,7 +768,8 @@ def test_a_link_into_a_network_is_seen_through(tmp_path):
 def test_a_network_file_system_is_refused_with_advice(tmp_path, monkeypatch):
     monkeypatch.setattr(database, "network", lambda path: "nfs4")
     message = refusal(FeedbackStore, tmp_path / "a.sqlite")
-    assert "network file system (nfs4)" in message and "local disk" in message and "merge" in message
+    assert "network file system (nfs4)" in message and "local disk" in message
+    assert "merge the files" in message
     assert os.listdir(tmp_path) == []
 
 

@@ -110,6 +110,13 @@ GUARDS = "".join(
     )
 )
 
+# In one query, so that somebody who is making the file is seen before or after, not in between.
+STATE = """
+SELECT (SELECT application_id FROM pragma_application_id),
+       (SELECT user_version FROM pragma_user_version),
+       (SELECT count(*) FROM sqlite_master)
+"""
+
 # Step n takes a file from version n to version n + 1. A step that was released never changes: what
 # comes later is a step of its own.
 MIGRATIONS = (TABLES + GUARDS,)
@@ -120,11 +127,7 @@ def outdated(connection: sqlite3.Connection, path: Path) -> bool:
 
     Raises UserError if the file is not a feedback store, or newer than this code.
     """
-    application, version, tables = (
-        connection.execute(query).fetchone()[0]
-        for query in ("PRAGMA application_id", "PRAGMA user_version",
-                      "SELECT count(*) FROM sqlite_master")
-    )  # fmt: skip
+    application, version, tables = connection.execute(STATE).fetchone()
     if application != APPLICATION and (application, version, tables) != (0, 0, 0):
         raise UserError(f"{path} is not a feedback store, and stays as it is: name another file")
     if version > len(MIGRATIONS):

@@ -91,7 +91,7 @@ class RankingWidget(anywidget.AnyWidget):
                 session.skip()
                 said = "Skipped."
             case "flag":
-                session.flag(_flag(message.get("reason")))
+                session.flag(message.get("reason"))
                 said = f"Flagged as {message['reason']}."
             case "undo":
                 said = "Taken back." if session.undo() else "There was nothing to undo."
@@ -174,12 +174,6 @@ def order_on_screen(ranks: Sequence[int | None]) -> list[list[int]]:
         [place for place, other in enumerate(ranks) if other == rank]
         for rank in sorted({rank for rank in ranks if rank is not None})
     ]
-
-
-def _flag(reason) -> str:
-    if reason not in ("unsafe", "nonsense"):
-        raise UserError(UNREADABLE)
-    return reason
 
 
 def _clipped(text: str) -> str:

@@ -24,8 +24,6 @@ function cardKey(view, card, key) {
     ArrowUp: move(raise),
     ArrowDown: move(lower),
     0: move(without),
-    Backspace: move(without),
-    Delete: move(without),
     "=": () => view.tie(card.place),
     t: () => view.tie(card.place),
     m: () => card.more.hidden || card.more.click(),

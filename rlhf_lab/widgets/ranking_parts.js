@@ -4,7 +4,7 @@ const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"; // what a response is called, by i
 const KEYS = [ // what stands in the legend after the digits
   [["↑", "↓"], "move it"],
   [["Space"], "pick up, drop"],
-  [["="], "tie with the one above"],
+  [["=", "T"], "tie with the one above"],
   [["0"], "unrank"],
   [["M"], "show all of it"],
   [["Enter"], "submit"],
@@ -32,6 +32,15 @@ function make(tag, attributes = {}, ...children) {
 /** JupyterLab runs its shortcuts (x cuts the cell) from every focused element without this. */
 function keepShortcutsAway(node) {
   node.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
+/** A button that is off keeps its focus, which `disabled` would throw to the notebook. */
+function turn(button, on) {
+  button.setAttribute("aria-disabled", !on);
+}
+
+function isOff(button) {
+  return button.getAttribute("aria-disabled") === "true";
 }
 
 /** A box with untrusted text, clipped to a few lines, and the button that shows all of it. */
@@ -103,6 +112,19 @@ function makeFree(rank, kind) {
     : "the best goes here";
   return make("li", { class: "free", "data-kind": kind, "data-rank": rank },
     make("span", { class: "rank" }, rank), hint);
+}
+
+/** Let a card that has moved glide from where it was, unless the person wants no movement. */
+function slide(node, from) {
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const distance = from - topOf(node);
+  if (from === null || !distance || still) return;
+  node.animate([{ transform: `translateY(${distance}px)` }, { transform: "none" }],
+    { duration: 160, easing: "ease-out" });
+}
+
+function topOf(node) {
+  return node.getBoundingClientRect().top;
 }
 
 function makeZones() {

@@ -224,28 +224,6 @@ class RankingView {
   }
 }
 
-/** A button that is off keeps its focus, which `disabled` would throw to the notebook. */
-function turn(button, on) {
-  button.setAttribute("aria-disabled", !on);
-}
-
-function isOff(button) {
-  return button.getAttribute("aria-disabled") === "true";
-}
-
-/** Let a card that has moved glide from where it was, unless the person wants no movement. */
-function slide(node, from) {
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const distance = from - topOf(node);
-  if (from === null || !distance || still) return;
-  node.animate([{ transform: `translateY(${distance}px)` }, { transform: "none" }],
-    { duration: 160, easing: "ease-out" });
-}
-
-function topOf(node) {
-  return node.getBoundingClientRect().top;
-}
-
 export default {
   render({ model, el }) {
     const view = new RankingView(model, el);

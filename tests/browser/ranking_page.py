@@ -17,11 +17,11 @@ from .test_notebooks_in_lab import KERNEL_IDLE, LOAD_MS, RUN_ALL
 PRODUCTS = ("lamp", "kettle", "router", "watch", "speaker", "scale")
 ASK = "My new {} stopped working after the update. What can I do?"
 ANSWERS = {
-    "best": "I am sorry about that. Hold the button of the {} for ten seconds: it starts afresh and "
-    "keeps your settings. If it does not, write to us again and we look into it.",
+    "best": "I am sorry about that. Hold the button of the {} for ten seconds: it starts afresh "
+    "and keeps your settings. If it does not, write to us again and we look into it.",
     "fair": "Please reset the {}, that usually helps.",
     "curt": "Read the manual of the {}.",
-    "wrong": "Put the {} in the freezer overnight. We guarantee that it works, or you get 500 euros!",
+    "wrong": "Put the {} in the freezer overnight. We guarantee it works, or you get 500 euros!",
 }
 COLOURS = 48  # of a picture, which keeps it small
 CODE = """\
@@ -30,7 +30,8 @@ from rlhf_lab.widgets import RankingWidget
 RankingWidget(FeedbackStore({path!r}), "ann", responses={responses})
 """
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells.map(c => c.source)"
+CELLS = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells
+    .map(cell => cell.source)"""
 RESTART = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 HIDE_SIDEBARS = """() => {
     window.jupyterapp.shell.collapseLeft();
