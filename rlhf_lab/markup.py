@@ -8,7 +8,8 @@ import base64
 import html
 import unicodedata
 
-TURNS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, half a character, line and paragraph ends
+KEPT = "\n\t\u200c\u200d"  # the last two join letters in many scripts, and emoji
 VOID = {"img", "meta", "br", "hr"}  # elements without content
 
 
@@ -35,8 +36,8 @@ def join(*content) -> Html:
 
 
 def visible(text: str) -> str:
-    """The text with every control character and turn of direction written out, as ⟨U+001B⟩; line
-    breaks and tabs stay."""
+    """The text with every character that one cannot see written out, as ⟨U+001B⟩: controls, turns
+    of direction, blanks of no width, tags. Line breaks, tabs and joiners stay."""
     return "".join(f"⟨U+{ord(c):04X}⟩" if _hidden(c) else c for c in text)
 
 
@@ -47,6 +48,4 @@ def picture(content: bytes, alt: str, kind: str = "svg+xml", **attributes) -> Ht
 
 
 def _hidden(character: str) -> bool:
-    if character in "\n\t":
-        return False
-    return character in TURNS or unicodedata.category(character) in ("Cc", "Cs")
+    return unicodedata.category(character) in UNSEEN and character not in KEPT

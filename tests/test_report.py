@@ -225,6 +225,14 @@ def test_tag_escapes_all_but_what_it_made_itself():
     assert visible("\x00\x7f\u2066\ud800") == "⟨U+0000⟩⟨U+007F⟩⟨U+2066⟩⟨U+D800⟩"
 
 
+@pytest.mark.parametrize("unseen", [
+    "\u00ad", "\u200b", "\u200e", "\u2028", "\u2029", "\u202e", "\u2060", "\ufeff", "\U000e0041",
+])  # soft hyphen, blank of no width, direction, line and paragraph end, ..., a tag letter
+def test_what_one_cannot_see_is_written_out(unseen):
+    assert visible(f"a{unseen}b") == f"a⟨U+{ord(unseen):04X}⟩b"
+    assert visible("می\u200cخواهم") == "می\u200cخواهم"  # a joiner that Persian cannot do without
+
+
 # ------------------------------------------------------------------------------ what is missing
 
 
