@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rlhf_lab.errors import UserError
+from helpers import refusal
 from rlhf_lab.feedback.commands import feedback, feedback_options
 from rlhf_lab.feedback.exchange import export_jsonl, export_pairs, import_jsonl, import_rankings
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
@@ -52,14 +52,6 @@ def rows_file(tmp_path, *rows):
 
 def read(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-
-
-def refusal(call, *arguments, **named) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **named)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # ---- the project's own format -------------------------------------------------------------------

@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 
+from helpers import refusal
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import database, rows, schema
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
@@ -62,14 +63,6 @@ def ranking(labeller="ann", **changes) -> Entry:
 
 def skip(labeller="ann", **changes) -> Entry:
     return Entry("", "skip", labeller, ASK, **changes)
-
-
-def refusal(call, *arguments, **named) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **named)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def sql(path, query, *given) -> list:

@@ -14,22 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from helpers import refusal
 from rlhf_lab import lock
-from rlhf_lab.errors import UserError
 from rlhf_lab.provenance import differences
 from rlhf_lab.run_folder import RunFolder
 
 CONFIG = {"seed": 0, "ppo": {"beta": 0.05, "updates": 3}, "base": Path("data/base")}
 DATA = {"prompts": "ab" * 32}
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def refusal(call, *arguments, **named) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **named)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def contents(folder: Path) -> dict[str, bytes]:
