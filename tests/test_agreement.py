@@ -11,7 +11,7 @@ from rlhf_lab.feedback import agreement, habits, intervals, pairs
 from rlhf_lab.feedback.browse import browse_disagreements
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt, Ranking
-from rlhf_lab.tasks import labellers
+from rlhf_lab.tasks.labellers import ranks_of
 
 TEXTS = ("a", "b", "c", "d")
 
@@ -23,7 +23,7 @@ def entry(labeller, prompt, ranks, **changes) -> Entry:
 
 
 def random_ranks(rng: random.Random, count: int = 4) -> tuple[int, ...]:
-    return tuple(labellers.ranks_of([rng.randrange(4) for _ in range(count)]))
+    return tuple(ranks_of([rng.randrange(4) for _ in range(count)]))
 
 
 # ------------------------------------------------------------------------------ comparisons
@@ -53,13 +53,23 @@ def test_agreement_of_a_pair_by_hand():
     assert 0 < row["low"] < row["agreement"] < row["high"] < 1
 
 
-def test_complete_rankings_agree_as_by_the_tasks_own_measure():
+def agreement_pair_by_pair(first, second):
+    """The share of pairs that two people order alike, ties half: one pair after the other."""
+    def sign(ranks, i, j):
+        return (ranks[i] > ranks[j]) - (ranks[i] < ranks[j])
+
+    found = [(sign(a.ranks, i, j), sign(b.ranks, i, j)) for a, b in zip(first, second, strict=True)
+             for i in range(len(a.ranks)) for j in range(i)]  # fmt: skip
+    return sum(1.0 if x == y else 0.5 if x * y == 0 else 0.0 for x, y in found) / len(found)
+
+
+def test_complete_rankings_agree_as_pair_by_pair():
     rng = random.Random(0)
     ranks = {who: [random_ranks(rng) for _ in range(30)] for who in ("ann", "bob")}
     lists = [[Ranking(Prompt(str(i), str(i)), TEXTS, r, who) for i, r in enumerate(rows)]
              for who, rows in ranks.items()]  # fmt: skip
     table = agreement.agreement_by_pair([r for rows in lists for r in rows])
-    assert table["agreement"][0] == pytest.approx(labellers.agreement(*lists))
+    assert table["agreement"][0] == pytest.approx(agreement_pair_by_pair(*lists))
     assert table["pairs"][0] == 30 * 6
 
 

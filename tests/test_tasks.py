@@ -12,9 +12,9 @@ import tiny_task
 from tiny_task import ColourTask
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.records import Mark, Prompt, Ranking
+from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks import Task, load_task
-from rlhf_lab.tasks.labellers import Labeller, agreement, ranks_of
+from rlhf_lab.tasks.labellers import Labeller, ranks_of
 from rlhf_lab.tasks.support_desk import SupportDesk, grammar
 
 DESK = SupportDesk()
@@ -267,33 +267,6 @@ def test_ranks_are_shared_within_the_tie_and_count_all_before_them():
     assert ranks_of([1.0, 1.09, 0.95, 0.5], tie=0.1) == [1, 1, 3, 4]
     assert ranks_of([0.0, 0.1, 0.2, 0.3], tie=0.15) == [3, 3, 1, 1]  # ties do not chain
     assert ranks_of([5.0]) == [1] and ranks_of([]) == []
-
-
-def ranking(*ranks):
-    return Ranking(prompt_number(0), tuple("abcdef"[:len(ranks)]), ranks)
-
-
-@pytest.mark.parametrize("first, second, share", [
-    ((1, 2), (1, 2), 1.0),
-    ((1, 2), (2, 1), 0.0),
-    ((1, 1), (1, 2), 0.5),
-    ((1, 1), (1, 1), 1.0),
-    ((1, 2, 3), (1, 3, 2), 2 / 3),  # of ab, ac, bc only bc is turned round
-    ((1, 2, 3), (1, 1, 3), 2.5 / 3),  # ab is a tie for the second: half
-    ((1, 2, 3), (3, 2, 1), 0.0),
-])
-def test_agreement_by_hand(first, second, share):
-    assert agreement([ranking(*first)], [ranking(*second)]) == pytest.approx(share)
-
-
-def test_agreement_is_the_mean_over_all_pairs():
-    first, second = [ranking(1, 2), ranking(1, 2, 3)], [ranking(2, 1), ranking(1, 2, 3)]
-    assert agreement(first, second) == pytest.approx(3 / 4)
-
-
-def test_agreement_needs_lists_of_one_length():
-    with pytest.raises(ValueError):
-        agreement([ranking(1, 2)], [])
 
 
 def test_the_tiny_task_goes_through_all_three_stages(tmp_path):

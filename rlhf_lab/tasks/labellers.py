@@ -62,25 +62,6 @@ def ranks_of(values: Sequence[float], tie: float = 0.0) -> list[int]:
     return ranks
 
 
-def agreement(first: Sequence[Ranking], second: Sequence[Ranking]) -> float:
-    """The share of pairs that two people order the same way, ties counting half.
-
-    The two lists rank the same responses in the same order. A tie on either side is half an
-    agreement; two ties are a whole one.
-    """
-    shares = []
-    for a, b in zip(first, second, strict=True):
-        for i in range(len(a.ranks)):
-            for j in range(i):
-                x, y = _sign(a.ranks[i] - a.ranks[j]), _sign(b.ranks[i] - b.ranks[j])
-                shares.append(1.0 if x == y else 0.5 if x * y == 0 else 0.0)
-    return statistics.fmean(shares)
-
-
-def _sign(x: float) -> int:
-    return (x > 0) - (x < 0)
-
-
 def _normal(*key) -> float:
     """A standard normal number that depends on the key alone."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
