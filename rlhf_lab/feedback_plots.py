@@ -1,8 +1,8 @@
 """Figures of what people ranked, in the style of `plots.py`: whether they agree, whether they sway
 with the place on screen, how reliable each is, and what a reward model made of it.
 
-Each takes the DataFrame of the function it is named after. Estimates are dots, 95 % intervals
-lines; what chance would give is a dotted line. Names are text of people: shown, never interpreted.
+Each takes the DataFrame of the function it is named after. Estimates are dots, intervals lines (95
+%, unless the axis says otherwise); what chance would give is a dotted line. Names are text of people: shown, never interpreted.
 """
 
 import matplotlib
@@ -72,7 +72,8 @@ def pace(table: pd.DataFrame) -> Picture:
 def reliability(table: pd.DataFrame) -> Picture:
     """How closely each labeller follows what all together find good (`Pooled.labellers`)."""
     axes = _dots(table, "reliability", "Whom does the pooled ranking trust?", chance=0.0)
-    axes.set_xlabel("reliability: 0 is chance, below 0 upside down\n(95 % interval)")
+    axes.set_xlabel("reliability: 0 is chance, below 0 upside down\n"
+                    "(two standard deviations either way, by bootstrap)")
     return axes.figure
 
 

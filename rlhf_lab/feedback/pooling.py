@@ -22,8 +22,9 @@ class Pooled:
 
     rankings: one a prompt. scores: in the same order, the expected quality of each response, in
     standard deviations. labellers: a DataFrame with labeller, rankings, shared (those of prompts
-    that others ranked too), reliability (a in `reliability.py`: 0 is chance), low and high (95 %),
-    and follows, the share of random pairs that they would put in the order of quality.
+    that others ranked too), reliability (a in `reliability.py`: 0 is chance), low and high (two
+    standard deviations either way, see there), and follows, the share of random pairs that they
+    would put in the order of quality.
     """
 
     rankings: list[Ranking]
@@ -48,7 +49,7 @@ def fit_labellers(rankings: Iterable[Ranking], draws: int = 0, seed: int = 0) ->
     nobody knows how others would have ranked them. Where no prompt is shared, everybody is as
     reliable as everybody else. All prompts then get scores with these reliabilities.
 
-    draws: fits with prompts drawn again, for the intervals, which are nan without; 20 or more.
+    draws: fits with prompts drawn again, for low and high, which are nan without; 20 or more.
     """
     groups = _by_prompt(rankings)
     names = sorted({ranking.labeller for group in groups for ranking in group})

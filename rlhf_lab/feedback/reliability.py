@@ -20,8 +20,9 @@ bound on the likelihood of the rankings (Jordan et al. 1999).
 How far to trust it: the comparisons in one ranking count as independent, which they are not quite.
 In simulations of 5 to 8 labellers with 4 to 6 responses a prompt, true reliabilities of 0.5 to 2
 came back 5 to 25 % too high on average, 0 as 0, in the right order and with the better labellers
-weighing more; with 2 responses, reliabilities of 3 came back as 2.5. The bootstrap intervals held
-the truth in 88 of 100 cases, not in 95.
+weighing more; with 2 responses, reliabilities of 3 came back as 2.5. The bootstrap shows how far
+chance moves the estimate and not its bias, so that 1.96 standard deviations either way held the
+truth in 88 of 100 cases, not in 95.
 """
 
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def fit(contests: Contests, reliability: Tensor | None = None, start: Fit | None
 
 
 def reliability_interval(contests: Contests, whole: Fit, draws: int, seed: int) -> Tensor:
-    """The 95 % interval of each reliability, (2, L): 1.96 standard deviations either way, found by
+    """How far chance moves each reliability, (2, L): 1.96 standard deviations either way, found by
     bootstrap over prompts, `draws` fits each with as many prompts drawn with replacement."""
     G = contests.shape[0]
     drawn = torch.randint(G, (draws, G), generator=torch.Generator().manual_seed(seed))
