@@ -324,11 +324,14 @@ def sample(options: argparse.Namespace) -> None:
         Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
     if not prompts:
         raise UserError("nothing to answer: give --prompt, --message or --data")
+    config = read_config(options, SamplingConfig)
     answers = answer(load_policy(options.model, options.device if options.device != "auto" else "cpu"),
                      load_tokenizer(options.model), prompts, options.responses, options.seed,
-                     config=read_config(options, SamplingConfig))
-    lines = [json.dumps({"id": p.id, "prompt": p.text, "responses": row}, ensure_ascii=False)
-             for p, row in zip(prompts, answers.texts)]
+                     config=config)
+    made = {"model": options.model, "settings": asdict(config) | {"seed": options.seed}}
+    rows = [{"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts} | made
+            for p, texts in zip(prompts, answers.texts)]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     if options.out:
         from rlhf_lab.jsonl import write_whole
 

@@ -4,10 +4,12 @@ One JSON object a line, UTF-8; a name that ends in .gz is compressed:
 
     prompts         {"prompt": "..."}
     demonstrations  {"prompt": "...", "response": "..."}
+    samples         {"prompt": "...", "responses": ["...", "..."]}
     rankings        {"prompt": "...", "responses": ["...", "..."], "ranking": [2, 1]}
     comparisons     {"prompt": "...", "chosen": "...", "rejected": "..."}
 
-Any row may have an "id" of its prompt and the "facts" a judge needs, a ranking also its "labeller".
+Any row may have an "id" of its prompt and the "facts" a judge needs, a ranking also its "labeller",
+samples also the "model" that made them and its "settings".
 In a ranking 1 is best, equal ranks are ties and null is unranked. A bad row is a UserError that
 names file, line and field; what is written here is always read back the same.
 """
@@ -19,12 +21,13 @@ from pathlib import Path
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.jsonl import KINDS, Row, read_rows, write_whole
-from rlhf_lab.records import Demonstration, Prompt, Ranking
+from rlhf_lab.records import Demonstration, Prompt, Ranking, Sample
 
 Item = Prompt | Demonstration | Ranking
 
 PROMPT = ("prompt", "id", "facts")
 DEMONSTRATION = ("prompt", "response", "id", "facts")
+SAMPLED = ("prompt", "responses", "id", "facts", "model", "settings")
 RANKED = ("prompt", "responses", "ranking", "labeller", "id", "facts")
 COMPARED = ("prompt", "chosen", "rejected", "labeller", "id", "facts")
 
@@ -45,6 +48,11 @@ def read_demonstrations(path: str | Path) -> list[Demonstration]:
 def read_rankings(path: str | Path) -> list[Ranking]:
     """The rankings in a file, each comparison as a ranking of two; rows may be of both kinds."""
     return [_ranking(row) for row in read_rows(path)]
+
+
+def read_samples(path: str | Path) -> list[tuple[Prompt, list[Sample]]]:
+    """The prompts in a file with their responses, as `rlhf-lab sample` writes them."""
+    return [_sampled(row) for row in read_rows(path)]
 
 
 def write_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:
@@ -102,9 +110,7 @@ def _ranked(row: Row) -> Ranking:
     responses, ranks = row.get("responses", list), row.get("ranking", list)
     if len(responses) < 2:
         row.refuse("responses", f"has {len(responses)}: it takes two to compare")
-    for place, response in enumerate(responses, 1):
-        if type(response) is not str:  # it may be empty: a model can end at once
-            row.refuse("responses", f"number {place} is {KINDS[type(response)]}: write text")
+    _check_texts(row, responses)
     if len(ranks) != len(responses):
         counts = f"{len(ranks)} ranks for {len(responses)} responses"
         row.refuse("ranking", f"has {counts}: give each response a rank, or null")
@@ -115,6 +121,20 @@ def _ranked(row: Row) -> Ranking:
     if all(rank is None for rank in ranks):
         row.refuse("ranking", "ranks nothing (null throughout): rank one or leave the row out")
     return Ranking(prompt, tuple(responses), tuple(ranks), row.get("labeller", str, ""))
+
+
+def _sampled(row: Row) -> tuple[Prompt, list[Sample]]:
+    prompt = _prompt(row, SAMPLED)
+    model, settings = row.get("model", str, ""), row.get("settings", dict, {})
+    responses = row.get("responses", list)
+    _check_texts(row, responses)
+    return prompt, [Sample(response, model, settings) for response in responses]
+
+
+def _check_texts(row: Row, responses: list) -> None:
+    for place, response in enumerate(responses, 1):
+        if type(response) is not str:  # it may be empty: a model can end at once
+            row.refuse("responses", f"number {place} is {KINDS[type(response)]}: write text")
 
 
 def _as_row(item: Item) -> dict:

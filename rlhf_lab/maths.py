@@ -323,6 +323,21 @@ def pair_accuracy(scores: Tensor, ranks: Tensor) -> Tensor:
     return ((margins.sign() + 1) / 2).mean()
 
 
+def uncertainty(scores: Tensor) -> Tensor:
+    """How unsure the scores leave a comparison: (P, K) -> (P,), in nats.
+
+    The entropy of the Bradley-Terry probability, sigmoid(difference), mean over the pairs of a
+    prompt: ln 2 where all scores are equal. nan stands for a response that is absent; 0 for a
+    prompt without a pair.
+    """
+    first, second = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1)
+    margins = scores[:, first] - scores[:, second]  # (P, pairs)
+    there = ~margins.isnan()
+    margins = margins.nan_to_num()
+    nats = entropy(torch.stack([margins, torch.zeros_like(margins)], -1))
+    return (nats * there).sum(1) / there.sum(1).clamp(min=1)
+
+
 def flip_rate(agreement: float) -> float:
     """How often each of two labellers errs, at random, when they agree on this share of pairs.
 

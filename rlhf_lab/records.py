@@ -21,6 +21,16 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A response and what made it: the name or folder of the policy, and its settings (temperature,
+    seed, ...) as JSON can hold them."""
+
+    text: str
+    model: str = ""
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Ranking:
     """An order of K responses to one prompt.
 

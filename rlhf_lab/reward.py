@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
+from rlhf_lab.feedback.selection import distinct, split_by_prompt
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import ScalarModel
-from rlhf_lab.records import Ranking
-from rlhf_lab.selection import split_by_prompt
+from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_scores
 from rlhf_lab.training import (
     Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
@@ -189,6 +189,22 @@ def score_texts(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
                 pairs: Sequence[tuple[str, str]]) -> Tensor:
     """The score of each (prompt, response), (B,)."""
     return in_batches(response_scores, reward_model, Sequences.of_text(tokenizer, pairs))
+
+
+def uncertainty_of(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
+                   items: Sequence[tuple[Prompt, Sequence[str]]]) -> dict[str, float]:
+    """How unsure the model is of the order of each prompt's responses, by the prompt's text, in
+    nats (`maths.uncertainty`): what an active `Selection` goes by.
+
+    Responses that look alike count once: nobody can be sure of the better of two equals.
+    """
+    texts = [[responses[i] for i in distinct(responses)] for _, responses in items]
+    flat = score_texts(reward_model, tokenizer, [(prompt.text, text) for (prompt, _), row
+                                                 in zip(items, texts) for text in row])
+    scores = torch.nn.utils.rnn.pad_sequence(
+        flat.cpu().split([len(row) for row in texts]), batch_first=True, padding_value=torch.nan)
+    nats = maths.uncertainty(scores).tolist()
+    return {prompt.text: value for (prompt, _), value in zip(items, nats)}
 
 
 def normalise(reward_model: ScalarModel, scores: Tensor) -> None:

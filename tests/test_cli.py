@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rlhf_lab import cli
 from rlhf_lab.cli import main
+from rlhf_lab.files import read_samples
 from rlhf_lab.models import save_policy
 
 
@@ -76,8 +77,11 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
 def test_sample_prints_json_lines(folder, capsys):
     assert run(folder, "sample", "--model", "@model", "--prompt", "ask:", "--responses", 2,
                "--max-new-tokens", 3, "--device", "cpu") == 0
-    row = json.loads(capsys.readouterr().out)
-    assert row["prompt"] == "ask:" and len(row["responses"]) == 2
+    (folder / "sampled.jsonl").write_text(capsys.readouterr().out)
+    (prompt, samples), = read_samples(folder / "sampled.jsonl")
+    assert prompt.text == "ask:" and len(samples) == 2
+    assert samples[0].model == str(folder / "model")
+    assert samples[0].settings["temperature"] == 1.0 and samples[0].settings["seed"] == 0
 
 
 def test_evaluate_without_a_judge_goes_by_a_reward_model(folder, capsys):

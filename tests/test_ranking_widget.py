@@ -6,9 +6,9 @@ import math
 import pytest
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.selection import Selection
 from rlhf_lab.feedback.store import FeedbackStore, Sample
 from rlhf_lab.records import Prompt
-from rlhf_lab.selection import Selection
 from rlhf_lab.widgets import RankingWidget
 from rlhf_lab.widgets.ranking import order_on_screen
 

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.selection import (
+    Selection, common_prompts, next_pick, pick_responses, shuffled, split_by_prompt,
+)
 from rlhf_lab.feedback.session import RankingSession
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
+from rlhf_lab.maths import uncertainty
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Prompt, Ranking
-from rlhf_lab.reward import score_texts
-from rlhf_lab.selection import (
-    Selection, common_prompts, next_pick, pick_responses, reward_uncertainty, shuffled,
-    split_by_prompt, uncertainty,
-)
+from rlhf_lab.reward import score_texts, uncertainty_of
 
 LN2, LN3 = math.log(2), math.log(3)
 SURE = 2 * LN2 - 0.75 * LN3  # the entropy of 3 to 1, which is sigmoid(ln 3)
@@ -83,12 +83,12 @@ def test_a_prompt_without_a_pair_and_no_prompt_at_all():
     assert uncertainty(torch.zeros(0, 3)).tolist() == []
 
 
-def test_reward_uncertainty_is_that_of_the_models_scores(gpt2, tokenizer):
+def test_uncertainty_of_a_reward_model_is_that_of_the_models_scores(gpt2, tokenizer):
     model = ScalarModel.from_policy(gpt2, seed=0)
     with torch.no_grad():
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     first, second, third = prompts(3)
-    found = reward_uncertainty(model, tokenizer, [
+    found = uncertainty_of(model, tokenizer, [
         (first, ["yes", "no", "yes", " no "]), (second, ["a", "b", "c"]), (third, ["alone"])])
     yes, no, a, b, c = score_texts(model, tokenizer, [
         (first.text, "yes"), (first.text, "no"), *((second.text, x) for x in "abc")]).tolist()

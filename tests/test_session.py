@@ -11,10 +11,10 @@ from tiny_task import ColourTask
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.guidelines import GUIDELINES, Guidelines
-from rlhf_lab.feedback.session import Item, RankingSession, rank_headless, ranks_from_order
+from rlhf_lab.feedback.selection import Item, Selection
+from rlhf_lab.feedback.session import RankingSession, rank_headless, ranks_from_order
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt
-from rlhf_lab.selection import Selection
 from rlhf_lab.tasks.labellers import Labeller
 
 TEXTS = ("It is red.", "It is blue.", "red", "No idea, sorry.")
@@ -202,7 +202,7 @@ def test_another_process_shows_the_same_item_in_the_same_order(store):
     script = ("import sys\n"
               "from rlhf_lab.feedback.session import RankingSession\n"
               "from rlhf_lab.feedback.store import FeedbackStore\n"
-              "from rlhf_lab.selection import Selection\n"
+              "from rlhf_lab.feedback.selection import Selection\n"
               "print(RankingSession(FeedbackStore(sys.argv[1]), 'Zoë', Selection()).current)\n")
     told = subprocess.run(
         [sys.executable, "-c", script, str(store.path)], check=True, capture_output=True, text=True,

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import terminal
 from rlhf_lab.feedback.guidelines import GUIDELINES
-from rlhf_lab.feedback.session import Item, RankingSession
+from rlhf_lab.feedback.selection import Item, Selection
+from rlhf_lab.feedback.session import RankingSession
 from rlhf_lab.feedback.store import FeedbackStore, Sample
 from rlhf_lab.feedback.terminal import order_of, rank_in_terminal, rank_options, read_order
 from rlhf_lab.records import Prompt
-from rlhf_lab.selection import Selection
 
 TEXTS = ("red", "blue", "green", "grey")
 

@@ -1,28 +1,18 @@
-"""What the feedback store keeps: samples, entries of history, and what makes an entry right."""
+"""What the feedback store keeps: entries of history, and what makes an entry right."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.records import Prompt
+from rlhf_lab.records import Prompt, Sample
 
 KINDS = ("ranking", "skip", "flag", "undo")
 PICKS = ("random", "common", "active", "repeat")
 FLAGS = ("unsafe", "nonsense")
 LONGEST_NAME = 60
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A response and what made it: the name or folder of the policy, and its settings (temperature,
-    seed, ...) as JSON can hold them."""
-
-    text: str
-    model: str = ""
-    settings: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

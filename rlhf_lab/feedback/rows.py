@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.entry import Contents, Entry, Sample, check_entry, check_name, later, refuse
-from rlhf_lab.records import Prompt
+from rlhf_lab.feedback.entry import Contents, Entry, check_entry, check_name, later, refuse
+from rlhf_lab.records import Prompt, Sample
 
 COPIED = ("id", "kind", "labeller", "seconds", "pick", "guidelines", "flag", "made")
 FOREVER = "9999-12-31T23:59:59.999999+00:00"

@@ -16,17 +16,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.session import Item
 from rlhf_lab.feedback.store import Entry, FeedbackStore
 from rlhf_lab.records import Prompt, Ranking
 
 MOST = 9  # responses on a screen; an imported ranking may have more
 Pick = tuple[Prompt, str, tuple[str, ...] | None]  # prompt, how it was chosen, what to show again
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt and the responses to rank, in stored order; shown[place on screen] is an index into
+    them. pick: how the prompt was chosen."""
+
+    prompt: Prompt
+    responses: tuple[str, ...]
+    shown: tuple[int, ...]
+    pick: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def next_pick(store: FeedbackStore, labeller: str, selection: Selection,
     """
     if selection.active and uncertainty is None:
         raise UserError("active choice needs the uncertainty of each prompt: compute it with "
-                        "reward_uncertainty, or choose at random")  # fmt: skip
+                        "reward.uncertainty_of, or choose at random")  # fmt: skip
     done = store.entries(labeller)
     if again := _repeat(done, labeller, selection):
         return again.prompt, "repeat", again.responses
@@ -144,7 +150,7 @@ def _repeat(done: Sequence[Entry], labeller: str, selection: Selection) -> Entry
 
 
 def _can_be_ranked(store: FeedbackStore, prompt: Prompt) -> bool:
-    return len(_distinct([sample.text for sample in store.samples(prompt)])) > 1
+    return len(distinct([sample.text for sample in store.samples(prompt)])) > 1
 
 
 # ---- the responses to show -----------------------------------------------------------------------
@@ -157,7 +163,7 @@ def pick_responses(texts: Sequence[str], k: int) -> list[int]:
     share of words that only one of two has (the farthest-first rule of Gonzalez, 1985). Texts that
     differ in outer blanks alone are alike.
     """
-    left = _distinct(texts)
+    left = distinct(texts)
     words = {i: set(re.findall(r"\w+", texts[i].lower())) for i in left}
     taken = [left.pop(0)] if left else []
     while left and len(taken) < k:
@@ -167,7 +173,7 @@ def pick_responses(texts: Sequence[str], k: int) -> list[int]:
     return sorted(taken)
 
 
-def _distinct(texts: Sequence[str]) -> list[int]:
+def distinct(texts: Sequence[str]) -> list[int]:
     """The first of each group of texts that look alike."""
     first: dict[str, int] = {}
     for i, text in enumerate(texts):
@@ -178,40 +184,6 @@ def _distinct(texts: Sequence[str]) -> list[int]:
 def _distance(a: set[str], b: set[str]) -> float:
     """Jaccard's: the share of the words that only one of the two has."""
     return len(a ^ b) / max(1, len(a | b))
-
-
-# ---- where the reward model is least sure --------------------------------------------------------
-
-
-def uncertainty(scores: Tensor) -> Tensor:
-    """How unsure the scores leave a comparison: (P, K) -> (P,), in nats.
-
-    The entropy of the Bradley-Terry probability, sigmoid(difference), mean over the pairs of a
-    prompt: ln 2 where all scores are equal. nan stands for a response that is absent; 0 for a
-    prompt without a pair.
-    """
-    first, second = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1)
-    margins = scores[:, first] - scores[:, second]  # (P, pairs)
-    there = ~margins.isnan()
-    margins = margins.nan_to_num()
-    entropy = maths.entropy(torch.stack([margins, torch.zeros_like(margins)], -1))
-    return (entropy * there).sum(1) / there.sum(1).clamp(min=1)
-
-
-def reward_uncertainty(reward_model, tokenizer,
-                       items: Sequence[tuple[Prompt, Sequence[str]]]) -> dict[str, float]:
-    """`uncertainty` of the responses to each prompt, by the prompt's text.
-
-    Responses that look alike count once: the model cannot be sure of the better of two equals.
-    """
-    from rlhf_lab.reward import score_texts  # here, as ranking at random needs no model
-
-    texts = [[responses[i] for i in _distinct(responses)] for _, responses in items]
-    flat = score_texts(reward_model, tokenizer, [(prompt.text, text) for (prompt, _), row
-                                                 in zip(items, texts) for text in row])
-    scores = torch.nn.utils.rnn.pad_sequence(
-        flat.cpu().split([len(row) for row in texts]), batch_first=True, padding_value=math.nan)
-    return {prompt.text: nats for (prompt, _), nats in zip(items, uncertainty(scores).tolist())}
 
 
 # ---- what to hold out ----------------------------------------------------------------------------

@@ -7,33 +7,12 @@ in the same order on screen.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.guidelines import GUIDELINES, Guidelines
+from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.store import Entry, FeedbackStore
-from rlhf_lab.records import Prompt
 from rlhf_lab.tasks.labellers import Judge, Labeller
-
-
-@dataclass(frozen=True)
-class Item:
-    """A prompt and the responses to rank, in stored order; shown[place on screen] is an index into
-    them. pick: how the prompt was chosen."""
-
-    prompt: Prompt
-    responses: tuple[str, ...]
-    shown: tuple[int, ...]
-    pick: str
-
-
-class Chooser(Protocol):
-    """Whoever decides what comes next (see `rlhf_lab.selection.Selection`)."""
-
-    def next_item(self, store: FeedbackStore, labeller: str,
-                  uncertainty: Mapping[str, float] | None) -> Item | None:
-        """The next item, by the store alone; None when there is nothing left."""
 
 
 class Clock:
@@ -72,7 +51,7 @@ class RankingSession:
     Raises UserError for a name that the store refuses, or a goal below 1.
     """
 
-    def __init__(self, store: FeedbackStore, labeller: str, selection: Chooser,
+    def __init__(self, store: FeedbackStore, labeller: str, selection: Selection = Selection(),
                  goal: int | None = None, uncertainty: Mapping[str, float] | None = None,
                  guidelines: Guidelines = GUIDELINES, now: Callable[[], float] = time.monotonic):
         if goal is not None and goal < 1:

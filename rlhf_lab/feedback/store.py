@@ -20,8 +20,8 @@ from pathlib import Path
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import rows
 from rlhf_lab.feedback.database import prepare, reading, reading_other, wipe, writing
-from rlhf_lab.feedback.entry import KINDS, PICKS, Contents, Entry, Sample, refuse
-from rlhf_lab.records import Prompt, Ranking
+from rlhf_lab.feedback.entry import KINDS, PICKS, Contents, Entry, refuse
+from rlhf_lab.records import Prompt, Ranking, Sample
 
 __all__ = ["Contents", "Entry", "FeedbackStore", "Sample"]
 

@@ -5,21 +5,20 @@ response is indented, so that none can pass for another response or steer the te
 """
 
 import argparse
-import hashlib
 import re
 import shutil
 import string
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.entry import FLAGS
-from rlhf_lab.feedback.session import Item, RankingSession, ranks_from_order
-from rlhf_lab.feedback.store import FeedbackStore, Sample
-from rlhf_lab.jsonl import KINDS, Row, read_rows
+from rlhf_lab.feedback.selection import Item, Selection
+from rlhf_lab.feedback.session import RankingSession, ranks_from_order
+from rlhf_lab.feedback.store import FeedbackStore
+from rlhf_lab.files import read_samples
 from rlhf_lab.markup import visible
-from rlhf_lab.records import Prompt
 
 HELP = """\
 Best first, as in "b a=c": b is best, a and c share the next place, the others stay unranked.
@@ -154,33 +153,10 @@ def rank_options(sub: argparse.ArgumentParser) -> None:
 
 
 def rank(options: argparse.Namespace) -> None:
-    from rlhf_lab.selection import Selection
-
     selection = Selection(responses=options.k, seed=options.seed)
-    samples = list(read_samples(options.samples)) if options.samples else []
+    samples = read_samples(options.samples) if options.samples else []
     store = FeedbackStore(options.store)
     store.add_all(samples)
     if not store.prompts():
         raise UserError(f"there is nothing to rank in {options.store}: give --samples FILE")
     rank_in_terminal(RankingSession(store, options.labeller, selection, options.goal))
-
-
-def read_samples(path: str) -> Iterator[tuple[Prompt, list[Sample]]]:
-    """Prompts with their samples from JSON lines: prompt, responses, and maybe id, facts, model.
-
-    Raises UserError at the first line that is not right.
-    """
-    for row in read_rows(path):
-        row.only(("prompt", "responses", "id", "facts", "model"))
-        text, model = row.text("prompt"), row.get("model", str, "")
-        by_text = hashlib.sha256(text.encode()).hexdigest()[:12]
-        prompt = Prompt(row.text("id", by_text), text, row.get("facts", dict, {}))
-        yield prompt, [Sample(response, model) for response in _responses(row)]
-
-
-def _responses(row: Row) -> list[str]:
-    responses = row.get("responses", list)
-    for place, response in enumerate(responses, 1):
-        if type(response) is not str:  # it may be empty: a model can end at once
-            row.refuse("responses", f"number {place} is {KINDS[type(response)]}: write text")
-    return responses

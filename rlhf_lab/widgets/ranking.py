@@ -14,10 +14,10 @@ import anywidget
 import traitlets
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.selection import Selection
 from rlhf_lab.feedback.session import RankingSession, ranks_from_order
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.markup import Html, tag, visible
-from rlhf_lab.selection import Selection
 
 HERE = Path(__file__).parent
 SCRIPTS = ("order", "parts", "drag", "keys", "view")  # one program, in this order
