@@ -9,7 +9,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "UserError": "errors", "base_model": "data", "load_task": "tasks",
+    "UserError": "errors", "base_model": "data", "shipped": "data", "load_task": "tasks",
     "load_policy": "models", "load_tokenizer": "models", "save_policy": "models",
     "ScalarModel": "models", "SamplingConfig": "sampling", "sample": "sampling",
     "SFTConfig": "sft", "train_sft": "sft",

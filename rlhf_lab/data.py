@@ -21,3 +21,16 @@ def data_folder() -> Path:
 def base_model() -> Path:
     """The folder of the compact base model and its tokenizer."""
     return data_folder() / "base"
+
+
+def shipped(name: str) -> Path:
+    """A file or folder of the run that comes with the lab (data/demo): the models "sft",
+    "reward_model" and "policy", "rankings.jsonl.gz", "metrics.jsonl", "summary.json", ...
+
+    Raises UserError, with what there is, for any other name.
+    """
+    folder = data_folder() / "demo"
+    if not (folder / name).exists():
+        there = ", ".join(sorted(path.name for path in folder.iterdir()))
+        raise UserError(f"no '{name}' in {folder}: there are {there}")
+    return folder / name
