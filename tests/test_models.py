@@ -156,6 +156,12 @@ def test_failing_half_way_leaves_the_old_folder(gpt2, tokenizer, tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
+def test_whoever_may_read_the_folder_may_read_its_weights(policy, tokenizer, tmp_path):
+    save_policy(policy, tokenizer, tmp_path / "model")
+    modes = {path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    assert len(modes) == 1
+
+
 def test_a_folder_is_replaced_whole(tmp_path):
     for name in ("first", "second"):
         with replacing(tmp_path / "a" / "b") as folder:
