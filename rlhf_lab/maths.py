@@ -192,6 +192,18 @@ def gae(
     return advantages, advantages + values
 
 
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """How well the values foretell the returns: 1 - var(returns - values) / var(returns), () over
+    the real tokens of a batch.
+
+    1 is perfect, 0 as good as always saying the mean, below 0 worse; nan where all returns are
+    equal. All tensors (B, N).
+    """
+    rest, whole = (returns - values)[mask.bool()], returns[mask.bool()]
+    spread = whole.var(correction=0)
+    return torch.where(spread > 0, 1 - rest.var(correction=0) / spread, torch.nan)
+
+
 # ---- PPO losses ----------------------------------------------------------------------------------
 
 

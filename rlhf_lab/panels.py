@@ -1,8 +1,23 @@
-"""Which metrics of each stage are drawn, in which unit: the panels of every picture of training."""
+"""Which metrics of each stage are drawn, in which unit and colour: the panels of every picture of
+training."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+# The colours of Okabe and Ito: most colour-blind readers can tell them apart. One means the same
+# thing in every picture.
+SERIES = {
+    "base": "#767676",
+    "sft": "#0072B2",
+    "best_of_n": "#E69F00",
+    "policy": "#009E73",
+    "score": "#CC79A7",
+    "mark": "#000000",
+    "kl": "#D55E00",
+    "value": "#56B4E9",
+}
+GUIDE = "#595959"  # what is neither data nor frame: notes, lines that mark a level
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,8 @@ PANELS = (
           (Line("objective/kl", "kl", error="objective/kl_se"),)),
     Panel("ppo", "PPO: entropy", "nats per token", (Line("policy/entropy_avg", "policy"),)),
     Panel("ppo", "PPO: clip fraction", "share of tokens", (Line("policy/clipfrac_avg", "policy"),)),
+    Panel("ppo", "PPO: value fit", "share of variance explained",
+          (Line("val/explained_variance", "value"),)),
     Panel("ppo", "PPO: value loss", "squared reward", (Line("loss/value_avg", "value"),)),
     Panel("ppo", "PPO: length", "tokens per response", (Line("response/length", "policy"),)),
 )  # fmt: skip

@@ -15,20 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlhf_lab.panels import Line, Panel, panels_of
+from rlhf_lab.panels import GUIDE, SERIES, Line, Panel, panels_of
 from rlhf_lab.table import model_names
-
-SERIES = {
-    "base": "#767676",
-    "sft": "#0072B2",
-    "best_of_n": "#E69F00",
-    "policy": "#009E73",
-    "score": "#CC79A7",
-    "mark": "#000000",
-    "kl": "#D55E00",
-    "value": "#56B4E9",
-}
-GUIDE = "#595959"  # what is neither data nor frame: notes, lines that mark a level
 
 STYLE = {
     "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white",

@@ -146,6 +146,8 @@ def train_ppo(
         raw, rollout.returns = maths.gae(rollout.rewards, rollout.values, rollout.mask,
                                          config.gamma, config.lam)
         rollout.advantages = maths.masked_whiten(raw, rollout.mask)
+        record["val/explained_variance"] = float(maths.explained_variance(
+            rollout.values, rollout.returns, rollout.mask))
         # 4. Improve policy and value network on the same responses, a few times.
         record |= optimise(policy, value_model, rollout, optimiser, config, update)
         # 5. Hold the KL near its target, if it has one.

@@ -273,6 +273,13 @@ def test_a_perfect_critic_leaves_no_advantage():
     close(returns, values)
 
 
+def test_explained_variance_by_hand():
+    returns, mask = t(1, 2, 3, math.nan).view(1, 4), torch.tensor([[1, 1, 1, 0]])
+    for values, share in (((1, 2, 3, 9), 1), ((5, 6, 7, 9), 1), ((2, 2, 2, 9), 0), ((3, 2, 1, 9), -3)):
+        close(m.explained_variance(t(*values).view(1, 4), returns, mask), share)
+    close(m.explained_variance(returns, t(2, 2, 2, 0).view(1, 4), mask), math.nan)
+
+
 def test_gae_equals_its_definition_as_a_sum():
     gamma, lam, rewards, values = 0.97, 0.9, random(1, 7, seed=1), random(1, 7, seed=2)
     following = torch.cat([values[0, 1:], t(0)])

@@ -1,0 +1,139 @@
+"""What a curve says before a person has learned to read it: alarms, in plain words.
+
+Each rule looks at PPO's records so far and says what is wrong, or nothing. A rule needs evidence
+beyond chance: one noisy update raises no alarm. What each one means, and what to try, has a
+paragraph of its own in docs/alarms.md.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rlhf_lab.training import Record
+
+WINDOW = 5  # updates that are averaged before anything is said
+RUNAWAY = 20.0  # nats: beyond this a response has little to do with the reference
+COLLAPSED = 0.15  # of the entropy at the start
+CUT_OFF = 0.8  # share of responses that end by themselves
+FELL = 0.5  # standard deviations of the marks of a whole window, see `score_up_mark_down`
+PATIENCE = 15  # updates after which a reward that has not moved is called flat
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What is wrong. name: of the rule, and of its paragraph in docs/alarms.md; text: in words."""
+
+    name: str
+    text: str
+
+
+def alarms(records: Sequence[Record]) -> list[Alarm]:
+    """Every alarm that the records of PPO raise at their end, the gravest first."""
+    ppo = [record for record in records if record.get("stage") == "ppo"]
+    found = ((name, rule(ppo)) for name, rule in RULES.items()) if ppo else ()
+    return [Alarm(name, text) for name, text in found if text]
+
+
+def ratio_not_one(ppo: Sequence[Record], tolerance: float = 1e-3) -> str:
+    """The first minibatch of the first update reads the very policy that sampled (reference A5).
+
+    tolerance: 1e-3 is far above what float32 needs; bf16 needs about 2e-2.
+    """
+    ratio = ppo[0].get("val/ratio_first")
+    if ppo[0]["update"] != 1 or ratio is None or abs(ratio - 1) < tolerance:
+        return ""
+    return (f"The ratio was {ratio:.3f} before anything was learned, and should be 1: sampling and "
+            "training do not see the same policy.")
+
+
+def kl_negative(ppo: Sequence[Record]) -> str:
+    """Two updates in a row below 0 by more than their intervals: chance does that once in 1,600."""
+    low = [record["objective/kl"] + 1.96 * record["objective/kl_se"] for record in ppo[-2:]]
+    if len(low) < 2 or max(low) > -1e-3:
+        return ""
+    return (f"The KL is {_mean(ppo[-2:], 'objective/kl'):.2f} nats, below 0 by more than chance: "
+            "the responses were not drawn from the policy that is measured.")
+
+
+def kl_runaway(ppo: Sequence[Record]) -> str:
+    """The KL is far out, or grew by half within a window and is beyond half of that."""
+    now, before = _mean(ppo[-WINDOW:], "objective/kl"), ppo[-2 * WINDOW:-WINDOW]
+    growing = len(before) == WINDOW and now > 1.5 * _mean(before, "objective/kl")
+    if now < RUNAWAY / 2 or (now < RUNAWAY and not growing):
+        return ""
+    return (f"The KL has reached {now:.0f} nats{' and grows fast' if growing else ''}: the policy "
+            "is leaving the responses on which the reward model can be trusted.")
+
+
+def never_end(ppo: Sequence[Record]) -> str:
+    """A fifth or more of the responses are cut off."""
+    ended = _mean(ppo[-WINDOW:], "response/ended")
+    if ended >= CUT_OFF:
+        return ""
+    return (f"Only {ended:.0%} of the responses end by themselves: the others are cut off at the "
+            "limit of their length.")
+
+
+def entropy_collapse(ppo: Sequence[Record]) -> str:
+    """The policy says nearly the same whatever the dice."""
+    known = [record for record in ppo if record.get("policy/entropy_avg") is not None]
+    if len(known) <= WINDOW:
+        return ""
+    share = _mean(known[-WINDOW:], "policy/entropy_avg") / known[0]["policy/entropy_avg"]
+    if share >= COLLAPSED:
+        return ""
+    return (f"The entropy is down to {share:.0%} of what it was: the policy has almost stopped "
+            "trying anything new.")
+
+
+def score_up_mark_down(ppo: Sequence[Record]) -> str:
+    """The best window of marks lies behind, by more than chance, while the score went on rising.
+
+    The fall must exceed twice its standard error (from the spread of the marks within the two
+    windows) and half the spread of all window means.
+    """
+    if len(ppo) < 3 * WINDOW or any(record.get("judge/mark") is None for record in ppo):
+        return ""
+    windows = [ppo[i:i + WINDOW] for i in range(len(ppo) - WINDOW + 1)]
+    marks = [_mean(window, "judge/mark") for window in windows]
+    best = max(range(len(marks)), key=marks.__getitem__)
+    error = sum(statistics.variance([r["judge/mark"] for r in windows[i]]) / WINDOW
+                for i in (best, -1)) ** 0.5  # fmt: skip
+    fall = marks[best] - marks[-1]
+    rise = _mean(windows[-1], "objective/scores") - _mean(windows[best], "objective/scores")
+    if best + WINDOW > len(windows) - 1 or rise <= 0:
+        return ""
+    if fall < max(2 * error, FELL * statistics.pstdev(marks)):
+        return ""
+    return (f"Since update {windows[best][-1]['update']} the score has risen by {rise:.2f} while "
+            f"the judge's mark fell by {fall:.2f}: the policy pleases the reward model and no "
+            "longer the judge.")
+
+
+def reward_flat(ppo: Sequence[Record]) -> str:
+    """After some patience, the last window is no better than the first, by twice the error."""
+    if len(ppo) < PATIENCE:
+        return ""
+    first, last = ([r["objective/rlhf_reward"] for r in some] for some in
+                   (ppo[:WINDOW], ppo[-WINDOW:]))  # fmt: skip
+    error = ((statistics.variance(first) + statistics.variance(last)) / WINDOW) ** 0.5
+    gain = statistics.fmean(last) - statistics.fmean(first)
+    if gain > 2 * error:
+        return ""
+    return (f"After {ppo[-1]['update']} updates the reward, with its KL penalty, has moved by "
+            f"{gain:+.2f}, which is no more than chance: nothing is being learned.")
+
+
+RULES: dict[str, Callable[[Sequence[Record]], str]] = {
+    "ratio-not-one": ratio_not_one,
+    "kl-negative": kl_negative,
+    "kl-runaway": kl_runaway,
+    "responses-never-end": never_end,
+    "entropy-collapse": entropy_collapse,
+    "score-up-mark-down": score_up_mark_down,
+    "reward-flat": reward_flat,
+}
+
+
+def _mean(records: Sequence[Record], name: str) -> float:
+    return statistics.fmean(record[name] for record in records)
