@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rlhf_lab.panels import GUIDE, SERIES, Line, Panel, panels_of
 from rlhf_lab.table import model_names
@@ -145,6 +146,7 @@ def _draw(axes: Axes, panel: Panel, metrics: Sequence[dict]) -> None:
         value, meaning = panel.level
         axes.axhline(value, color=GUIDE, linewidth=1, linestyle=":", label=meaning)
     axes.set(title=panel.title, ylabel=panel.unit, xlabel="update")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.level or len(panel.lines) > 1:
         axes.legend()
 

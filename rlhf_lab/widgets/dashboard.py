@@ -182,7 +182,7 @@ class Dashboard:
                     *(_cell("td", text.strip()) for text in self.answers[u])) for u in chosen]
         heads = tag("tr", tag("td"), *(_cell("th", p.text.strip(), scope="col")
                                        for p in self.prompts))  # fmt: skip
-        table = tag("table", heads, *rows, style="border-collapse: collapse; text-align: left")
+        table = tag("table", heads, *rows, style="border-collapse: collapse")
         return tag("div", table, style="overflow-x: auto")
 
 
@@ -224,7 +224,7 @@ def _alarms(found: Sequence[Alarm]) -> Html | None:
 
 def _cell(element: str, text: str, **attributes) -> Html:
     look = "padding: 0.3em 0.8em; border-top: 1px solid #808080; vertical-align: top; " \
-           "white-space: pre-wrap; max-width: 24em; overflow-wrap: anywhere"
+           "text-align: left; white-space: pre-wrap; max-width: 24em; overflow-wrap: anywhere"
     return tag(element, tag("bdi", text), style=look, **attributes)
 
 
