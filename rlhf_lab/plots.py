@@ -37,6 +37,15 @@ class Picture(Figure):
         return to_bytes(self, "png")
 
 
+def blank(width: float, height: float) -> Axes:
+    """Empty axes in the style of all figures, for one of your own: `axes.figure` is the Picture.
+
+    width, height: in inches.
+    """
+    with matplotlib.rc_context(STYLE):
+        return Picture(figsize=(width, height)).add_subplot()
+
+
 def training_curves(metrics: Sequence[dict], columns: int = 2) -> Picture:
     """Every stage's curves over its updates, panel by panel, those that were logged."""
     panels = panels_of(metrics)

@@ -166,3 +166,9 @@ def test_the_style_of_others_is_left_as_it_was():
     before = dict(matplotlib.rcParams)
     plots.to_bytes(plots.curve(PANELS[0], [{"stage": "sft", "update": 1, "loss/sft": 1.0}]))
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_figure_of_ones_own_has_the_style():
+    axes = plots.blank(3, 2)
+    assert isinstance(axes.figure, plots.Picture) and tuple(axes.figure.get_size_inches()) == (3, 2)
+    assert not axes.spines["top"].get_visible() and axes.figure._repr_png_().startswith(b"\x89PNG")

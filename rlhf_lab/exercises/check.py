@@ -1,0 +1,84 @@
+"""One check for each exercise: `check.gae(gae)` tries the function you wrote and says how it did.
+
+Every function prints its findings and returns a Result, whose `right` is True or False.
+"""
+
+from collections.abc import Callable
+
+from rlhf_lab.exercises import microscope, ppo_advantages, ppo_losses, reward, sft
+from rlhf_lab.exercises.examine import Result, examine
+
+# ---- 01 supervised fine-tuning -------------------------------------------------------------------
+
+
+def label_mask(function: Callable) -> Result:
+    """label_mask(tokens, starts, end_id, pad_id): (B, T), (B,), int, int -> bool (B, T)."""
+    return examine(sft.LABEL_MASK, function)
+
+
+def sequence_logprob(function: Callable) -> Result:
+    """sequence_logprob(logits, tokens, mask): (B, T, V), (B, T), bool (B, T) -> (B,)."""
+    return examine(sft.SEQUENCE_LOGPROB, function)
+
+
+# ---- 03 the reward model -------------------------------------------------------------------------
+
+
+def pair_loss(function: Callable) -> Result:
+    """pair_loss(chosen_scores, rejected_scores): (B,), (B,) -> ()."""
+    return examine(reward.PAIR_LOSS, function)
+
+
+def kwise_loss(function: Callable) -> Result:
+    """kwise_loss(scores, ranks): (B, K), int (B, K), 1 the best, 0 unranked -> ()."""
+    return examine(reward.KWISE_LOSS, function)
+
+
+def pair_accuracy(function: Callable) -> Result:
+    """pair_accuracy(scores, ranks): (B, K), int (B, K) -> (), equal scores half."""
+    return examine(reward.PAIR_ACCURACY, function)
+
+
+# ---- 04 policy gradients and PPO -----------------------------------------------------------------
+
+
+def kl_rewards(function: Callable) -> Result:
+    """kl_rewards(scores, logprobs, ref_logprobs, mask, beta): (B,), three (B, N), float ->
+    (B, N), 0 on padding."""
+    return examine(ppo_advantages.KL_REWARDS, function)
+
+
+def gae(function: Callable) -> Result:
+    """gae(rewards, values, mask, gamma, lam): three (B, N), two floats -> advantages and returns,
+    each (B, N) and 0 on padding."""
+    return examine(ppo_advantages.GAE, function)
+
+
+def whiten(function: Callable) -> Result:
+    """whiten(x, mask): (B, N), bool (B, N) -> (B, N), 0 on padding."""
+    return examine(ppo_losses.WHITEN, function)
+
+
+def clipped_policy_loss(function: Callable) -> Result:
+    """clipped_policy_loss(new_logprobs, logprobs, advantages, mask, epsilon): four (B, N), float
+    -> ()."""
+    return examine(ppo_losses.CLIPPED_POLICY_LOSS, function)
+
+
+def clipped_value_loss(function: Callable) -> Result:
+    """clipped_value_loss(new_values, values, returns, mask, epsilon): four (B, N), float -> ()."""
+    return examine(ppo_losses.CLIPPED_VALUE_LOSS, function)
+
+
+# ---- 05 under the microscope ---------------------------------------------------------------------
+
+
+def clipped_tokens(function: Callable) -> Result:
+    """clipped_tokens(new_logprobs, logprobs, advantages, epsilon): three (B, N), float -> bool
+    (B, N), True where the clip leaves no gradient."""
+    return examine(microscope.CLIPPED_TOKENS, function)
+
+
+def response_kl(function: Callable) -> Result:
+    """response_kl(logprobs, ref_logprobs, mask): three (B, N) -> (B,), in nats."""
+    return examine(microscope.RESPONSE_KL, function)

@@ -1,0 +1,158 @@
+"""What a check says: tensors as a person reads them, and a sentence for what went wrong."""
+
+import linecache
+import math
+import traceback
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+DIGITS = 4
+NOT_ZERO = "It is right on the real tokens. On padding, where the mask is False, it should be 0."
+
+
+def praise(exercise) -> str:
+    """One line for a right answer: what was tried, and what it is good for."""
+    tried = "; ".join(case.name for case in exercise.cases)
+    return f"Right. Tried on {len(exercise.cases)} inputs ({tried}). {exercise.use}"
+
+
+def difference(exercise, case, failed: list[int], answer: object, wanted: Tensor | tuple) -> str:
+    """The first input on which an answer differs, the answer and the expected one."""
+    which = "this one" if len(failed) == 1 else "of which this is the first"
+    lines = [f"It differs on {len(failed)} of {len(exercise.cases)} inputs, {which} ({case.name}):"]
+    rows = dict(case.inputs)
+    if not exercise.outputs:
+        rows |= {"your answer": answer, "right answer": wanted}
+    elif isinstance(answer, (tuple, list)) and len(answer) == len(wanted):
+        for name, mine, right in zip(exercise.outputs, answer, wanted):
+            rows |= {f"your {name}": mine, f"right {name}": right}
+    else:
+        rows |= {"your answer": answer}
+        rows |= {f"right {name}": right for name, right in zip(exercise.outputs, wanted)}
+    width = max(map(len, rows)) + 2
+    lines += [_labelled(name, value, width) for name, value in rows.items()]
+    return "\n".join(lines)
+
+
+def wrong_kind(answer: object, wanted: Tensor | tuple, outputs: tuple[str, ...] = (),
+               what: str = "answer") -> str | None:
+    """Say so if an answer has the wrong type or shape, or numbers that are none."""
+    if answer is None:
+        return "Your function returns nothing: does it end with a return?"
+    if isinstance(wanted, tuple):
+        if not isinstance(answer, (tuple, list)) or len(answer) != len(wanted):
+            return (f"{len(wanted)} tensors are wanted, {' and '.join(outputs)}, in this order; "
+                    f"you return {kind_of(answer)}.")
+        pairs = zip(answer, wanted, outputs)
+        return next((text for a, w, name in pairs if (text := wrong_kind(a, w, (), name))), None)
+    if isinstance(answer, (int, float)):
+        return ("You return a Python number, through which no gradient flows: return the tensor, "
+                "without .item() or float().")  # fmt: skip
+    if not isinstance(answer, Tensor):
+        return f"Your {what} is {kind_of(answer)}, a torch tensor is wanted."
+    if answer.shape != wanted.shape:
+        return f"Your {what} has shape {_shape(answer)}, {_shape(wanted)} is wanted."
+    if (answer.dtype == torch.bool) != (wanted.dtype == torch.bool):
+        return (f"Your {what} has dtype {_dtype(answer)}, {_dtype(wanted)} is wanted: a mask is "
+                "True or False, so that ~mask turns it round.")  # fmt: skip
+    if answer.isnan().any() and not wanted.isnan().any():
+        return (f"Your {what} holds nan: look for 0 / 0, the root or log of a number below 0, or "
+                "infinity times 0.")  # fmt: skip
+    if answer.isinf().any() and not wanted.isinf().any():
+        return (f"Your {what} holds an infinity: an exp that overflows, the log of 0, or a "
+                "division by 0.")
+    return None
+
+
+def crash(error: Exception, function: Callable, case) -> str:
+    """The error in one line, with the line of the learner's cell."""
+    text = " ".join(str(error).split())
+    text = f"{text[:200]} ..." if len(text) > 200 else text
+    where = _line_of(error, function)
+    return (f"It stopped with {type(error).__name__}: {text}\n"
+            f"{where}The input was the one called \"{case.name}\":\n"
+            + "\n".join(_labelled(name, value, max(map(len, case.inputs)) + 2)
+                        for name, value in case.inputs.items()))  # fmt: skip
+
+
+def changed_input(name: str) -> str:
+    """For a function that changes its argument."""
+    return (f"But your function changes its input {name} in place, and whoever calls it still "
+            "needs that: work on a copy (x = x.clone()), or use functions that make a new tensor.")
+
+
+def no_gradient(name: str) -> str:
+    """For a right number through which nothing can be learned."""
+    return (f"The numbers are right, but no gradient reaches {name}, so nothing would be learned: "
+            "do not take the tensor apart with .item(), .tolist(), .detach(), torch.tensor() or "
+            "torch.no_grad(), and do not write into it.")
+
+
+def wrong_gradient(exercise, case, mine: Tensor, right: Tensor) -> str:
+    """For right numbers with a wrong derivative."""
+    rows = {"your gradient": mine, "right gradient": right}
+    shown = "\n".join(_labelled(name, value, 16) for name, value in rows.items())
+    return (f"The numbers are right, but not their gradient with respect to {exercise.gradient} "
+            f"({case.name}):\n{shown}")
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {_shape(value)}"
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if type(value).__module__ == "numpy":
+        return "a numpy array or number"
+    return "nothing (None)" if value is None else f"a value of type {type(value).__name__}"
+
+
+def _labelled(name: str, value: object, width: int) -> str:
+    """A name, and the value beside it; further rows are indented below."""
+    first, *rest = _numbers(value).splitlines() or [""]
+    return "\n".join([f"    {name:{width}}{first}", *(" " * (width + 4) + row for row in rest)])
+
+
+def _numbers(value: object) -> str:
+    """A tensor as nested lists, a row a line."""
+    if isinstance(value, Tensor):
+        return _rows(value.detach().cpu())
+    text = _number(value) if isinstance(value, float) else repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def _rows(x: Tensor) -> str:
+    if x.dim() == 0:
+        return _number(x.item())
+    if x.dim() == 1:
+        return "[" + ", ".join(_number(v) for v in x.tolist()) + "]"
+    return "[" + ",\n ".join(_rows(row).replace("\n", "\n ") for row in x) + "]"
+
+
+def _number(value: float | int | bool) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if not math.isfinite(value):
+        return str(value)
+    return repr(round(value, DIGITS) + 0.0)  # + 0.0: no -0.0
+
+
+def _shape(x: Tensor) -> str:
+    return str(tuple(x.shape))
+
+
+def _dtype(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _line_of(error: Exception, function: Callable) -> str:
+    """Where in the learner's cell it stopped; nothing if it never got there."""
+    code = getattr(function, "__code__", None)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if code and frame.filename == code.co_filename]
+    if not frames:
+        return ""
+    line = linecache.getline(frames[-1].filename, frames[-1].lineno).strip()
+    return f"in line {frames[-1].lineno} of your cell{f': {line}' if line else ''}\n"

@@ -1,0 +1,211 @@
+"""The exercises' checks: right answers, usual mistakes, odd answers, the notebooks' own cells."""
+
+import linecache
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+from rlhf_lab.exercises import check, microscope, ppo_advantages, ppo_losses, reward, sft
+from rlhf_lab.exercises.examine import judge, recognise
+from rlhf_lab.sequences import Sequences
+
+EXERCISES = {
+    exercise.name: exercise
+    for exercise in (
+        sft.LABEL_MASK, sft.SEQUENCE_LOGPROB, reward.PAIR_LOSS, reward.KWISE_LOSS,
+        reward.PAIR_ACCURACY, ppo_advantages.KL_REWARDS, ppo_advantages.GAE, ppo_losses.WHITEN,
+        ppo_losses.CLIPPED_POLICY_LOSS, ppo_losses.CLIPPED_VALUE_LOSS, microscope.CLIPPED_TOKENS,
+        microscope.RESPONSE_KL)
+}  # fmt: skip
+MISTAKES = [pytest.param(exercise, mistake, id=f"{name}-{number}")
+            for name, exercise in EXERCISES.items()
+            for number, mistake in enumerate(exercise.mistakes)]  # fmt: skip
+NOTEBOOKS = sorted(Path(__file__).parent.parent.glob("notebooks/*.ipynb"))
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_right_function_is_right(name, capsys):
+    result = getattr(check, name)(EXERCISES[name].right)
+    assert result.right and result.attempted
+    assert capsys.readouterr().out == result.text + "\n"
+    assert result.text.startswith("Right. ") and "\n" not in result.text
+
+
+@pytest.mark.parametrize("exercise, mistake", MISTAKES)
+def test_every_usual_mistake_is_told_by_its_own_sentence(exercise, mistake):
+    result = judge(exercise, mistake.function)
+    assert not result.right and result.text.startswith("Not yet. ")
+    assert mistake.sentence in result.text
+
+
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+def test_there_is_a_check_for_each_exercise_and_no_two_sentences_are_alike(exercise):
+    assert callable(getattr(check, exercise.name))
+    sentences = [mistake.sentence for mistake in exercise.mistakes]
+    assert len(set(sentences)) == len(sentences)
+    right = [exercise.right(*case.inputs.values()) for case in exercise.cases]
+    assert recognise(exercise, right) is None
+
+
+# ---- odd answers ---------------------------------------------------------------------------------
+
+GAE, LOSS, MASK = ppo_advantages.GAE, ppo_losses.CLIPPED_POLICY_LOSS, sft.LABEL_MASK
+
+
+def _in_place(rewards, values, mask, gamma, lam):
+    rewards *= mask
+    return GAE.right(rewards, values, mask, gamma, lam)
+
+
+def _crash(*inputs):
+    return {}["no such key"]
+
+
+ODD = {
+    "returns nothing": (GAE, lambda *x: None, "does it end with a return?"),
+    "one of two": (GAE, lambda *x: GAE.right(*x)[0],
+                   "2 tensors are wanted, advantages and returns, in this order; you return a "
+                   "tensor of shape (1, 3)."),
+    "one is a number": (GAE, lambda *x: (GAE.right(*x)[0], 1.0), "Python number"),
+    "a list": (MASK, lambda *x: MASK.right(*x).tolist(), "is a list of 1, a torch tensor"),
+    "numpy": (LOSS, lambda *x: LOSS.right(*x).numpy(), "is a numpy array or number, a"),
+    "a float": (LOSS, lambda *x: LOSS.right(*x).item(), "no gradient flows: return the tensor"),
+    "a shape": (LOSS, lambda *x: LOSS.right(*x)[None], "has shape (1,), () is wanted"),
+    "integers": (MASK, lambda *x: MASK.right(*x).long(), "has dtype int64, bool is wanted"),
+    "nan": (LOSS, lambda *x: LOSS.right(*x) * float("nan"), "holds nan"),
+    "infinity": (LOSS, lambda *x: LOSS.right(*x) + float("inf"), "holds an infinity"),
+    "changes its input": (GAE, _in_place, "changes its input rewards in place"),
+    "cuts the gradient": (LOSS, lambda *x: LOSS.right(*x).detach(),
+                          "no gradient reaches new_logprobs"),
+    "another gradient": (LOSS, lambda *x: LOSS.right(*x) + x[0].sum() - x[0].detach().sum(),
+                         "but not their gradient with respect to new_logprobs"),
+    "padding counts": (LOSS, lambda new, old, A, mask, epsilon:
+                       LOSS.right(new, old, A, mask, epsilon) + A.mean() - A[mask].mean(),
+                       "What stands on padding moves your answer"),
+    "padding is not 0": (GAE, lambda *x: tuple(y + 3 * ~x[2] for y in GAE.right(*x)),
+                         "It is right on the real tokens"),
+    "crashes": (GAE, _crash, "It stopped with KeyError: 'no such key'"),
+    "takes other arguments": (GAE, lambda x: x, "It stopped with TypeError"),
+    "is no function": (GAE, torch.zeros(2), "Give the check the function itself, check.gae(gae)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("exercise, function, says", ODD.values(), ids=ODD)
+def test_odd_answers_get_a_line_that_helps(exercise, function, says):
+    result = judge(exercise, function)
+    assert not result.right and result.attempted
+    assert result.text.startswith("Not yet. ") and says in result.text
+
+
+def test_a_crash_names_the_line_of_the_cell():
+    cell = "def gae(rewards, values, *others):\n    x = rewards + 1\n    return x / missing\n"
+    names = {}
+    exec(compile(cell, "<cell>", "exec"), names)
+    linecache.cache["<cell>"] = (len(cell), None, cell.splitlines(True), "<cell>")
+    text = judge(GAE, names["gae"]).text
+    assert "NameError: name 'missing' is not defined\n" in text
+    assert "in line 3 of your cell: return x / missing" in text
+
+
+def test_an_answer_is_shown_beside_the_right_one():
+    text = judge(GAE, GAE.mistakes[0].function).text
+    assert "rewards           [[-0.1, 0.05, 1.0]]" in text
+    assert "your advantages   [[1.24, 1.2, 1.0]]" in text  # the last delta is 1.0 + 0.6 - 0.6
+    assert "right advantages  [[0.6985, 0.63, 0.4]]" in text
+    assert "It differs on 4 of 4 inputs, of which this is the first (one response):" in text
+
+
+def test_a_stub_is_told_in_one_line_that_it_is_one(capsys):
+    def gae(*inputs):
+        raise NotImplementedError("your lines go here")
+
+    result = check.gae(gae)
+    assert not result.right and not result.attempted
+    assert capsys.readouterr().out == (
+        "Not attempted yet: write gae in the cell above, run it, then run this check.\n")
+
+
+def test_a_result_adds_nothing_to_the_cell():
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shown = InteractiveShell.instance().display_formatter.format(check.gae(GAE.right))
+    assert shown == ({}, {})
+
+
+def test_inputs_are_copies_and_stay_as_they_are():
+    before = [{name: str(x) for name, x in case.inputs.items()} for case in GAE.cases]
+    judge(GAE, _in_place)
+    assert before == [{name: str(x) for name, x in case.inputs.items()} for case in GAE.cases]
+
+
+def test_nbgrader_sees_a_failure(monkeypatch):
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    with pytest.raises(AssertionError, match="value after the last token was not taken as 0"):
+        check.gae(GAE.mistakes[0].function)
+    with pytest.raises(AssertionError, match="Not attempted yet"):
+        check.gae(_stub_of(GAE))
+    assert check.gae(GAE.right).right
+
+
+def _stub_of(exercise):
+    def stub(*inputs):
+        raise NotImplementedError
+
+    return stub
+
+
+def test_the_label_mask_is_the_one_that_training_uses():
+    prompts, responses = [[11, 12], [13, 14, 15]], [[21, 22, 1], [23, 1]]
+    batch = Sequences.of_tokens(prompts, responses, pad_id=0)
+    mask = MASK.right(batch.tokens, batch.starts, 1, 0)
+    assert torch.equal(mask.sum(1), batch.mask.sum(1))
+    assert torch.equal(batch.tokens[mask], batch.response_tokens[batch.mask])
+
+
+# ---- the notebooks -------------------------------------------------------------------------------
+
+
+def _exercises_in(path: Path):
+    """(notebook's name, imports, stub, check, solution) for each check in a notebook."""
+    cells = nbformat.read(path, as_version=4).cells
+    tags = [cell.metadata.get("tags", []) for cell in cells]
+    imports = "\n".join(line for cell in cells if cell.cell_type == "code"
+                        for line in cell.source.splitlines()
+                        if re.match(r"(import|from) ", line))  # fmt: skip
+    for i in (i for i, tag in enumerate(tags) if "check" in tag):
+        stub = max((j for j in range(i) if "exercise" in tags[j]), default=None)
+        solution = min((j for j in range(i, len(cells)) if "solution" in tags[j]), default=None)
+        yield pytest.param(imports, stub is not None and cells[stub], cells[i],
+                           solution is not None and cells[solution],
+                           id=f"{path.stem}-{cells[i].id}")
+
+
+FOUND = [found for path in NOTEBOOKS for found in _exercises_in(path)]
+
+
+@pytest.mark.parametrize("imports, stub, checked, solution", FOUND)
+def test_an_exercise_in_a_notebook(imports, stub, checked, solution):
+    """The stub is not attempted, and the solution written beneath it is right."""
+    assert stub and solution, "a check needs a stub before it and a solution after it"
+    assert stub.source.count("### BEGIN SOLUTION") == stub.source.count("### END SOLUTION") == 1
+    assert stub.metadata.nbgrader.solution and not stub.metadata.nbgrader.grade
+    assert checked.metadata.nbgrader.grade and checked.metadata.nbgrader.locked
+    [code] = re.findall(r"```python\n(.*?)```", solution.source, re.DOTALL)
+    for written, right in ((stub.source, False), (code, True)):
+        names = {}
+        exec(imports + "\n" + written, names)
+        *before, last = checked.source.strip().splitlines()
+        exec("\n".join(before), names)
+        result = eval(last, names)
+        assert result.right is right, result.text
+        assert result.attempted is right, result.text
+
+
+def test_grade_ids_are_unique():
+    for path in NOTEBOOKS:
+        ids = [cell.metadata.nbgrader.grade_id for cell in nbformat.read(path, as_version=4).cells
+               if "nbgrader" in cell.metadata]  # fmt: skip
+        assert len(set(ids)) == len(ids)
