@@ -2,7 +2,8 @@
 
 from importlib import import_module
 
-_HOMES = {"Dashboard": "dashboard", "RankingWidget": "ranking"}
+_HOMES = {"ClippedObjective": "clip", "Dashboard": "dashboard", "Microscope": "microscope",
+          "RankingWidget": "ranking"}
 __all__ = sorted(_HOMES)
 
 

@@ -20,7 +20,9 @@ from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.markup import Html, tag, visible
 
 HERE = Path(__file__).parent
-SCRIPTS = ("order", "parts", "drag", "keys", "view")  # one program, in this order
+SCRIPTS = (  # one program, in this order
+    "elements", "ranking_order", "ranking_parts", "ranking_drag", "ranking_keys", "ranking_view"
+)  # fmt: skip
 SHORT = 400  # characters of a text in the fallback that is saved with the notebook
 UNREADABLE = "The page sent what is not an answer; nothing was saved. Run the cell again."
 
@@ -37,7 +39,7 @@ class RankingWidget(anywidget.AnyWidget):
     Raises UserError for a labeller's name that is blank or too long.
     """
 
-    _esm = "\n".join((HERE / f"ranking_{part}.js").read_text("utf-8") for part in SCRIPTS)
+    _esm = "\n".join((HERE / f"{part}.js").read_text("utf-8") for part in SCRIPTS)
     _css = (HERE / "ranking.css").read_text("utf-8")
     state = traitlets.Dict().tag(sync=True)
 

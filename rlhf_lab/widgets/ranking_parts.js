@@ -14,25 +14,6 @@ const KEYS = [ // what stands in the legend after the digits
   [["P"], "pause"],
   [["?"], "guidelines"],
 ];
-const HIDDEN_CHARACTER = /(⟨U\+[0-9A-F]{4,6}⟩)/; // as Python writes those that cannot be seen
-
-/** An element. Attributes that start with "on" are listeners; children are nodes and texts. */
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value);
-  }
-  if (tag === "button") node.type = "button";
-  if (tag === "button" || "tabindex" in attributes) keepShortcutsAway(node);
-  node.append(...children);
-  return node;
-}
-
-/** JupyterLab runs its shortcuts (x cuts the cell) from every focused element without this. */
-function keepShortcutsAway(node) {
-  node.setAttribute("data-lm-suppress-shortcuts", "true");
-}
 
 /** A button that is off keeps its focus, which `disabled` would throw to the notebook. */
 function turn(button, on) {
@@ -45,9 +26,7 @@ function isOff(button) {
 
 /** A box with untrusted text, clipped to a few lines, and the button that shows all of it. */
 function makeText(text, id) {
-  const pieces = text.split(HIDDEN_CHARACTER).map((piece, number) =>
-    number % 2 ? make("span", { class: "code" }, piece.slice(1, -1)) : piece);
-  const body = make("div", { class: "text", dir: "auto", tabindex: -1, id }, ...pieces);
+  const body = make("div", { class: "text", dir: "auto", tabindex: -1, id }, ...pieces(text));
   const isOpen = () => body.classList.contains("open");
   const more = make("button", { class: "more", tabindex: -1, onclick: () => open(!isOpen()) });
   const open = (all) => {

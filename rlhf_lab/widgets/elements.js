@@ -1,0 +1,27 @@
+// What every page is made of. Text from models and people goes in as text nodes, never as markup.
+
+const HIDDEN_CHARACTER = /(⟨U\+[0-9A-F]{4,6}⟩)/; // as Python writes those that cannot be seen
+
+/** An element. Attributes that start with "on" are listeners; children are nodes and texts. */
+function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value);
+  }
+  if (tag === "button") node.type = "button";
+  if (tag === "button" || "tabindex" in attributes) keepShortcutsAway(node);
+  node.append(...children);
+  return node;
+}
+
+/** JupyterLab runs its shortcuts (x cuts the cell) from every focused element without this. */
+function keepShortcutsAway(node) {
+  node.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+
+/** Untrusted text as nodes, with the codes of what one cannot see set apart. */
+function pieces(text) {
+  return text.split(HIDDEN_CHARACTER).map((piece, number) =>
+    number % 2 ? make("span", { class: "code" }, piece.slice(1, -1)) : piece);
+}
