@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup demo lab test test-unit test-notebooks test-browser \
-  gpu-smoke notebooks bench clean
+  gpu-smoke notebooks student bench clean
 
 help:  ## list what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | \
@@ -64,6 +64,9 @@ gpu-smoke: $(STAMP)  ## the tests that need a GPU
 
 notebooks: $(STAMP)  ## run every notebook and save it with fresh outputs
 	$(BIN)/python tests/tools/execute_notebooks.py notebooks/*.ipynb
+
+student: $(STAMP)  ## write the notebooks without solutions into build/student, for a class
+	$(BIN)/rlhf-lab course student build/student notebooks/*.ipynb
 
 bench: $(STAMP)  ## sampling speed beside transformers' (beside TRL: see benchmarks/)
 	$(BIN)/python benchmarks/sampling.py

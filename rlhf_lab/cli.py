@@ -79,6 +79,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         (report, report_options, "write report.html for a run"),
         (rank, rank_options, "rank samples on the terminal"),
         (feedback, feedback_options, "merge, export, import and look at stores of rankings"),
+        (course, course_options, "write the notebooks for a class, without solutions or to grade by"),
     ):  # fmt: skip
         sub = commands.add_parser(command.__name__, help=text,
                                   description=text[0].upper() + text[1:] + ".",
@@ -213,6 +214,12 @@ def feedback_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.feedback import commands
 
     commands.feedback_options(sub)
+
+
+def course_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab import course as editions
+
+    editions.course_options(sub)
 
 
 def read_config(options: argparse.Namespace, config: type):
@@ -387,6 +394,12 @@ def feedback(options: argparse.Namespace) -> None:
     from rlhf_lab.feedback import commands
 
     commands.feedback(options)
+
+
+def course(options: argparse.Namespace) -> None:
+    from rlhf_lab import course as editions
+
+    editions.course(options)
 
 
 # ------------------------------------------------------------------------------ helpers
