@@ -8,13 +8,16 @@ import nbformat
 import pytest
 import torch
 
-from rlhf_lab.exercises import check, microscope, ppo_advantages, ppo_losses, reward, sft
+from rlhf_lab.exercises import (
+    check, feedback, microscope, ppo_advantages, ppo_losses, reward, sft, tour,
+)
 from rlhf_lab.exercises.examine import judge, recognise
 from rlhf_lab.sequences import Sequences
 
 EXERCISES = {
     exercise.name: exercise
     for exercise in (
+        tour.WIN_SHARE, tour.BEST_OF_N_MARK, feedback.PREFERRED, feedback.AGREEMENT,
         sft.LABEL_MASK, sft.SEQUENCE_LOGPROB, reward.PAIR_LOSS, reward.KWISE_LOSS,
         reward.PAIR_ACCURACY, ppo_advantages.KL_REWARDS, ppo_advantages.GAE, ppo_losses.WHITEN,
         ppo_losses.CLIPPED_POLICY_LOSS, ppo_losses.CLIPPED_VALUE_LOSS, microscope.CLIPPED_TOKENS,

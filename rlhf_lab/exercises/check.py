@@ -5,8 +5,23 @@ Every function prints its findings and returns a Result, whose `right` is True o
 
 from collections.abc import Callable
 
-from rlhf_lab.exercises import microscope, ppo_advantages, ppo_losses, reward, sft
+from rlhf_lab.exercises import (
+    feedback, microscope, ppo_advantages, ppo_losses, reward, sft, tour,
+)
 from rlhf_lab.exercises.examine import Result, examine
+
+# ---- 00 tour -------------------------------------------------------------------------------------
+
+
+def win_share(function: Callable) -> Result:
+    """win_share(marks, rival_marks): (B,), (B,) -> (), from 0 to 1, ties half."""
+    return examine(tour.WIN_SHARE, function)
+
+
+def best_of_n_mark(function: Callable) -> Result:
+    """best_of_n_mark(scores, marks): two (B, n) -> (), in points."""
+    return examine(tour.BEST_OF_N_MARK, function)
+
 
 # ---- 01 supervised fine-tuning -------------------------------------------------------------------
 
@@ -19,6 +34,20 @@ def label_mask(function: Callable) -> Result:
 def sequence_logprob(function: Callable) -> Result:
     """sequence_logprob(logits, tokens, mask): (B, T, V), (B, T), bool (B, T) -> (B,)."""
     return examine(sft.SEQUENCE_LOGPROB, function)
+
+
+# ---- 02 collecting rankings ----------------------------------------------------------------------
+
+
+def preferred(function: Callable) -> Result:
+    """preferred(ranks): int (B, K), 1 the best, 0 unranked -> bool (B, K, K), True where response
+    i beats response j."""
+    return examine(feedback.PREFERRED, function)
+
+
+def agreement(function: Callable) -> Result:
+    """agreement(first, second): two int (B, K), all ranked -> (), from 0 to 1, ties half."""
+    return examine(feedback.AGREEMENT, function)
 
 
 # ---- 03 the reward model -------------------------------------------------------------------------
