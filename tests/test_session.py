@@ -158,6 +158,26 @@ def test_a_write_that_fails_leaves_the_session_where_it_was(store, monkeypatch, 
     assert session.current != before[0]
 
 
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_that_was_stored_is_not_stored_twice_when_the_next_read_fails(
+        store, monkeypatch, answer):
+    session = begin(store)
+    first = session.current
+
+    def fail(*_, **__):
+        raise UserError("the disk failed")
+
+    monkeypatch.setattr(store, "entries", fail)
+    with pytest.raises(UserError, match="the disk failed"):
+        answer(session)
+    assert session.current is first
+    monkeypatch.undo()
+    answer(session)  # as a person would who saw the error
+    assert len(store.entries()) == 1 and session.current != first
+    answer(session)
+    assert len(store.entries()) == 2
+
+
 def test_a_labeller_who_is_forgotten_meanwhile_writes_no_more(store):
     session = begin(store)
     session.submit([1, 2, 3, 4])

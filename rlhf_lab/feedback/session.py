@@ -46,7 +46,8 @@ class RankingSession:
 
     current: the item to rank, None when finished. restored: the ranks, in stored order, that an
     item brought back by `undo` had; None for any other. Every answer is in the store before
-    `current` changes; if it cannot be written, the error goes to the caller and nothing changes.
+    `current` changes; if it cannot be written, the error goes to the caller and nothing changes. If
+    it was written and what comes next cannot be read, the next call reads that and writes no more.
 
     Raises UserError for a name that the store refuses, or a goal below 1.
     """
@@ -110,10 +111,13 @@ class RankingSession:
         item = self.current
         if item is None:
             raise UserError("there is nothing left to rank: add prompts, or set a higher goal")
+        if self._stored:
+            return self._go_on()
         self.store.write(Entry(
             id="", kind=kind, labeller=self.labeller, prompt=item.prompt, responses=item.responses,
             shown=item.shown, seconds=round(self._clock.seconds, 3), pick=item.pick,
             guidelines=self.guidelines.version, **answer))  # fmt: skip
+        self._stored = True
         self._go_on()
 
     def _left_taken_back(self) -> Entry | None:
@@ -133,6 +137,7 @@ class RankingSession:
         else:
             item = self.selection.next_item(self.store, self.labeller, self.uncertainty)
         self.current, self._progress = item, (len(done), self._outlook(done, item))
+        self._stored = False  # whether `current` has been answered
         self.restored = (taken_back and taken_back.ranks) or None
         self._clock.restart(taken_back.seconds if taken_back else 0.0)
 
