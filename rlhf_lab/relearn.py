@@ -3,10 +3,14 @@ before and after, beside controls.
 
 A control learns from the same rankings with the ranks shuffled among the responses of each prompt.
 It can memorise as well as the real one, and sees the same words, but not the person's taste: what
-it gets right on other prompts is luck. With few rankings luck is large, so there are several.
+it gets right on other prompts is luck. With few rankings luck is large, so there are several. Begin
+with a head of zeros (`ScalarModel.from_policy(..., zero_head=True)`): a random one leans to one
+side on all prompts, training on anything turns it back and past 0, and every control leans with it.
 
     relearned = relearn(reward_model, tokenizer, *rankings_from(store, ["me"]))
     relearned.summary
+
+With twenty rankings a fifth of them is too few to test on: then `relearn_in_turn`.
 """
 
 import copy
@@ -23,7 +27,7 @@ from rlhf_lab.feedback.intervals import share
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Ranking
 from rlhf_lab.reward import RankedData, RewardConfig, encode, score_groups, train_reward
-from rlhf_lab.training import shuffled
+from rlhf_lab.training import seed_of, shuffled
 
 FEW_RANKINGS = RewardConfig(epochs=2, batch_size=4, warmup=2)  # for 20 to 100: seconds on a laptop
 
@@ -35,15 +39,28 @@ class Relearned:
     scores: a row for each response in each ranking, with prompt, response, labeller, rank (nan for
     unranked), and a column of scores for each model: before, after, control 1, ... A score has the
     mean of its ranking taken off, since only differences between answers to one prompt mean
-    anything. summary: a row for each of these models, with model, prompts, pairs, accuracy (the
-    share of the pairs ordered as the person did, equal scores half), low and high (95 %, by
-    bootstrap over prompts). Guessing gives 0.5; a head that was never trained guesses, but by one
-    rule for all prompts, so that it may start far from 0.5 on either side.
+    anything. right: a row for each model and ranking, with model, prompt, pairs, and how many of
+    them the model ordered as the person did, equal scores half.
     """
 
     reward_model: ScalarModel
     scores: pd.DataFrame
-    summary: pd.DataFrame
+    right: pd.DataFrame
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row for each model: model, prompts, pairs, accuracy (the share of the pairs ordered as
+        the person did), low and high (95 %, by bootstrap over prompts).
+
+        Guessing gives 0.5; a head that was never trained guesses, but by one rule for all prompts,
+        so that it may start far from 0.5 on either side.
+        """
+        rows = []
+        for model, group in self.right.groupby("model", sort=False):
+            sums = group.groupby("prompt")[["right", "pairs"]].sum()
+            rows.append((model, len(sums), int(sums["pairs"].sum()),
+                         *share(sums["right"], sums["pairs"])))
+        return pd.DataFrame(rows, columns=["model", "prompts", "pairs", "accuracy", "low", "high"])
 
 
 def relearn(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
@@ -66,7 +83,36 @@ def relearn(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
             pass
     data = encode(tokenizer, held_out)
     scores = {name: score_groups(model, data) for name, model in models.items()}  # (G, K) each
-    return Relearned(models["after"], _scores(held_out, scores), _summary(held_out, data, scores))
+    return Relearned(models["after"], _scores(held_out, scores), _right(held_out, data, scores))
+
+
+def relearn_in_turn(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
+                    rankings: Sequence[Ranking], fair: Sequence[Ranking] | None = None,
+                    config: RewardConfig = FEW_RANKINGS, controls: int = 3,
+                    folds: int = 4) -> Relearned:
+    """The same with every prompt tested once, by models that learned from the other folds' prompts
+    (cross-validation; Stone 1974). It takes `folds` times as long.
+
+    fair: the rankings to test on, those of prompts picked by chance; all unless given. The
+    reward_model returned has learned from all rankings, so it is none of those that were tested.
+    Raises UserError unless there are `folds` prompts to test on.
+    """
+    fair = list(rankings if fair is None else fair)
+    prompts = sorted({r.prompt.text for r in fair}, key=lambda text: seed_of("fold", text))
+    if len(prompts) < folds:
+        raise UserError(f"{len(prompts)} prompts cannot be divided into {folds}: rank more of them")
+    parts = []
+    for fold in range(folds):
+        apart = set(prompts[fold::folds])
+        some = [r for r in rankings if r.prompt.text not in apart]
+        parts.append(relearn(reward_model, tokenizer, some,
+                             [r for r in fair if r.prompt.text in apart], config, controls))
+    whole = copy.deepcopy(reward_model)
+    for _ in train_reward(whole, tokenizer, rankings, config):
+        pass
+    right = pd.concat([part.right for part in parts], ignore_index=True)
+    scores = pd.concat([part.scores for part in parts], ignore_index=True)
+    return Relearned(whole, scores, right)
 
 
 def shuffle_ranks(rankings: Sequence[Ranking], seed: int) -> list[Ranking]:
@@ -98,15 +144,14 @@ def _scores(held_out: Sequence[Ranking], scores: dict[str, Tensor]) -> pd.DataFr
     return pd.DataFrame(rows).astype({"rank": float})
 
 
-def _summary(held_out: Sequence[Ranking], data: RankedData,
-             scores: dict[str, Tensor]) -> pd.DataFrame:
-    """Each model's accuracy on the pairs of the held-out rankings, with its interval."""
+def _right(held_out: Sequence[Ranking], data: RankedData,
+           scores: dict[str, Tensor]) -> pd.DataFrame:
+    """How many pairs of each ranking each model orders as the person did, equal scores half."""
     beats = maths.comparisons(data.ranks)  # (G, K, K)
-    rows = []
+    tables = []
     for name, table in scores.items():
         right = ((table[:, :, None] - table[:, None, :]).sign() + 1) / 2 * beats
-        sums = pd.DataFrame({"prompt": [ranking.prompt.text for ranking in held_out],
-                             "right": right.sum((1, 2)), "pairs": beats.sum((1, 2))}
-                            ).groupby("prompt").sum()  # fmt: skip
-        rows.append((name, len(sums), int(beats.sum()), *share(sums["right"], sums["pairs"])))
-    return pd.DataFrame(rows, columns=["model", "prompts", "pairs", "accuracy", "low", "high"])
+        tables.append(pd.DataFrame({
+            "model": name, "prompt": [ranking.prompt.text for ranking in held_out],
+            "right": right.sum((1, 2)), "pairs": beats.sum((1, 2))}))  # fmt: skip
+    return pd.concat(tables, ignore_index=True)

@@ -12,7 +12,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Prompt, Ranking
-from rlhf_lab.relearn import relearn, shuffle_ranks
+from rlhf_lab.relearn import relearn, relearn_in_turn, shuffle_ranks
 from rlhf_lab.reward import RewardConfig, rankings_from, score_texts, train_reward
 
 TEXTS = ("good", "fair one", "bad", "worst")
@@ -203,3 +203,48 @@ def test_unranked_responses_have_a_place_of_their_own(learned):
     left, _ = feedback_plots.relearned(scores, learned[0].summary).axes
     assert [tick.get_text() for tick in left.get_xticklabels()] == ["1", "2", "3", "unranked"]
     assert plots.to_bytes(left.figure).startswith(b"<?xml")
+
+
+# ------------------------------------------------------------------------------ in turn
+
+
+def test_every_prompt_is_tested_once_by_models_that_did_not_see_it(gpt2, tokenizer, monkeypatch):
+    """What each fold learned from and was tested on, caught on the way."""
+    from rlhf_lab import relearn as module
+
+    seen, real = [], module.relearn
+    monkeypatch.setattr(module, "relearn", lambda model, tok, some, apart, *rest: seen.append(
+        (some, apart)) or real(model, tok, some, apart, *rest))
+    rows = ranked(7) + ranked(7, (4, 3, 2, 1), "bob")
+    model = ScalarModel.from_policy(gpt2, 0)
+    result = relearn_in_turn(model, tokenizer, rows, config=RewardConfig(1, 4), controls=1, folds=3)
+    assert sorted(r.prompt.text for _, apart in seen for r in apart) == sorted(
+        r.prompt.text for r in rows)
+    for some, apart in seen:
+        assert {r.prompt.text for r in some}.isdisjoint(r.prompt.text for r in apart)
+        assert len(some) + len(apart) == len(rows)
+    assert list(result.summary["model"]) == ["before", "after", "control 1"]
+    assert result.summary["prompts"].tolist() == [7] * 3
+    assert result.summary["pairs"].tolist() == [14 * 6] * 3 and len(result.scores) == 14 * 4
+
+
+def test_in_turn_only_fair_prompts_are_tested_and_all_others_are_learned_from(gpt2, tokenizer):
+    rows = ranked(6)
+    model = ScalarModel.from_policy(gpt2, 0)
+    result = relearn_in_turn(model, tokenizer, rows, rows[:4], RewardConfig(1, 4), 1, folds=2)
+    assert set(result.scores["prompt"]) == {r.prompt.text for r in rows[:4]}
+
+
+def test_in_turn_the_model_returned_has_learned_from_all(gpt2, tokenizer):
+    rows, config = ranked(4), RewardConfig(1, 2)
+    model, whole = ScalarModel.from_policy(gpt2, 0), ScalarModel.from_policy(gpt2, 0)
+    result = relearn_in_turn(model, tokenizer, rows, config=config, controls=1, folds=2)
+    for _ in train_reward(whole, tokenizer, rows, config):
+        pass
+    for one, other in zip(result.reward_model.parameters(), whole.parameters()):
+        torch.testing.assert_close(one, other)
+
+
+def test_in_turn_it_takes_as_many_prompts_as_folds(gpt2, tokenizer):
+    with pytest.raises(UserError, match="3 prompts cannot be divided into 4"):
+        relearn_in_turn(ScalarModel.from_policy(gpt2, 0), tokenizer, ranked(3))
