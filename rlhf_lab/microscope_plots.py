@@ -12,7 +12,7 @@ from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture
 OPEN = 0.9  # a token drawn with a probability below this was a choice
 MARKED = 0.1  # share of the tokens whose share of the KL is written into the figure
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)  # of the ratio
-LOOKS = (("--", GUIDE), ("-", SERIES["kl"]), ("-", SERIES["policy"]), (":", SERIES["mark"]))
+LOOKS = (("--", GUIDE), ("-", SERIES["best_of_n"]), ("-", SERIES["policy"]), (":", SERIES["mark"]))
 
 
 def kl_share(rollout: SavedRollout) -> Picture:

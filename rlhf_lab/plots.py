@@ -37,13 +37,15 @@ class Picture(Figure):
         return to_bytes(self, "png")
 
 
-def blank(width: float, height: float) -> Axes:
+def blank(width: float, height: float, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:
     """Empty axes in the style of all figures, for one of your own: `axes.figure` is the Picture.
 
     width, height: in inches.
     """
     with matplotlib.rc_context(STYLE):
-        return Picture(figsize=(width, height)).add_subplot()
+        axes = Picture(figsize=(width, height)).add_subplot()
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return axes
 
 
 def training_curves(metrics: Sequence[dict], columns: int = 2) -> Picture:

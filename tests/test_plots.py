@@ -169,6 +169,7 @@ def test_the_style_of_others_is_left_as_it_was():
 
 
 def test_a_figure_of_ones_own_has_the_style():
-    axes = plots.blank(3, 2)
+    axes = plots.blank(3, 2, "Mine", "time (s)", "height (m)")
+    assert axes.get_title(loc="left") == "Mine" and axes.get_xlabel() == "time (s)"
     assert isinstance(axes.figure, plots.Picture) and tuple(axes.figure.get_size_inches()) == (3, 2)
     assert not axes.spines["top"].get_visible() and axes.figure._repr_png_().startswith(b"\x89PNG")

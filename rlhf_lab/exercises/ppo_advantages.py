@@ -175,6 +175,11 @@ GAE = Exercise(
         Mistake(_after_last,
                 "It looks as if the value after the last token was not taken as 0: nothing "
                 "follows the end of a response, so delta there is reward - value."),
+        Mistake(lambda rewards, values, mask, gamma, lam: _gae(
+                    rewards, values, mask, gamma, lam,
+                    lambda v: torch.cat([v[:, 1:], v[:, -1:]], dim=1)),
+                "It looks as if the loop begins with the value of the last column: begin with 0, "
+                "since nothing follows the end of a response that fills its row."),
         Mistake(lambda rewards, values, mask, gamma, lam:
                 _gae(rewards, values, mask, gamma, lam, lambda v: v.roll(-1, 1)),
                 "torch.roll wraps round: after the last token comes the value of the first. It "
