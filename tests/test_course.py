@@ -171,7 +171,7 @@ def test_right_answers_get_their_points_and_others_none(course):
     scores = {}
     for student, name, score in rows:
         scores.setdefault(student, {})[name.removeprefix("check-ppo-")] = score
-    everything = ["clipped-loss", "gae", "kl-rewards", "whiten"]
+    everything = ["clipped-loss", "gae", "kl-rewards", "value-loss", "whiten"]
     assert sorted(scores["ann"]) == everything and set(scores["ann"].values()) == {1.0}
     assert set(scores["bob"].values()) == {0.0}
-    assert scores["cem"] == scores["ann"] | {"clipped-loss": 0.0}
+    assert scores["cem"] == scores["ann"] | {"clipped-loss": 0.0, "value-loss": 0.0}
