@@ -140,7 +140,8 @@ class Dashboard:
 
     def _end(self) -> None:
         if self._view:
-            self._view.close(self.html(), self)
+            with self._own_time():
+                self._view.close(self.html(), self)
         else:
             for alarm in alarms(self.records):
                 print(f"! {alarm.text}")
