@@ -15,6 +15,9 @@ _HOMES = {
     "SFTConfig": "sft", "train_sft": "sft",
     "RewardConfig": "reward", "train_reward": "reward", "normalise": "reward", "score_texts": "reward",
     "PPOConfig": "ppo", "train_ppo": "ppo", "rank_all": "feedback",
+    "DPOConfig": "alternatives", "train_dpo": "alternatives",
+    "RLOOConfig": "alternatives", "train_rloo": "alternatives",
+    "GRPOConfig": "alternatives", "train_grpo": "alternatives",
     "answer": "evaluate", "win_rate": "evaluate", "interval": "evaluate",
 }
 __all__ = sorted(_HOMES)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rlhf_lab.training import Record
 
+POLICY_GRADIENTS = ("ppo", "rloo", "grpo")  # the stages whose records hold what the rules read
 WINDOW = 5  # updates that are averaged before anything is said
 RUNAWAY = 20.0  # nats: beyond this a response has little to do with the reference
 COLLAPSED = 0.15  # of the entropy at the start
@@ -28,8 +29,8 @@ class Alarm:
 
 
 def alarms(records: Sequence[Record]) -> list[Alarm]:
-    """Every alarm that the records of PPO raise at their end, the gravest first."""
-    ppo = [record for record in records if record.get("stage") == "ppo"]
+    """Every alarm that the records of PPO, RLOO or GRPO raise at their end, the gravest first."""
+    ppo = [record for record in records if record.get("stage") in POLICY_GRADIENTS]
     found = ((name, rule(ppo)) for name, rule in RULES.items()) if ppo else ()
     return [Alarm(name, text) for name, text in found if text]
 

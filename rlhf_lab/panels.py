@@ -3,7 +3,7 @@ training."""
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # The colours of Okabe and Ito: most colour-blind readers can tell them apart. One means the same
 # thing in every picture.
@@ -44,7 +44,7 @@ class Panel:
     level: tuple[float, str] | None = None
 
 
-PANELS = (
+SFT_AND_REWARD = (
     Panel("sft", "SFT: loss", "nats per token",
           (Line("loss/sft", "sft", "training batch"),
            Line("loss/held_out", "sft", "held out", rare=True))),
@@ -53,6 +53,9 @@ PANELS = (
     Panel("reward", "Reward model: accuracy", "share of pairs in order",
           (Line("reward/accuracy", "score", "training batch"),
            Line("reward/held_out_accuracy", "score", "held out", rare=True)), (0.5, "guessing")),
+)  # fmt: skip
+
+PPO = (
     Panel("ppo", "PPO: score", "sd of SFT's scores", (Line("objective/scores", "score"),)),
     Panel("ppo", "PPO: judge's mark", "points", (Line("judge/mark", "mark"),)),
     Panel("ppo", "PPO: KL to the reference", "nats per response",
@@ -64,6 +67,27 @@ PANELS = (
     Panel("ppo", "PPO: value loss", "squared reward", (Line("loss/value_avg", "value"),)),
     Panel("ppo", "PPO: length", "tokens per response", (Line("response/length", "policy"),)),
 )  # fmt: skip
+
+DPO = (
+    Panel("dpo", "DPO: loss", "nats per pair",
+          (Line("loss/dpo", "policy", "training batch"),
+           Line("loss/held_out", "policy", "held out", rare=True)), (math.log(2), "guessing")),
+    Panel("dpo", "DPO: accuracy", "share of pairs in order",
+          (Line("dpo/accuracy", "policy", "training batch"),
+           Line("dpo/held_out_accuracy", "policy", "held out", rare=True)), (0.5, "guessing")),
+    Panel("dpo", "DPO: judge's mark", "points", (Line("judge/mark", "mark", rare=True),)),
+    Panel("dpo", "DPO: KL to the reference", "nats per response",
+          (Line("objective/kl", "kl", rare=True),)),
+)  # fmt: skip
+
+
+def _without_values(stage: str) -> tuple[Panel, ...]:
+    """PPO's panels for a stage that has no value network."""
+    return tuple(replace(panel, stage=stage, title=panel.title.replace("PPO", stage.upper()))
+                 for panel in PPO if all(line.colour != "value" for line in panel.lines))
+
+
+PANELS = (*SFT_AND_REWARD, *PPO, *DPO, *_without_values("rloo"), *_without_values("grpo"))
 
 
 def panels_of(metrics: Iterable[dict]) -> list[Panel]:

@@ -72,6 +72,12 @@ def test_without_a_judge_and_in_other_stages_nothing_is_said_of_marks():
     assert raised([{"stage": "sft", "update": 1, "updates": 1, "loss/sft": 2.0}]) == []
 
 
+@pytest.mark.parametrize("stage", ["rloo", "grpo"])
+def test_other_policy_gradients_raise_the_same_alarms(stage):
+    records = [r | {"stage": stage} for r in run(objective_per_kl=lambda u: -0.3)]
+    assert raised(records) == ["kl-negative"]
+
+
 def test_the_words_hold_the_figures():
     text = alarms(run(objective_per_kl=lambda u: -0.3))[0].text
     assert "-0.30 nats" in text

@@ -1,0 +1,189 @@
+"""DPO: learn from rankings directly, without a reward model and without sampling.
+
+For every policy there is a score that it would be the best answer to, at the price dpo_beta for a
+nat of KL: dpo_beta log(policy / reference) of the response, up to a term that only the prompt
+decides and that no comparison sees. So the policy itself can be trained as the reward model is: the
+preferred of two responses shall have the higher implicit score (Rafailov et al. 2023).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lab import maths
+from rlhf_lab.errors import UserError
+from rlhf_lab.evaluate import answer, sequence_kl
+from rlhf_lab.ppo import frozen_copy
+from rlhf_lab.records import Mark, Prompt, Ranking
+from rlhf_lab.reward import RankedData, encode, group_batches
+from rlhf_lab.sampling import SamplingConfig
+from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_logprobs
+from rlhf_lab.training import (
+    Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
+)
+
+
+@dataclass(frozen=True)
+class DPOConfig:
+    """epochs over the rankings, batch_size prompts an update, Adam's learning_rate (falling
+    linearly to 0), warmup updates, seed of the order, max_tokens of a forward pass.
+
+    dpo_beta: the price of a nat of KL that the implicit score has built in; the lower it is, the
+    further the policy goes for the same margin. sample_every: updates between two looks at what the
+    policy says now, in at most max_new_tokens to at most watched prompts; 0: none. DPO itself never
+    samples, so its KL is known at these looks alone.
+    """
+
+    epochs: int = 1
+    batch_size: int = 8
+    learning_rate: float = 1e-4
+    warmup: int = 10
+    dpo_beta: float = 0.1
+    sample_every: int = 0
+    watched: int = 64
+    max_new_tokens: int = 64
+    seed: int = 0
+    max_tokens: int = 3072
+
+
+def train_dpo(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rankings: Sequence[Ranking],
+    config: DPOConfig = DPOConfig(),
+    held_out: Sequence[Ranking] = (),
+    judge: Callable[[Prompt, str], Mark] | None = None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+) -> Iterator[Record]:
+    """Train `policy` in place; yields one metrics record an update.
+
+    The reference is a frozen copy of `policy` as it comes in. loss/dpo (ln 2 at the first update)
+    and dpo/* are those of the batch before the update; at the end of every epoch they are there
+    for `held_out` too. `judge` marks what is sampled after an update (see DPOConfig.sample_every)
+    in answer to the prompts of `held_out`, or of `rankings` if there are none. `episode` stays 0:
+    nothing is sampled to train on. Raises UserError if no two responses are compared.
+    """
+    accelerator = accelerator or make_accelerator()
+    policy.to(accelerator.device).eval()
+    reference = frozen_copy(policy)
+    data = compared(tokenizer, rankings)
+    check_fits(policy, data.sequences)
+    updates = updates_in(len(data), config.batch_size, config.epochs)
+    optimiser = Optimiser(accelerator, [policy], config.learning_rate, updates, config.warmup)
+    models = {"policy": policy, "reference": reference}
+    done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
+    # 1. What the reference thinks of every response: it never changes, so it is asked once.
+    ref_logprobs = whole_logprobs(reference, data)  # (G, K)
+    later = held_out and compared(tokenizer, held_out)
+    later_ref_logprobs = later and whole_logprobs(reference, later)
+
+    order = list(batches(len(data), config.batch_size, config.epochs, "dpo", config.seed))
+    for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
+        # 2. A few prompts with their responses: the higher ranked shall have the higher score.
+        batch = data.groups(rows)
+        loss, scores = batch_gradients(policy, batch, ref_logprobs[rows], accelerator, config)
+        check_finite("the loss", loss, update)
+        # 3. A step against the gradient.
+        record = {"stage": "dpo", "update": update, "updates": updates, "epoch": epoch,
+                  "episode": 0, "loss/dpo": loss, **margins_of(scores, batch.ranks),
+                  "lr": optimiser.rate(), "grad_norm": optimiser.step(), "steps": optimiser.done}
+        if later and (update == updates or order[update][0] > epoch):
+            record |= held_out_metrics(policy, later, later_ref_logprobs, config.dpo_beta)
+        if config.sample_every and (update % config.sample_every == 0 or update == updates):
+            prompts = [r.prompt for r in held_out or rankings][: config.watched]
+            record |= look(policy, reference, tokenizer, prompts, judge, config)
+        yield record
+        if checkpoint and checkpoint.due(update, updates):
+            checkpoint.save(update, models, optimiser)
+
+
+def compared(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> RankedData:
+    """Rankings as tensors, each response once; those that compare nothing (all tied) are dropped.
+
+    Raises UserError if none is left.
+    """
+    data = encode(tokenizer, rankings) if rankings else None
+    rows = maths.comparisons(data.ranks).any(-1).any(-1).nonzero().squeeze(1) if data else []
+    if not len(rows):
+        raise UserError("no comparisons to train on: give rankings in which not all is tied")
+    return data.groups(rows.tolist())
+
+
+def batch_gradients(policy: PreTrainedModel, batch: RankedData, ref_logprobs: Tensor,
+                    accelerator: Accelerator, config: DPOConfig) -> tuple[float, Tensor]:
+    """Add the gradient of the loss over a batch; returns the loss and the scores (G, K).
+
+    Read in pieces that hold whole groups; each prompt weighs the same however they are cut.
+    """
+    loss, scores = 0.0, torch.zeros(batch.ranks.shape)
+    for part in group_batches(batch, config.max_tokens):
+        piece, ref = batch.groups(part), ref_logprobs[part]
+        with accelerator.autocast():
+            piece_scores = implicit_scores(policy, piece, ref, config.dpo_beta)
+        ranks = piece.ranks.to(piece_scores.device)
+        piece_loss = maths.kwise_loss(piece_scores, ranks, denominator=len(batch))
+        accelerator.backward(piece_loss)
+        loss += piece_loss.item()
+        scores[part] = piece_scores.detach().float().cpu()
+    return loss, scores
+
+
+def implicit_scores(policy: PreTrainedModel, data: RankedData, ref_logprobs: Tensor,
+                    dpo_beta: float) -> Tensor:
+    """dpo_beta log(policy / reference) of each response; ref_logprobs (G, K) -> (G, K)."""
+    logprobs = summed_logprobs(policy, data.sequences.to(policy.device))  # each response once
+    logprobs = logprobs[data.index.to(policy.device)]  # (G, K)
+    return maths.dpo_scores(logprobs, ref_logprobs.to(logprobs), dpo_beta)
+
+
+def summed_logprobs(policy: PreTrainedModel, sequences: Sequences) -> Tensor:
+    """Log-probability of each whole response, its end token included, (B,)."""
+    return maths.masked_sum(response_logprobs(policy, sequences)[0], sequences.mask)
+
+
+def whole_logprobs(policy: PreTrainedModel, data: RankedData) -> Tensor:
+    """Log-probability of every response of every prompt, without gradients, (G, K)."""
+    return in_batches(summed_logprobs, policy, data.sequences)[data.index]
+
+
+def margins_of(scores: Tensor, ranks: Tensor) -> Record:
+    """What the implicit scores (G, K) make of the comparisons.
+
+    dpo/accuracy: the share ordered rightly, equal scores half. dpo/chosen, dpo/rejected: mean score
+    of the preferred and of the other response (below 0: less likely than under the reference; often
+    both are). dpo/margin: their difference.
+    """
+    pairs = maths.comparisons(ranks)  # (G, K, K)
+    chosen, rejected = (s.expand(pairs.shape)[pairs] for s in (scores[:, :, None], scores[:, None]))
+    return {"dpo/accuracy": float(maths.pair_accuracy(scores, ranks)),
+            "dpo/margin": float((chosen - rejected).mean()),
+            "dpo/chosen": float(chosen.mean()), "dpo/rejected": float(rejected.mean())}
+
+
+def held_out_metrics(policy: PreTrainedModel, data: RankedData, ref_logprobs: Tensor,
+                     dpo_beta: float) -> Record:
+    """Loss, accuracy and margin on rankings that were not trained on."""
+    scores = maths.dpo_scores(whole_logprobs(policy, data), ref_logprobs, dpo_beta)
+    found = margins_of(scores, data.ranks)
+    return {"loss/held_out": float(maths.kwise_loss(scores, data.ranks)),
+            "dpo/held_out_accuracy": found["dpo/accuracy"],
+            "dpo/held_out_margin": found["dpo/margin"]}
+
+
+def look(policy: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+         prompts: Sequence[Prompt], judge: Callable[[Prompt, str], Mark] | None,
+         config: DPOConfig) -> Record:
+    """One response to each prompt, always from the same seeds: its KL to the reference over the
+    whole vocabulary, its length, and the judge's mean mark, under the names PPO gives them."""
+    given = answer(policy, tokenizer, prompts, seed=config.seed, judge=judge,
+                   config=SamplingConfig(config.max_new_tokens))
+    kl = sequence_kl(policy, reference, given).flatten()
+    found = {"objective/kl": float(kl.mean()), "objective/kl_se": float(kl.std() / len(kl) ** 0.5),
+             "response/length": float(given.sequences.mask.sum(1).float().mean()),
+             "response/ended": float(given.ended.float().mean())}
+    return found | ({"judge/mark": float(given.mark_table().mean())} if judge else {})

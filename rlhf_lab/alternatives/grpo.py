@@ -1,0 +1,118 @@
+"""GRPO: PPO's clipped loss, where a response's advantage is its score against its group's.
+
+No value network: the mean score of the responses to the same prompt is the baseline, and their
+standard deviation the unit. The KL is not part of the reward but a term of the loss (Shao et al.
+2024, DeepSeekMath; DeepSeek-AI 2025).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lab import maths
+from rlhf_lab.alternatives.groups import check_groups, collect, described, optimise, spread
+from rlhf_lab.errors import UserError
+from rlhf_lab.ppo import Rollout, Scorer, frozen_copy
+from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.training import Checkpoint, Optimiser, Record, check_finite, make_accelerator
+
+ESTIMATORS = {"k2": maths.kl_k2, "k3": maths.kl_k3}
+
+
+@dataclass(frozen=True)
+class GRPOConfig:
+    """The settings of GRPO.
+
+    batch_size responses an update, `group` of them to each prompt. epochs passes over each batch,
+    in minibatches, the ratio clipped to 1 +- epsilon. no_end_penalty: what a response that does not
+    end costs at least.
+
+    beta: price of a nat of KL, in the loss. kl: its estimator there. "k3" is the paper's; on
+    samples of the policy its gradient is that of KL(reference || policy), which pulls the policy
+    towards all that the reference might say. "k2" has the gradient of KL(policy || reference),
+    which is what PPO and RLOO charge for and what objective/kl measures; so has k3 times the ratio,
+    the default of TRL 1.12, while the ratio is 1 (DeepSeek-V3.2).
+
+    divide: by the group's standard deviation, so that a prompt counts the same whether its
+    responses differ much or little; False is Dr. GRPO (Liu et al. 2025). per_response: each
+    response weighs the same, as in the paper, instead of each token; a long bad response then
+    costs less per token than a short one (the length bias that Dr. GRPO takes out).
+    """
+
+    updates: int = 50
+    batch_size: int = 64
+    group: int = 4
+    epochs: int = 1
+    minibatches: int = 1
+    learning_rate: float = 3e-4
+    warmup: int = 0
+    beta: float = 0.05
+    kl: str = "k3"
+    epsilon: float = 0.2
+    divide: bool = True
+    per_response: bool = False
+    no_end_penalty: float = 1.0
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    seed: int = 0
+    max_tokens: int = 3072
+
+
+def train_grpo(
+    policy: PreTrainedModel,
+    reward_model: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config: GRPOConfig = GRPOConfig(),
+    judge: Callable[[Prompt, str], Mark] | None = None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+) -> Iterator[Record]:
+    """Train `policy` in place; yields one metrics record an update, named as PPO's.
+
+    The reference is a frozen copy of `policy` as it comes in; `judge` only watches. loss/kl_avg is
+    the KL term per token, before beta. Raises UserError for a group or a kl that cannot be.
+    """
+    check_groups(config)
+    if config.kl not in ESTIMATORS:
+        raise UserError(f"kl is '{config.kl}': use one of {', '.join(ESTIMATORS)}")
+    accelerator = accelerator or make_accelerator()
+    policy.to(accelerator.device).eval()
+    models = {"policy": policy, "reference": frozen_copy(policy)}
+    steps = config.updates * config.epochs * config.minibatches
+    optimiser = Optimiser(accelerator, [policy], config.learning_rate, steps, config.warmup,
+                          eps=1e-5)
+    done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
+
+    for update in range(done + 1, config.updates + 1):
+        # 1. The policy answers each prompt several times; each response is scored.
+        rollout = collect(policy, models["reference"], reward_model, tokenizer, prompts, config,
+                          update)
+        record = described("grpo", rollout, config, update, judge)
+        # 2. Did it score more than the rest of its group, in that group's standard deviations?
+        scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
+        advantages = maths.grpo_advantages if config.divide else maths.dr_grpo_advantages
+        rollout.advantages = spread(advantages(scores.view(-1, config.group)), rollout.mask)
+        # 3. Improve the policy by the clipped loss, held back by its KL to the reference.
+        record |= optimise(policy, rollout, grpo_loss, optimiser, config, update)
+        check_finite("the loss", record["loss/policy_avg"], update)
+        yield record
+        if checkpoint and checkpoint.due(update, config.updates):
+            checkpoint.save(update, models, optimiser)
+
+
+def grpo_loss(new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int,
+              config: GRPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """PPO's clipped loss plus beta times the KL, a mean over all tokens of the minibatch or, with
+    `per_response`, over its responses of their token means: new_logprobs (b, N)."""
+    mask, weights = piece.mask, 1.0
+    if config.per_response:  # (b, 1): mean length over length
+        weights = tokens / responses / mask.sum(1, keepdim=True)
+    loss, metrics = maths.policy_loss(new_logprobs, piece.logprobs, weights * piece.advantages,
+                                      mask, config.epsilon, tokens)
+    kl = ESTIMATORS[config.kl](new_logprobs, piece.ref_logprobs)
+    penalty = maths.masked_mean(weights * kl, mask, tokens)
+    return loss + config.beta * penalty, metrics | {"loss/kl_avg": penalty.detach()}

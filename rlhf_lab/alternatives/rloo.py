@@ -1,0 +1,102 @@
+"""RLOO: REINFORCE, where the other responses to the same prompt are the baseline.
+
+A whole response is one action. Its reward is compared with the mean reward of the others, which do
+not depend on it: subtracting them leaves the gradient right on average and takes most of its noise.
+No value network, no clipping while the policy that sampled is the one that learns (Williams 1992;
+Kool et al. 2019; Ahmadian et al. 2024).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlhf_lab import maths
+from rlhf_lab.alternatives.groups import check_groups, collect, described, optimise, spread
+from rlhf_lab.ppo import Rollout, Scorer, frozen_copy
+from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.training import Checkpoint, Optimiser, Record, check_finite, make_accelerator
+
+
+@dataclass(frozen=True)
+class RLOOConfig:
+    """The settings of RLOO.
+
+    batch_size responses an update, `group` of them to each prompt. beta: price of a nat of KL,
+    charged to the response's reward. epochs passes over each batch, in minibatches; with more than
+    one step in all, the ratio is clipped to 1 +- epsilon. no_end_penalty: what a response that does
+    not end costs at least.
+    """
+
+    updates: int = 50
+    batch_size: int = 64
+    group: int = 4
+    epochs: int = 1
+    minibatches: int = 1
+    learning_rate: float = 3e-4
+    warmup: int = 0
+    beta: float = 0.05
+    epsilon: float = 0.2
+    no_end_penalty: float = 1.0
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    seed: int = 0
+    max_tokens: int = 3072
+
+
+def train_rloo(
+    policy: PreTrainedModel,
+    reward_model: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config: RLOOConfig = RLOOConfig(),
+    judge: Callable[[Prompt, str], Mark] | None = None,
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+) -> Iterator[Record]:
+    """Train `policy` in place; yields one metrics record an update, named as PPO's.
+
+    The reference is a frozen copy of `policy` as it comes in; `judge` only watches. Raises
+    UserError unless batch_size is a multiple of group, which is 2 or more.
+    """
+    check_groups(config)
+    accelerator = accelerator or make_accelerator()
+    policy.to(accelerator.device).eval()
+    models = {"policy": policy, "reference": frozen_copy(policy)}
+    steps = config.updates * config.epochs * config.minibatches
+    optimiser = Optimiser(accelerator, [policy], config.learning_rate, steps, config.warmup,
+                          eps=1e-5)
+    done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
+
+    for update in range(done + 1, config.updates + 1):
+        # 1. The policy answers each prompt several times; each response is scored.
+        rollout = collect(policy, models["reference"], reward_model, tokenizer, prompts, config,
+                          update)
+        record = described("rloo", rollout, config, update, judge)
+        # 2. A response's reward: its score, minus beta for every nat of its KL.
+        rewards = maths.masked_sum(rollout.rewards, rollout.mask).view(-1, config.group)
+        # 3. Did it earn more than the others of its group?
+        rollout.advantages = spread(maths.rloo_advantages(rewards), rollout.mask)
+        # 4. Make what did better likelier, and what did worse less likely.
+        record |= optimise(policy, rollout, rloo_loss, optimiser, config, update)
+        check_finite("the loss", record["loss/policy_avg"], update)
+        yield record
+        if checkpoint and checkpoint.due(update, config.updates):
+            checkpoint.save(update, models, optimiser)
+
+
+def rloo_loss(new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int,
+              config: RLOOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+    """REINFORCE's loss, mean of -A logprob over all tokens of the minibatch: new_logprobs (b, N).
+
+    It is the mean over responses of -A log p(response), divided by their mean length: the same
+    direction. After the first step the samples are no longer the policy's own; then PPO's clipped
+    loss takes its place, whose gradient is the same while the ratio is 1.
+    """
+    clipped, metrics = maths.policy_loss(new_logprobs, piece.logprobs, piece.advantages, piece.mask,
+                                         config.epsilon, tokens)
+    if config.epochs * config.minibatches > 1:
+        return clipped, metrics
+    return maths.reinforce_loss(new_logprobs, piece.advantages, piece.mask, tokens), metrics
