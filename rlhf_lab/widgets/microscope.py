@@ -56,8 +56,10 @@ class Microscope(anywidget.AnyWidget):
     """
 
     _esm = "\n".join((HERE / f"{part}.js").read_text("utf-8") for part in SCRIPTS)
-    _css = (HERE / "microscope.css").read_text("utf-8") + ".rlhf-microscope {%s}" % " ".join(
-        f"--{name}: light-dark({light}, {dark});" for name, (light, dark) in COLOURS.items())
+    _css = "\n".join([
+        *((HERE / f"{part}.css").read_text("utf-8") for part in ("frame", "microscope")),
+        ".rlhf-microscope {", *(f"--{name}: light-dark({light}, {dark});"
+                                for name, (light, dark) in COLOURS.items()), "}"])  # fmt: skip
     state = traitlets.Dict().tag(sync=True)
 
     def __init__(self, rollout: SavedRollout, row: int | None = None, quantity: str = "advantage",

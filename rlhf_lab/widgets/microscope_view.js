@@ -11,7 +11,7 @@ class MicroscopeView {
   constructor(model, root) {
     Object.assign(this, { model, root, at: 0, sent: null, serial: 0 });
     this.me = crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
-    root.classList.add("rlhf-microscope");
+    root.classList.add("rlhf-widget", "rlhf-microscope");
     root.tabIndex = -1;
     keepShortcutsAway(root);
     root.addEventListener("keydown", (event) => event.stopPropagation());

@@ -40,7 +40,7 @@ class RankingWidget(anywidget.AnyWidget):
     """
 
     _esm = "\n".join((HERE / f"{part}.js").read_text("utf-8") for part in SCRIPTS)
-    _css = (HERE / "ranking.css").read_text("utf-8")
+    _css = "".join((HERE / f"{part}.css").read_text("utf-8") for part in ("frame", "ranking"))
     state = traitlets.Dict().tag(sync=True)
 
     def __init__(

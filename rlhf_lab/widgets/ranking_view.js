@@ -8,7 +8,7 @@ const ANSWER_WITHIN = 10_000; // ms until the page says that Python does not ans
 class RankingView {
   constructor(model, root) {
     Object.assign(this, { model, root, order: [], cards: [], held: null, drag: null });
-    root.classList.add("rlhf-ranking");
+    root.classList.add("rlhf-widget", "rlhf-ranking");
     root.tabIndex = -1; // a click between the cards must not give the next key to the notebook
     keepShortcutsAway(root);
     listenToKeys(this);
