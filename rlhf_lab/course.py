@@ -1,8 +1,8 @@
 """The course for a class: an edition of the notebooks to hand out, and one to grade by.
 
-In a notebook an exercise is five cells, told apart by their tags: the question, the stub ("exercise",
-with nbgrader's solution markers), the check ("check"), and a hint ("hint") and a solution
-("solution") that open on a click. The student edition has no solutions and no outputs. The
+In a notebook an exercise is five cells, told apart by their tags: the question, the stub
+("exercise", with nbgrader's solution markers), the check ("check"), and a hint ("hint") and a
+solution ("solution") that open on a click. The student edition has no solutions and no outputs. The
 instructor edition has each solution between the markers of its stub, which is what nbgrader's
 `generate_assignment` starts from.
 """
@@ -48,8 +48,8 @@ def exercises(notebook: NotebookNode, where: str = "the notebook") -> list[Exerc
         rest = {tag: i for i in reversed(range(stub, following)) for tag in tags(notebook.cells[i])}
         code = CODE.search(notebook.cells[rest["solution"]].source) if "solution" in rest else None
         if "check" not in rest or code is None or not _marked(cell.source):
-            raise UserError(f"{where}, exercise {name}: it needs {BEGIN} and {END} in its stub, then "
-                            "a cell tagged 'check' and one tagged 'solution' with ```python code")
+            raise UserError(f"{where}, exercise {name}: it needs {BEGIN} and {END} in its stub, "
+                            "then a cell tagged 'check' and one tagged 'solution' with ```python")
         found.append(Exercise(name, stub, rest["check"], code[1].rstrip("\n")))
     return found
 

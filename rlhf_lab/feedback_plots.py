@@ -1,8 +1,9 @@
 """Figures of what people ranked, in the style of `plots.py`: whether they agree, whether they sway
 with the place on screen, how reliable each is, and what a reward model made of it.
 
-Each takes the DataFrame of the function it is named after. Estimates are dots, intervals lines (95
-%, unless the axis says otherwise); what chance would give is a dotted line. Names are text of people: shown, never interpreted.
+Each takes the DataFrame of the function it is named after. Estimates are dots, intervals lines (95 %
+unless the axis says otherwise); what chance would give is a dotted line. Names are text of people:
+shown, never interpreted.
 """
 
 import matplotlib

@@ -8,7 +8,7 @@ import base64
 import html
 import unicodedata
 
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, half a character, line and paragraph ends
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, half a character, ends of lines
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in many scripts, and emoji
 VOID = {"img", "meta", "br", "hr"}  # elements without content
 

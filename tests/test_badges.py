@@ -63,7 +63,7 @@ def test_elsewhere_it_fetches_installs_and_moves_there(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     exec(badges.SETUP.format(repository="ann/lab"), {})
     assert ran[0] == ["git", "clone", "--depth", "1", "https://github.com/ann/lab", "lab"]
-    assert ran[1][1:] == ["-m", "pip", "install", "-q", "-e", "./lab"]
+    assert ran[1][1:] == ["-m", "pip", "install", "-q", "-e", "./lab[agreement]"]
     assert sys.path[0] == str(tmp_path / "lab") and os.getcwd() == str(tmp_path / "lab/notebooks")
 
 

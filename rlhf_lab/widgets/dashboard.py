@@ -1,4 +1,4 @@
-"""The live dashboard: a stage's curves, alarms and answers as it trains, and a button that stops it.
+"""The live dashboard: a stage's curves, alarms and answers as it trains, and a button to stop it.
 
     dashboard = Dashboard(policy, tokenizer, prompts[:3])
     metrics = await dashboard.run(train_ppo(policy, ...))
@@ -127,7 +127,7 @@ class Dashboard:
                 self._view.open(self.html())
 
     def _see(self, record: Record) -> None:
-        """Take a record in, ask the policy if it is time, draw if the last drawing is old enough."""
+        """Take a record in, ask the policy if it is time, draw if the last drawing is old."""
         with self._own_time():
             self.records.append(record)
             if record["update"] % self.every == 0 or record["update"] == record["updates"]:

@@ -27,7 +27,7 @@ import sys
 
 if importlib.util.find_spec("rlhf_lab") is None:
     subprocess.run(["git", "clone", "--depth", "1", "https://github.com/{repository}", "lab"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "./lab"], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "./lab[agreement]"], check=True)
     sys.path.insert(0, os.path.abspath("lab"))
     os.chdir("lab/notebooks")"""
 
