@@ -79,6 +79,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         (report, report_options, "write report.html for a run"),
         (rank, rank_options, "rank samples on the terminal"),
         (feedback, feedback_options, "merge, export, import and look at stores of rankings"),
+        (study, study_options, "run the arms of the study of reward hacking, some minutes each"),
         (course, course_options, "write the notebooks for a class, without solutions or to grade by"),
     ):  # fmt: skip
         sub = commands.add_parser(command.__name__, help=text,
@@ -214,6 +215,12 @@ def feedback_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.feedback import commands
 
     commands.feedback_options(sub)
+
+
+def study_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.studies import hacking
+
+    hacking.study_options(sub)
 
 
 def course_options(sub: argparse.ArgumentParser) -> None:
@@ -394,6 +401,12 @@ def feedback(options: argparse.Namespace) -> None:
     from rlhf_lab.feedback import commands
 
     commands.feedback(options)
+
+
+def study(options: argparse.Namespace) -> None:
+    from rlhf_lab.studies import hacking
+
+    hacking.study(options)
 
 
 def course(options: argparse.Namespace) -> None:

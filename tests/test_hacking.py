@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlhf_lab.cli import main
 from rlhf_lab.evaluate import answer
 from rlhf_lab.models import load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Mark, Prompt
@@ -93,6 +94,20 @@ def test_what_is_planted_by_hand(key, text, value):
     assert PLANTED[key](text) == pytest.approx(value)
     mark = plant(lambda prompt, text: Mark(5.0, {"helpful": 1.0}), PLANTED[key])(Prompt("", ""), text)
     assert mark.mark == 5.0 and mark.rubric == {"helpful": 1.0, "planted": pytest.approx(value)}
+
+
+def test_the_command_runs_what_is_asked_for(study, monkeypatch, capsys):
+    ran = []
+
+    def run(self, arm, seed):
+        ran.append((str(self.folder), arm.name, seed))
+        return {name: {what: [1.0, 0.0, 2.0] for what in ("mark", "score", "kl")}
+                for name in ("sft", "policy")}  # fmt: skip
+
+    monkeypatch.setattr(Study, "run", run)
+    assert main(["study", "--out", "here", "--arms", "beta 0", "beta 0.2", "--seeds", "3"]) == 0
+    assert ran == [("here", "beta 0", 3), ("here", "beta 0.2", 3)]
+    assert "beta 0, seed 3: mark 1.00 -> 1.00" in capsys.readouterr().out
 
 
 def test_every_arm_has_a_name_of_its_own_and_a_way_to_be_run():

@@ -9,6 +9,7 @@ of its seed and is judged on fresh samples that no training saw.
         study.run(arm, seed=0)
 """
 
+import argparse
 import copy
 import gzip
 import json
@@ -195,3 +196,25 @@ def plant(judge: Judge, liked: Callable[[str], float]) -> Judge:
 def _write(path: Path, rows: list[dict]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def study_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--out", default="runs/hacking", help="folder of the study; what is there "
+                     "already is not run again")
+    sub.add_argument("--arms", nargs="+", default=[arm.name for arm in ARMS],
+                     choices=[arm.name for arm in ARMS], metavar="ARM", help="which; all by default")
+    sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="each arm's seeds")
+
+
+def study(options: argparse.Namespace) -> None:
+    """Run the arms one after the other, some minutes each, and print a line for each run."""
+    runs, arms = Study(Path(options.out)), {arm.name: arm for arm in ARMS}
+    for name in options.arms:
+        for seed in options.seeds:
+            summary = runs.run(arms[name], seed)
+            print(f"{name}, seed {seed}: " + ", ".join(
+                f"{what} {summary['sft'][what][0]:.2f} -> {summary['policy'][what][0]:.2f}"
+                for what in ("mark", "score", "kl")), flush=True)  # fmt: skip
