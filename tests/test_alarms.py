@@ -1,5 +1,6 @@
 """Each alarm: raised by the fault it is for, silent one step short of it, silent on a real run."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_lab.alarms import RULES, alarms
-from rlhf_lab.data import shipped
+from rlhf_lab.data import data_folder, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,6 +41,16 @@ def test_the_shipped_run_raises_none_at_any_point():
     ppo = [row for row in rows if row["stage"] == "ppo"]
     assert len(ppo) == 50
     assert all(raised(rows[:n]) == [] for n in range(len(rows) - 50, len(rows) + 1))
+
+
+def test_a_real_run_that_games_its_reward_model_is_told_of_before_half_is_lost():
+    """Sixty rankings and no price on the KL: the mark rises from 6.6 to 8.5 and falls to 2."""
+    path = data_folder() / "hacking/60_rankings-beta_0/0/metrics.jsonl.gz"
+    rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    rows = [r | {"stage": "ppo", "objective/rlhf_reward": r["objective/scores"]} for r in rows]
+    first = next(n for n in range(len(rows)) if "score-up-mark-down" in raised(rows[:n]))
+    marks = [row["judge/mark"] for row in rows]
+    assert min(marks[:first]) > (max(marks) + min(marks)) / 2
 
 
 @pytest.mark.parametrize("name, metric, fault, short_of_it", [
