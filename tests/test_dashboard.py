@@ -161,6 +161,26 @@ def test_what_the_stage_raises_reaches_the_cell():
     with pytest.raises(UserError, match="the loss is nan"):
         asyncio.run(dashboard.run(records(4, on_update)))
     assert len(dashboard.records) == 1
+    assert "Stopped after 1 of 4 updates" in dashboard.html()  # and not so many seconds to go
+
+
+def test_what_fails_at_once_is_no_update_under_way():
+    def on_update(update):
+        raise UserError("no")
+
+    dashboard = Dashboard()
+    with pytest.raises(UserError, match="no"):
+        asyncio.run(dashboard.run(records(4, on_update)))
+    assert "Stopped in the first update" in dashboard.html()
+
+
+def test_the_time_a_run_took_stays_when_the_page_is_shown_again_later(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    dashboard = Dashboard()
+    asyncio.run(dashboard.run(records(4, lambda update: now.__setitem__(0, now[0] + 5))))
+    now[0] += 3600
+    assert "Finished after 4 of 4 updates and 0:20" in dashboard.html()
 
 
 # ---- what is shown -------------------------------------------------------------------------------
@@ -187,7 +207,7 @@ def test_the_page_holds_progress_alarms_curves_and_answers():
 
 def test_what_the_notebook_keeps_is_a_picture():
     dashboard = Dashboard()
-    dashboard.records = [record(u) for u in (1, 2, 3, 4)]
+    asyncio.run(dashboard.run(records(4)))
     kept = dashboard._repr_html_()
     assert "data:image/png;base64," in kept and "<svg" not in kept
     assert "Finished after 4 of 4 updates" in kept

@@ -53,6 +53,7 @@ class Dashboard:
         self.own_seconds = 0.0  # spent here and not in training
         self._wish = threading.Event()
         self._began = self._drawn = time.perf_counter()
+        self._ended: float | None = None  # when the stage ended, however it did
         self._view = _View(self.stop) if _in_notebook() else None
 
     @property
@@ -120,7 +121,7 @@ class Dashboard:
             pass
 
     def _begin(self) -> None:
-        self._began = time.perf_counter()
+        self._began, self._ended = time.perf_counter(), None
         with self._own_time():
             self._ask(0)
             if self._view:
@@ -139,6 +140,7 @@ class Dashboard:
                 self._drawn = time.perf_counter()
 
     def _end(self) -> None:
+        self._ended = time.perf_counter()
         if self._view:
             with self._own_time():
                 self._view.close(self.html(), self)
@@ -162,16 +164,16 @@ class Dashboard:
     # ---- what is shown -----------------------------------------------------------------------
 
     def _progress(self) -> str:
+        spent = (self._ended or time.perf_counter()) - self._began
         if not self.records:
-            return "The first update is under way."
+            ended = f"Stopped in the first update, after {_clock(spent)}."
+            return ended if self._ended else "The first update is under way."
         done, total = self.records[-1]["update"], self.records[-1]["updates"]
-        began = time.perf_counter() - self._began
-        if done == total or self.stopped:
+        if self._ended:
             how = "Stopped" if done < total else "Finished"
-            return f"{how} after {done} of {total} updates and {_clock(began)}."
-        first = self.records[0]["update"]
-        left = began / (done - first + 1) * (total - done)
-        return f"Update {done} of {total}, {_clock(began)} so far, {_clock(left)} to go."
+            return f"{how} after {done} of {total} updates and {_clock(spent)}."
+        left = spent / (done - self.records[0]["update"] + 1) * (total - done)
+        return f"Update {done} of {total}, {_clock(spent)} so far, {_clock(left)} to go."
 
     def _answers(self) -> Html | None:
         """The same prompts at the start, half way and now."""
