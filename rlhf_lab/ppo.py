@@ -76,7 +76,7 @@ class Rollout:
     ended: Tensor
     logprobs: Tensor
     ref_logprobs: Tensor
-    values: Tensor
+    values: Tensor | None
     scores: Tensor
     rewards: Tensor = field(default=None)
     advantages: Tensor = field(default=None)
@@ -163,13 +163,20 @@ def train_ppo(
             checkpoint.save(update, trained | {"reference": reference}, optimiser, {"beta": beta})
 
 
-@torch.no_grad()
 def collect(policy, reference, value_model, reward_model: Scorer, tokenizer,
             batch: list[Prompt], config: PPOConfig, update: int) -> Rollout:
     """Sample one response to each prompt and let every model read it."""
+    seeds = [seed_of("ppo", config.seed, update, row) for row in range(len(batch))]
+    return roll_out(policy, reference, value_model, reward_model, tokenizer, batch, seeds, config)
+
+
+@torch.no_grad()
+def roll_out(policy, reference, value_model: nn.Module | None, reward_model: Scorer, tokenizer,
+             batch: list[Prompt], seeds: list[int], config) -> Rollout:
+    """Sample a response for each prompt and seed and let every model read it; without a value model
+    there are no values. config: has temperature and max_new_tokens."""
     samples = sample(
-        policy, tokenizer, [encode_prompt(tokenizer, p.text) for p in batch],
-        [seed_of("ppo", config.seed, update, row) for row in range(len(batch))],
+        policy, tokenizer, [encode_prompt(tokenizer, p.text) for p in batch], seeds,
         SamplingConfig(config.max_new_tokens, config.temperature), batch_size=len(batch))
     sequences, texts = Sequences.of_samples(samples, tokenizer.pad_token_id), samples.texts(tokenizer)
 
@@ -180,11 +187,12 @@ def collect(policy, reference, value_model, reward_model: Scorer, tokenizer,
         scores = in_batches(response_scores, reward_model, sequences)
     else:
         scores = torch.tensor(reward_model(batch, texts), dtype=torch.float32)
+    values = None
+    if value_model is not None:
+        values = in_batches(response_values, value_model, sequences) * sequences.mask
     return Rollout(
         batch, texts, sequences, samples.ended, samples.logprobs,
-        ref_logprobs=in_batches(ref, reference, sequences),
-        values=in_batches(response_values, value_model, sequences) * sequences.mask,
-        scores=scores)
+        ref_logprobs=in_batches(ref, reference, sequences), values=values, scores=scores)
 
 
 def optimise(policy, value_model, rollout: Rollout, optimiser: Optimiser,

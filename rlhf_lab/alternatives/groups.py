@@ -9,18 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.ppo import Rollout, Scorer, batch_of, describe
+from rlhf_lab.ppo import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.records import Mark, Prompt
-from rlhf_lab.sampling import SamplingConfig, sample
-from rlhf_lab.sequences import (
-    Sequences, in_batches, micro_batches, response_logprobs, response_scores,
-)
-from rlhf_lab.text import encode_prompt
+from rlhf_lab.sequences import micro_batches, response_logprobs
 from rlhf_lab.training import Optimiser, Record, seed_of, shuffled
 
 # loss(new_logprobs, piece, tokens, responses, config) -> loss and metrics, where piece has some of
@@ -37,7 +33,6 @@ def check_groups(config) -> None:
                         " or more, and a batch_size that is a multiple of it")
 
 
-@torch.no_grad()
 def collect(policy: PreTrainedModel, reference: PreTrainedModel, reward_model: Scorer,
             tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], config,
             update: int) -> Rollout:
@@ -49,26 +44,12 @@ def collect(policy: PreTrainedModel, reference: PreTrainedModel, reward_model: S
     """
     groups = replace(config, batch_size=config.batch_size // config.group)
     batch = [p for p in batch_of(prompts, groups, update) for _ in range(config.group)]
-    samples = sample(
-        policy, tokenizer, [encode_prompt(tokenizer, p.text) for p in batch],
-        [seed_of("group", config.seed, update, p.id, row) for row, p in enumerate(batch)],
-        SamplingConfig(config.max_new_tokens, config.temperature), batch_size=len(batch))
-    sequences = Sequences.of_samples(samples, tokenizer.pad_token_id)
-    texts = samples.texts(tokenizer)
-
-    def ref(model, rows: Sequences) -> Tensor:
-        return response_logprobs(model, rows, config.temperature)[0]
-
-    if isinstance(reward_model, nn.Module):
-        scores = in_batches(response_scores, reward_model, sequences)
-    else:
-        scores = torch.tensor(reward_model(batch, texts), dtype=torch.float32)
-    ref_logprobs = in_batches(ref, reference, sequences)
-    return Rollout(
-        batch, texts, sequences, samples.ended, samples.logprobs, ref_logprobs, None, scores,
-        rewards=maths.shape_rewards(
-            maths.no_end_penalty(scores, samples.ended, config.no_end_penalty),
-            samples.logprobs, ref_logprobs, sequences.mask, config.beta))
+    seeds = [seed_of("group", config.seed, update, p.id, row) for row, p in enumerate(batch)]
+    rollout = roll_out(policy, reference, None, reward_model, tokenizer, batch, seeds, config)
+    scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
+    rollout.rewards = maths.shape_rewards(scores, rollout.logprobs, rollout.ref_logprobs,
+                                          rollout.mask, config.beta)
+    return rollout
 
 
 def spread(advantages: Tensor, mask: Tensor) -> Tensor:
