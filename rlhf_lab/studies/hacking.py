@@ -15,6 +15,7 @@ import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from rlhf_lab.data import base_model
@@ -92,6 +93,10 @@ class Study:
     watched: int = 16
     judged: int = 200
 
+    @cached_property
+    def tokenizer(self):
+        return load_tokenizer(base_model())
+
     def run(self, arm: Arm, seed: int) -> dict:
         """Train one arm, unless it is there already, and return its summary.
 
@@ -101,9 +106,9 @@ class Study:
         place = self.folder / arm.name.replace(", ", "-").replace(" ", "_") / str(seed)
         if (place / "summary.json").exists():
             return json.loads((place / "summary.json").read_text(encoding="utf-8"))
-        tokenizer, sft = load_tokenizer(base_model()), self.sft(seed)
+        sft = self.sft(seed)
         policy, held_out = load_policy(sft), self.task.held_out()["held-out"]
-        drawn = answer(policy, tokenizer, self.task.prompts(seed, self.prompts), 4, seed,
+        drawn = answer(policy, self.tokenizer, self.task.prompts(seed, self.prompts), 4, seed,
                        self.task.judge)  # fmt: skip
         reward_model = self.reward_model(arm, seed, drawn)
         scorer = self.mark_as_score(drawn) if arm.scorer == "judge" else reward_model
@@ -111,7 +116,7 @@ class Study:
         config = PPOConfig(updates=arm.updates, beta=arm.beta, seed=seed,
                            batch_size=self.batch_size)  # fmt: skip
         for record in train_ppo(
-                policy, scorer, tokenizer, self.task.prompts(seed + 1_000_003, 4000), config,
+                policy, scorer, self.tokenizer, self.task.prompts(seed + 1_000_003, 4000), config,
                 judge=self.task.judge,
                 value_model=copy.deepcopy(reward_model).requires_grad_(True)):  # fmt: skip
             metrics.append({name: record[name] for name in LOGGED})
@@ -129,19 +134,18 @@ class Study:
         """The folder of the seed's SFT policy, trained as in the main job if it is not there."""
         folder = self.folder / f"sft_{seed}"
         if not folder.exists():
-            tokenizer, policy = load_tokenizer(base_model()), load_policy(base_model())
+            policy = load_policy(base_model())
             shown = self.task.demonstrations(seed, self.demonstrations + 200)[200:]
-            for _ in train_sft(policy, tokenizer, shown, SFTConfig(seed=seed)):
+            for _ in train_sft(policy, self.tokenizer, shown, SFTConfig(seed=seed)):
                 pass
-            save_policy(policy, tokenizer, folder)
+            save_policy(policy, self.tokenizer, folder)
         return folder
 
     def reward_model(self, arm: Arm, seed: int, drawn: Answers) -> ScalarModel:
         """The reward model that learned from the arm's rankings of these responses of the SFT
         policy, on which its scores have mean 0 and standard deviation 1."""
-        tokenizer = load_tokenizer(base_model())
         model = ScalarModel.from_policy(load_policy(self.sft(seed)), seed)
-        for _ in train_reward(model, tokenizer, self.rankings(arm, seed, drawn),
+        for _ in train_reward(model, self.tokenizer, self.rankings(arm, seed, drawn),
                               RewardConfig(seed=seed)):  # fmt: skip
             pass
         normalise(model, scores_of(model, drawn))
@@ -168,16 +172,16 @@ class Study:
 
     def look(self, policy, prompts: Sequence[Prompt], update: int) -> list[dict]:
         """What the policy answers now, always with the same luck, and the judge's marks."""
-        answers = answer(policy, load_tokenizer(base_model()), prompts, judge=self.task.judge)
+        answers = answer(policy, self.tokenizer, prompts, judge=self.task.judge)
         return [{"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
                 for p, [text], [mark] in zip(prompts, answers.texts, answers.marks)]  # fmt: skip
 
     def judge(self, policy, reference, reward_model: ScalarModel, prompts: Sequence[Prompt],
               seed: int) -> dict:
         """Mark, score and KL of policy and SFT policy on fresh samples, with 95 % intervals."""
-        tokenizer, found = load_tokenizer(base_model()), {"prompts": len(prompts)}
+        found = {"prompts": len(prompts)}
         for name, model in (("sft", reference), ("policy", policy)):
-            answers = answer(model, tokenizer, prompts, 2, seed, self.task.judge)
+            answers = answer(model, self.tokenizer, prompts, 2, seed, self.task.judge)
             found[name] = {"mark": interval(answers.mark_table()),
                            "score": interval(scores_of(reward_model, answers)),
                            "kl": interval(sequence_kl(model, reference, answers))}  # fmt: skip

@@ -16,6 +16,7 @@ from rlhf_lab.microscope import (
 from rlhf_lab.widgets.quantities import QUANTITIES, number
 
 from .conftest import Lab
+from .ranking_page import CELLS, HIDE_SIDEBARS, KERNEL
 from .test_notebooks_in_lab import KERNEL_IDLE, LOAD_MS, RUN_ALL
 
 pytestmark = pytest.mark.browser
@@ -27,15 +28,6 @@ from rlhf_lab.microscope import load_rollout
 from rlhf_lab.widgets import ClippedObjective, Microscope
 {widget}
 """
-KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-CELLS = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells
-    .map(cell => cell.source)"""
-HIDE_SIDEBARS = """() => {
-    window.jupyterapp.shell.collapseLeft();
-    for (const side of ["left", "right"]) {
-        window.jupyterapp.commands.execute("application:toggle-side-tabbar", {side});
-    }
-}"""
 THEME = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
 HOSTILE = ("<img src=x onerror='window.hacked=1'>", "<script>window.hacked=1</script>",
            "\x1b[31mred", "\u202egnp.exe", " \n", "</style>")  # fmt: skip
