@@ -152,6 +152,15 @@ def test_in_the_background_it_returns_at_once():
     assert len(dashboard.records) == 2
 
 
+def test_it_opens_in_the_cell_and_not_in_the_thread():
+    """What a thread displays once its cell has ended is seen nowhere (Voila)."""
+    dashboard, opened = Dashboard(), []
+    dashboard._view = view = View()
+    view.open = lambda page: opened.append(threading.current_thread())
+    dashboard.start(records(2)).join(10)
+    assert opened == [threading.current_thread()] and len(dashboard.records) == 2
+
+
 def test_what_the_stage_raises_reaches_the_cell():
     def on_update(update):
         if update == 2:

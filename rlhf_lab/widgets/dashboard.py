@@ -67,6 +67,7 @@ class Dashboard:
     async def run(self, records: Iterator[Record]) -> list[Record]:
         """Train to the end, or until the button is pressed or the kernel interrupted; returns the
         records. Use it as `await dashboard.run(...)`. Raises what the stage raises."""
+        self._open()
         training = asyncio.ensure_future(asyncio.to_thread(self._exhaust, records))
         try:
             await asyncio.shield(training)
@@ -77,6 +78,7 @@ class Dashboard:
 
     def start(self, records: Iterator[Record]) -> threading.Thread:
         """Train in the background and return at once: for a page of Voila, where no cell runs."""
+        self._open()  # here: what a thread displays after the cell has ended is seen nowhere
         thread = threading.Thread(target=self._exhaust, args=(records,), daemon=True)
         thread.start()
         return thread
@@ -86,17 +88,8 @@ class Dashboard:
 
         Interrupting the kernel (Ctrl-C) ends the loop without an error.
         """
-        self._begin()
-        try:
-            for record in records:
-                self._see(record)
-                yield record
-                if self.stopped:
-                    break
-        except KeyboardInterrupt:
-            self.stop()
-        finally:
-            self._end()
+        self._open()
+        yield from self._watch(records)
 
     def html(self) -> Html:
         """The page as it stands: progress, alarms, curves, answers."""
@@ -116,16 +109,29 @@ class Dashboard:
 
     # ---- on the way --------------------------------------------------------------------------
 
+    def _open(self) -> None:
+        self._began, self._ended = time.perf_counter(), None
+        if self._view:
+            with self._own_time():
+                self._view.open(self.html())
+
     def _exhaust(self, records: Iterator[Record]) -> None:
-        for _ in self.follow(records):
+        for _ in self._watch(records):
             pass
 
-    def _begin(self) -> None:
-        self._began, self._ended = time.perf_counter(), None
+    def _watch(self, records: Iterator[Record]) -> Iterator[Record]:
         with self._own_time():
             self._ask(0)
-            if self._view:
-                self._view.open(self.html())
+        try:
+            for record in records:
+                self._see(record)
+                yield record
+                if self.stopped:
+                    break
+        except KeyboardInterrupt:
+            self.stop()
+        finally:
+            self._end()
 
     def _see(self, record: Record) -> None:
         """Take a record in, ask the policy if it is time, draw if the last drawing is old."""
