@@ -157,7 +157,7 @@ def _draw(axes: Axes, panel: Panel, metrics: Sequence[dict]) -> None:
         value, meaning = panel.level
         axes.axhline(value, color=GUIDE, linewidth=1, linestyle=":", label=meaning)
     axes.set(title=panel.title, ylabel=panel.unit, xlabel="update")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
     if panel.level or len(panel.lines) > 1:
         axes.legend()
 

@@ -47,6 +47,8 @@ GLOSSARY = {
     "beta": "what PPO pays, in score, for every nat of KL.",
     "entropy": "how open the policy is about the next token. Near 0, it always says the same.",
     "clip fraction": "the share of tokens whose probability moved as far as one batch may move it.",
+    "value fit": "how much of what a response will still earn the value network foretells: 1 is all "
+                 "of it, 0 no more than the mean.",
     "distinct answers": "of several answers to one prompt, how many differ, product names aside.",
     "calibration error": "how far the reward model's confidence is from how often it is right: "
                          "0.05 means that of the pairs it is 80 % sure of, it orders some 75 or "
