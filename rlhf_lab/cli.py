@@ -79,7 +79,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         (report, report_options, "write report.html for a run"),
         (rank, rank_options, "rank samples on the terminal"),
         (feedback, feedback_options, "merge, export, import and look at stores of rankings"),
-        (study, study_options, "run the arms of the study of reward hacking, some minutes each"),
+        (study, study_options, "run the arms of a study behind the notebooks, some minutes each"),
         (course, course_options, "write the notebooks for a class, without solutions or to grade by"),
     ):  # fmt: skip
         sub = commands.add_parser(command.__name__, help=text,
@@ -218,9 +218,9 @@ def feedback_options(sub: argparse.ArgumentParser) -> None:
 
 
 def study_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab.studies import hacking
+    from rlhf_lab.studies import command
 
-    hacking.study_options(sub)
+    command.study_options(sub)
 
 
 def course_options(sub: argparse.ArgumentParser) -> None:
@@ -404,9 +404,9 @@ def feedback(options: argparse.Namespace) -> None:
 
 
 def study(options: argparse.Namespace) -> None:
-    from rlhf_lab.studies import hacking
+    from rlhf_lab.studies import command
 
-    hacking.study(options)
+    command.study(options)
 
 
 def course(options: argparse.Namespace) -> None:

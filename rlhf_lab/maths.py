@@ -432,6 +432,20 @@ def dr_grpo_advantages(scores: Tensor) -> Tensor:
     return scores - scores.mean(-1, keepdim=True)
 
 
+# ---- ensembles of reward models -------------------------------------------------------------------
+
+
+def worst_case(scores: Tensor) -> Tensor:
+    """The lowest score that any of M reward models gives: (M, B) -> (B,) (Coste et al. 2024)."""
+    return scores.amin(0)
+
+
+def uncertainty_weighted(scores: Tensor, weight: float) -> Tensor:
+    """Mean of M scores less `weight` times their population variance: (M, B) -> (B,) (Coste et al.
+    2024). A weight of 0 is the plain mean."""
+    return scores.mean(0) - weight * scores.var(0, correction=0)
+
+
 # ---- best-of-n and over-optimisation -------------------------------------------------------------
 
 

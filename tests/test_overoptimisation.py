@@ -66,5 +66,5 @@ def test_runs_are_read_with_their_arm_and_seed(tmp_path):
     metrics = load_metrics(tmp_path)
     assert metrics[["arm", "seed", "update"]].values.tolist() == [
         ["x", 0, 1], ["x", 0, 2], ["y z", 1, 1], ["y z", 1, 2]]
-    with pytest.raises(UserError, match="rlhf-lab study --out"):
+    with pytest.raises(UserError, match="rlhf-lab study hacking --out"):
         load_metrics(tmp_path / "nothing")

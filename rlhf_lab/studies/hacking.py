@@ -4,33 +4,27 @@ An arm is one way to train: against which scorer, at which price of KL, for how 
 expect it to be hacked is written down here, before it was run. Every arm starts from the SFT policy
 of its seed and is judged on fresh samples that no training saw.
 
-    study = Study(Path("runs/hacking"))
+    ground = Ground(Path("runs/hacking"))
     for arm in ARMS:
-        study.run(arm, seed=0)
+        run_arm(ground, arm, seed=0)
 """
 
-import argparse
 import copy
-import gzip
-import json
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from pathlib import Path
 
-from rlhf_lab.data import base_model
-from rlhf_lab.evaluate import Answers, answer, interval, scores_of, sequence_kl
-from rlhf_lab.feedback import rank_all
-from rlhf_lab.jsonl import write_whole
-from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
-from rlhf_lab.ppo import PPOConfig, train_ppo
+import torch
+from torch import nn
+
+from rlhf_lab.alternatives.best_of_n import frontier, scores_after_penalty
+from rlhf_lab.ensemble import COMBINATIONS, Ensemble
+from rlhf_lab.evaluate import Answers, Judge, answer
+from rlhf_lab.ppo import PPOConfig, Scorer, train_ppo
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.relearn import shuffle_ranks
-from rlhf_lab.reward import RewardConfig, normalise, train_reward
-from rlhf_lab.sft import SFTConfig, train_sft
-from rlhf_lab.tasks import Task, load_task
+from rlhf_lab.studies.ground import Ground, Rows
 
-Judge = Callable[[Prompt, str], Mark]
 SAMPLED = 10  # updates between two samples of the same prompts
 LOGGED = ("update", "objective/kl", "objective/kl_se", "objective/scores", "judge/mark",
           "policy/entropy_avg", "response/length", "response/ended", "lr")  # fmt: skip
@@ -42,8 +36,10 @@ class Arm:
 
     scorer: "reward_model", or as controls "judge" (the score is the mark, in SFT's standard
     deviations) and "shuffled" (a reward model that learned from shuffled rankings). rankings: how
-    many it learned from. planted: what the labellers also like, "" or a key of PLANTED. hacked:
-    whether the mark is expected to fall from its peak while the score rises.
+    many it learned from; flipped: the share of them turned upside down. planted: what the labellers
+    also like, "" or a key of PLANTED. members: how many reward models score, combined as `combine`
+    says. hacked: whether the mark is expected to fall from its peak while the score rises. stop:
+    the update after which a run of `updates` is broken off.
     """
 
     name: str
@@ -51,8 +47,12 @@ class Arm:
     beta: float = 0.05
     scorer: str = "reward_model"
     rankings: int = 900
+    flipped: float = 0.0
     planted: str = ""
+    members: int = 1
+    combine: str = "mean"
     updates: int = 100
+    stop: int = 100
 
 
 ARMS = (
@@ -68,6 +68,20 @@ ARMS = (
     Arm("shuffled, beta 0", hacked=True, beta=0.0, scorer="shuffled"),
 )
 
+# Does a second opinion help? Four reward models from the same rankings. They share the trunk they
+# start from and all they have seen, so they are expected to be fooled too, if later.
+_FEW = Arm("", hacked=True, beta=0.0, rankings=60, stop=50)
+_NOISY = replace(_FEW, flipped=0.25)
+ENSEMBLE_ARMS = (
+    replace(_FEW, name="60 rankings, worst of 4", members=4, combine="worst"),
+    replace(_FEW, name="60 rankings, mean less variance of 4", members=4, combine="uncertainty"),
+    replace(_FEW, name="60 rankings, mean of 4", members=4, combine="mean"),
+    replace(_NOISY, name="60 noisy rankings"),
+    replace(_NOISY, name="60 noisy rankings, worst of 4", members=4, combine="worst"),
+    replace(_NOISY, name="60 noisy rankings, mean less variance of 4", members=4,
+            combine="uncertainty"),
+)  # fmt: skip
+
 # What labellers can be made to like besides the rubric: from 0 to 1 for a response.
 PLANTED: dict[str, Callable[[str], float]] = {
     "long": lambda text: min(1.0, len(text.split()) / 60),
@@ -76,116 +90,70 @@ PLANTED: dict[str, Callable[[str], float]] = {
 PLANTED_POINTS = 6.0  # what the whole of it is worth to a labeller, where help is worth 4 or so
 
 
-@dataclass(frozen=True)
-class Study:
-    """Where the runs go, and how large they are; smaller ones are for tests.
+def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
+    """Train one arm, unless it is there already, and return its summary.
 
-    demonstrations: of SFT. prompts: whose four responses the SFT policy gives to be ranked; the
-    first tenth is left out. batch_size: PPO's. watched: held-out prompts that are answered along
-    the way. judged: other held-out prompts, for the summary.
+    Writes metrics.jsonl.gz, samples.jsonl.gz (the watched prompts every ten updates) and, last,
+    summary.json.
     """
+    return ground.once(arm.name, seed, lambda: _train(ground, arm, seed))
 
-    folder: Path
-    task: Task = load_task("support_desk")
-    demonstrations: int = 2000
-    prompts: int = 1000
-    batch_size: int = 64
-    watched: int = 16
-    judged: int = 200
 
-    @cached_property
-    def tokenizer(self):
-        return load_tokenizer(base_model())
+def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
+    policy, drawn = ground.policy(seed), ground.drawn(seed)
+    reward_model = reward_model_of(ground, arm, seed, drawn)
+    scorer: Scorer | Ensemble = reward_model
+    if arm.scorer == "judge":
+        scorer = mark_as_score(ground.task.judge, drawn)
+    metrics, samples = [], ground.look(policy, 0)
+    config = PPOConfig(updates=arm.updates, beta=arm.beta, seed=seed, batch_size=ground.batch_size)
+    for record in train_ppo(policy, scorer, ground.tokenizer, ground.ppo_prompts(seed), config,
+                            judge=ground.task.judge, value_model=_value_model(reward_model)):
+        metrics.append({name: record[name] for name in LOGGED})
+        if record["update"] % SAMPLED == 0:
+            samples += ground.look(policy, record["update"])
+        if record["update"] == arm.stop:
+            break
+    summary = {"arm": asdict(arm), "seed": seed, "prompts": ground.judged,
+               "sft": ground.judge(ground.policy(seed), seed, reward_model),
+               "policy": ground.judge(policy, seed, reward_model)}  # fmt: skip
+    return summary, {"metrics": metrics, "samples": samples}
 
-    def run(self, arm: Arm, seed: int) -> dict:
-        """Train one arm, unless it is there already, and return its summary.
 
-        Writes into ARM/SEED of the folder: metrics.jsonl.gz, samples.jsonl.gz (the watched prompts
-        every ten updates) and, last, summary.json.
-        """
-        place = self.folder / arm.name.replace(", ", "-").replace(" ", "_") / str(seed)
-        if (place / "summary.json").exists():
-            return json.loads((place / "summary.json").read_text(encoding="utf-8"))
-        sft = self.sft(seed)
-        policy, held_out = load_policy(sft), self.task.held_out()["held-out"]
-        drawn = answer(policy, self.tokenizer, self.task.prompts(seed, self.prompts), 4, seed,
-                       self.task.judge)  # fmt: skip
-        reward_model = self.reward_model(arm, seed, drawn)
-        scorer = self.mark_as_score(drawn) if arm.scorer == "judge" else reward_model
-        metrics, samples = [], self.look(policy, held_out[: self.watched], 0)
-        config = PPOConfig(updates=arm.updates, beta=arm.beta, seed=seed,
-                           batch_size=self.batch_size)  # fmt: skip
-        for record in train_ppo(
-                policy, scorer, self.tokenizer, self.task.prompts(seed + 1_000_003, 4000), config,
-                judge=self.task.judge,
-                value_model=copy.deepcopy(reward_model).requires_grad_(True)):  # fmt: skip
-            metrics.append({name: record[name] for name in LOGGED})
-            if record["update"] % SAMPLED == 0:
-                samples += self.look(policy, held_out[: self.watched], record["update"])
-        summary = {"arm": asdict(arm), "seed": seed} | self.judge(
-            policy, load_policy(sft), reward_model, held_out[self.watched:][: self.judged], seed)
-        place.mkdir(parents=True, exist_ok=True)
-        _write(place / "metrics.jsonl.gz", metrics)
-        _write(place / "samples.jsonl.gz", samples)
-        write_whole(place / "summary.json", json.dumps(summary, indent=1) + "\n")
-        return summary
+def reward_model_of(ground: Ground, arm: Arm, seed: int, drawn: Answers):
+    """What scores in the arm: a reward model of its rankings, or an ensemble of them."""
+    rankings = rankings_of(ground, arm, seed, drawn)
+    members = [ground.reward_model(rankings, drawn, seed, i) for i in range(arm.members)]
+    return members[0] if arm.members == 1 else Ensemble(members, COMBINATIONS[arm.combine])
 
-    def sft(self, seed: int) -> Path:
-        """The folder of the seed's SFT policy, trained as in the main job if it is not there."""
-        folder = self.folder / f"sft_{seed}"
-        if not folder.exists():
-            policy = load_policy(base_model())
-            shown = self.task.demonstrations(seed, self.demonstrations + 200)[200:]
-            for _ in train_sft(policy, self.tokenizer, shown, SFTConfig(seed=seed)):
-                pass
-            save_policy(policy, self.tokenizer, folder)
-        return folder
 
-    def reward_model(self, arm: Arm, seed: int, drawn: Answers) -> ScalarModel:
-        """The reward model that learned from the arm's rankings of these responses of the SFT
-        policy, on which its scores have mean 0 and standard deviation 1."""
-        model = ScalarModel.from_policy(load_policy(self.sft(seed)), seed)
-        for _ in train_reward(model, self.tokenizer, self.rankings(arm, seed, drawn),
-                              RewardConfig(seed=seed)):  # fmt: skip
-            pass
-        normalise(model, scores_of(model, drawn))
-        return model.requires_grad_(False)
+def rankings_of(ground: Ground, arm: Arm, seed: int, drawn: Answers) -> list[Ranking]:
+    """The arm's rankings."""
+    judge, labellers = ground.task.judge, ground.task.labellers
+    if arm.planted:
+        judge = plant(judge, PLANTED[arm.planted])
+        labellers = [replace(one, weights=one.weights | {"planted": PLANTED_POINTS})
+                     for one in labellers]  # fmt: skip
+    rankings = ground.rankings(drawn, arm.rankings, seed, labellers, judge)
+    if arm.scorer == "shuffled":
+        return shuffle_ranks(rankings, seed)
+    return turn_over(rankings, arm.flipped, seed)
 
-    def rankings(self, arm: Arm, seed: int, drawn: Answers) -> list[Ranking]:
-        """The arm's rankings, of the prompts behind the first tenth."""
-        judge, labellers = self.task.judge, self.task.labellers
-        if arm.planted:
-            judge = plant(judge, PLANTED[arm.planted])
-            labellers = [replace(one, weights=one.weights | {"planted": PLANTED_POINTS})
-                         for one in labellers]  # fmt: skip
-        first = self.prompts // 10
-        chosen = slice(first, first + arm.rankings)
-        rankings = rank_all(drawn.prompts[chosen], drawn.texts[chosen], labellers, judge, seed)
-        return shuffle_ranks(rankings, seed) if arm.scorer == "shuffled" else rankings
 
-    def mark_as_score(self, drawn: Answers) -> Callable[[Sequence[Prompt], Sequence[str]], list]:
-        """The judge itself as a scorer, in standard deviations of the SFT policy's marks."""
-        marks = drawn.mark_table()
-        mean, sd = float(marks.mean()), float(marks.std())
-        return lambda prompts, texts: [(self.task.judge(p, t).mark - mean) / sd
-                                       for p, t in zip(prompts, texts)]  # fmt: skip
+def turn_over(rankings: Sequence[Ranking], share: float, seed: int) -> list[Ranking]:
+    """The rankings, a share of them upside down: every comparison in those is the wrong way. Only
+    for rankings in which every response has a rank."""
+    chosen = set(random.Random(f"turn over/{seed}").sample(
+        range(len(rankings)), round(share * len(rankings))))  # fmt: skip
+    return [replace(r, ranks=tuple(len(r.ranks) + 1 - rank for rank in r.ranks)) if i in chosen else r
+            for i, r in enumerate(rankings)]  # fmt: skip
 
-    def look(self, policy, prompts: Sequence[Prompt], update: int) -> list[dict]:
-        """What the policy answers now, always with the same luck, and the judge's marks."""
-        answers = answer(policy, self.tokenizer, prompts, judge=self.task.judge)
-        return [{"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
-                for p, [text], [mark] in zip(prompts, answers.texts, answers.marks)]  # fmt: skip
 
-    def judge(self, policy, reference, reward_model: ScalarModel, prompts: Sequence[Prompt],
-              seed: int) -> dict:
-        """Mark, score and KL of policy and SFT policy on fresh samples, with 95 % intervals."""
-        found = {"prompts": len(prompts)}
-        for name, model in (("sft", reference), ("policy", policy)):
-            answers = answer(model, self.tokenizer, prompts, 2, seed, self.task.judge)
-            found[name] = {"mark": interval(answers.mark_table()),
-                           "score": interval(scores_of(reward_model, answers)),
-                           "kl": interval(sequence_kl(model, reference, answers))}  # fmt: skip
-        return found
+def mark_as_score(judge: Judge, drawn: Answers) -> Callable[[Sequence[Prompt], Sequence[str]], list]:
+    """The judge itself as a scorer, in standard deviations of the SFT policy's marks."""
+    marks = drawn.mark_table()
+    mean, sd = float(marks.mean()), float(marks.std())
+    return lambda prompts, texts: [(judge(p, t).mark - mean) / sd for p, t in zip(prompts, texts)]
 
 
 def plant(judge: Judge, liked: Callable[[str], float]) -> Judge:
@@ -197,28 +165,38 @@ def plant(judge: Judge, liked: Callable[[str], float]) -> Judge:
     return marked
 
 
-def _write(path: Path, rows: list[dict]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+def _value_model(reward_model: nn.Module) -> nn.Module:
+    """A value network that starts from the reward model, or from an ensemble's first."""
+    first = reward_model.members[0] if isinstance(reward_model, Ensemble) else reward_model
+    return copy.deepcopy(first).requires_grad_(True)
 
 
-# ---- the command ---------------------------------------------------------------------------------
+# ---- best-of-n -----------------------------------------------------------------------------------
+
+DRAWS, LARGEST = 128, 64  # responses to each prompt, and the most that the best is picked from
+BEST_OF_N = "best of n"
+PICKED_BY = ("beta 0", "60 rankings, beta 0", "long answers liked, beta 0", "apologies liked, beta 0",
+             "shuffled, beta 0")  # fmt: skip
 
 
-def study_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--out", default="runs/hacking", help="folder of the study; what is there "
-                     "already is not run again")
-    sub.add_argument("--arms", nargs="+", default=[arm.name for arm in ARMS],
-                     choices=[arm.name for arm in ARMS], metavar="ARM", help="which; all by default")
-    sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="each arm's seeds")
+def run_best_of_n(ground: Ground, seed: int, draws: int = DRAWS) -> dict:
+    """Best-of-n from the SFT policy by the reward models of some arms, n = 1, 2, 4 ... 64.
+
+    Half of the judged prompts get 128 responses each, the same for every reward model. Returns
+    {"frontier": {arm: rows of `best_of_n.frontier`}}, written like a run.
+    """
+    return ground.once(BEST_OF_N, seed, lambda: (_best_of_n(ground, seed, draws), {}))
 
 
-def study(options: argparse.Namespace) -> None:
-    """Run the arms one after the other, some minutes each, and print a line for each run."""
-    runs, arms = Study(Path(options.out)), {arm.name: arm for arm in ARMS}
-    for name in options.arms:
-        for seed in options.seeds:
-            summary = runs.run(arms[name], seed)
-            print(f"{name}, seed {seed}: " + ", ".join(
-                f"{what} {summary['sft'][what][0]:.2f} -> {summary['policy'][what][0]:.2f}"
-                for what in ("mark", "score", "kl")), flush=True)  # fmt: skip
+def _best_of_n(ground: Ground, seed: int, draws: int) -> dict:
+    drawn = ground.drawn(seed)
+    many = answer(ground.policy(seed), ground.tokenizer,
+                  ground.judged_prompts()[: max(1, ground.judged // 2)], draws, seed,
+                  ground.task.judge)  # fmt: skip
+    sizes = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= min(LARGEST, draws // 2)]
+    rows, arms = {}, {arm.name: arm for arm in ARMS}
+    for name in PICKED_BY:
+        model = reward_model_of(ground, arms[name], seed, drawn)
+        with torch.no_grad():
+            rows[name] = frontier(many, scores_after_penalty(model, many), sizes)
+    return {"seed": seed, "prompts": len(many.prompts), "draws": draws, "frontier": rows}

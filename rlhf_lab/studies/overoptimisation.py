@@ -30,7 +30,7 @@ def load_metrics(folder: Path) -> pd.DataFrame:
         names = {"arm": summary["arm"]["name"], "seed": summary["seed"]}
         rows += [names | json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
     if not rows:
-        raise UserError(f"no run in {folder}: `rlhf-lab study --out {folder}` makes them")
+        raise UserError(f"no run in {folder}: `rlhf-lab study hacking --out {folder}` makes them")
     return pd.DataFrame(rows)
 
 

@@ -1,0 +1,153 @@
+"""What all studies stand on: the SFT policy of a seed, the responses it gave to be ranked, reward
+models learned from them, and one way to judge what came of it.
+
+A run of a study is one arm with one seed. Its records go into a folder of their own, ARM/SEED, the
+summary last: a run that has its summary is not run again.
+"""
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rlhf_lab.data import base_model
+from rlhf_lab.ensemble import Ensemble
+from rlhf_lab.evaluate import (
+    Answers, answer, distinct_share, interval, names_hidden, scores_of, sequence_kl, win_rate,
+)
+from rlhf_lab.feedback import rank_all
+from rlhf_lab.jsonl import write_whole
+from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
+from rlhf_lab.records import Prompt, Ranking
+from rlhf_lab.reward import RewardConfig, normalise, train_reward
+from rlhf_lab.sft import SFTConfig, train_sft
+from rlhf_lab.tasks import Task, load_task
+
+Rows = list[dict]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where the runs go, and how large they are; smaller ones are for tests.
+
+    demonstrations: of SFT. prompts: whose four responses the SFT policy gives to be ranked; the
+    first tenth is left out. batch_size: PPO's. watched: held-out prompts that are answered along
+    the way. judged: other held-out prompts, for the summary, with `samples` responses each.
+    """
+
+    folder: Path
+    task: Task = load_task("support_desk")
+    demonstrations: int = 2000
+    prompts: int = 1000
+    batch_size: int = 64
+    watched: int = 16
+    judged: int = 200
+    samples: int = 2
+
+    @cached_property
+    def tokenizer(self):
+        return load_tokenizer(base_model())
+
+    def once(self, name: str, seed: int, run: Callable[[], tuple[dict, dict[str, Rows]]]) -> dict:
+        """The summary of a run: of the one in the folder, or of `run`, whose tables are written as
+        NAME.jsonl.gz beside it."""
+        place = self.folder / name.replace(", ", "-").replace(" ", "_") / str(seed)
+        if (place / "summary.json").exists():
+            return json.loads((place / "summary.json").read_text(encoding="utf-8"))
+        summary, tables = run()
+        place.mkdir(parents=True, exist_ok=True)
+        for table, rows in tables.items():
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (place / f"{table}.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+        write_whole(place / "summary.json", json.dumps(summary, indent=1) + "\n")
+        return summary
+
+    # ---- the common start --------------------------------------------------------------------
+
+    def sft(self, seed: int) -> Path:
+        """The folder of the seed's SFT policy, trained as in the main job if it is not there."""
+        folder = self.folder / f"sft_{seed}"
+        if not folder.exists():
+            policy = load_policy(base_model())
+            shown = self.task.demonstrations(seed, self.demonstrations + 200)[200:]
+            for _ in train_sft(policy, self.tokenizer, shown, SFTConfig(seed=seed)):
+                pass
+            save_policy(policy, self.tokenizer, folder)
+        return folder
+
+    def policy(self, seed: int):
+        """A fresh copy of the seed's SFT policy."""
+        return load_policy(self.sft(seed))
+
+    def drawn(self, seed: int) -> Answers:
+        """Four marked responses of the SFT policy to each of the prompts."""
+        return answer(self.policy(seed), self.tokenizer, self.task.prompts(seed, self.prompts), 4,
+                      seed, self.task.judge)
+
+    def rankings(self, drawn: Answers, count: int, seed: int, labellers=None, judge=None
+                 ) -> list[Ranking]:
+        """`count` rankings of drawn responses, of the prompts behind the first tenth; by the task's
+        labellers and judge, or by others."""
+        first = self.prompts // 10
+        chosen = slice(first, first + count)
+        return rank_all(drawn.prompts[chosen], drawn.texts[chosen],
+                        labellers or self.task.labellers, judge or self.task.judge, seed)
+
+    def reward_model(self, rankings: Sequence[Ranking], drawn: Answers, seed: int, member: int = 0
+                     ) -> ScalarModel:
+        """A reward model that learned from rankings, with scores of mean 0 and standard deviation 1
+        on what was drawn. member: another one of an ensemble, with its own head and order."""
+        model = ScalarModel.from_policy(self.policy(seed), seed + 1000 * member)
+        for _ in train_reward(model, self.tokenizer, rankings,
+                              RewardConfig(seed=seed + 1000 * member)):
+            pass
+        normalise(model, scores_of(model, drawn))
+        return model.requires_grad_(False)
+
+    def ppo_prompts(self, seed: int) -> list[Prompt]:
+        """The prompts of PPO and of all that samples while it trains."""
+        return self.task.prompts(seed + 1_000_003, 4000)
+
+    # ---- what came of it ---------------------------------------------------------------------
+
+    def watched_prompts(self) -> list[Prompt]:
+        return self.task.held_out()["held-out"][: self.watched]
+
+    def judged_prompts(self) -> list[Prompt]:
+        return self.task.held_out()["held-out"][self.watched :][: self.judged]
+
+    def look(self, policy, update: int) -> Rows:
+        """What the policy answers the watched prompts now, always with the same luck, with marks."""
+        answers = answer(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
+        return [{"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
+                for p, [text], [mark] in zip(answers.prompts, answers.texts, answers.marks)]
+
+    def answers(self, policy, seed: int) -> Answers:
+        """Fresh marked responses to the judged prompts."""
+        return answer(policy, self.tokenizer, self.judged_prompts(), self.samples, seed,
+                      self.task.judge)
+
+    def judge(self, policy, seed: int, reward_model: ScalarModel | Ensemble) -> dict:
+        """What the policy is worth on fresh responses: mark, score, KL to the SFT policy, win rate
+        against it, each with its 95 % interval over prompts; rubric and flaws, mean length, share
+        of distinct responses, and every prompt's mean mark, to pair runs by."""
+        reference, answers = self.policy(seed), self.answers(policy, seed)
+        return self.describe(answers, self.answers(reference, seed), reward_model,
+                             sequence_kl(policy, reference, answers))
+
+    def describe(self, answers: Answers, rivals: Answers, reward_model, kl) -> dict:
+        """The same of responses that are there already; kl (P, S), rivals: the SFT policy's."""
+        marks = answers.mark_table()
+        flaws = sorted({f for row in answers.marks for mark in row for f in mark.flaws})
+        words = sorted({str(v) for p in answers.prompts for v in p.facts.values()})
+        return {
+            "mark": interval(marks), "score": interval(scores_of(reward_model, answers)),
+            "kl": interval(kl), "wins": win_rate(marks, rivals.mark_table()),
+            "rubric": {i: float(answers.rubric_table(i).mean()) for i in answers.marks[0][0].rubric},
+            "flaws": {f: float(answers.flaw_table(f).mean()) for f in flaws},
+            "length": float(answers.sequences.mask.sum(1).float().mean()),
+            "distinct": distinct_share(answers.texts, names_hidden(words)),
+            "marks": [round(m, 3) for m in marks.mean(1).tolist()],
+        }
