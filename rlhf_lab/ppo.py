@@ -112,16 +112,18 @@ def train_ppo(
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
     value_model: nn.Module | None = None,
+    reference: PreTrainedModel | None = None,
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, with the rollout's texts.
 
-    The reference is a frozen copy of `policy` as it comes in. `value_model` is by default a copy of
+    `reference` is by default a frozen copy of `policy` as it comes in: give another where an
+    earlier start is what the KL shall be paid for. `value_model` is by default a copy of
     the reward model (or of the policy's trunk, where the scorer is a function). `judge`, if given,
     only watches: its mean mark is logged as judge/mark.
     """
     accelerator = accelerator or make_accelerator()
     policy.to(accelerator.device).eval()
-    reference = frozen_copy(policy)
+    reference = frozen_copy(reference or policy)
     value_model = value_model or new_value_model(policy, reward_model, config)
     trained = {"policy": policy, "value": value_model}
     optimiser = Optimiser(accelerator, trained.values(), config.learning_rate,

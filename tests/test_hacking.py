@@ -140,7 +140,7 @@ def test_the_command_runs_what_is_asked_for(monkeypatch, capsys):
         return {name: {what: [1.0, 0.0, 2.0] for what in ("mark", "score", "kl")}
                 for name in ("sft", "policy")}  # fmt: skip
 
-    monkeypatch.setitem(command.STUDIES["hacking"], "beta 0", run)
+    monkeypatch.setattr(command, "arms_of", lambda study: {"beta 0": run})
     assert main(["study", "hacking", "--out", "here", "--arms", "beta 0", "--seeds", "3", "4"]) == 0
     assert ran == [("here", 3), ("here", 4)]
     assert "beta 0, seed 3: mark 1.00 -> 1.00" in capsys.readouterr().out

@@ -1,22 +1,43 @@
 """`rlhf-lab study`: run the arms of a study one after the other and print a line for each run."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies import hacking
+from rlhf_lab.studies import hacking, labels, roads, rounds
 from rlhf_lab.studies.ground import Ground
 
-# Every arm of every study by its name: what runs it, given the ground and the seed.
-STUDIES = {
-    "hacking": {arm.name: lambda ground, seed, arm=arm: hacking.run_arm(ground, arm, seed)
-                for arm in (*hacking.ARMS, *hacking.ENSEMBLE_ARMS)}
-    | {hacking.BEST_OF_N: hacking.run_best_of_n},
-}  # fmt: skip
+Run = Callable[[Ground, int], dict]
+
+
+def arms_of(study: str) -> dict[str, Run]:
+    """Every arm of a study by its name: what runs it, given the ground and the seed."""
+    if study == "hacking":
+        return _named(hacking.run_arm, (*hacking.ARMS, *hacking.ENSEMBLE_ARMS)) | {
+            hacking.BEST_OF_N: hacking.run_best_of_n}
+    if study == "roads":
+        return {f"{road} {strength:g}": _tuned(road, strength)
+                for road in roads.ROADS for strength in roads.STRENGTHS[road]}
+    module = {"rounds": rounds, "labels": labels}[study]
+    return _named(module.run_arm, module.ARMS)
+
+
+def _named(run_arm: Callable, arms: Sequence) -> dict[str, Run]:
+    return {arm.name: lambda ground, seed, arm=arm: run_arm(ground, arm, seed) for arm in arms}
+
+
+def _tuned(road: str, strength: float) -> Run:
+    """A road with the best setting of its trials, which are run first if they were not."""
+    def run(ground: Ground, seed: int) -> dict:
+        settings = roads.TRIALS[road][roads.best_trial(ground, road)]
+        return roads.run_arm(ground, roads.Arm(road, strength, settings), seed)
+
+    return run
 
 
 def study_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("study", choices=STUDIES, help="which study")
+    sub.add_argument("study", choices=("hacking", "rounds", "labels", "roads"), help="which study")
     sub.add_argument("--out", help="folder of the study; what is there already is not run again; if "
                      "not given, runs/STUDY")
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="which arms; all if not given")
@@ -25,7 +46,7 @@ def study_options(sub: argparse.ArgumentParser) -> None:
 
 def study(options: argparse.Namespace) -> None:
     """Run the arms, some minutes each. Raises UserError for an arm that the study has not."""
-    arms = STUDIES[options.study]
+    arms = arms_of(options.study)
     for name in options.arms or arms:
         if name not in arms:
             raise UserError(f"no arm '{name}' in the study {options.study}: there are "

@@ -9,7 +9,7 @@ import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from rlhf_lab.data import base_model
@@ -81,8 +81,9 @@ class Ground:
         """A fresh copy of the seed's SFT policy."""
         return load_policy(self.sft(seed))
 
+    @cache
     def drawn(self, seed: int) -> Answers:
-        """Four marked responses of the SFT policy to each of the prompts."""
+        """Four marked responses of the SFT policy to each of the prompts; all arms share them."""
         return answer(self.policy(seed), self.tokenizer, self.task.prompts(seed, self.prompts), 4,
                       seed, self.task.judge)
 
@@ -129,12 +130,17 @@ class Ground:
         return answer(policy, self.tokenizer, self.judged_prompts(), self.samples, seed,
                       self.task.judge)
 
+    @cache
+    def rivals(self, seed: int) -> Answers:
+        """The SFT policy's responses to the judged prompts; all arms are held against them."""
+        return self.answers(self.policy(seed), seed)
+
     def judge(self, policy, seed: int, reward_model: ScalarModel | Ensemble) -> dict:
         """What the policy is worth on fresh responses: mark, score, KL to the SFT policy, win rate
         against it, each with its 95 % interval over prompts; rubric and flaws, mean length, share
         of distinct responses, and every prompt's mean mark, to pair runs by."""
         reference, answers = self.policy(seed), self.answers(policy, seed)
-        return self.describe(answers, self.answers(reference, seed), reward_model,
+        return self.describe(answers, self.rivals(seed), reward_model,
                              sequence_kl(policy, reference, answers))
 
     def describe(self, answers: Answers, rivals: Answers, reward_model, kl) -> dict:

@@ -1,0 +1,84 @@
+"""What does a ranking buy? Reward models learned from more and more rankings, for notebook 07.
+
+The prompts are taken at random, or actively: those on whose responses the reward model so far is
+least sure of the order. Both are tested on rankings picked at random, as a test on what the model
+chose itself would not be fair. No PPO: what a reward model is good for is shown by the mark of the
+best of eight responses that it picks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from rlhf_lab import maths
+from rlhf_lab.evaluate import Answers, answer, interval, reward_accuracy, scores_of
+from rlhf_lab.feedback import rank_all
+from rlhf_lab.models import ScalarModel
+from rlhf_lab.records import Ranking
+from rlhf_lab.relearn import FEW_RANKINGS
+from rlhf_lab.reward import encode, score_groups, train_reward, uncertainty_of
+from rlhf_lab.studies.ground import Ground
+
+SIZES = (10, 20, 40, 80, 160, 320, 640)
+PICKED_FROM = 8
+
+
+@dataclass(frozen=True)
+class Arm:
+    """active: whether the prompts are chosen where the model is least sure. helps: what was
+    expected, before it was run: a higher mark than at random."""
+
+    name: str
+    active: bool
+    helps: bool | None = None
+
+
+ARMS = (Arm("at random", False), Arm("where unsure", True, helps=True))
+
+
+def run_arm(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int] = SIZES) -> dict:
+    """Run one arm, unless it is there already, and return {"rows": one for each size}: rankings,
+    accuracy on rankings picked at random, accuracy and correctness by the judge on held-out
+    responses, and the mark of the best of eight with its 95 % interval."""
+    return ground.once(arm.name, seed, lambda: (_learn(ground, arm, seed, sizes), {}))
+
+
+def _learn(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int]) -> dict:
+    drawn = ground.drawn(seed)
+    pool = ground.rankings(drawn, ground.prompts, seed)
+    first = ground.prompts // 10  # the first tenth is in no pool
+    test = rank_all(drawn.prompts[:first], drawn.texts[:first], ground.task.labellers,
+                    ground.task.judge, seed)
+    many = answer(ground.policy(seed), ground.tokenizer, ground.judged_prompts(), PICKED_FROM, seed,
+                  ground.task.judge)
+    chosen, rows, model = [], [], None
+    for size in sizes:
+        chosen += pick(ground, pool, chosen, size - len(chosen), model if arm.active else None)
+        model = ScalarModel.from_policy(ground.policy(seed), seed)
+        for _ in train_reward(model, ground.tokenizer, chosen, FEW_RANKINGS):
+            pass
+        rows.append({"rankings": size} | _tested(ground, model, test, many))
+    return {"arm": asdict(arm), "seed": seed, "prompts": ground.judged, "rows": rows}
+
+
+def pick(ground: Ground, pool: Sequence[Ranking], chosen: Sequence[Ranking], count: int,
+         model: ScalarModel | None) -> list[Ranking]:
+    """The next rankings of the pool: in its (random) order, or those the model is least sure of."""
+    taken = {r.prompt.id for r in chosen}
+    left = [r for r in pool if r.prompt.id not in taken]
+    if model is not None:
+        unsure = uncertainty_of(model, ground.tokenizer, [(r.prompt, r.responses) for r in left])
+        left.sort(key=lambda r: -unsure[r.prompt.text])
+    return left[:count]
+
+
+@torch.no_grad()
+def _tested(ground: Ground, model: ScalarModel, test: list[Ranking], many: Answers) -> dict:
+    data, scores = encode(ground.tokenizer, test), scores_of(model, many)
+    judged = reward_accuracy(many, scores)
+    best = maths.best_of_n_value(scores, many.mark_table(), PICKED_FROM)
+    return {"accuracy": float(maths.pair_accuracy(score_groups(model, data), data.ranks)),
+            "judge_accuracy": judged["all"]["accuracy"],
+            "correctness": judged["correctness"]["accuracy"],
+            "best_of_8": interval(best[:, None])}
