@@ -6,9 +6,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies.overoptimisation import load_metrics, overoptimisation, score_and_mark
+from rlhf_lab.maths import overoptimisation_bon, overoptimisation_rl
+from rlhf_lab.studies.overoptimisation import (
+    at_distance, fit, load_best_of_n, load_metrics, load_samples, load_summaries, overoptimisation,
+)
+from rlhf_lab.studies.overoptimisation_plots import best_of_n, fitted, marks, score_and_mark
 
 
 def run(marks, arm="a", seed=0, kl=None):
@@ -56,15 +61,80 @@ def test_a_kl_below_zero_is_no_distance():
     assert figure.axes[0].lines[0].get_xdata().tolist() == [0, 2]
 
 
-def test_runs_are_read_with_their_arm_and_seed(tmp_path):
-    for arm, seed in (("x", 0), ("y z", 1)):
-        place = tmp_path / arm.replace(" ", "_") / str(seed)
+def test_marks_are_compared_where_each_run_first_comes_as_far():
+    far = run([5.0, 6.0, 8.0, 7.0, 9.0], kl=[0, 1, 9, 4, 16])  # distances 0, 1, 3, 2, 4
+    near = run([5.0, 6.0], "b", kl=[0, 1])
+    rows = at_distance(pd.concat([far, near]), (0.0, 2.0, 4.0), window=1).to_dict("records")
+    assert rows[0][2.0] == pytest.approx(7.0)  # halfway from 6 to 8, not the 7 of the way back
+    assert rows[0][4.0] == 9 and np.isnan(rows[0][0.0]) and np.isnan(rows[1][2.0])
+
+
+@pytest.mark.parametrize("form, curve", [("rl", overoptimisation_rl), ("bon", overoptimisation_bon)])
+def test_a_fit_finds_the_curve_it_was_drawn_from(form, curve):
+    d = torch.linspace(0.1, 6, 40, dtype=torch.float64)
+    found = fit(d.numpy(), curve(d, 1.2, 0.3).numpy(), form)
+    assert (found.gain, found.penalty, found.explained) == pytest.approx((1.2, 0.3, 1.0))
+    np.testing.assert_allclose(found(d.numpy()), curve(d, 1.2, 0.3).numpy(), atol=1e-9)
+
+
+def test_a_fit_leaves_out_what_is_near_the_start_and_says_how_bad_it_is():
+    d = np.array([0.5, 1.0, 2.0, 3.0, 4.0])
+    gained = overoptimisation_rl(torch.tensor(d), 1.2, 0.3).numpy()
+    gained[0] += 100
+    assert fit(d, gained, "rl").gain == pytest.approx(1.2)
+    assert fit(d, np.array([0.0, 1, -1, 1, -1]), "rl").explained < 0.5
+    with pytest.raises(UserError, match="2 points"):
+        fit(d[:3], gained[:3], "rl")
+
+
+def test_pictures_have_a_line_for_every_run():
+    metrics = pd.concat([run([5.0, 6.0, 7.0, 5.0], arm, seed) for arm in "ab" for seed in (0, 1)])
+    axes, = marks(metrics, {"a": "black", "b": "red"}, window=1).axes
+    assert len(axes.lines) == 8 and [t.get_text() for t in axes.get_legend().texts] == ["a", "b"]
+    frontier = pd.DataFrame({"arm": "a", "seed": 0, "n": [1, 2], "objective/kl": [0, 0.15],
+                             "objective/kl_bound": [0, 0.19], "objective/scores": [0, 0.5],
+                             "judge/mark": [5, 6]})
+    figure = best_of_n(frontier, metrics, ["a"], window=1)
+    bound, estimated = figure.axes[0].lines[-2:]
+    assert bound.get_xdata().tolist() == pytest.approx([0, 0.19**0.5])
+    assert estimated.get_xdata().tolist() == pytest.approx([0, 0.15**0.5])
+    found = {"a": fit([1, 2, 3], [1, 2, 0], "rl")}
+    assert fitted(metrics, found, {"a": 5.0}, window=1).axes[0].lines[0].get_ydata().tolist() == [
+        0, 1, 2, 0]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for arm, seed in (("x", 0), ("y z, b", 1)):
+        place = tmp_path / arm.replace(", ", "-").replace(" ", "_") / str(seed)
         place.mkdir(parents=True)
         lines = "".join(json.dumps({"update": u, "judge/mark": u}) + "\n" for u in (1, 2))
         (place / "metrics.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-        (place / "summary.json").write_text(json.dumps({"arm": {"name": arm}, "seed": seed}))
-    metrics = load_metrics(tmp_path)
+        (place / "samples.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+        found = {"mark": [seed + 5, 4, 8], "score": [1, 0, 2], "kl": [9, 8, 10]}
+        (place / "summary.json").write_text(json.dumps(
+            {"arm": {"name": arm, "hacked": True}, "seed": seed, "sft": found, "policy": found}))
+    return tmp_path
+
+
+def test_runs_are_read_with_their_arm_and_seed(folder):
+    metrics = load_metrics(folder)
     assert metrics[["arm", "seed", "update"]].values.tolist() == [
-        ["x", 0, 1], ["x", 0, 2], ["y z", 1, 1], ["y z", 1, 2]]
+        ["x", 0, 1], ["x", 0, 2], ["y z, b", 1, 1], ["y z, b", 1, 2]]
+    assert load_summaries(folder)["mark"].tolist() == [5, 6]
+    assert load_samples(folder, "y z, b", 1)["update"].tolist() == [1, 2]
+    with pytest.raises(UserError, match="no run of 'x' with seed 3"):
+        load_samples(folder, "x", 3)
     with pytest.raises(UserError, match="rlhf-lab study hacking --out"):
-        load_metrics(tmp_path / "nothing")
+        load_metrics(folder / "nothing")
+
+
+def test_best_of_n_is_read_by_arm_and_seed(tmp_path):
+    for seed in (0, 1):
+        place = tmp_path / "best_of_n" / str(seed)
+        place.mkdir(parents=True)
+        (place / "summary.json").write_text(json.dumps(
+            {"seed": seed, "frontier": {"x": [{"n": 1}, {"n": 2}], "y": [{"n": 1}]}}))
+    rows = load_best_of_n(tmp_path)
+    assert rows[["arm", "seed", "n"]].values.tolist() == [
+        ["x", 0, 1], ["x", 0, 2], ["y", 0, 1], ["x", 1, 1], ["x", 1, 2], ["y", 1, 1]]

@@ -1,22 +1,26 @@
-"""Reading a study: how far the mark fell from its peak, and both curves over the distance gone.
+"""Reading the study of hacking: how far the mark fell from its peak, what it was at equal KL, and
+the curves that Gao et al. (2022) found.
 
-The distance is d = sqrt(KL), in which proxy and gold curves of optimised policies are smooth (Gao et
-al. 2022).
+The distance is d = sqrt(KL), in which proxy and gold curves of optimised policies are smooth.
 """
 
 import gzip
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pandas as pd
+import torch
 
+from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.plots import SERIES, STYLE, Picture, running_mean
+from rlhf_lab.plots import running_mean
 
 WINDOW = 8  # updates of a running mean: one batch of 64 marks is noisy
+
+# ---- what is in the folder -----------------------------------------------------------------------
 
 
 def load_metrics(folder: Path) -> pd.DataFrame:
@@ -26,12 +30,55 @@ def load_metrics(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(folder.glob("*/*/metrics.jsonl.gz")):
-        summary = json.loads((path.parent / "summary.json").read_text(encoding="utf-8"))
+        summary = _summary(path.parent)
         names = {"arm": summary["arm"]["name"], "seed": summary["seed"]}
-        rows += [names | json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+        rows += [names | row for row in _lines(path)]
     if not rows:
         raise UserError(f"no run in {folder}: `rlhf-lab study hacking --out {folder}` makes them")
     return pd.DataFrame(rows)
+
+
+def load_summaries(folder: Path) -> pd.DataFrame:
+    """What each run came to on fresh responses: columns arm, hacked (what was expected), seed, sft
+    and mark (mean marks of the SFT policy and of the policy), low, high (95 % interval of mark, over
+    prompts), score and kl (of the policy)."""
+    rows = []
+    for path in sorted(folder.glob("*/*/metrics.jsonl.gz")):
+        summary = _summary(path.parent)
+        mark, low, high = summary["policy"]["mark"]
+        rows.append({"arm": summary["arm"]["name"], "hacked": summary["arm"]["hacked"],
+                     "seed": summary["seed"], "sft": summary["sft"]["mark"][0], "mark": mark,
+                     "low": low, "high": high, "score": summary["policy"]["score"][0],
+                     "kl": summary["policy"]["kl"][0]})
+    return pd.DataFrame(rows)
+
+
+def load_samples(folder: Path, arm: str, seed: int) -> pd.DataFrame:
+    """What one run answered to the watched prompts along the way: columns update, prompt, response,
+    mark. Raises UserError if there is no such run."""
+    place = folder / arm.replace(", ", "-").replace(" ", "_") / str(seed)
+    if not (place / "samples.jsonl.gz").exists():
+        raise UserError(f"no run of '{arm}' with seed {seed} in {folder}")
+    return pd.DataFrame(_lines(place / "samples.jsonl.gz"))
+
+
+def load_best_of_n(folder: Path) -> pd.DataFrame:
+    """Best-of-n of every seed, by the reward model of each arm: `best_of_n.frontier`'s rows, with
+    arm and seed."""
+    summaries = [_summary(path.parent) for path in sorted(folder.glob("best_of_n/*/summary.json"))]
+    return pd.DataFrame([{"arm": arm, "seed": s["seed"]} | row for s in summaries
+                         for arm, rows in s["frontier"].items() for row in rows])
+
+
+def _summary(place: Path) -> dict:
+    return json.loads((place / "summary.json").read_text(encoding="utf-8"))
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
+# ---- how far it fell -----------------------------------------------------------------------------
 
 
 def overoptimisation(metrics: pd.DataFrame, window: int = WINDOW) -> pd.DataFrame:
@@ -55,27 +102,66 @@ def overoptimisation(metrics: pd.DataFrame, window: int = WINDOW) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WINDOW) -> Picture:
-    """A column for each arm: score above, judge's mark below, over sqrt(KL), every seed a line.
+def path_of(run: pd.DataFrame, name: str, window: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
+    """A run's way: the distance d and a metric at every update, both of running means, (U,)."""
+    kl = running_mean(run["objective/kl"].to_numpy(float), window)
+    return np.sqrt(np.clip(kl, 0, None)), running_mean(run[name].to_numpy(float), window)
 
-    The end of a run is a dot: where the upper curves climb and the lower ones turn down, the policy
-    pleases the reward model and no longer the judge.
+
+def at_distance(metrics: pd.DataFrame, distances: Sequence[float], name: str = "judge/mark",
+                window: int = WINDOW) -> pd.DataFrame:
+    """A metric of every run where it first comes as far as each distance: arms by equal KL, not by
+    equal beta. A row for each arm and seed, a column for each distance; nan where a run did not get
+    there, or was there at its first update."""
+    rows = []
+    for (arm, seed), run in metrics.groupby(["arm", "seed"], sort=False):
+        d, values = path_of(run, name, window)
+        rows.append({"arm": arm, "seed": seed} | {x: _first_at(d, values, x) for x in distances})
+    return pd.DataFrame(rows)
+
+
+def _first_at(d: np.ndarray, values: np.ndarray, wanted: float) -> float:
+    """The value where d first reaches `wanted`, on the line between two updates."""
+    reached = np.flatnonzero(d >= wanted)
+    if not len(reached) or reached[0] == 0:
+        return np.nan
+    after = reached[0]
+    share = (wanted - d[after - 1]) / (d[after] - d[after - 1])
+    return float(values[after - 1] + share * (values[after] - values[after - 1]))
+
+
+# ---- the curves of Gao et al. --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The gain and penalty of a curve, and how much of the points' variance it explains (R squared)."""
+
+    form: str
+    gain: float
+    penalty: float
+    explained: float
+
+    def __call__(self, d: np.ndarray) -> np.ndarray:
+        """The mark gained at a distance."""
+        curve = {"rl": maths.overoptimisation_rl, "bon": maths.overoptimisation_bon}[self.form]
+        return curve(torch.as_tensor(d, dtype=torch.float64), self.gain, self.penalty).numpy()
+
+
+def fit(d: np.ndarray, gained: np.ndarray, form: str, nearest: float = 1.0) -> Fit:
+    """The curve nearest to points (distance, mark gained), by least squares: `form` "rl" is
+    d (gain - penalty ln d), "bon" d (gain - penalty d).
+
+    nearest: points nearer than that are left out for "rl", whose slope at 0 is infinite. Raises
+    UserError with fewer than three points. The form is an assumption; look at `explained`.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=(1.2 + 2.3 * len(arms), 4.4))
-        grid = figure.subplots(2, len(arms), sharex="col", sharey="row", squeeze=False)
-        for column, arm in enumerate(arms):
-            for row, (name, colour) in enumerate((("objective/scores", "score"),
-                                                  ("judge/mark", "mark"))):  # fmt: skip
-                axes = grid[row, column]
-                for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
-                    kl = running_mean(run["objective/kl"].to_numpy(float), window)
-                    y = running_mean(run[name].to_numpy(float), window)
-                    x = np.sqrt(np.clip(kl, 0, None))
-                    axes.plot(x, y, color=SERIES[colour], linewidth=1.2)
-                    axes.plot(x[-1], y[-1], "o", color=SERIES[colour], markersize=5)
-            grid[0, column].set_title(arm)
-            grid[1, column].set_xlabel("sqrt(KL / nats)")
-        grid[0, 0].set_ylabel("score (sd of SFT's)", color=SERIES["score"])
-        grid[1, 0].set_ylabel("judge's mark (points)")
-    return figure
+    d, gained = np.asarray(d, float), np.asarray(gained, float)
+    if form == "rl":
+        d, gained = d[d >= nearest], gained[d >= nearest]
+    if len(d) < 3:
+        raise UserError(f"{len(d)} points beyond a distance of {nearest:g}: a fit needs three")
+    columns = np.stack([d, -d * np.log(d) if form == "rl" else -d * d], axis=1)
+    (gain, penalty), *_ = np.linalg.lstsq(columns, gained, rcond=None)
+    left = ((gained - columns @ (gain, penalty)) ** 2).sum()
+    return Fit(form, float(gain), float(penalty),
+               float(1 - left / ((gained - gained.mean()) ** 2).sum()))

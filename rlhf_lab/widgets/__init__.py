@@ -3,7 +3,7 @@
 from importlib import import_module
 
 _HOMES = {"ClippedObjective": "clip", "Dashboard": "dashboard", "Microscope": "microscope",
-          "RankingWidget": "ranking"}
+          "RankingWidget": "ranking", "SampleWalk": "walk"}
 __all__ = sorted(_HOMES)
 
 

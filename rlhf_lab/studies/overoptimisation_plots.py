@@ -1,0 +1,111 @@
+"""The pictures of the study of hacking: score and mark over the distance d = sqrt(KL)."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture
+from rlhf_lab.studies.overoptimisation import WINDOW, Fit, path_of
+
+DISTANCE = "distance: sqrt(KL / nats)"
+ROWS = (("objective/scores", "score", "score (sd of SFT's)"),
+        ("judge/mark", "mark", "judge's mark (points)"))  # fmt: skip
+
+
+def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WINDOW) -> Picture:
+    """A column for each arm: score above, judge's mark below, over the distance, every seed a line.
+
+    The end of a run is a dot: where the upper curves climb and the lower ones turn down, the policy
+    pleases the reward model and no longer the judge.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(1.2 + 2.3 * len(arms), 4.4))
+        grid = figure.subplots(2, len(arms), sharex="col", sharey="row", squeeze=False)
+        for column, arm in enumerate(arms):
+            for row, (name, colour, _) in enumerate(ROWS):
+                _runs(grid[row, column], metrics, arm, name, SERIES[colour], window)
+            grid[0, column].set_title(arm)
+            grid[1, column].set_xlabel(DISTANCE)
+        for row, (_, colour, label) in enumerate(ROWS):
+            grid[row, 0].set_ylabel(label, color=SERIES[colour])
+    return figure
+
+
+def marks(metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "",
+          window: int = WINDOW) -> Picture:
+    """The judge's mark of several arms over the distance, in one pair of axes; arms: name and
+    colour of each. Every seed is a line, its end a dot."""
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(6.4, 3.8))
+        axes = figure.add_subplot()
+        for arm, colour in arms.items():
+            _runs(axes, metrics, arm, "judge/mark", colour, window, label=arm)
+        axes.set(title=title, xlabel=DISTANCE, ylabel="judge's mark (points)")
+        axes.legend()
+    return figure
+
+
+def best_of_n(frontiers: pd.DataFrame, metrics: pd.DataFrame, arms: Sequence[str],
+              window: int = WINDOW) -> Picture:
+    """A column for each arm: score above, mark below, over the distance, for best-of-n (a dot for
+    each n) and PPO (a line) by the same reward model, every seed. A grey dot is where best-of-n
+    would be by the bound ln n - (n - 1) / n."""
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(1.2 + 2.9 * len(arms), 4.6))
+        grid = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
+        for column, arm in enumerate(arms):
+            for row, (name, _, label) in enumerate(ROWS):
+                axes = grid[row, column]
+                _runs(axes, metrics, arm, name, SERIES["policy"], window, label="PPO")
+                _dots(axes, frontiers[frontiers["arm"] == arm], name)
+                if column == 0:
+                    axes.set_ylabel(label)
+            grid[0, column].set_title(arm)
+            grid[1, column].set_xlabel(DISTANCE)
+        grid[0, 0].set_xlim(-0.1, 4)
+        grid[0, 0].legend(loc="lower right")
+    return figure
+
+
+def fitted(metrics: pd.DataFrame, fits: Mapping[str, Fit], starts: Mapping[str, float],
+           window: int = WINDOW) -> Picture:
+    """The mark gained by each arm over the distance, all seeds, and the curve fitted to them;
+    starts: the mark that each arm began with."""
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(1.2 + 2.9 * len(fits), 3.1))
+        for axes, (arm, fit) in zip(figure.subplots(1, len(fits), squeeze=False)[0], fits.items()):
+            farthest = 0.0
+            for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
+                d, y = path_of(run, "judge/mark", window)
+                axes.plot(d, y - starts[arm], ".", color=SERIES["mark"], markersize=3.5)
+                farthest = max(farthest, d.max())
+            x = np.linspace(1, farthest, 200)
+            axes.plot(x, fit(x), color=SERIES["kl"], linewidth=1.8)
+            axes.axhline(0, color=GUIDE, linewidth=0.8, linestyle=":")
+            axes.set(title=f"{arm}\nR² = {fit.explained:.2f}", xlabel=DISTANCE)
+        figure.axes[0].set_ylabel("mark gained (points)")
+    return figure
+
+
+def _runs(axes: Axes, metrics: pd.DataFrame, arm: str, name: str, colour: str, window: int,
+          label: str | None = None) -> None:
+    """Every seed of an arm: a line along the updates, and a dot where it ends."""
+    for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
+        x, y = path_of(run, name, window)
+        axes.plot(x, y, color=colour, linewidth=1.2, label=label)
+        axes.plot(x[-1], y[-1], "o", color=colour, markersize=5)
+        label = None
+
+
+def _dots(axes: Axes, rows: pd.DataFrame, name: str) -> None:
+    """Best-of-n of every seed, at the estimated KL and at its bound."""
+    for number, (_, seed) in enumerate(rows.groupby("seed")):
+        first = number == 0
+        axes.plot(np.sqrt(seed["objective/kl_bound"]), seed[name], ".", color="#BBBBBB",
+                  markersize=5, label="best of n, KL by the bound" if first else None)
+        axes.plot(np.sqrt(seed["objective/kl"].clip(lower=0)), seed[name], "o-",
+                  color=SERIES["best_of_n"], linewidth=1.0, markersize=4,
+                  label="best of n, KL estimated" if first else None)
