@@ -125,7 +125,7 @@ def test_runs_are_read_with_their_arm_and_seed(folder):
     assert load_samples(folder, "y z, b", 1)["update"].tolist() == [1, 2]
     with pytest.raises(UserError, match="no run of 'x' with seed 3"):
         load_samples(folder, "x", 3)
-    with pytest.raises(UserError, match="rlhf-lab study hacking --out"):
+    with pytest.raises(UserError, match="rlhf-lab study nothing --out"):
         load_metrics(folder / "nothing")
 
 

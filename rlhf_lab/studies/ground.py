@@ -23,6 +23,7 @@ from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_polic
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, normalise, train_reward
 from rlhf_lab.sft import SFTConfig, train_sft
+from rlhf_lab.studies.runs import place_of
 from rlhf_lab.tasks import Task, load_task
 
 Rows = list[dict]
@@ -53,7 +54,7 @@ class Ground:
     def once(self, name: str, seed: int, run: Callable[[], tuple[dict, dict[str, Rows]]]) -> dict:
         """The summary of a run: of the one in the folder, or of `run`, whose tables are written as
         NAME.jsonl.gz beside it."""
-        place = self.folder / name.replace(", ", "-").replace(" ", "_") / str(seed)
+        place = place_of(self.folder, name, seed)
         if (place / "summary.json").exists():
             return json.loads((place / "summary.json").read_text(encoding="utf-8"))
         summary, tables = run()

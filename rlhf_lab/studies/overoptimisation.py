@@ -4,7 +4,6 @@ the curves that Gao et al. (2022) found.
 The distance is d = sqrt(KL), in which proxy and gold curves of optimised policies are smooth.
 """
 
-import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
 from rlhf_lab.plots import running_mean
+from rlhf_lab.studies.runs import lines, place_of, summaries, table
 
 WINDOW = 8  # updates of a running mean: one batch of 64 marks is noisy
 
@@ -28,14 +28,7 @@ def load_metrics(folder: Path) -> pd.DataFrame:
 
     Raises UserError if there is no run in the folder.
     """
-    rows = []
-    for path in sorted(folder.glob("*/*/metrics.jsonl.gz")):
-        summary = _summary(path.parent)
-        names = {"arm": summary["arm"]["name"], "seed": summary["seed"]}
-        rows += [names | row for row in _lines(path)]
-    if not rows:
-        raise UserError(f"no run in {folder}: `rlhf-lab study hacking --out {folder}` makes them")
-    return pd.DataFrame(rows)
+    return table(folder, "metrics")
 
 
 def load_summaries(folder: Path) -> pd.DataFrame:
@@ -43,8 +36,7 @@ def load_summaries(folder: Path) -> pd.DataFrame:
     and mark (mean marks of the SFT policy and of the policy), low, high (95 % interval of mark, over
     prompts), score and kl (of the policy)."""
     rows = []
-    for path in sorted(folder.glob("*/*/metrics.jsonl.gz")):
-        summary = _summary(path.parent)
+    for summary in summaries(folder):
         mark, low, high = summary["policy"]["mark"]
         rows.append({"arm": summary["arm"]["name"], "hacked": summary["arm"]["hacked"],
                      "seed": summary["seed"], "sft": summary["sft"]["mark"][0], "mark": mark,
@@ -56,26 +48,19 @@ def load_summaries(folder: Path) -> pd.DataFrame:
 def load_samples(folder: Path, arm: str, seed: int) -> pd.DataFrame:
     """What one run answered to the watched prompts along the way: columns update, prompt, response,
     mark. Raises UserError if there is no such run."""
-    place = folder / arm.replace(", ", "-").replace(" ", "_") / str(seed)
-    if not (place / "samples.jsonl.gz").exists():
+    path = place_of(folder, arm, seed) / "samples.jsonl.gz"
+    if not path.exists():
         raise UserError(f"no run of '{arm}' with seed {seed} in {folder}")
-    return pd.DataFrame(_lines(place / "samples.jsonl.gz"))
+    return pd.DataFrame(lines(path))
 
 
 def load_best_of_n(folder: Path) -> pd.DataFrame:
     """Best-of-n of every seed, by the reward model of each arm: `best_of_n.frontier`'s rows, with
     arm and seed."""
-    summaries = [_summary(path.parent) for path in sorted(folder.glob("best_of_n/*/summary.json"))]
-    return pd.DataFrame([{"arm": arm, "seed": s["seed"]} | row for s in summaries
+    found = [json.loads(path.read_text(encoding="utf-8"))
+             for path in sorted(folder.glob("best_of_n/*/summary.json"))]
+    return pd.DataFrame([{"arm": arm, "seed": s["seed"]} | row for s in found
                          for arm, rows in s["frontier"].items() for row in rows])
-
-
-def _summary(place: Path) -> dict:
-    return json.loads((place / "summary.json").read_text(encoding="utf-8"))
-
-
-def _lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
 
 
 # ---- how far it fell -----------------------------------------------------------------------------

@@ -1,0 +1,77 @@
+"""Reading the study of roads: their frontiers of mark against KL, and what each of them spends."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from rlhf_lab.plots import SERIES, STYLE, Picture
+from rlhf_lab.studies.runs import summaries
+
+COLOURS = {"ppo": SERIES["policy"], "rloo": SERIES["sft"], "grpo": SERIES["score"],
+           "dpo": SERIES["kl"], "best of n": SERIES["best_of_n"]}  # fmt: skip
+NAMES = {"ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "dpo": "DPO", "best of n": "best of n"}
+
+
+def trials(folder: Path) -> pd.DataFrame:
+    """Every tuning trial: columns road, trial, the settings, mark, kl, chosen."""
+    rows = [{"road": s["arm"]["road"], "trial": s["arm"]["trial"],
+             "settings": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
+                                   for k, v in s["arm"]["settings"].items()),
+             "mark": s["policy"]["mark"][0], "kl": s["policy"]["kl"][0]}
+            for s in summaries(folder) if s["arm"]["trial"] is not None]
+    found = pd.DataFrame(rows).sort_values(["road", "trial"]).reset_index(drop=True)
+    found["chosen"] = found.groupby("road")["mark"].transform("max") == found["mark"]
+    return found
+
+
+def ends(folder: Path) -> pd.DataFrame:
+    """What each run came to on fresh responses and what it spent: columns road, strength, seed, sft,
+    mark, low, high, wins, kl, length, distinct, samples, steps, seconds, reward_seconds,
+    peak_memory_mb."""
+    rows = []
+    for s in summaries(folder):
+        if s["arm"]["trial"] is not None:
+            continue
+        mark, low, high = s["policy"]["mark"]
+        rows.append({"road": s["arm"]["road"], "strength": s["arm"]["strength"], "seed": s["seed"],
+                     "sft": s["sft"]["mark"][0], "mark": mark, "low": low, "high": high,
+                     "wins": s["policy"]["wins"][0], "kl": s["policy"]["kl"][0],
+                     "length": s["policy"]["length"], "distinct": s["policy"]["distinct"],
+                     **s["spent"]})
+    return pd.DataFrame(rows)
+
+
+def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Picture:
+    """Mark against KL: a dot for each run, joined along the strengths of a seed; best-of-n beside
+    them, a dot for each n. Up and left is better."""
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(6.8, 4.4))
+        axes = figure.add_subplot()
+        for (road, seed), rows in runs.groupby(["road", "seed"], sort=False):
+            rows = rows.sort_values("kl")
+            axes.plot(np.sqrt(rows["kl"].clip(lower=0)), rows["mark"], "o-", color=COLOURS[road],
+                      linewidth=0.9, markersize=5,
+                      label=NAMES[road] if seed == runs["seed"].min() else None)
+        if best_of_n is not None:
+            for seed, rows in best_of_n.groupby("seed"):
+                axes.plot(np.sqrt(rows["objective/kl"].clip(lower=0)), rows["judge/mark"], "s--",
+                          color=COLOURS["best of n"], linewidth=0.9, markersize=3.5,
+                          label="best of n" if seed == best_of_n["seed"].min() else None)
+        axes.set(xlabel="distance: sqrt(KL / nats)", ylabel="judge's mark (points)",
+                 title="What a nat buys, road by road: every seed a line")
+        axes.legend(loc="lower right")
+    return figure
+
+
+def spent(runs: pd.DataFrame) -> pd.DataFrame:
+    """What a road costs, mean over its runs: samples drawn, gradient steps, seconds of training and
+    of its reward model, each also as a ratio to PPO's seconds, peak memory in MB, and the responses
+    that one answer takes when it is used."""
+    table = runs.groupby("road", sort=False)[
+        ["samples", "steps", "seconds", "reward_seconds", "peak_memory_mb"]].mean()
+    total = table["seconds"] + table["reward_seconds"]
+    table["of PPO's time"] = total / total["ppo"]
+    table["responses at use"] = 1
+    return table.rename(index=NAMES)

@@ -1,0 +1,111 @@
+"""Reading the studies of rounds and labels: tables by round and by seed, and their pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture, running_mean
+from rlhf_lab.studies.rounds import paired
+from rlhf_lab.studies.runs import summaries
+
+WINDOW = 6  # updates of a running mean
+
+
+def after_rounds(folder: Path) -> pd.DataFrame:
+    """What each run was worth after each of its rounds, on fresh responses: columns arm, seed,
+    round, sft, mark, low, high (95 %, over prompts), kl."""
+    rows = []
+    for run in summaries(folder):
+        for number, found in enumerate(run["after"], 1):
+            mark, low, high = found["mark"]
+            rows.append({"arm": run["arm"]["name"], "seed": run["seed"], "round": number,
+                         "sft": run["sft"]["mark"][0], "mark": mark, "low": low, "high": high,
+                         "kl": found["kl"][0]})
+    return pd.DataFrame(rows)
+
+
+def differences(folder: Path, first: str, second: str) -> pd.DataFrame:
+    """How much higher the second arm's mark is than the first's, for each seed, paired by prompt:
+    columns seed, difference, low, high. Seeds that only one of them has are left out."""
+    marks = {(run["arm"]["name"], run["seed"]): run["policy"]["marks"] for run in summaries(folder)}
+    seeds = sorted(seed for arm, seed in marks if arm == first and (second, seed) in marks)
+    return pd.DataFrame([(seed, *paired(marks[first, seed], marks[second, seed])) for seed in seeds],
+                        columns=["seed", "difference", "low", "high"])
+
+
+def liking(folder: Path, arms: Sequence[str]) -> pd.DataFrame:
+    """How often each labeller (a column) likes an arm's responses better than the SFT policy's,
+    noise aside, mean over seeds, ties half; a row for each arm."""
+    found = {arm: [{who: rate for who, (rate, *_) in run["liked"].items()}
+                   for run in summaries(folder) if run["arm"]["name"] == arm] for arm in arms}
+    return pd.DataFrame({arm: pd.DataFrame(rows).mean() for arm, rows in found.items()}).T
+
+
+def progress(metrics: pd.DataFrame, columns: Mapping[str, Mapping[str, str]],
+             window: int = WINDOW) -> Picture:
+    """The judge's mark over the updates. columns: a title, and the arms with their colours; every
+    seed is a line; a dotted line where a round begins."""
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(4.4 * len(columns), 3.4))
+        all_axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        for axes, (title, arms) in zip(all_axes, columns.items()):
+            for arm, colour in arms.items():
+                label = arm
+                for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
+                    axes.plot(run["update"], running_mean(run["judge/mark"].to_numpy(float), window),
+                              color=colour, linewidth=1.3, label=label)
+                    label = None
+            for start in _starts(metrics[metrics["arm"].isin(arms)]):
+                axes.axvline(start, color=GUIDE, linewidth=0.9, linestyle=":")
+            axes.set(title=title, xlabel="update (dotted: a round begins)")
+            axes.legend(loc="lower right")
+        all_axes[0].set_ylabel("judge's mark (points)")
+    return figure
+
+
+def _starts(metrics: pd.DataFrame) -> list[int]:
+    """The first updates of the second and later rounds."""
+    rounds = metrics[metrics["round"] > 1].groupby("round")["update"].min()
+    return sorted(set(rounds.tolist()))
+
+
+def label_rows(folder: Path) -> pd.DataFrame:
+    """Every number of rankings of every run of the study of labels: columns arm, seed, rankings,
+    accuracy, judge_accuracy, correctness, mark, low, high (the last three of the best of eight)."""
+    rows = []
+    for run in summaries(folder):
+        for row in run["rows"]:
+            mark, low, high = row["best_of_8"]
+            rows.append({"arm": run["arm"]["name"], "seed": run["seed"]}
+                        | {k: v for k, v in row.items() if k != "best_of_8"}
+                        | {"mark": mark, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def worth(rows: pd.DataFrame) -> Picture:
+    """What more rankings buy, chosen at random and where the model is unsure: accuracy on rankings
+    picked at random, and the mark of the best of eight; every seed a line."""
+    colours = dict(zip(rows["arm"].unique(), (SERIES["base"], SERIES["policy"])))
+    shown = (("accuracy", "held-out accuracy (share of pairs)"), ("mark", "best of 8: mark (points)"))
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(8.6, 3.4))
+        for axes, (name, label) in zip(figure.subplots(1, 2), shown):
+            for (arm, seed), run in rows.groupby(["arm", "seed"], sort=False):
+                axes.plot(run["rankings"], run[name], "o-", color=colours[arm], linewidth=1.2,
+                          markersize=3.5, label=arm if seed == rows["seed"].min() else None)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(sorted(rows["rankings"].unique()))
+            axes.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+            axes.minorticks_off()
+            axes.set(xlabel="rankings of four", ylabel=label)
+        figure.axes[0].legend()
+    return figure
+
+
+def doubling(rows: pd.DataFrame, name: str = "accuracy") -> float:
+    """How much a doubling of the rankings adds, by least squares over log2 of their number, all
+    arms and seeds together."""
+    return float(np.polyfit(np.log2(rows["rankings"]), rows[name], 1)[0])

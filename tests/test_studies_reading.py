@@ -1,0 +1,90 @@
+"""Reading the studies of rounds, labels and roads: tables by hand, and what the pictures draw."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from rlhf_lab.studies import roads_reading, rounds_reading
+from rlhf_lab.studies.runs import place_of
+
+
+def write(folder, arm, seed, **summary):
+    place = place_of(folder, arm["name"], seed)
+    place.mkdir(parents=True)
+    (place / "summary.json").write_text(json.dumps({"arm": arm, "seed": seed, **summary}))
+
+
+def found(mark, kl=4.0, **more):
+    return {"mark": [mark, mark - 1, mark + 1], "kl": [kl, 0, 9]} | more
+
+
+@pytest.fixture
+def rounds(tmp_path):
+    for arm, seed, marks in (("at once", 0, [5, 7]), ("at once", 1, [6, 6]), ("in rounds", 0, [6, 9])):
+        write(tmp_path, {"name": arm}, seed, sft=found(5), after=[found(6), found(7)],
+              policy=found(7, marks=marks), liked={"patient": [0.5 + seed / 4, 0, 1]})
+    return tmp_path
+
+
+def test_rounds_have_a_row_each(rounds):
+    rows = rounds_reading.after_rounds(rounds)
+    assert rows[["arm", "seed", "round", "mark"]].values.tolist()[:2] == [
+        ["at once", 0, 1, 6], ["at once", 0, 2, 7]]
+    assert len(rows) == 6 and (rows["high"] - rows["low"] == 2).all()
+
+
+def test_differences_are_paired_by_seed_and_prompt(rounds):
+    row, = rounds_reading.differences(rounds, "at once", "in rounds").to_dict("records")
+    assert row["seed"] == 0 and row["difference"] == pytest.approx(1.5)  # 6 - 5 and 9 - 7
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * 0.5)
+
+
+def test_liking_is_a_mean_over_seeds(rounds):
+    table = rounds_reading.liking(rounds, ["at once"])
+    assert table.loc["at once", "patient"] == pytest.approx(0.625)
+
+
+def test_progress_draws_every_run_and_where_rounds_begin():
+    metrics = pd.DataFrame([{"arm": arm, "seed": seed, "round": 1 + (arm == "b" and u > 2), "update": u,
+                             "judge/mark": u} for arm in "ab" for seed in (0, 1) for u in (1, 2, 3)])
+    axes, = rounds_reading.progress(metrics, {"60": {"a": "black", "b": "red"}}, window=1).axes
+    assert len(axes.lines) == 5 and axes.lines[-1].get_xdata() == [3, 3]
+
+
+def test_what_a_doubling_adds_by_hand():
+    rows = pd.DataFrame({"arm": "x", "seed": 0, "rankings": [10, 20, 40], "accuracy": [0.6, 0.65, 0.7],
+                         "mark": [6, 7, 8]})
+    assert rounds_reading.doubling(rows) == pytest.approx(0.05)
+    left, right = rounds_reading.worth(rows).axes
+    assert left.lines[0].get_ydata().tolist() == [0.6, 0.65, 0.7]
+    assert right.lines[0].get_ydata().tolist() == [6, 7, 8]
+
+
+@pytest.fixture
+def roads(tmp_path):
+    spent = {"samples": 64, "steps": 2, "seconds": 10.0, "reward_seconds": 5.0, "peak_memory_mb": 1e3}
+    cheap = spent | {"samples": 0, "seconds": 6.0, "reward_seconds": 0.0}
+    for i, mark in enumerate((6.0, 8.0)):
+        write(tmp_path, {"name": f"ppo 0.1 trial {i}", "road": "ppo", "strength": 0.1, "trial": i,
+                         "settings": {"learning_rate": 1e-4}}, 3, spent=spent, policy=found(mark))
+    for road, cost in (("ppo", spent), ("dpo", cheap)):
+        write(tmp_path, {"name": f"{road} 0.1", "road": road, "strength": 0.1, "trial": None,
+                         "settings": {}}, 0, spent=cost, sft=found(6),
+              policy=found(8, wins=[0.7, 0, 1], length=20, distinct=0.9))
+    return tmp_path
+
+
+def test_the_chosen_trial_is_the_best(roads):
+    table = roads_reading.trials(roads)
+    assert table["chosen"].tolist() == [False, True] and table["settings"][0] == "learning_rate 0.0001"
+
+
+def test_what_is_spent_by_hand(roads):
+    runs = roads_reading.ends(roads)
+    assert sorted(runs["road"]) == ["dpo", "ppo"]  # trials are apart
+    costs = roads_reading.spent(runs)
+    assert costs.loc["DPO", "of PPO's time"] == pytest.approx(6 / 15) and costs.loc["PPO", "samples"] == 64
+    bon = pd.DataFrame({"seed": [0, 0], "objective/kl": [0.0, 1.0], "judge/mark": [6, 7]})
+    axes, = roads_reading.frontiers(runs, bon).axes
+    assert axes.lines[-1].get_xdata().tolist() == [0, 1] and len(axes.lines) == 3
