@@ -18,6 +18,7 @@ _HOMES = {
     "DPOConfig": "alternatives", "train_dpo": "alternatives",
     "RLOOConfig": "alternatives", "train_rloo": "alternatives",
     "GRPOConfig": "alternatives", "train_grpo": "alternatives",
+    "BlindComparison": "blind",
     "answer": "evaluate", "win_rate": "evaluate", "interval": "evaluate",
 }
 __all__ = sorted(_HOMES)

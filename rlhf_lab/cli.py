@@ -74,8 +74,10 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         (reward, reward_options, "stage two: train a reward model on rankings"),
         (ppo, ppo_options, "stage three: optimise a policy against a reward model"),
         (sample, sample_options, "let a model answer prompts"),
-        (evaluate, evaluate_options, "compare policies: by a task's judge or, on data of your own, by "
-         "a reward model trained on rankings that nothing else has seen"),
+        (compare, compare_options, "compare runs or models in one table: by a task's judge or, on data "
+         "of your own, by a reward model trained on rankings that nothing else has seen"),
+        (blind, blind_options, "compare two models yourself without knowing which is which, on the "
+         "terminal"),
         (report, report_options, "write report.html for a run"),
         (rank, rank_options, "rank samples on the terminal"),
         (feedback, feedback_options, "merge, export, import and look at stores of rankings"),
@@ -158,20 +160,18 @@ def sample_options(sub: argparse.ArgumentParser) -> None:
     device(sub)
 
 
-def evaluate_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab.sampling import SamplingConfig
+def compare_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.compare import command
 
-    sub.add_argument("--models", nargs="+", required=True, help="model folders; the first is the rival")
-    sub.add_argument("--task", help="the task whose judge and held-out prompts to use")
-    sub.add_argument("--data", help="JSON lines with prompt, where there is no task")
-    sub.add_argument("--reward-model", help="a second reward model, trained on other rankings")
-    sub.add_argument("--samples", type=int, default=4, help="responses to each prompt")
-    sub.add_argument("--blind", type=int, default=0, help="put so many blind pairs of the first two "
-                     "models into --out, for a person to choose from")
-    sub.add_argument("--out", help="file for the table as JSON")
-    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
-    add_config(sub, SamplingConfig)
-    device(sub)
+    command.compare_options(sub)
+    sampled(sub)
+
+
+def blind_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.compare import command
+
+    command.blind_options(sub)
+    sampled(sub)
 
 
 def report_options(sub: argparse.ArgumentParser) -> None:
@@ -181,6 +181,15 @@ def report_options(sub: argparse.ArgumentParser) -> None:
 def device(sub: argparse.ArgumentParser) -> None:
     """The option that says where to compute."""
     sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to compute")
+
+
+def sampled(sub: argparse.ArgumentParser) -> None:
+    """How responses are sampled, and where to compute."""
+    from rlhf_lab.sampling import SamplingConfig
+
+    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    add_config(sub, SamplingConfig)
+    device(sub)
 
 
 def source(sub: argparse.ArgumentParser, what: str) -> None:
@@ -355,33 +364,18 @@ def sample(options: argparse.Namespace) -> None:
         print("\n".join(lines))
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    import json
-
-    from rlhf_lab.compare import compare
-    from rlhf_lab.files import read_prompts
-    from rlhf_lab.jsonl import write_whole
-    from rlhf_lab.sampling import SamplingConfig
-    from rlhf_lab.tasks import load_task
+def compare(options: argparse.Namespace) -> None:
+    from rlhf_lab.compare import command
     from rlhf_lab.training import make_accelerator
 
-    task = load_task(options.task) if options.task else None
-    if task is None and not options.data:
-        raise UserError("no prompts: give --task or --data")
-    prompts = read_prompts(options.data) if options.data else next(iter(task.held_out().values()))
-    result = compare(options.models, prompts, task and task.judge, options.reward_model,
-                     options.samples, options.blind, options.seed,
-                     read_config(options, SamplingConfig), make_accelerator(options.device).device)
-    unit = "mark" if task else "score"
-    print(f"{'model':32s} {unit:>22s} {'wins against first':>22s} {'KL':>8s} {'tokens':>7s} {'distinct':>8s}")
-    for row in result.rows:
-        wins = f"{row['win_rate'][0]:.1%} ({row['win_rate'][1]:.1%}-{row['win_rate'][2]:.1%})" if row["win_rate"] else "-"
-        value = "{:.2f} ({:.2f} to {:.2f})".format(*row["value"])
-        print(f"{row['model'][-32:]:32s} {value:>22s} {wins:>22s} {row['kl'][0]:8.2f} "
-              f"{row['length']:7.1f} {row['distinct']:8.0%}")
-    if options.out:
-        write_whole(Path(options.out), json.dumps(vars(result), indent=2, ensure_ascii=False) + "\n")
-        print(f"wrote {options.out}")
+    command.compare_models(options, make_accelerator(options.device).device)
+
+
+def blind(options: argparse.Namespace) -> None:
+    from rlhf_lab.compare import command
+    from rlhf_lab.training import make_accelerator
+
+    command.ask_blind(options, make_accelerator(options.device).device)
 
 
 def report(options: argparse.Namespace) -> None:

@@ -99,7 +99,12 @@ def page(run: RunFolder) -> Html:
         header(title, summary),
         tag("nav", *(tag("a", t, href=f"#{anchor}") for t, anchor in anchors.items())),
         *(tag("section", tag("h2", t), part, id=anchors[t]) for t, part in shown.items()))
-    style = files("rlhf_lab").joinpath("report.css").read_text(encoding="utf-8")
+    return document(title, body)
+
+
+def document(title: str, body: Html, more_style: str = "") -> Html:
+    """A whole page in the style of the report, which loads nothing and runs nothing."""
+    style = files("rlhf_lab").joinpath("report.css").read_text(encoding="utf-8") + more_style
     head = join(
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=SECURITY),

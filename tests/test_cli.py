@@ -84,9 +84,9 @@ def test_sample_prints_json_lines(folder, capsys):
     assert samples[0].settings["temperature"] == 1.0 and samples[0].settings["seed"] == 0
 
 
-def test_evaluate_without_a_judge_goes_by_a_reward_model(folder, capsys):
+def test_compare_without_a_judge_goes_by_a_reward_model(folder, capsys):
     assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
-    assert run(folder, "evaluate", "--models", "@model", "@model", "--data", "@asked.jsonl", "--blind",
+    assert run(folder, "compare", "@model", "@model", "--data", "@asked.jsonl", "--blind",
                3, "--reward-model", "@reward/reward_model", "--samples", 2, "--out", "@table.json",
                "--max-new-tokens", 5, "--device", "cpu") == 0
     table = json.loads((folder / "table.json").read_text())

@@ -1,0 +1,143 @@
+"""`rlhf-lab compare` and `rlhf-lab blind`: models against each other, by a judge and by you."""
+
+import argparse
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from rlhf_lab.compare.contestants import Contestant, contestants_of
+from rlhf_lab.compare.measure import Comparison, compare
+from rlhf_lab.compare.page import Setup, page
+from rlhf_lab.compare.table import terminal_lines
+from rlhf_lab.errors import UserError
+from rlhf_lab.files import read_prompts
+from rlhf_lab.jsonl import plain, write_whole
+from rlhf_lab.records import Prompt
+from rlhf_lab.sampling import SamplingConfig
+from rlhf_lab.tasks import Task, load_task
+
+MODEL = "a run's folder (its final policy), a model's folder, or a hub id; NAME=FOLDER names it"
+NOTE = """\
+In brackets or after ±: 95 % intervals, each prompt counted once; difference and wins are against
+{rival}, on the same prompts, a tie is half a win."""
+SEEDS = " Of several seeds: mean [lowest, highest]."
+
+
+def compare_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("models", nargs="+", metavar="MODEL", help=f"{MODEL}; the first is the rival; "
+                     "runs of the same settings with other seeds are kept together")
+    prompt_options(sub)
+    sub.add_argument("--reference", help="model from which the KL is taken, if not the rival")
+    sub.add_argument("--reward-model", help="a second reward model, trained on other rankings")
+    sub.add_argument("--samples", type=int, default=4, help="responses to each prompt")
+    sub.add_argument("--blind", type=int, default=0, help="put so many blind pairs of the first "
+                     "two models into --out, for a person to choose from")
+    sub.add_argument("--html", help="file for the whole comparison as a page")
+    sub.add_argument("--out", help="file for the table as JSON")
+
+
+def blind_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("models", nargs=2, metavar="MODEL", help=MODEL)
+    prompt_options(sub)
+    sub.add_argument("--count", type=int, default=20, help="how many choices to make")
+    sub.add_argument("--store", help="file to keep the choices in, so that you can stop and go on; "
+                     "a feedback store, made if there is none")
+    sub.add_argument("--labeller", default="me", help="a name of your own choice")
+
+
+def prompt_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--task", help="the task whose judge and held-out prompts to use; if not "
+                     "given, and no --data, that of the runs")
+    sub.add_argument("--set", help="which set of the task's held-out prompts; if not given, the "
+                     "main one")
+    sub.add_argument("--data", help="JSON lines with prompt, in place of the task's")
+    sub.add_argument("--prompts", type=int, help="take only so many, from the top")
+
+
+def compare_models(options: argparse.Namespace, device) -> None:
+    """Print the table; write the page and the JSON that were asked for."""
+    from tqdm import tqdm
+
+    models = contestants_of(options.models)
+    task, prompts, source = asked(options, models)
+    config = _sampling(options)
+    result = compare(options.models, prompts, task and task.judge, options.reward_model,
+                     options.samples, options.blind, options.seed, config, device,
+                     options.reference, lambda all_: tqdm(all_, desc="answering", unit="model"))
+    unit = "mark" if task else "score"
+    print("\n".join(terminal_lines(result, unit)))
+    print(_note(result))
+    if options.html:
+        judged_by = (f"the judge of {task.name.replace('_', ' ')}" if task else
+                     f"the reward model {options.reward_model}")  # fmt: skip
+        setup = Setup(source, len(prompts), options.samples, options.seed, config, judged_by, unit,
+                      held_out=not options.data)
+        _write(options.html, page(result, setup))
+    if options.out:
+        _write(options.out, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+
+
+def ask_blind(options: argparse.Namespace, device) -> None:
+    """Let the person choose on the terminal, and say what their choices show."""
+    from rlhf_lab.blind import BlindComparison
+    from rlhf_lab.evaluate import answer
+    from rlhf_lab.models import load_policy, load_tokenizer
+
+    models = contestants_of(options.models)
+    prompts = asked(options, models)[1]
+    few = min(len(prompts), 3 * options.count + 20)  # some will draw the same response from both
+    prompts = random.Random(f"blind/{options.seed}").sample(prompts, few)
+    config = _sampling(options)
+    first, second = (
+        answer(load_policy(m.folder, device), load_tokenizer(m.folder), prompts, 1, options.seed,
+               config=config) for m in models)  # fmt: skip
+    BlindComparison(first, second, options.count, options.seed, (models[0].name, models[1].name),
+                    options.store, options.labeller).ask()
+
+
+def asked(options: argparse.Namespace,
+          models: Sequence[Contestant]) -> tuple[Task | None, list[Prompt], str]:
+    """The task, the prompts and where they are from.
+
+    Raises UserError if there are none, or there is no such set.
+    """
+    names = sorted({(m.settings or {}).get("task") for m in models} - {None})
+    name = options.task or (None if options.data or len(names) != 1 else names[0])
+    task = load_task(name) if name else None
+    if options.data:
+        prompts, source = read_prompts(options.data), options.data
+    elif task is None:
+        raise UserError(f"no prompts: give --task or --data ({_why_no_task(models, names)})")
+    else:
+        sets = task.held_out()
+        chosen = options.set or next(iter(sets))
+        if chosen not in sets:
+            raise UserError(f"no set '{chosen}' of held-out prompts: there are {', '.join(sets)}")
+        prompts, source = sets[chosen], f"{task.name.replace('_', ' ')}, {chosen}"
+    if options.prompts is not None and options.prompts < 1:
+        raise UserError(f"--prompts {options.prompts}: take 1 or more")
+    return task, prompts[: options.prompts], source
+
+
+def _sampling(options: argparse.Namespace) -> SamplingConfig:
+    return SamplingConfig(**{f.name: getattr(options, f.name) for f in fields(SamplingConfig)})
+
+
+def _why_no_task(models: Sequence[Contestant], names: Sequence[str]) -> str:
+    places = ", ".join(dict.fromkeys(m.folder for m in models))
+    return (f"the runs are of several tasks: {', '.join(names)}" if names else
+            f"no run of a task is in {places}")  # fmt: skip
+
+
+def _note(comparison: Comparison) -> str:
+    rivals = {row["rival"] for row in comparison.rows} - {None}
+    rival = rivals.pop() if len(rivals) == 1 else "the first model of the same seed"
+    several = any(len(group["models"]) > 1 for group in comparison.groups)
+    return NOTE.format(rival=rival) + SEEDS * several
+
+
+def _write(file: str, text: str) -> None:
+    write_whole(Path(file), text)
+    print(f"wrote {file}")

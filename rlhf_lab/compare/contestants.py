@@ -1,0 +1,162 @@
+"""Which models a comparison is between, what they are called, and which are seeds of one another.
+
+Runs of the same settings with other seeds are one way to train, done several times: they stay
+apart in every table, and each of them is a dot in every picture.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.provenance import flat
+from rlhf_lab.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model in a comparison.
+
+    name: what it is called. folder: what it is loaded from, a folder or a hub id. group: those who
+    share it differ in their seed alone. seed and settings: of the run that made it, where it is in
+    one.
+    """
+
+    name: str
+    folder: str
+    group: str
+    seed: int | None = None
+    settings: dict | None = None
+
+
+def contestants_of(given: Sequence[str | Path]) -> list[Contestant]:
+    """The models that are meant: each a run (its final policy), a model's folder, also inside a
+    run, or a hub id; NAME=FOLDER gives it a name, and the same name puts several into one group.
+
+    Raises UserError for a run that holds no policy yet, and for a folder that holds no model.
+    """
+    found = [_contestant(str(text)) for text in given]
+    return _names_apart([_alone_where_twice(found, place) for place in range(len(found))])
+
+
+def rival_of(contestants: Sequence[Contestant], place: int) -> int:
+    """The place of the model that the one at `place` is measured against: the first, or, where the
+    first is one of several seeds, the one of them with the same seed. These have no rival (they get
+    their own place), unless there is nobody else."""
+    one, group = contestants[place], contestants[0].group
+    if all(other.group == group for other in contestants):
+        return 0
+    if one.group == group:
+        return place
+    for other, candidate in enumerate(contestants):
+        if candidate.group == group and one.seed is not None and candidate.seed == one.seed:
+            return other
+    return 0
+
+
+def groups_of(contestants: Sequence[Contestant]) -> list[list[int]]:
+    """The places of the contestants, those of a group together, in the order they were given."""
+    groups: dict[str, list[int]] = {}
+    for place, one in enumerate(contestants):
+        groups.setdefault(one.group, []).append(place)
+    return list(groups.values())
+
+
+def set_apart(contestants: Sequence[Contestant]) -> list[dict[str, str]]:
+    """For each contestant the settings of its run in which the runs differ, seeds aside."""
+    every = [flat(without_seeds(one.settings)) if one.settings else {} for one in contestants]
+    known = [settings for settings in every if settings]
+    differ = {name for settings in known for name in settings
+              if len({other.get(name) for other in known}) > 1}
+    return [{name: value for name, value in settings.items() if name in differ}
+            for settings in every]
+
+
+def without_seeds(settings):
+    """Settings as they are for every seed: nothing in them that is called a seed."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: without_seeds(value) for key, value in settings.items() if key != "seed"}
+
+
+def _contestant(given: str) -> Contestant:
+    name, equals, place = given.partition("=")
+    if not (name and equals and place) or Path(given).exists():
+        name, place = "", given
+    folder = model_in(place)
+    run, part = _run_around(folder)
+    config = run.config if run else {}
+    settings = config.get("settings")
+    seed = settings.get("seed") if isinstance(settings, dict) else None
+    made = json.dumps([part, without_seeds(settings), config.get("data")], sort_keys=True)
+    group = f"name {name}" if name else f"made {made}" if run else f"folder {folder}"
+    return Contestant(name or place, folder, group, seed, settings)
+
+
+def model_in(place: str) -> str:
+    """The model's folder that a person means: of a run the policy it ended with, or the SFT policy
+    where it is a run of that stage alone. What is no folder is taken as a hub id."""
+    path = Path(place)
+    if path.is_file():
+        raise UserError(f"{place} is a file: name a run's folder or a model's")
+    if not path.is_dir():
+        return place
+    if not _is_run(path):
+        return str(path)
+    run = RunFolder.view(path)
+    if run.policy.is_dir():
+        return str(run.policy)
+    settings = run.config.get("settings")
+    if run.sft.is_dir() and "ppo" not in (settings if isinstance(settings, dict) else {}):
+        return str(run.sft)
+    raise UserError(f"the run in {place} holds no policy yet: run it to its end, or name a model's "
+                    f"folder, such as {path / 'sft'}")  # fmt: skip
+
+
+def _run_around(folder: str) -> tuple[RunFolder | None, str]:
+    """The run that a model's folder lies in, and its place there, such as "policy"."""
+    path = Path(folder)
+    if path.is_dir() and _is_run(path.resolve().parent):
+        return RunFolder.view(path.resolve().parent), path.resolve().name
+    return None, ""
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        RunFolder.view(path)
+    except UserError:
+        return False
+    return True
+
+
+def _alone_where_twice(found: list[Contestant], place: int) -> Contestant:
+    """The contestant as it is; but in a group of its own where its group has its seed twice: such
+    are not other seeds, they are the same run again, or differ in what no settings tell."""
+    one = found[place]
+    if one.group.startswith("name "):
+        return one
+    alike = [other for other in found if other.group == one.group]
+    seeds = [other.seed for other in alike]
+    if len(alike) == 1 or (None not in seeds and len(set(seeds)) == len(seeds)):
+        return one
+    return replace(one, group=f"{one.group} {place}")
+
+
+def _names_apart(found: list[Contestant]) -> list[Contestant]:
+    """The contestants with no name twice: the seed, or else a number, is put behind those."""
+    names = Counter(one.name for one in found)
+    pairs = Counter((one.name, one.seed) for one in found)
+    seen: Counter[str] = Counter()
+    apart = []
+    for one in found:
+        seen[one.name] += 1
+        if names[one.name] == 1:
+            behind = ""
+        elif one.seed is not None and pairs[one.name, one.seed] == 1:
+            behind = f", seed {one.seed}"
+        else:
+            behind = f", no. {seen[one.name]}"
+        apart.append(replace(one, name=one.name + behind))
+    return apart

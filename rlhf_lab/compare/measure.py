@@ -1,0 +1,214 @@
+"""Let every model answer every prompt, and measure what came of it.
+
+Each prompt counts once, with the mean of its responses: several responses to one prompt are not
+independent. Two models are compared prompt by prompt, which takes out that some prompts are hard
+for both. Seeds are never pooled.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rlhf_lab.compare.contestants import (
+    Contestant, contestants_of, groups_of, model_in, rival_of, set_apart,
+)
+from rlhf_lab.errors import UserError
+from rlhf_lab.evaluate import (
+    Answers, Interval, Judge, answer, blind_pairs, distinct_share, interval, names_hidden,
+    scores_of, sequence_kl,
+)
+from rlhf_lab.feedback.intervals import share
+from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
+from rlhf_lab.records import Prompt
+from rlhf_lab.sampling import SamplingConfig
+
+MEASURES = ("value", "score", "difference", "win_rate", "kl", "length", "distinct")
+FIRST, WORST = 6, 3  # examples: prompts from the top of the set, and the best model's worst
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Plain values, as JSON holds them.
+
+    rows: one a model, all in the same units (the judge's marks or the reward model's scores).
+    groups: one for each way to train, with the rows of its seeds and their means. examples: prompts
+    with each model's first response. pairs: blind ones of the first two models.
+    """
+
+    rows: list[dict]
+    pairs: list[dict]
+    groups: list[dict] = field(default_factory=list)
+    examples: list[dict] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Played:
+    """What a model did: its responses, the values they go by, (P, S), and their KL, (P, S)."""
+
+    answers: Answers
+    values: Tensor
+    scores: Tensor | None
+    kl: Tensor | None
+
+
+def compare(folders: Sequence[str | Path], prompts: Sequence[Prompt], judge: Judge | None = None,
+            reward_model: str | Path | None = None, samples: int = 4, blind: int = 0, seed: int = 0,
+            config: SamplingConfig = SamplingConfig(), device: str | torch.device = "cpu",
+            reference: str | None = None,
+            watch: Callable[[list[Contestant]], Iterable[Contestant]] = iter) -> Comparison:
+    """Let every model answer every prompt with the same seeds, and measure it against its rival.
+
+    folders: as `contestants_of` takes them. The rival, and the reference of the KL, is the first
+    one, or its twin of the same seed (`rival_of`); reference: another model for the KL. watch: may
+    show the models as their turn comes. In memory are two models at a time, and the reward model.
+
+    Raises UserError without a judge or a reward model to go by, and without prompts.
+    """
+    if judge is None and reward_model is None:
+        raise UserError("nothing to compare by: give --task, or --reward-model with --data")
+    if not prompts or samples < 1:
+        raise UserError("nothing to compare on: give at least one prompt, and 1 sample or more")
+    models = contestants_of(folders)
+    scorer = ScalarModel.load(reward_model, device) if reward_model else None
+    rivals = [rival_of(models, place) for place in range(len(models))]
+    references = [model_in(reference) if reference else models[r].folder for r in rivals]
+    play = [_play(model, measured_from, prompts, samples, seed, judge, scorer, config, device)
+            for model, measured_from in zip(watch(models), references)]
+    flaws = _flaws(play)
+    rows = [_row(models[i], play[i], models[r], play[r] if r != i else None, flaws)
+            | {"reference": reference or models[r].name, "settings": differing}
+            for i, (r, differing) in enumerate(zip(rivals, set_apart(models)))]
+    pairs = blind_pairs(play[0].answers, play[1].answers, blind, seed) if len(play) > 1 else []
+    groups = [_group([rows[i] for i in places]) for places in groups_of(models)]
+    return Comparison(rows, pairs, groups, _examples(prompts, rows, play))
+
+
+def paired(values: Tensor, rival: Tensor) -> Interval:
+    """The mean difference between two models on the same prompts, (P, S) and (P, R), with its 95 %
+    interval, which is that of the differences prompt by prompt.
+
+    How hard a prompt is cancels out, so it is narrower than two independent means would give
+    wherever the two find the same prompts hard.
+    """
+    return interval((values.float().mean(1) - rival.float().mean(1))[:, None])
+
+
+def wins(values: Tensor, rival: Tensor) -> Interval:
+    """How often a response beats the rival's to the same prompt, ties half: (P, S), (P, R), every
+    one with every one."""
+    return mean_share(((values[:, :, None] - rival[:, None, :]).sign().flatten(1) + 1) / 2)
+
+
+def mean_share(table: Tensor) -> Interval:
+    """The mean of numbers from 0 to 1, (P, S), with a 95 % interval that keeps a width where all
+    are 0 or all are 1: none of 40 prompts is not never (`intervals.share`)."""
+    return share(table.float().mean(1), torch.ones(len(table)))
+
+
+def _play(model: Contestant, reference: str, prompts: Sequence[Prompt], samples: int, seed: int,
+          judge: Judge | None, scorer: ScalarModel | None, config: SamplingConfig,
+          device: str | torch.device) -> _Played:
+    policy, tokenizer = load_policy(model.folder, device), load_tokenizer(model.folder)
+    answers = answer(policy, tokenizer, prompts, samples, seed, judge, config)
+    scores = scores_of(scorer, answers) if scorer else None
+    kl = torch.zeros(answers.ended.shape)
+    if reference != model.folder:
+        alike = load_tokenizer(reference).get_vocab() == tokenizer.get_vocab()
+        kl = (sequence_kl(policy, load_policy(reference, device), answers, config.temperature)
+              if alike else None)  # between two vocabularies there is no KL
+    values = answers.mark_table() if judge else scores
+    return _Played(answers, values.cpu(), scores if judge else None, kl)
+
+
+def _row(model: Contestant, own: _Played, against: Contestant, rival: _Played | None,
+         flaws: list[str]) -> dict:
+    """All that was found about a model; what needs a rival is None where it has none."""
+    answers, first = own.answers, own.answers.marks and own.answers.marks[0][0]
+    judged_too = own.scores is not None
+    row = {
+        "model": model.name, "folder": model.folder, "seed": model.seed,
+        "rival": against.name if rival else None,
+        "value": interval(own.values),
+        "score": None if own.scores is None else interval(own.scores),
+        "difference": paired(own.values, rival.values) if rival else None,
+        "unpaired_half": _unpaired_half(own.values, rival.values) if rival else None,
+        "score_difference": paired(own.scores, rival.scores) if rival and judged_too else None,
+        "win_rate": wins(own.values, rival.values) if rival else None,
+        "kl": _kl(own.kl),
+        "length": float(answers.sequences.mask.sum(1).float().mean()),
+        "ended": float(answers.ended.float().mean()),
+        "distinct": _distinct(answers),
+        "rubric": {}, "rubric_difference": {}, "flaws": {}, "flaws_difference": {},
+    }
+    for item in first.rubric if first else ():
+        table = answers.rubric_table(item)
+        row["rubric"][item] = mean_share(table)
+        if rival:
+            row["rubric_difference"][item] = paired(table, rival.answers.rubric_table(item))
+    for flaw in flaws:
+        table = answers.flaw_table(flaw)
+        row["flaws"][flaw] = mean_share(table)
+        if rival:
+            row["flaws_difference"][flaw] = paired(table, rival.answers.flaw_table(flaw))
+    return row
+
+
+def _kl(table: Tensor | None) -> Interval | None:
+    """The mean KL; 0, about which nothing is uncertain, for the reference itself."""
+    if table is None:
+        return None
+    return interval(table) if table.any() else (0.0, math.nan, math.nan)
+
+
+def _unpaired_half(values: Tensor, rival: Tensor) -> float:
+    """Half the interval that the difference would have, had each model had prompts of its own."""
+    halves = [(high - low) / 2 for _, low, high in (interval(values), interval(rival))]
+    return sum(half**2 for half in halves) ** 0.5
+
+
+def _flaws(played: list[_Played]) -> list[str]:
+    """The flaws that a judge named in any of the responses: it may name only those it found."""
+    rows = [row for one in played for row in one.answers.marks or []]
+    return sorted({flaw for row in rows for mark in row for flaw in mark.flaws})
+
+
+def _distinct(answers: Answers) -> float | None:
+    """The share of different responses to a prompt, what the prompt names aside; None where there
+    is one response to each."""
+    if answers.per_prompt < 2:
+        return None
+    words = sorted({str(v) for p in answers.prompts for v in p.facts.values() if str(v).strip()})
+    return distinct_share(answers.texts, names_hidden(words) if words else str.strip)
+
+
+def _group(rows: list[dict]) -> dict:
+    """The seeds of one way to train: their names, and for each measure mean, lowest and highest of
+    their estimates. No interval: how far seeds scatter is shown, not worked out from three."""
+    group = {"models": [row["model"] for row in rows], "seeds": [row["seed"] for row in rows]}
+    for measure in MEASURES:
+        values = [row[measure] for row in rows]
+        if None not in values:
+            values = [v[0] if isinstance(v, tuple) else v for v in values]
+            group[measure] = (sum(values) / len(values), min(values), max(values))
+    return group
+
+
+def _examples(prompts: Sequence[Prompt], rows: list[dict], played: list[_Played]) -> list[dict]:
+    """The first prompts, then those others to which the best model's first response was worst:
+    nobody picks them."""
+    best = max(range(len(rows)), key=lambda i: rows[i]["value"][0])
+    by_value = played[best].values[:, 0]
+    others = sorted(range(FIRST, len(prompts)), key=lambda p: float(by_value[p]))[:WORST]
+    return [{"prompt": prompts[p].text, "worst_of": rows[best]["model"] if p >= FIRST else None,
+             "answers": [_example(row, one, p) for row, one in zip(rows, played)]}
+            for p in [*range(min(FIRST, len(prompts))), *others]]
+
+
+def _example(row: dict, played: _Played, prompt: int) -> dict:
+    mark = played.answers.marks and played.answers.marks[prompt][0]
+    return {"model": row["model"], "response": played.answers.texts[prompt][0],
+            "value": float(played.values[prompt, 0]), "reasons": list(mark.reasons) if mark else []}
