@@ -84,12 +84,6 @@ def test_liked_by_hand():
     assert rate == pytest.approx(2.5 / 4)  # noise plays no part
 
 
-def test_pairing_takes_out_what_prompts_have_in_common():
-    easy_and_hard = [9.0, 1.0, 9.5, 0.5]
-    better = [mark + 0.5 for mark in easy_and_hard]
-    assert rounds.paired(easy_and_hard, better) == pytest.approx((0.5, 0.5, 0.5))
-
-
 # ---- labels --------------------------------------------------------------------------------------
 
 

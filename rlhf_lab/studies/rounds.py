@@ -11,12 +11,11 @@ model starts from the SFT policy and its scores have mean 0 and standard deviati
 policy's responses; the learning rate falls to 0 within the round.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 
-from rlhf_lab.evaluate import Answers, answer, interval, win_rate
+from rlhf_lab.evaluate import Answers, answer, win_rate
 from rlhf_lab.feedback import rank_all
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Ranking
@@ -112,9 +111,3 @@ def liked(labeller: Labeller, answers: Answers, rivals: Answers) -> tuple[float,
 def _taste(labeller: Labeller, answers: Answers) -> torch.Tensor:
     return torch.tensor([[labeller.taste(mark, text) for mark, text in zip(marks, texts)]
                          for marks, texts in zip(answers.marks, answers.texts)])  # (P, S)
-
-
-def paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float]:
-    """How much higher the second's mean marks are, prompt by prompt, with the 95 % interval over
-    prompts: two runs that answered the same ones (P,), (P,)."""
-    return interval(torch.tensor(second)[:, None] - torch.tensor(first)[:, None])

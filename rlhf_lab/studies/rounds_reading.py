@@ -6,9 +6,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+import torch
 
+from rlhf_lab.compare.measure import paired
 from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture, running_mean
-from rlhf_lab.studies.rounds import paired
 from rlhf_lab.studies.runs import summaries
 
 WINDOW = 6  # updates of a running mean
@@ -30,9 +31,10 @@ def after_rounds(folder: Path) -> pd.DataFrame:
 def differences(folder: Path, first: str, second: str) -> pd.DataFrame:
     """How much higher the second arm's mark is than the first's, for each seed, paired by prompt:
     columns seed, difference, low, high. Seeds that only one of them has are left out."""
-    marks = {(run["arm"]["name"], run["seed"]): run["policy"]["marks"] for run in summaries(folder)}
+    marks = {(run["arm"]["name"], run["seed"]): torch.tensor(run["policy"]["marks"])[:, None]
+             for run in summaries(folder)}
     seeds = sorted(seed for arm, seed in marks if arm == first and (second, seed) in marks)
-    return pd.DataFrame([(seed, *paired(marks[first, seed], marks[second, seed])) for seed in seeds],
+    return pd.DataFrame([(seed, *paired(marks[second, seed], marks[first, seed])) for seed in seeds],
                         columns=["seed", "difference", "low", "high"])
 
 
