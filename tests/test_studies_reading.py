@@ -1,10 +1,14 @@
 """Reading the studies of rounds, labels and roads: tables by hand, and what the pictures draw."""
 
+import gzip
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from rlhf_lab.blind import BlindComparison
+from rlhf_lab.errors import UserError
 from rlhf_lab.studies import roads_reading, rounds_reading
 from rlhf_lab.studies.runs import place_of
 
@@ -43,6 +47,18 @@ def test_differences_are_paired_by_seed_and_prompt(rounds):
 def test_liking_is_a_mean_over_seeds(rounds):
     table = rounds_reading.liking(rounds, ["at once"])
     assert table.loc["at once", "patient"] == pytest.approx(0.625)
+
+
+def test_answers_are_read_for_people_to_compare(rounds):
+    rows = [{"prompt": f"prompt {i}", "policy": f"<b>{i}</b>"} for i in range(3)]
+    path = place_of(rounds, "at once", 1) / "answers.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    answers = rounds_reading.answers_of(rounds, "at once", 1)
+    assert answers.texts == [["<b>0</b>"], ["<b>1</b>"], ["<b>2</b>"]]
+    blind = BlindComparison(answers, replace(answers, texts=[["x"], ["<b>1</b>"], ["y"]]), count=3)
+    assert len(blind.pairs) == 2  # equal responses are passed over
+    with pytest.raises(UserError, match="no run of 'at once' with seed 7"):
+        rounds_reading.answers_of(rounds, "at once", 7)
 
 
 def test_progress_draws_every_run_and_where_rounds_begin():

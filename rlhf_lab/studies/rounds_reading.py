@@ -9,8 +9,11 @@ import pandas as pd
 import torch
 
 from rlhf_lab.compare.measure import paired
+from rlhf_lab.errors import UserError
+from rlhf_lab.evaluate import Answers
 from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture, running_mean
-from rlhf_lab.studies.runs import summaries
+from rlhf_lab.records import Prompt
+from rlhf_lab.studies.runs import lines, place_of, summaries
 
 WINDOW = 6  # updates of a running mean
 
@@ -44,6 +47,17 @@ def liking(folder: Path, arms: Sequence[str]) -> pd.DataFrame:
     found = {arm: [{who: rate for who, (rate, *_) in run["liked"].items()}
                    for run in summaries(folder) if run["arm"]["name"] == arm] for arm in arms}
     return pd.DataFrame({arm: pd.DataFrame(rows).mean() for arm, rows in found.items()}).T
+
+
+def answers_of(folder: Path, arm: str, seed: int) -> Answers:
+    """One response of an arm's policy to each of the judged prompts: texts alone, for people to read
+    and compare. Raises UserError if there is no such run."""
+    path = place_of(folder, arm, seed) / "answers.jsonl.gz"
+    if not path.exists():
+        raise UserError(f"no run of '{arm}' with seed {seed} in {folder}")
+    rows = lines(path)
+    prompts = [Prompt(str(i), row["prompt"]) for i, row in enumerate(rows)]
+    return Answers(prompts, [[row["policy"]] for row in rows], sequences=None, ended=None)
 
 
 def progress(metrics: pd.DataFrame, columns: Mapping[str, Mapping[str, str]],
