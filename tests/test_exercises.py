@@ -5,14 +5,20 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 
+from rlhf_lab import evaluate
+from rlhf_lab.compare.measure import paired
+from rlhf_lab.constitution.words import find
 from rlhf_lab.exercises import (
-    check, feedback, microscope, ppo_advantages, ppo_losses, reward, sft, tour,
+    check, constitution, feedback, hacking, microscope, ppo_advantages, ppo_losses, reward, roads,
+    rounds, sft, tour,
 )
 from rlhf_lab.exercises.examine import judge, recognise
 from rlhf_lab.sequences import Sequences
+from rlhf_lab.studies.overoptimisation import overoptimisation
 
 EXERCISES = {
     exercise.name: exercise
@@ -21,7 +27,9 @@ EXERCISES = {
         sft.LABEL_MASK, sft.SEQUENCE_LOGPROB, reward.PAIR_LOSS, reward.KWISE_LOSS,
         reward.PAIR_ACCURACY, ppo_advantages.KL_REWARDS, ppo_advantages.GAE, ppo_losses.WHITEN,
         ppo_losses.CLIPPED_POLICY_LOSS, ppo_losses.CLIPPED_VALUE_LOSS, microscope.CLIPPED_TOKENS,
-        microscope.RESPONSE_KL)
+        microscope.RESPONSE_KL, hacking.FALLEN, hacking.BEST_OF_N_VALUE,
+        rounds.CLUSTERED_INTERVAL, rounds.PAIRED_DIFFERENCE, roads.RLOO_ADVANTAGES, roads.DPO_LOSS,
+        constitution.RANK_BY_RULES, constitution.PROMISES)
 }  # fmt: skip
 MISTAKES = [pytest.param(exercise, mistake, id=f"{name}-{number}")
             for name, exercise in EXERCISES.items()
@@ -56,6 +64,7 @@ def test_there_is_a_check_for_each_exercise_and_no_two_sentences_are_alike(exerc
 # ---- odd answers ---------------------------------------------------------------------------------
 
 GAE, LOSS, MASK = ppo_advantages.GAE, ppo_losses.CLIPPED_POLICY_LOSS, sft.LABEL_MASK
+TEXT, RANKS = constitution.PROMISES, constitution.RANK_BY_RULES
 
 
 def _in_place(rewards, values, mask, gamma, lam):
@@ -65,6 +74,10 @@ def _in_place(rewards, values, mask, gamma, lam):
 
 def _crash(*inputs):
     return {}["no such key"]
+
+
+def _stub(*inputs):
+    raise NotImplementedError("your lines go here")
 
 
 ODD = {
@@ -92,6 +105,9 @@ ODD = {
                          "It is right on the real tokens"),
     "crashes": (GAE, _crash, "It stopped with KeyError: 'no such key'"),
     "takes other arguments": (GAE, lambda x: x, "It stopped with TypeError"),
+    "is 1 or 0": (TEXT, lambda *x: int(TEXT.right(*x)),
+                  "Your answer is a value of type int, True or False is wanted."),
+    "is a tensor": (TEXT, lambda *x: torch.ones(()) > 0, "tensor of shape (), True or False is"),
     "is no function": (GAE, torch.zeros(2), "Give the check the function itself, check.gae(gae)"),
 }  # fmt: skip
 
@@ -122,10 +138,7 @@ def test_an_answer_is_shown_beside_the_right_one():
 
 
 def test_a_stub_is_told_in_one_line_that_it_is_one(capsys):
-    def gae(*inputs):
-        raise NotImplementedError("your lines go here")
-
-    result = check.gae(gae)
+    result = check.gae(_stub)
     assert not result.right and not result.attempted
     assert capsys.readouterr().out == (
         "Not attempted yet: write gae in the cell above, run it, then run this check.\n")
@@ -149,15 +162,8 @@ def test_nbgrader_sees_a_failure(monkeypatch):
     with pytest.raises(AssertionError, match="value after the last token was not taken as 0"):
         check.gae(GAE.mistakes[0].function)
     with pytest.raises(AssertionError, match="Not attempted yet"):
-        check.gae(_stub_of(GAE))
+        check.gae(_stub)
     assert check.gae(GAE.right).right
-
-
-def _stub_of(exercise):
-    def stub(*inputs):
-        raise NotImplementedError
-
-    return stub
 
 
 def test_the_label_mask_is_the_one_that_training_uses():
@@ -166,6 +172,31 @@ def test_the_label_mask_is_the_one_that_training_uses():
     mask = MASK.right(batch.tokens, batch.starts, 1, 0)
     assert torch.equal(mask.sum(1), batch.mask.sum(1))
     assert torch.equal(batch.tokens[mask], batch.response_tokens[batch.mask])
+
+
+def test_a_fall_is_the_one_that_the_study_reports():
+    for case in hacking.FALLEN.cases:
+        run = pd.DataFrame({"judge/mark": case.inputs["marks"].tolist()})
+        run[["arm", "seed", "update", "objective/kl"]] = 0
+        [row] = overoptimisation(run, case.inputs["window"]).itertuples()
+        assert hacking.fallen(**case.inputs).item() == pytest.approx(row.fell, nan_ok=True)
+
+
+def test_intervals_are_those_that_the_lab_reports():
+    for case in rounds.CLUSTERED_INTERVAL.cases:
+        assert [float(x) for x in rounds.clustered_interval(**case.inputs)] == pytest.approx(
+            evaluate.interval(**case.inputs))
+    for case in rounds.PAIRED_DIFFERENCE.cases:
+        assert [float(x) for x in rounds.paired_difference(**case.inputs)] == pytest.approx(
+            paired(case.inputs["first"], case.inputs["second"]))
+
+
+def test_ranks_and_promises_by_hand():
+    ranks = [RANKS.right(*case.inputs.values()).tolist() for case in RANKS.cases]
+    assert ranks == [[3, 1, 2], [1, 3, 1], [2, 4, 2, 1], [3, 1, 1]]
+    for checker in (TEXT.right, find):  # the package's checker agrees on these
+        told = [bool(checker(*case.inputs.values())) for case in TEXT.cases]
+        assert told == [True, False, True, False, False, False, True, True, True]
 
 
 # ---- the notebooks -------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ Every function prints its findings and returns a Result, whose `right` is True o
 from collections.abc import Callable
 
 from rlhf_lab.exercises import (
-    feedback, microscope, ppo_advantages, ppo_losses, reward, sft, tour,
+    constitution, feedback, hacking, microscope, ppo_advantages, ppo_losses, reward, roads, rounds,
+    sft, tour,
 )
 from rlhf_lab.exercises.examine import Result, examine
 
@@ -111,3 +112,58 @@ def clipped_tokens(function: Callable) -> Result:
 def response_kl(function: Callable) -> Result:
     """response_kl(logprobs, ref_logprobs, mask): three (B, N) -> (B,), in nats."""
     return examine(microscope.RESPONSE_KL, function)
+
+
+# ---- 06 reward hacking ---------------------------------------------------------------------------
+
+
+def fallen(function: Callable) -> Result:
+    """fallen(marks, window): (U,), int -> (), the share of what was won that was lost again."""
+    return examine(hacking.FALLEN, function)
+
+
+def best_of_n_value(function: Callable) -> Result:
+    """best_of_n_value(scores, marks, n): two (M,), int -> (), in points."""
+    return examine(hacking.BEST_OF_N_VALUE, function)
+
+
+# ---- 07 round two --------------------------------------------------------------------------------
+
+
+def clustered_interval(function: Callable) -> Result:
+    """clustered_interval(table): (P, S) -> mean, low and high, each ()."""
+    return examine(rounds.CLUSTERED_INTERVAL, function)
+
+
+def paired_difference(function: Callable) -> Result:
+    """paired_difference(first, second): two (P, S) on the same prompts -> mean of first less
+    second, low and high, each ()."""
+    return examine(rounds.PAIRED_DIFFERENCE, function)
+
+
+# ---- 08 other roads ------------------------------------------------------------------------------
+
+
+def rloo_advantages(function: Callable) -> Result:
+    """rloo_advantages(rewards): (prompts, group) -> the same."""
+    return examine(roads.RLOO_ADVANTAGES, function)
+
+
+def dpo_loss(function: Callable) -> Result:
+    """dpo_loss(chosen_logprobs, rejected_logprobs, ref_chosen, ref_rejected, dpo_beta): four (B,),
+    float -> ()."""
+    return examine(roads.DPO_LOSS, function)
+
+
+# ---- 09 a constitution ---------------------------------------------------------------------------
+
+
+def rank_by_rules(function: Callable) -> Result:
+    """rank_by_rules(kept, weights): (K, R) from 0 to 1, (R,) -> (K,), 1 the best, equal totals
+    share a rank."""
+    return examine(constitution.RANK_BY_RULES, function)
+
+
+def promises(function: Callable) -> Result:
+    """promises(sentence, phrases, negations): text, two tuples of texts -> bool."""
+    return examine(constitution.PROMISES, function)

@@ -129,11 +129,13 @@ def recognise(exercise: Exercise, answers: list) -> Mistake | None:
     return None
 
 
-def same(answer: object, wanted: Tensor | tuple) -> bool:
+def same(answer: object, wanted: Tensor | tuple | bool) -> bool:
     """Whether an answer has the type, shape and values wanted, to float32's precision."""
     if isinstance(wanted, tuple):
         return (isinstance(answer, (tuple, list)) and len(answer) == len(wanted)
                 and all(map(same, answer, wanted)))
+    if isinstance(wanted, bool):
+        return isinstance(answer, bool) and answer == wanted
     if not isinstance(answer, Tensor) or answer.shape != wanted.shape:
         return False
     if wanted.dtype == torch.bool or answer.dtype == torch.bool:

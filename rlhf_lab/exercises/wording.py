@@ -41,6 +41,9 @@ def wrong_kind(answer: object, wanted: Tensor | tuple, outputs: tuple[str, ...] 
     """Say so if an answer has the wrong type or shape, or numbers that are none."""
     if answer is None:
         return "Your function returns nothing: does it end with a return?"
+    if isinstance(wanted, bool):
+        return (None if isinstance(answer, bool) else
+                f"Your {what} is {kind_of(answer)}, True or False is wanted.")
     if isinstance(wanted, tuple):
         if not isinstance(answer, (tuple, list)) or len(answer) != len(wanted):
             return (f"{len(wanted)} tensors are wanted, {' and '.join(outputs)}, in this order; "

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies import hacking, labels, roads, rounds
+from rlhf_lab.studies import constitution, hacking, labels, roads, rounds
 from rlhf_lab.studies.ground import Ground
 
 Run = Callable[[Ground, int], dict]
@@ -19,7 +19,7 @@ def arms_of(study: str) -> dict[str, Run]:
     if study == "roads":
         return {f"{road} {strength:g}": _tuned(road, strength)
                 for road in roads.ROADS for strength in roads.STRENGTHS[road]}
-    module = {"rounds": rounds, "labels": labels}[study]
+    module = {"rounds": rounds, "labels": labels, "constitution": constitution}[study]
     return _named(module.run_arm, module.ARMS)
 
 
@@ -37,7 +37,8 @@ def _tuned(road: str, strength: float) -> Run:
 
 
 def study_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("study", choices=("hacking", "rounds", "labels", "roads"), help="which study")
+    sub.add_argument("study", choices=("hacking", "rounds", "labels", "roads", "constitution"),
+                     help="which study")
     sub.add_argument("--out", help="folder of the study; what is there already is not run again; if "
                      "not given, runs/STUDY")
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="which arms; all if not given")

@@ -1,0 +1,166 @@
+"""Checkers: small functions that look whether a response keeps a rule.
+
+A checker gets the prompt's text, the response and, as named arguments, the settings that the file
+of rules has for it. It knows no more than that: not which product and which problem it is about,
+nor what fixes it (`manual` looks that up, see there). To add one, write such a function here and
+put it into CHECKERS; its settings are lists of texts (tuple[str, ...]) or whole numbers (int).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rlhf_lab.constitution.manual import look_up
+from rlhf_lab.constitution.words import find, is_denied, places, sentences, words_of
+
+NEGATIONS = (
+    "no", "not", "never", "neither", "nor", "cannot", "can't", "don't", "doesn't", "won't", "isn't",
+    "aren't", "couldn't", "wouldn't", "shouldn't", "mustn't", "unable", "without",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one check. kept: from 1, the rule is kept, to 0. quotes: what offends, word for
+    word as it stands in the response. reason: why the rule is broken, or "" where it is not."""
+
+    kept: float = 1.0
+    quotes: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def broken(self) -> bool:
+        return bool(self.reason)
+
+
+def avoid(prompt: str, response: str, phrases: tuple[str, ...],
+          negations: tuple[str, ...] = NEGATIONS) -> Finding:
+    """None of the phrases stands there. One with a negation up to four words before it, in the same
+    clause, is not meant: "I cannot promise you a full refund"."""
+    quotes = _distinct(response[a:b] for a, b in find(response, phrases, negations))
+    return Finding(0.0, quotes, "says " + _listed(quotes)) if quotes else Finding()
+
+
+def say(prompt: str, response: str, phrases: tuple[str, ...],
+        when: tuple[str, ...] = ()) -> Finding:
+    """One of the phrases stands there, not denied. when: only asked for where the prompt has one of
+    these phrases."""
+    asked = find(prompt, when)
+    if (when and not asked) or find(response, phrases, NEGATIONS):
+        return Finding()
+    why = f", though the customer says {prompt[slice(*asked[0])]!r}" if asked else ""
+    return Finding(0.0, (), f"says none of {_listed(phrases)}{why}")
+
+
+def length(prompt: str, response: str, most: int) -> Finding:
+    """At most so many words; twice as many do not keep it at all. What is quoted are the sentences
+    that end behind the last word allowed."""
+    count, beyond = 0, []
+    for start, end in sentences(response):
+        count += len(response[start:end].split())
+        beyond += [response[start:end]] if count > most else []
+    if not beyond:
+        return Finding()
+    kept = max(0.0, 1 - (count - most) / max(most, 1))
+    return Finding(kept, tuple(beyond), f"has {count} words, {count - most} too many")
+
+
+# What a request to the customer begins with: "Please hold ...", "The best thing is to hold ...".
+LEADS = ("please", "can", "could", "should", "must", "just", "that you", "is to", "have to",
+         "need to", "now", "then", "first", "so", ",", ";", ":")  # fmt: skip
+
+
+def steps(prompt: str, response: str, verbs: tuple[str, ...], least: int = 1,
+          most: int = 1) -> Finding:
+    """From `least` to `most` sentences tell the customer to do something: one of the verbs begins
+    the sentence, or follows one of LEADS, with no "not" before it. Too few do not keep the rule at
+    all; each one too many costs half of it."""
+    told = step_sentences(response, verbs)
+    if len(told) < least:
+        return Finding(0.0, (), f"gives {len(told) or 'no'} step to try" if least == 1 else
+                       f"gives {len(told)} steps to try, of at least {least}")  # fmt: skip
+    if len(told) > most:
+        return Finding(max(0.0, 1 - (len(told) - most) / 2), tuple(told[most:]),
+                       f"gives {len(told)} steps to try, of at most {most}")  # fmt: skip
+    return Finding()
+
+
+def step_sentences(response: str, verbs: tuple[str, ...]) -> list[str]:
+    """The sentences that tell the customer to do something (see `steps`)."""
+    told = []
+    for start, end in sentences(response):
+        words = [word for word, _ in words_of(response[start:end])]
+        after_lead = {end for _, end in places(words, LEADS)}
+        if any((at == 0 or at in after_lead) and not is_denied(words, at, NEGATIONS)
+               for at, _ in places(words, verbs)):  # fmt: skip
+            told.append(response[start:end])
+    return told
+
+
+# A name comes after one of these and begins with a capital: "my Iris", "the Nimbus headset".
+POINTERS = ("my", "the", "this", "your", "our", "a", "an", "no", "with", "about")
+
+
+def product(prompt: str, response: str, kinds: tuple[str, ...],
+            no_names: tuple[str, ...] = ()) -> Finding:
+    """The response speaks of the product that the customer named first, and of no other. Another
+    one does not keep the rule at all, none keeps it by half. kinds: what may follow a name
+    ("headset"). no_names: words with a capital that name no product."""
+    asked = products(prompt, kinds, no_names)
+    if not asked:
+        return Finding()
+    name = _name(asked[0])
+    spoken = products(response, kinds, no_names)
+    others = _distinct(said for said in spoken if _name(said) != name)
+    if others:
+        return Finding(0.0, others, f"speaks of {_listed(others)}; the customer has the {asked[0]}")
+    if not re.search(rf"\b{re.escape(name)}\b", response):
+        return Finding(0.5, (), f"does not name the {asked[0]}")
+    return Finding()
+
+
+def products(text: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()) -> list[str]:
+    """The products that a text names, in its order, with their kind where it stands there: words
+    with a capital after "my", "the" and the like, or before a kind."""
+    pointers, kind = "|".join(POINTERS), "|".join(map(re.escape, kinds))
+    pattern = re.compile(rf"\b(?:(?i:{pointers})\s+(?:new\s+)?"
+                         rf"(?P<name>[A-Z][\w-]*)(?:\s+(?P<kind>{kind})\b)?"
+                         rf"|(?P<first>[A-Z][\w-]*)\s+(?P<its_kind>{kind})\b)")  # fmt: skip
+    found = []
+    for match in pattern.finditer(text):
+        name, its = match["name"] or match["first"], match["kind"] or match["its_kind"]
+        if name not in no_names and name.lower() not in POINTERS:
+            found.append(f"{name} {its}" if its else name)
+    return found
+
+
+def manual(prompt: str, response: str) -> Finding:
+    """The step is the one that the shop's manual has for what the customer describes. Where the
+    manual does not make out the problem, the rule asks for nothing. A right step among others keeps
+    it by half."""
+    problem, right, wrong = look_up(prompt, response)
+    if problem is None or (right and not wrong):
+        return Finding()
+    if wrong:
+        why = f"gives a step that is not for {problem!r}"
+        return Finding(0.5 if right else 0.0, tuple(wrong), why)
+    return Finding(0.0, (), f"does not give the manual's step for {problem!r}")
+
+
+CHECKERS: dict[str, Callable[..., Finding]] = {
+    "avoid": avoid, "say": say, "length": length, "steps": steps, "product": product,
+    "manual": manual,
+}  # fmt: skip
+
+
+def _name(product: str) -> str:
+    return product.split()[0]
+
+
+def _distinct(quotes) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(quotes))
+
+
+def _listed(quotes, most: int = 4) -> str:
+    shown = ", ".join(repr(quote) for quote in quotes[:most])
+    return shown + (", ..." if len(quotes) > most else "")

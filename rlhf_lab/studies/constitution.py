@@ -1,0 +1,179 @@
+"""Written rules in place of labellers: the runs behind notebook 09.
+
+After Bai et al. (2022): the SFT policy answers, its responses are critiqued by the rules and
+revised, and it learns from the revisions (the supervised phase). The policy that comes of it
+answers again, the rules rank its responses, a reward model learns from these rankings, and PPO
+trains against it, its KL paid for from where it begins. What each arm is expected to do was written
+down here before any was run (but with the revisions of 150 responses before us). Every arm starts
+from the SFT policy of its seed, gets as many rankings of the same prompts, and is judged on fresh
+responses to the same held-out prompts.
+
+The rules are those of data/constitution.toml: whoever edits it runs another study.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from rlhf_lab.constitution import (
+    Revision, Rule, broken_shares, conflicts, demonstrations_from, kept_table, rank_by_rules,
+    read_rules, revise_all, without,
+)
+from rlhf_lab.evaluate import Answers, answer, sequence_kl
+from rlhf_lab.ppo import PPOConfig, train_ppo
+from rlhf_lab.records import Ranking
+from rlhf_lab.sft import SFTConfig, train_sft
+from rlhf_lab.studies.ground import Ground, Rows
+
+LOGGED = ("update", "objective/kl", "objective/scores", "judge/mark", "policy/entropy_avg",
+          "response/length", "response/ended")  # fmt: skip
+MANUAL, PROMISES = "the manual's step", "no promises"
+CURT = Rule("ten words", "Say it in 10 words or fewer, whatever else is asked.", 20.0, "length",
+            {"most": 10})  # fmt: skip
+SUPERVISED = SFTConfig(learning_rate=2e-4)  # gentler than SFT: the policy can answer already
+SHOWN = 40  # revisions that are kept to be read
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One source of feedback, and what we expect of it, as against the SFT policy.
+
+    rules: whether rules rank, or the labellers. supervised: whether the policy first learns from
+    revisions. leave_out: names of rules that are not asked about. manual: whether the rule that
+    looks up the step is asked about. extra: a rule more. rankings: how many the reward model learns
+    from.
+    """
+
+    name: str
+    expected: str
+    rules: bool = True
+    supervised: bool = True
+    leave_out: tuple[str, ...] = ()
+    manual: bool = False
+    extra: Rule | None = None
+    rankings: int = 900
+    updates: int = 40
+
+
+ARMS = (
+    Arm("labellers", "The mark rises most but for the manual's arm, correct fixes and manners "
+        "both: labellers see whether a fix is right.", rules=False, supervised=False),
+    Arm("rules", "No rule is broken any more in more than one of twenty responses, and promises "
+        "are rarer than with the labellers. Responses are as often wrong about the fix as the SFT "
+        "policy's where it gives one: no rule sees that. The mark ends below the labellers'."),
+    Arm("rules, no supervised phase", "As the arm with it, within a quarter of a point: PPO alone "
+        "finds what the revisions show. It begins lower and spends more of its KL in PPO.",
+        supervised=False),
+    Arm("rules without promises", "Promises stay: rarer than with the SFT policy, as responses "
+        "that promise instead of helping go, but several times as frequent as with all rules. The "
+        "other rules are kept as well as there.", leave_out=(PROMISES,)),
+    Arm("rules with the manual", "Fixes are right in nine of ten responses, and the mark is at "
+        "least the labellers'.", manual=True),
+    Arm("rules in conflict", "The heaviest rule wins: ten words or so. Greeting, sympathy and the "
+        "product's name are given up, and sometimes the step. The mark ends more than a point "
+        "below that of the rules without it.", extra=CURT),
+)  # fmt: skip
+
+
+def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
+    """Run one arm, unless it is there already, and return its summary: of "sft", "supervised" (None
+    without that phase) and "policy" what `Ground.judge` finds and "broken", for every rule of the
+    file and the arm's own the share of responses that break it; "rules", the arm's; "conflicts"
+    among those; "revised", what the revisions came to.
+
+    Writes metrics.jsonl.gz, samples.jsonl.gz (the watched prompts before, after the supervised
+    phase and at the end) and revisions.jsonl.gz (the first of them).
+    """
+    return ground.once(arm.name, seed, lambda: _train(ground, arm, seed))
+
+
+def rules_of(arm: Arm) -> tuple[Rule, ...]:
+    """The rules that the arm is trained by."""
+    rules = without(read_rules(also=[MANUAL] if arm.manual else []), *arm.leave_out)
+    return (*rules, arm.extra) if arm.extra else rules
+
+
+def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
+    policy, drawn, rules = ground.policy(seed), ground.drawn(seed), rules_of(arm)
+    samples, revisions, metrics = _labelled("sft", ground.look(policy, 0)), [], []
+    # 1. The supervised phase: the SFT policy's responses, revised, are demonstrations for it.
+    if arm.supervised:
+        revisions = revise_drawn(ground, drawn, arm, rules)
+        for _ in train_sft(policy, ground.tokenizer, demonstrations_from(revisions),
+                           replace(SUPERVISED, seed=seed)):
+            pass
+        drawn = answer(policy, ground.tokenizer, drawn.prompts, 4, seed, ground.task.judge)
+        samples += _labelled("supervised", ground.look(policy, 0))
+    # 2. Rankings of its responses, by the rules or by labellers, and a reward model of them.
+    reward_model = ground.reward_model(rankings_of(ground, drawn, arm, rules, seed), drawn, seed)
+    before = _judged(ground, policy, seed, reward_model)
+    # 3. PPO against it. The KL is paid for from where PPO begins; reported is that from SFT.
+    config = PPOConfig(updates=arm.updates, seed=seed, batch_size=ground.batch_size)
+    prompts = ground.ppo_prompts(seed)
+    for record in train_ppo(policy, reward_model, ground.tokenizer, prompts, config,
+                            judge=ground.task.judge):
+        metrics.append({name: record[name] for name in LOGGED})
+    samples += _labelled("policy", ground.look(policy, arm.updates))
+    summary = {"arm": asdict(arm), "seed": seed, "prompts": ground.judged,
+               "rules": [asdict(rule) for rule in rules],
+               "sft": _judged(ground, ground.policy(seed), seed, reward_model),
+               "supervised": before if arm.supervised else None,
+               "policy": _judged(ground, policy, seed, reward_model),
+               "conflicts": [asdict(c) for c in conflicts(
+                   kept_table(drawn.prompts, drawn.texts, rules), rules)],
+               "revised": _outcome(revisions)}  # fmt: skip
+    return summary, {"metrics": metrics, "samples": samples, "revisions": _rows(revisions[:SHOWN])}
+
+
+def revise_drawn(ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule]) -> list[Revision]:
+    """The first response to each of the prompts behind the first tenth, revised; the other three
+    are the further samples that a revision may take."""
+    chosen = slice(ground.prompts // 10, ground.prompts // 10 + arm.rankings)
+    return revise_all(drawn.prompts[chosen], drawn.texts[chosen], rules)
+
+
+def rankings_of(ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule], seed: int
+                ) -> list[Ranking]:
+    """The arm's rankings of the responses to the same prompts, by the labellers or by the rules."""
+    if not arm.rules:
+        return ground.rankings(drawn, arm.rankings, seed)
+    chosen = slice(ground.prompts // 10, ground.prompts // 10 + arm.rankings)
+    return rank_by_rules(drawn.prompts[chosen], drawn.texts[chosen], rules)
+
+
+def broken_by(answers: Answers) -> dict[str, float]:
+    """For every rule of the file, on or off, and the arms' own, the share of responses that break
+    it: so that arms can be compared rule by rule, whatever they were trained by."""
+    rules = (*read_rules(also=[MANUAL]), CURT)
+    return broken_shares(answers.prompts, answers.texts, rules)
+
+
+def _judged(ground: Ground, policy, seed: int, reward_model) -> dict:
+    """What the judge finds in fresh responses (as `Ground.judge`), and the rules they break."""
+    answers = ground.answers(policy, seed)
+    kl = sequence_kl(policy, ground.policy(seed), answers)
+    found = ground.describe(answers, ground.rivals(seed), reward_model, kl)
+    return found | {"broken": broken_by(answers)}
+
+
+def _labelled(stage: str, rows: Rows) -> Rows:
+    return [{"stage": stage} | row for row in rows]
+
+
+def _outcome(revisions: Sequence[Revision]) -> dict | None:
+    """How many revisions there were; the share that broke no rule before and after, and of those
+    that took another sample; the mean weight broken before and after."""
+    if not revisions:
+        return None
+    count = len(revisions)
+    return {"count": count,
+            "clean_before": sum(not r.before.broken for r in revisions) / count,
+            "clean_after": sum(not r.after.broken for r in revisions) / count,
+            "other_sample": sum(r.sample > 0 for r in revisions) / count,
+            "weight_before": sum(r.before.weight for r in revisions) / count,
+            "weight_after": sum(r.after.weight for r in revisions) / count}
+
+
+def _rows(revisions: Sequence[Revision]) -> Rows:
+    return [{"prompt": r.prompt.text, "response": r.before.response, "critique": r.before.lines(),
+             "edits": list(r.edits), "revision": r.text, "still": r.after.lines()}
+            for r in revisions]  # fmt: skip
