@@ -9,7 +9,7 @@ import pytest
 
 from rlhf_lab.blind import BlindComparison
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies import roads_reading, rounds_reading
+from rlhf_lab.studies import constitution_reading, roads_reading, rounds_reading
 from rlhf_lab.studies.runs import place_of
 
 
@@ -104,3 +104,37 @@ def test_what_is_spent_by_hand(roads):
     bon = pd.DataFrame({"seed": [0, 0], "objective/kl": [0.0, 1.0], "judge/mark": [6, 7]})
     axes, = roads_reading.frontiers(runs, bon).axes
     assert axes.lines[-1].get_xdata().tolist() == [0, 1] and len(axes.lines) == 3
+
+
+@pytest.fixture
+def constitution(tmp_path):
+    def told(mark, polite, broken):
+        return found(mark, wins=[0.8, 0, 1], flaws={"invented promises": 0.1}, length=20,
+                     rubric={"polite": polite}, broken=broken)
+
+    for arm, seed, broken in (("rules", 0, 0.0), ("rules", 1, 0.2), ("labellers", 0, 0.6)):
+        write(tmp_path, {"name": arm}, seed, sft=told(6, 0.5, {"short": 0.4, "kind": 1.0}),
+              supervised=told(7, 0.6, {}) if arm == "rules" else None,
+              policy=told(8, 0.9, {"short": broken, "kind": 0.0}),
+              conflicts=[{"first": "short", "second": "kind", "share": seed / 2, "wins": 1.0}])
+    return tmp_path
+
+
+def test_arms_of_the_constitution_by_the_judge(constitution):
+    rows = constitution_reading.by_the_judge(constitution).set_index(["arm", "seed"])
+    assert rows.loc[("rules", 0), "supervised"] == 7 and pd.isna(rows.loc[("labellers", 0), "supervised"])
+    assert rows["polite"].tolist() == [0.9] * 3 and rows["promises"].tolist() == [0.1] * 3
+
+
+def test_arms_rule_by_rule(constitution):
+    table = constitution_reading.by_rule(constitution, ["labellers", "rules"])
+    assert table.loc["short"].tolist() == pytest.approx([0.4, 0.6, 0.1])
+    axes, = constitution_reading.rule_picture(
+        constitution, {"SFT policy": "blue", "rules": "green"}).axes
+    assert len(axes.lines) == 3 + 2  # the SFT policy of every run, and two seeds
+    assert axes.lines[-1].get_xdata() == [0.2, 0.0]
+
+
+def test_conflicts_are_means_over_seeds(constitution):
+    row, = constitution_reading.conflict_table(constitution, "rules").to_dict("records")
+    assert row == {"first": "short", "second": "kind", "share": 0.25, "wins": 1.0}
