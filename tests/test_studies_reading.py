@@ -132,7 +132,7 @@ def test_arms_rule_by_rule(constitution):
     axes, = constitution_reading.rule_picture(
         constitution, {"SFT policy": "blue", "rules": "green"}).axes
     assert len(axes.lines) == 3 + 2  # the SFT policy of every run, and two seeds
-    assert axes.lines[-1].get_xdata() == [0.2, 0.0]
+    assert list(axes.lines[-1].get_xdata()) == [0.2, 0.0]
 
 
 def test_conflicts_are_means_over_seeds(constitution):
