@@ -126,31 +126,32 @@ def pretrain_options(sub: argparse.ArgumentParser) -> None:
 def sft_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.sft import SFTConfig
 
-    source(sub, "JSON lines with prompt and response")
+    source(sub, "prompt and response, or whole dialogues")
     add_config(sub, SFTConfig)
 
 
 def reward_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.reward import RewardConfig
 
-    source(sub, "JSON lines with prompt, responses and ranking, or prompt, chosen and rejected")
+    source(sub, "prompt, chosen and rejected, or prompt, responses and ranking, or whole dialogues")
     add_config(sub, RewardConfig)
 
 
 def ppo_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.ppo import PPOConfig
 
-    source(sub, "JSON lines with prompt")
+    source(sub, "prompts, alone or with responses")
     sub.add_argument("--reward-model", required=True, help="folder of the reward model")
     sub.add_argument("--task", help="a task whose judge watches")
     add_config(sub, PPOConfig)
 
 
 def sample_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.formats.options import data_options
     from rlhf_lab.sampling import SamplingConfig
 
     sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
-    sub.add_argument("--data", help="JSON lines with prompt")
+    data_options(sub, "prompts, alone or with responses", required=False)
     sub.add_argument("--prompt", action="append", help="a prompt; may be given several times")
     sub.add_argument("--message", action="append", help="a customer's message to the support desk")
     sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
@@ -193,9 +194,11 @@ def sampled(sub: argparse.ArgumentParser) -> None:
 
 
 def source(sub: argparse.ArgumentParser, what: str) -> None:
-    """Options that every single stage has."""
+    """Options that every single stage has. what: the columns of its data."""
+    from rlhf_lab.formats.options import data_options
+
     sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
-    sub.add_argument("--data", required=True, help=what)
+    data_options(sub, what)
     sub.add_argument("--out", required=True, help="folder of the run")
     device(sub)
 
@@ -286,26 +289,32 @@ def pretrain(options: argparse.Namespace) -> None:
 
 
 def sft(options: argparse.Namespace) -> None:
-    from rlhf_lab.files import read_demonstrations
+    from rlhf_lab.formats import read_demonstrations
+    from rlhf_lab.formats.options import read_data
     from rlhf_lab.models import load_policy, load_tokenizer, save_policy
     from rlhf_lab.sft import SFTConfig, train_sft
+    from rlhf_lab.storage import read_context
 
-    data, config = read_demonstrations(options.data), read_config(options, SFTConfig)
+    config, tokenizer = read_config(options, SFTConfig), load_tokenizer(options.model)
+    data = read_data(options, read_demonstrations, tokenizer, read_context(options.model))
     with stage_run(options, config, data) as (run, checkpoint, accelerator):
-        tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
+        policy = load_policy(options.model, accelerator.device)
         train_and_log(run, "sft", train_sft(policy, tokenizer, data, config, (), checkpoint, accelerator))
         save_policy(policy, tokenizer, run.sft)
         print(f"wrote {run.sft}")
 
 
 def reward(options: argparse.Namespace) -> None:
-    from rlhf_lab.files import read_rankings
+    from rlhf_lab.formats import read_preferences
+    from rlhf_lab.formats.options import read_data
     from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
     from rlhf_lab.reward import RewardConfig, normalise, score_texts, train_reward
+    from rlhf_lab.storage import read_context
 
-    data, config = read_rankings(options.data), read_config(options, RewardConfig)
+    config, tokenizer = read_config(options, RewardConfig), load_tokenizer(options.model)
+    data = read_data(options, read_preferences, tokenizer, read_context(options.model))
     with stage_run(options, config, data) as (run, checkpoint, accelerator):
-        tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
+        policy = load_policy(options.model, accelerator.device)
         model = ScalarModel.from_policy(policy, config.seed)
         train_and_log(run, "reward",
                       train_reward(model, tokenizer, data, config, (), checkpoint, accelerator))
@@ -316,15 +325,19 @@ def reward(options: argparse.Namespace) -> None:
 
 
 def ppo(options: argparse.Namespace) -> None:
-    from rlhf_lab.files import read_prompts
+    from rlhf_lab.formats import read_prompts
+    from rlhf_lab.formats.options import read_data
     from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
     from rlhf_lab.ppo import PPOConfig, train_ppo
+    from rlhf_lab.storage import read_context
     from rlhf_lab.tasks import load_task
 
-    data, config = read_prompts(options.data), read_config(options, PPOConfig)
+    config, tokenizer = read_config(options, PPOConfig), load_tokenizer(options.model)
+    data = read_data(options, read_prompts, tokenizer, read_context(options.model),
+                     config.max_new_tokens)
     judge = load_task(options.task).judge if options.task else None
     with stage_run(options, config, data) as (run, checkpoint, accelerator):
-        tokenizer, policy = load_tokenizer(options.model), load_policy(options.model, accelerator.device)
+        policy = load_policy(options.model, accelerator.device)
         model = ScalarModel.load(options.reward_model, accelerator.device).requires_grad_(False)
         train_and_log(run, "ppo", train_ppo(policy, model, tokenizer, data, config, judge, checkpoint,
                                             accelerator))
@@ -336,21 +349,24 @@ def sample(options: argparse.Namespace) -> None:
     import json
 
     from rlhf_lab.evaluate import answer
-    from rlhf_lab.files import read_prompts
+    from rlhf_lab.formats import read_prompts
+    from rlhf_lab.formats.options import read_data
     from rlhf_lab.models import load_policy, load_tokenizer
     from rlhf_lab.records import Prompt
     from rlhf_lab.sampling import SamplingConfig
+    from rlhf_lab.storage import read_context
     from rlhf_lab.tasks.support_desk.grammar import PROMPT
 
     texts = (options.prompt or []) + [PROMPT.format(message=m) for m in options.message or []]
-    prompts = (read_prompts(options.data) if options.data else []) + [
-        Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
-    if not prompts:
+    prompts = [Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
+    if not prompts and not options.data:
         raise UserError("nothing to answer: give --prompt, --message or --data")
-    config = read_config(options, SamplingConfig)
+    config, tokenizer = read_config(options, SamplingConfig), load_tokenizer(options.model)
+    if options.data:
+        prompts = read_data(options, read_prompts, tokenizer, read_context(options.model),
+                            config.max_new_tokens) + prompts
     answers = answer(load_policy(options.model, options.device if options.device != "auto" else "cpu"),
-                     load_tokenizer(options.model), prompts, options.responses, options.seed,
-                     config=config)
+                     tokenizer, prompts, options.responses, options.seed, config=config)
     made = {"model": options.model, "settings": asdict(config) | {"seed": options.seed}}
     rows = [{"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts} | made
             for p, texts in zip(prompts, answers.texts)]

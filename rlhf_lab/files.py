@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.jsonl import KINDS, Row, read_rows, write_whole
+from rlhf_lab.jsonl import Row, kind_of, read_rows, write_whole
 from rlhf_lab.records import Demonstration, Prompt, Ranking, Sample
 
 Item = Prompt | Demonstration | Ranking
@@ -97,7 +97,8 @@ def _ranking(row: Row) -> Ranking:
     prompt = _prompt(row, COMPARED)
     pair = row.text("chosen"), row.text("rejected")
     if pair[0] == pair[1]:
-        row.refuse("rejected", "is the same text as 'chosen': leave the row out")
+        row.refuse("rejected", "is the same text as 'chosen': leave the row out",
+                   "chosen same as rejected")  # fmt: skip
     return Ranking(prompt, pair, (1, 2), row.get("labeller", str, ""))
 
 
@@ -107,20 +108,30 @@ def _ranked(row: Row) -> Ranking:
     if not either:
         row.refuse("responses", "is missing, and so are 'chosen' and 'rejected': give 'responses' "
                    "and their 'ranking', or those two")  # fmt: skip
+    responses, ranks = ranked(row)
+    return Ranking(prompt, responses, ranks, row.get("labeller", str, ""))
+
+
+def ranked(row: Row) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
+    """The responses of a row and their ranks; BadRow if they are not such as a Ranking has."""
     responses, ranks = row.get("responses", list), row.get("ranking", list)
     if len(responses) < 2:
-        row.refuse("responses", f"has {len(responses)}: it takes two to compare")
+        row.refuse("responses", f"has {len(responses)}: it takes two to compare",
+                   "too few responses")  # fmt: skip
     _check_texts(row, responses)
     if len(ranks) != len(responses):
         counts = f"{len(ranks)} ranks for {len(responses)} responses"
-        row.refuse("ranking", f"has {counts}: give each response a rank, or null")
+        row.refuse("ranking", f"has {counts}: give each response a rank, or null",
+                   "ranking of another length")  # fmt: skip
     for rank in ranks:
         if rank is not None and (type(rank) is not int or rank < 1):
-            row.refuse("ranking", f"{json.dumps(rank)} is no rank: use 1 for the best, then 2, 3, "
-                       "..., the same for ties, and null for unranked")  # fmt: skip
+            shown = json.dumps(rank, default=str)
+            row.refuse("ranking", f"{shown} is no rank: use 1 for the best, then 2, 3, ..., the "
+                       "same for ties, and null for unranked", "no such rank")  # fmt: skip
     if all(rank is None for rank in ranks):
-        row.refuse("ranking", "ranks nothing (null throughout): rank one or leave the row out")
-    return Ranking(prompt, tuple(responses), tuple(ranks), row.get("labeller", str, ""))
+        row.refuse("ranking", "ranks nothing (null throughout): rank one or leave the row out",
+                   "nothing ranked")  # fmt: skip
+    return tuple(responses), tuple(ranks)
 
 
 def _sampled(row: Row) -> tuple[Prompt, list[Sample]]:
@@ -134,7 +145,8 @@ def _sampled(row: Row) -> tuple[Prompt, list[Sample]]:
 def _check_texts(row: Row, responses: list) -> None:
     for place, response in enumerate(responses, 1):
         if type(response) is not str:  # it may be empty: a model can end at once
-            row.refuse("responses", f"number {place} is {KINDS[type(response)]}: write text")
+            row.refuse("responses", f"number {place} is {kind_of(response)}: write text",
+                       "wrong type")  # fmt: skip
 
 
 def _as_row(item: Item) -> dict:

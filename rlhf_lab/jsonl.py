@@ -9,11 +9,12 @@ import os
 import uuid
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from rlhf_lab.errors import UserError
+from rlhf_lab.errors import BadRow, UserError
 
 KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false",
          int: "a number", float: "a number", type(None): "null"}  # fmt: skip
@@ -29,30 +30,26 @@ class Row:
     @classmethod
     def parse(cls, where: str, line: bytes) -> "Row":
         """Read one line of strict JSON: an object, no field twice, no NaN, no half characters."""
-        try:
-            fields = json.loads(line.decode(), object_pairs_hook=_once, parse_constant=_no)
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8"
-            ) from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}, column {error.colno}: not JSON ({error.msg}): write one "
-                            "object a line, with double quotes") from error  # fmt: skip
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON that can be used: {error}") from error
+        return cls.of(where, strict_json(where, line))
+
+    @classmethod
+    def of(cls, where: str, fields) -> "Row":
+        """A row of what was read as JSON: an object without half characters."""
         if type(fields) is not dict:
-            raise UserError(f"{where}: a row must be an object {{...}}, not {KINDS[type(fields)]}")
+            raise BadRow(f"{where}: a row must be an object {{...}}, not {kind_of(fields)}",
+                         "no object", where)  # fmt: skip
         row = cls(where, fields)
         for field, value in fields.items():
             try:
                 json.dumps([field, value], ensure_ascii=False).encode()
             except UnicodeEncodeError:
-                row.refuse(field, "holds half a character (a lone surrogate): write the text anew")
+                row.refuse(field, "holds half a character (a lone surrogate): write the text anew",
+                           "half a character")  # fmt: skip
         return row
 
-    def refuse(self, field: str, why: str) -> NoReturn:
-        """Raise the UserError that says what is wrong with a field."""
-        raise UserError(f"{self.where}, field {field!r}: {why}")
+    def refuse(self, field: str, why: str, kind: str = "not right") -> NoReturn:
+        """Raise the BadRow that says what is wrong with a field."""
+        raise BadRow(f"{self.where}, field {field!r}: {why}", kind, self.where)
 
     def only(self, known: tuple[str, ...]) -> None:
         """Refuse fields that are not among these: a misspelt one would silently go unread."""
@@ -68,16 +65,17 @@ class Row:
         if value is None and default is not None:
             return default
         if field not in self.fields:
-            self.refuse(field, f"is missing: give {KINDS[kind]}")
+            self.refuse(field, f"is missing: give {KINDS[kind]}", "missing field")
         if not isinstance(value, kind):
-            self.refuse(field, f"is {KINDS[type(value)]}: give {KINDS[kind]}")
+            self.refuse(field, f"is {kind_of(value)}: give {KINDS[kind]}", "wrong type")
         return value
 
     def text(self, field: str, default: str | None = None) -> str:
         """A text that is not blank."""
         value = self.get(field, str, default)
         if not value.strip():
-            self.refuse(field, "is empty: write at least one word, or leave the row out")
+            self.refuse(field, "is empty: write at least one word, or leave the row out",
+                        "empty text")  # fmt: skip
         return value
 
 
@@ -87,13 +85,32 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     Raises UserError at the first line that is not right, if there is no row, or if the file cannot
     be read.
     """
-    path, found = Path(path), False
+    found = False
+    for where, line in read_numbered(path):
+        found = True
+        yield Row.parse(where, line)
+    if not found:
+        raise UserError(f"{path} is empty: write one JSON object a line")
+
+
+def read_numbered(path: str | Path) -> Iterator[tuple[str, bytes]]:
+    """Where each line of a file stands, and the line; blank ones are passed over."""
+    with opened(path) as file:
+        for number, line in enumerate(file, 1):  # at \n alone: U+2028 may stand in a text
+            if line := line.removeprefix(codecs.BOM_UTF8).strip():
+                yield f"{path}, line {number}", line
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to read bytes from, uncompressed if its name ends in .gz.
+
+    Raises UserError if it cannot be opened, or not be read to where the block reads.
+    """
+    path = Path(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):  # at \n alone: U+2028 may stand in a text
-                if line := line.removeprefix(codecs.BOM_UTF8).strip():
-                    found = True
-                    yield Row.parse(f"{path}, line {number}", line)
+            yield file
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}: check its name and folder") from error
     except IsADirectoryError as error:
@@ -101,8 +118,6 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read {path}: {why}: check the file") from error
-    if not found:
-        raise UserError(f"{path} is empty: write one JSON object a line")
 
 
 def write_whole(path: str | Path, text: str) -> None:
@@ -157,6 +172,25 @@ def read_lines(path: str | Path) -> list[dict]:
         raise UserError(f"cannot read {path}: {error.strerror}: check the file") from error
     return [Row.parse(f"{path}, line {number}", line).fields
             for number, line in enumerate(lines[:-1], 1)]  # fmt: skip
+
+
+def strict_json(where: str, text: bytes):
+    """What a text in JSON holds; BadRow if it is none, or has a field twice or a NaN."""
+    try:
+        return json.loads(text.decode(), object_pairs_hook=_once, parse_constant=_no)
+    except UnicodeDecodeError as error:
+        raise BadRow(f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8",
+                     "not UTF-8", where) from error  # fmt: skip
+    except json.JSONDecodeError as error:
+        raise BadRow(f"{where}, column {error.colno}: not JSON ({error.msg}): write one object a "
+                     "line, with double quotes", "not JSON", where) from error  # fmt: skip
+    except (ValueError, RecursionError) as error:
+        raise BadRow(f"{where}: not JSON that can be used: {error}", "not JSON", where) from error
+
+
+def kind_of(value) -> str:
+    """What a value is, in words."""
+    return KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 def plain(value):

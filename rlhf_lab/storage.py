@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from rlhf_lab.errors import UserError
@@ -25,6 +25,16 @@ def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
         raise UserError(f"no tokenizer in '{folder}': put one there with its save_pretrained")
     with _explaining(path_or_id, "tokenizer"):
         return AutoTokenizer.from_pretrained(str(path_or_id))
+
+
+def read_context(path_or_id: str | Path) -> int | None:
+    """How many tokens a model in a folder, or of a hub id, reads at most; None if it says nothing.
+
+    Raises UserError if there is no such model.
+    """
+    with _explaining(path_or_id, "model"):
+        config = AutoConfig.from_pretrained(str(path_or_id))
+    return getattr(config, "max_position_embeddings", None)
 
 
 def read_model(

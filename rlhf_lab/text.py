@@ -5,7 +5,9 @@ training rows are padded on the right. The pad token is never the end token: if 
 of a response could not be told from the padding behind it.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,6 +27,28 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     if ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
         ids = ids[:-1]  # some tokenizers end every text; the response is still to come
     return ids
+
+
+def keep_end(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> str:
+    """The prompt, or as much of its end as has at most `limit` tokens: what stands last in it, the
+    question that the response is to answer, is what a response depends on most."""
+
+    def fits(text: str) -> bool:
+        return len(encode_prompt(tokenizer, text)) <= limit
+
+    return prompt if fits(prompt) else longest_end(prompt, fits)
+
+
+def longest_end(text: str, fits: Callable[[str], bool]) -> str:
+    """The longest end of a text for which `fits` holds, from the start of a word or, where not even
+    the last word fits, of a character; "" if nothing does. It must hold for every shorter end of an
+    end for which it holds."""
+    for start_of in (r"\S+", r"."):
+        starts = [match.start() for match in re.finditer(start_of, text, re.DOTALL)]
+        first = bisect_left(starts, True, key=lambda start: fits(text[start:]))
+        if first < len(starts):
+            return text[starts[first] :]
+    return ""
 
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:

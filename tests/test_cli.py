@@ -123,12 +123,20 @@ def test_other_settings_do_not_overwrite_a_run(folder, capsys):
     assert (folder / "sft/metrics.jsonl").read_text() == before
 
 
-def test_a_prompt_too_long_for_the_model_is_named(folder, capsys):
-    row = json.dumps({"prompt": "x" * 80}) + "\n"
-    (folder / "long.jsonl").write_text(row, encoding="utf-8")
-    assert run(folder, "sample", "--model", "@model", "--data", "@long.jsonl", "--max-new-tokens", 3,
+def test_a_given_prompt_too_long_for_the_model_is_named(folder, capsys):
+    assert run(folder, "sample", "--model", "@model", "--prompt", "x" * 80, "--max-new-tokens", 3,
                "--device", "cpu") == 1
     assert "prompt 0" in capsys.readouterr().err
+
+
+def test_of_a_prompt_too_long_for_the_model_the_end_is_kept_and_that_is_said(folder, capsys):
+    row = json.dumps({"prompt": "first " + "word " * 20 + "last"}) + "\n"
+    (folder / "long.jsonl").write_text(row, encoding="utf-8")
+    assert run(folder, "sample", "--model", "@model", "--data", "@long.jsonl", "--max-new-tokens", 3,
+               "--device", "cpu") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["prompt"] == "word " * 11 + "last"  # 59 bytes of 64, less 3 to write
+    assert "1 long prompt kept the end only" in err
 
 
 def test_a_demonstration_too_long_for_the_model_is_named(folder, capsys):
@@ -136,7 +144,7 @@ def test_a_demonstration_too_long_for_the_model_is_named(folder, capsys):
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "long.jsonl").write_text(text, encoding="utf-8")
     assert stage(folder, "sft", "long") == 1
-    assert "row 2" in capsys.readouterr().err
+    assert "line 2" in capsys.readouterr().err
 
 
 def test_the_time_left_counts_only_what_this_run_has_done(monkeypatch):

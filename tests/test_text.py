@@ -7,6 +7,8 @@ from rlhf_lab.text import (
     decode_response,
     encode_prompt,
     encode_response,
+    keep_end,
+    longest_end,
     pad_left,
     pad_right,
     position_ids,
@@ -35,6 +37,50 @@ def test_an_end_token_that_the_tokenizer_adds_is_taken_off(tokenizer):
             return tokenizer.encode(text) + [self.eos_token_id]
 
     assert encode_prompt(Ending(), "Hi") == encode_prompt(tokenizer, "Hi")
+
+
+@pytest.mark.parametrize(
+    "limit, kept",
+    [
+        (19, "one two three four"),  # a byte a token: all 18 of them
+        (18, "one two three four"),
+        (17, "two three four"),
+        (14, "two three four"),
+        (13, "three four"),
+        (4, "four"),
+        (3, "our"),  # not even the last word: its last characters
+        (1, "r"),
+        (0, ""),
+    ],
+)
+def test_of_a_prompt_that_is_too_long_the_end_is_kept(tokenizer, limit, kept):
+    assert keep_end(tokenizer, "one two three four", limit) == kept
+    assert len(encode_prompt(tokenizer, kept)) <= limit
+
+
+def test_a_text_without_spaces_keeps_whole_characters(tokenizer):
+    assert keep_end(tokenizer, "日本語", 7) == "本語"  # three bytes each
+
+
+def test_the_start_token_is_counted(tokenizer):
+    class Starting:
+        eos_token, eos_token_id = tokenizer.eos_token, tokenizer.eos_token_id
+
+        def encode(self, text):
+            return [1, *tokenizer.encode(text)]
+
+    assert keep_end(Starting(), "ab cd", 5) == "cd"
+
+
+def test_the_longest_end_that_fits_is_found_without_trying_all(tokenizer):
+    tried = []
+
+    def fits(text):
+        tried.append(text)
+        return len(text) <= 9
+
+    assert longest_end("word " * 1000 + "end.", fits) == "word end."
+    assert len(tried) < 20
 
 
 @pytest.mark.parametrize(

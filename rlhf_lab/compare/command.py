@@ -12,7 +12,8 @@ from rlhf_lab.compare.measure import Comparison, compare
 from rlhf_lab.compare.page import Setup, page
 from rlhf_lab.compare.table import terminal_lines
 from rlhf_lab.errors import UserError
-from rlhf_lab.files import read_prompts
+from rlhf_lab.formats import read_prompts
+from rlhf_lab.formats.options import data_options, read_data
 from rlhf_lab.jsonl import plain, write_whole
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
@@ -52,7 +53,8 @@ def prompt_options(sub: argparse.ArgumentParser) -> None:
                      "given, and no --data, that of the runs")
     sub.add_argument("--set", help="which set of the task's held-out prompts; if not given, the "
                      "main one")
-    sub.add_argument("--data", help="JSON lines with prompt, in place of the task's")
+    data_options(sub, "prompts, alone or with responses, in place of the task's", required=False,
+                 rows=False)  # fmt: skip
     sub.add_argument("--prompts", type=int, help="take only so many, from the top")
 
 
@@ -106,8 +108,10 @@ def asked(options: argparse.Namespace,
     names = sorted({(m.settings or {}).get("task") for m in models} - {None})
     name = options.task or (None if options.data or len(names) != 1 else names[0])
     task = load_task(name) if name else None
+    if options.prompts is not None and options.prompts < 1:
+        raise UserError(f"--prompts {options.prompts}: take 1 or more")
     if options.data:
-        prompts, source = read_prompts(options.data), options.data
+        prompts, source = _read(options, models), options.data
     elif task is None:
         raise UserError(f"no prompts: give --task or --data ({_why_no_task(models, names)})")
     else:
@@ -116,9 +120,17 @@ def asked(options: argparse.Namespace,
         if chosen not in sets:
             raise UserError(f"no set '{chosen}' of held-out prompts: there are {', '.join(sets)}")
         prompts, source = sets[chosen], f"{task.name.replace('_', ' ')}, {chosen}"
-    if options.prompts is not None and options.prompts < 1:
-        raise UserError(f"--prompts {options.prompts}: take 1 or more")
     return task, prompts[: options.prompts], source
+
+
+def _read(options: argparse.Namespace, models: Sequence[Contestant]) -> list[Prompt]:
+    """The prompts in --data; chat messages as the first model has them, all short enough for each."""
+    from rlhf_lab.models import load_tokenizer
+    from rlhf_lab.storage import read_context
+
+    contexts = [context for m in models if (context := read_context(m.folder))]
+    return read_data(options, read_prompts, load_tokenizer(models[0].folder),
+                     min(contexts, default=None), options.max_new_tokens, options.prompts)
 
 
 def _sampling(options: argparse.Namespace) -> SamplingConfig:

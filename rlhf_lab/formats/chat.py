@@ -1,0 +1,100 @@
+"""Chat messages, {"role": "user", "content": "..."}, as a prompt's text and a response.
+
+Pure functions; the text is what the tokenizer's own chat template makes of them or, where it has
+none, plain Human:/Assistant: turns.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_lab.jsonl import Row, kind_of
+
+# "human" and "gpt" with "from" and "value" are how ShareGPT wrote its messages.
+ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user",
+         "gpt": "assistant"}  # fmt: skip
+PLAIN = {"system": "{}", "user": "\n\nHuman: {}", "assistant": "\n\nAssistant: {}"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one of system, user and assistant said."""
+
+    role: str
+    content: str
+
+
+Messages = tuple[Message, ...]
+
+
+def render(messages: Messages, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
+    """What the model reads before it responds: the messages, and the beginning of its own turn.
+
+    The start token is left out where `text.encode_prompt` puts it in front. Raises jinja2's
+    TemplateError where the chat template does not take such messages.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        turns = "".join(PLAIN[message.role].format(message.content) for message in messages)
+        return turns + "\n\nAssistant:"
+    text = tokenizer.apply_chat_template([asdict(message) for message in messages], tokenize=False,
+                                         add_generation_prompt=True)  # fmt: skip
+    adds_start = tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
+    return text.removeprefix(tokenizer.bos_token) if adds_start else text
+
+
+def split_last(messages: Messages) -> tuple[Messages, str | None]:
+    """The messages before the assistant's last, and what that says; None if the user has the last
+    word."""
+    if messages and messages[-1].role == "assistant":
+        return messages[:-1], messages[-1].content
+    return messages, None
+
+
+def split_pair(chosen: Messages, rejected: Messages) -> tuple[Messages, str, str] | None:
+    """Two dialogues as the messages they share and the response that ends each; None where they
+    part before that."""
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    ends = chosen[shared:], rejected[shared:]
+    if any(len(end) != 1 or end[0].role != "assistant" for end in ends):
+        return None
+    return chosen[:shared], ends[0][0].content, ends[1][0].content
+
+
+def messages_in(row: Row, field: str, values: Sequence) -> Messages:
+    """A field's list as messages, empty ones of the system left out; BadRow if it is none."""
+    messages = tuple(_message(row, field, n, value) for n, value in enumerate(values, 1))
+    messages = tuple(m for m in messages if m.content.strip() or m.role != "system")
+    if not messages:
+        row.refuse(field, "has no messages: leave the row out", "empty text")
+    return messages
+
+
+def _message(row: Row, field: str, number: int, value) -> Message:
+    which = f"message {number}"
+    if type(value) is not dict:
+        row.refuse(field, f"{which} is {kind_of(value)}: give an object with role and content",
+                   "wrong type")  # fmt: skip
+    said = value.get("role", value.get("from")), value.get("content", value.get("value"))
+    role = ROLES.get(said[0]) if isinstance(said[0], str) else None
+    if role is None:
+        row.refuse(field, f"{which} has the role {said[0]!r}: the roles are {', '.join(ROLES)}",
+                   "unknown role")  # fmt: skip
+    content = _joined(said[1])
+    if type(content) is not str:
+        row.refuse(field, f"the content of {which} is {kind_of(content)}: give a text",
+                   "wrong type")  # fmt: skip
+    if not content.strip() and role != "system":
+        row.refuse(field, f"{which} is empty: leave the row out", "empty text")
+    return Message(role, content)
+
+
+def _joined(content):
+    """Content that is a list of texts alone ({"type": "text", "text": ...}) as one text."""
+    if type(content) is list and content and all(
+        type(part) is dict and type(part.get("text")) is str for part in content
+    ):
+        return "".join(part["text"] for part in content)
+    return content

@@ -1,0 +1,62 @@
+"""The fields of one row, by name and type, whatever kind of file they came from."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from rlhf_lab.errors import BadRow
+from rlhf_lab.formats.chat import Messages, messages_in
+from rlhf_lab.jsonl import Row, strict_json
+
+EXAMPLES = {list: '["a", "b"]', dict: '{"a": 1}', int: "2"}
+
+
+@dataclass(frozen=True)
+class Fields(Row):
+    """A row, and whether its fields are cells of text, as in CSV: lists and objects are then
+    written as JSON, and an empty cell is a field left out where it may be."""
+
+    cells: bool = False
+
+    def reject(self, why: str, kind: str) -> NoReturn:
+        """Raise the BadRow that says what is wrong with the row as a whole."""
+        raise BadRow(f"{self.where}: {why}", kind, self.where)
+
+    def get(self, field: str, kind: type, default=None):
+        """A field of that kind, as `Row.get` has it; 2.0 will do for 2, NaN for null."""
+        value = self.fields.get(field)
+        if self.cells and isinstance(value, str):
+            value = self._read_cell(field, kind, value, default)
+        if isinstance(value, list):
+            value = [_whole(entry) for entry in value]
+        changed = self.fields if field not in self.fields else self.fields | {field: _whole(value)}
+        return super(Fields, replace(self, fields=changed)).get(field, kind, default)
+
+    def said(self, field: str) -> str | Messages:
+        """A text that is not blank, or chat messages."""
+        value = self.fields.get(field)
+        if self.cells and isinstance(value, str) and value.lstrip().startswith("[{"):
+            try:
+                value = strict_json(self.where, value.encode())
+            except BadRow:
+                pass  # an answer may begin like that
+        return messages_in(self, field, value) if isinstance(value, list) else self.text(field)
+
+    def _read_cell(self, field: str, kind: type, cell: str, default):
+        if not cell.strip() and default is not None:
+            return default
+        if kind is str:
+            return cell
+        try:
+            return strict_json(self.where, cell.encode())
+        except BadRow:
+            self.refuse(field, f"is no JSON: write {EXAMPLES[kind]} for example", "not JSON")
+
+
+def _whole(value):
+    """Numbers as they were before a table made all of a column, or list, fractions."""
+    if type(value) is not float:
+        return value
+    if math.isnan(value):
+        return None
+    return int(value) if value.is_integer() else value

@@ -1,0 +1,69 @@
+"""Prompts that are too long for the model keep their end: the question that is to be answered.
+
+A dialogue loses its first turns, whole ones, so that it still begins with a question (and with the
+system's message, if it had one). Where the last question alone is too long, its own end is kept.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_lab.formats.chat import Message, Messages, render
+from rlhf_lab.formats.dialogues import questions
+from rlhf_lab.text import encode_prompt, longest_end
+
+
+def fit_prompt(prompt: str | Messages, tokenizer: PreTrainedTokenizerBase, limit: int
+               ) -> tuple[str, bool]:  # fmt: skip
+    """A prompt as text of at most `limit` tokens, and whether something had to go; "" if nothing
+    would be left."""
+
+    def fits(text: str) -> bool:
+        return len(encode_prompt(tokenizer, text)) <= limit
+
+    if isinstance(prompt, str):
+        whole, shorten = prompt, _shorter_text
+    else:
+        whole = render(prompt, tokenizer)
+
+        def shorten(messages: Messages, fits: Callable[[str], bool]) -> str:
+            return _shorter_chat(messages, tokenizer, fits)
+
+    return (whole, False) if fits(whole) else (shorten(prompt, fits), True)
+
+
+def _shorter_text(prompt: str, fits: Callable[[str], bool]) -> str:
+    asked = questions(prompt)
+    if not asked:
+        return longest_end(prompt, fits)
+    ends = [prompt[begin:] for begin, _, _ in asked]
+    if (kept := _longest(ends, fits)) is not None:
+        return kept
+    begin, said, end = asked[-1]
+    marker, rest = prompt[begin:said] + " ", prompt[end:]
+    cut = longest_end(prompt[said:end], lambda text: fits(marker + text + rest))
+    return marker + cut + rest if cut else ""
+
+
+def _shorter_chat(messages: Messages, tokenizer: PreTrainedTokenizerBase,
+                  fits: Callable[[str], bool]) -> str:  # fmt: skip
+    system = messages[:1] if messages[0].role == "system" else ()
+    asked = [i for i, message in enumerate(messages) if message.role == "user"]
+    if not asked:
+        return longest_end(render(messages, tokenizer), fits)
+    ends = [render(system + messages[i:], tokenizer) for i in asked]
+    if (kept := _longest(ends, fits)) is not None:
+        return kept
+
+    def with_last(content: str) -> str:
+        return render(system + (Message("user", content), *messages[asked[-1] + 1 :]), tokenizer)
+
+    cut = longest_end(messages[asked[-1]].content, lambda content: fits(with_last(content)))
+    return with_last(cut) if cut else ""
+
+
+def _longest(ends: list[str], fits: Callable[[str], bool]) -> str | None:
+    """The first of ever shorter texts that fits, if one does."""
+    index = bisect_left(ends, True, key=fits)
+    return ends[index] if index < len(ends) else None

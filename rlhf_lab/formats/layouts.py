@@ -1,0 +1,252 @@
+"""The layouts that data comes in, each recognised by its columns, and what a row of each holds.
+
+    preferences      prompt/chosen/rejected      two responses to a prompt
+                     chosen/rejected             two whole dialogues that end differently
+                     prompt/responses/ranking    the lab's own: ranks, 1 is best, null is unranked
+                     query/sample0.../best       the best of several (Ziegler et al. 2019)
+    demonstrations   prompt/response, prompt/completion
+                     messages, text              a dialogue that ends with the response
+    prompts          prompt
+
+A prompt, response or dialogue is a text or a list of chat messages; a dialogue in one text has
+Human: and Assistant: turns. Any row may have an "id", "facts" for a judge, and a "labeller".
+"""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.files import ranked
+from rlhf_lab.formats import chat, dialogues
+from rlhf_lab.formats.chat import Message, Messages
+from rlhf_lab.formats.fields import Fields
+from rlhf_lab.jsonl import kind_of
+
+OPTIONAL = ("id", "facts", "labeller")
+SAMPLE = r"sample\d+"
+GPT2_VOCABULARY = 50257  # the labels of Ziegler et al. are tokens of GPT-2; higher numbers pad them
+
+EARLY = ("has turns after the one in which the two part: only dialogues that differ in their last "
+         "answer can be compared", "dialogues part before their end")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a row holds: a prompt, the responses to it (none, one, several) and their ranks."""
+
+    prompt: str | Messages
+    responses: tuple[str, ...] = ()
+    ranks: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """columns: those that tell it. read: a row's content; raises BadRow."""
+
+    name: str
+    columns: tuple[str, ...]
+    read: Callable[[Fields, PreTrainedTokenizerBase | None], Example]
+
+
+def recognise(where: str, columns: Collection[str], families: Sequence[Sequence[Layout]],
+              chosen: str | None = None) -> Layout:  # fmt: skip
+    """The layout that a row's columns fit, or the `chosen` one.
+
+    families: sets of layouts in the order of preference. Raises UserError, with the columns and the
+    layouts there are, if none fits, or several of one family do.
+    """
+    known = [layout for family in families for layout in family]
+    names = ", ".join(layout.name for layout in known)
+    if chosen:
+        if found := [layout for layout in known if layout.name == chosen]:
+            return found[0]
+        raise UserError(f"no layout {chosen!r} of such data: the layouts are {names}")
+    for family in families:
+        fitting = matching(columns, family)
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            several = " and ".join(layout.name for layout in fitting)
+            raise UserError(f"{where}: the columns {', '.join(columns)} fit {several}: choose with "
+                            f"--layout {fitting[0].name} (layout=)")  # fmt: skip
+    raise UserError(f"{where}: the columns are {', '.join(columns)}, and no layout has these: the "
+                    f"layouts are {names}; --columns yours=known (columns=) renames them")
+
+
+def matching(columns: Collection[str], family: Sequence[Layout]) -> list[Layout]:
+    """The layouts whose columns are all there, less those that ask for a part of another's."""
+    fitting = [layout for layout in family if set(layout.columns) <= set(columns)]
+    return [layout for layout in fitting
+            if not any(set(layout.columns) < set(other.columns) for other in fitting)]  # fmt: skip
+
+
+def unused(layout: Layout, columns: Sequence[str]) -> list[str]:
+    """The columns that a layout passes over."""
+    known = (*layout.columns, *OPTIONAL)
+    return [name for name in columns if name not in known
+            and not ("best" in layout.columns and re.fullmatch(SAMPLE, name))]  # fmt: skip
+
+
+# ---- what a row holds, layout by layout ---------------------------------------------------------
+
+
+def _three(row: Fields, _) -> Example:
+    prompt, chosen, rejected = row.said("prompt"), row.said("chosen"), row.said("rejected")
+    if type(chosen) is not type(rejected):
+        row.refuse("rejected", f"is {kind_of(row.fields['rejected'])} and 'chosen' is not: write "
+                   "both alike", "wrong type")  # fmt: skip
+    if isinstance(chosen, tuple):
+        if chosen[0].role != "assistant":
+            return _two_dialogues(row, chosen, rejected)  # the prompt is in there once more
+        responses = _one(row, "chosen", chosen), _one(row, "rejected", rejected)
+        return _pair(row, _asked(prompt), *responses)
+    if isinstance(prompt, str) and prompt.rstrip().endswith("Assistant:"):
+        if chosen.startswith(prompt) and rejected.startswith(prompt):  # whole dialogues, again
+            chosen, rejected = chosen[len(prompt) :].strip(), rejected[len(prompt) :].strip()
+    return _pair(row, prompt, chosen, rejected)
+
+
+def _two(row: Fields, _) -> Example:
+    chosen, rejected = row.said("chosen"), row.said("rejected")
+    if isinstance(chosen, tuple) and isinstance(rejected, tuple):
+        return _two_dialogues(row, chosen, rejected)
+    for field, value in (("chosen", chosen), ("rejected", rejected)):
+        if not isinstance(value, str):
+            row.refuse(field, "is a list, and the other a text: write both alike", "wrong type")
+    split = dialogues.split_pair(chosen, rejected)
+    if split is None:
+        row.refuse("chosen", "has no 'Assistant:' turn that 'rejected' has too: without a prompt "
+                   "that both share there is nothing to compare",
+                   "no Assistant: turn in common")  # fmt: skip
+    prompt, *rests = split
+    for field, rest in zip(("chosen", "rejected"), rests):
+        if dialogues.goes_on(prompt, rest):
+            row.refuse(field, *EARLY)
+    return _pair(row, prompt, *(rest.strip() for rest in rests))
+
+
+def _two_dialogues(row: Fields, chosen: Messages, rejected: Messages) -> Example:
+    split = chat.split_pair(chosen, rejected)
+    if split is None:
+        row.refuse("chosen", *EARLY)
+    return _pair(row, *split)
+
+
+def _pair(row: Fields, prompt: str | Messages, chosen: str, rejected: str) -> Example:
+    if not prompt:
+        row.refuse("chosen", "begins with the answer: give what it answers", "no prompt")
+    for field, response in (("chosen", chosen), ("rejected", rejected)):
+        if not response.strip():
+            row.refuse(field, "has an empty answer: leave the row out", "empty text")
+    if chosen.strip() == rejected.strip():
+        row.refuse("rejected", "is the same text as 'chosen': leave the row out",
+                   "chosen same as rejected")  # fmt: skip
+    return Example(prompt, (chosen, rejected), (1, 2))
+
+
+def _ranked(row: Fields, _) -> Example:
+    return Example(row.said("prompt"), *ranked(row))
+
+
+def _best(row: Fields, tokenizer: PreTrainedTokenizerBase | None) -> Example:
+    names = sorted((name for name in row.fields if re.fullmatch(SAMPLE, name)),
+                   key=lambda name: int(name[6:]))  # fmt: skip
+    wanted = [f"sample{i}" for i in range(max(len(names), 2))]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        row.refuse(missing[0], "is missing: number the samples from 0", "missing field")
+    best = row.get("best", int)
+    if type(best) is not int:
+        row.refuse("best", f"is {kind_of(best)}: give a number", "wrong type")
+    if not 0 <= best < len(names):
+        row.refuse("best", f"is {best}: with {len(names)} samples it is from 0 to {len(names) - 1}",
+                   "best out of range")  # fmt: skip
+    prompt = _text_or_tokens(row, "query", tokenizer)
+    if not prompt.strip():
+        row.refuse("query", "is empty: leave the row out", "empty text")
+    samples = tuple(_text_or_tokens(row, name, tokenizer) for name in wanted)
+    if len(set(samples)) == 1:
+        row.refuse("best", "says nothing: all the samples are the same text",
+                   "samples all the same")  # fmt: skip
+    return Example(prompt, samples, tuple(1 if i == best else None for i in range(len(samples))))
+
+
+def _text_or_tokens(row: Fields, field: str, tokenizer: PreTrainedTokenizerBase | None) -> str:
+    if not isinstance(row.fields.get(field), list):
+        return row.get(field, str)
+    tokens = row.get(field, list)
+    if any(type(token) is not int for token in tokens):
+        row.refuse(field, "is a list, but not of tokens: give a text", "wrong type")
+    known = getattr(tokenizer, "vocab_size", 0) == GPT2_VOCABULARY
+    if not known or tokenizer.convert_ids_to_tokens(GPT2_VOCABULARY - 1) != "<|endoftext|>":
+        row.refuse(field, "holds tokens, as the labels of Ziegler et al. do: GPT-2's tokenizer "
+                   "reads them (--model gpt2); for another, decode them first", "tokens")
+    return tokenizer.decode([token for token in tokens if 0 <= token < GPT2_VOCABULARY - 1])
+
+
+def _response(row: Fields, _) -> Example:
+    return Example(row.said("prompt"), (_one(row, "response", row.said("response")),), (1,))
+
+
+def _completion(row: Fields, _) -> Example:
+    prompt, said = row.said("prompt"), row.said("completion")
+    prompt = prompt if isinstance(said, str) else _asked(prompt)
+    return Example(prompt, (_one(row, "completion", said),), (1,))
+
+
+def _messages(row: Fields, _) -> Example:
+    said = row.said("messages")
+    if isinstance(said, str):
+        row.refuse("messages", "is a text: give a list of {role, content}", "wrong type")
+    prompt, response = chat.split_last(said)
+    if not prompt:
+        row.refuse("messages", "begins with the answer: give what it answers", "no prompt")
+    return Example(prompt) if response is None else Example(prompt, (response,), (1,))
+
+
+def _text(row: Fields, _) -> Example:
+    split = dialogues.split_last(row.text("text"))
+    if split is None:
+        row.refuse("text", "has no 'Assistant:' turn: what is the prompt in it, and what the "
+                   "response? Write them as two columns", "no Assistant: turn")  # fmt: skip
+    prompt, response = split
+    if dialogues.goes_on(prompt, response):
+        row.refuse("text", "ends with a 'Human:' turn: end it with an answer, or with 'Assistant:'",
+                   "no answer at the end")  # fmt: skip
+    return Example(prompt, (response.strip(),), (1,)) if response.strip() else Example(prompt)
+
+
+def _prompt(row: Fields, _) -> Example:
+    return Example(row.said("prompt"))
+
+
+def _asked(prompt: str | Messages) -> Messages:
+    """A prompt as a message of the user's, beside responses that are messages."""
+    return (Message("user", prompt),) if isinstance(prompt, str) else prompt
+
+
+def _one(row: Fields, field: str, said: str | Messages) -> str:
+    """A response: a text, or one message of the assistant's."""
+    if isinstance(said, str):
+        return said
+    if len(said) != 1 or said[0].role != "assistant":
+        row.refuse(field, f"holds {len(said)} messages: give one, the assistant's", "wrong type")
+    return said[0].content
+
+
+PREFERENCES = (
+    Layout("prompt/chosen/rejected", ("prompt", "chosen", "rejected"), _three),
+    Layout("chosen/rejected", ("chosen", "rejected"), _two),
+    Layout("prompt/responses/ranking", ("prompt", "responses", "ranking"), _ranked),
+    Layout("query/sample0.../best", ("query", "sample0", "sample1", "best"), _best),
+)
+DEMONSTRATIONS = (
+    Layout("prompt/response", ("prompt", "response"), _response),
+    Layout("prompt/completion", ("prompt", "completion"), _completion),
+    Layout("messages", ("messages",), _messages),
+    Layout("text", ("text",), _text),
+)
+PROMPTS = (Layout("prompt", ("prompt",), _prompt),)

@@ -1,0 +1,234 @@
+"""Read a source to its end, or as far as one likes: rows to rankings, demonstrations or prompts.
+
+A row that cannot be used is a BadRow that names file, row and field; with `skip_bad` it is passed
+over, and counted by what is wrong with it.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_lab.errors import BadRow, UserError
+from rlhf_lab.formats import layouts
+from rlhf_lab.formats.chat import render
+from rlhf_lab.formats.fields import Fields
+from rlhf_lab.formats.fitting import fit_prompt
+from rlhf_lab.formats.layouts import Example, Layout
+from rlhf_lab.formats.sources import rows_of
+from rlhf_lab.records import Demonstration, Prompt, Ranking
+from rlhf_lab.text import encode_response
+
+Item = TypeVar("Item", Ranking, Demonstration, Prompt)
+
+NAMED = 3  # how many bad rows of a kind are named
+HINT = "; to pass over such rows: --skip-bad-rows (skip_bad=True)"
+
+
+@dataclass
+class Reading(Generic[Item]):
+    """A source to iterate over, from its beginning each time; as text, what came of the last time.
+
+    tokenizer: gives chat messages their template, and prompts their length. max_tokens: of a prompt
+    and its longest response together; max_prompt_tokens: of a prompt alone. Of a prompt that is
+    longer the end is kept. skip_bad: pass over bad rows. layout: its name, where the columns fit
+    several. columns: new names for columns, {theirs: ours}.
+
+    read, shortened: how many items were read, and how many prompts lost their beginning. bad,
+    places: how many rows of each kind were passed over, and where the first few are.
+    """
+
+    source: str | Path
+    families: Sequence[Sequence[Layout]]
+    finish: Callable[[Fields, Example, Prompt], Item]
+    tokenizer: PreTrainedTokenizerBase | None = None
+    max_tokens: int | None = None
+    max_prompt_tokens: int | None = None
+    skip_bad: bool = False
+    layout: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.tokenizer is None and (self.max_tokens or self.max_prompt_tokens):
+            raise UserError("lengths are counted in tokens: give a tokenizer, or no length")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.read, self.shortened, self.chat = 0, 0, False
+        self.used, self.bad = Counter(), Counter()
+        self.places: dict[str, list[str]] = {}
+        self.first: Layout | None = None
+        self.unused: list[str] = []
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items, one at a time. Raises UserError if the source cannot be read, has no row that
+        can be used, or is in no layout known; BadRow, unless skip_bad, at the first bad row."""
+        self._begin()
+        for row in rows_of(self.source):
+            try:
+                item = self._item(row)
+            except BadRow as bad:
+                self._pass_over(bad)
+                continue
+            self.read += 1
+            yield item
+        if not self.read:
+            what = self._bad_rows() or "it is empty"
+            raise UserError(f"there is no row to use in {self.source}: {what}")
+
+    def __str__(self) -> str:
+        how = " and ".join(self.used)
+        parts = [f"read {self.read:,} row{'s' * (self.read != 1)} of {self.source} as {how}"]
+        if self.chat:
+            own = getattr(self.tokenizer, "chat_template", None)
+            parts.append("messages in the tokenizer's chat template" if own
+                         else "messages as plain Human:/Assistant: text")  # fmt: skip
+        if self.bad:
+            parts.append(self._bad_rows())
+        if self.shortened:
+            prompts = f"prompt{'s' * (self.shortened != 1)}"
+            parts.append(f"{self.shortened:,} long {prompts} kept the end only")
+        if self.unused:
+            parts.append(f"columns not used: {', '.join(self.unused)}")
+        return "; ".join(parts)
+
+    def _item(self, row: Fields | BadRow) -> Item:
+        if isinstance(row, BadRow):
+            raise row
+        row = self._renamed(row)
+        layout = self._layout_of(row)
+        example = layout.read(row, self.tokenizer)
+        item = self.finish(row, example, self._prompt(row, example))
+        self.used[layout.name] += 1
+        return item
+
+    def _renamed(self, row: Fields) -> Fields:
+        if not self.columns:
+            return row
+        missing = [name for name in self.columns if name not in row.fields]
+        if missing and self.first is None:
+            raise UserError(f"{row.where}: there is no column {missing[0]!r} to rename: the "
+                            f"columns are {', '.join(row.fields)}")  # fmt: skip
+        taken = set(self.columns.values())
+        kept = {name: value for name, value in row.fields.items()
+                if name not in taken and name not in self.columns}  # fmt: skip
+        new = {ours: row.fields[name] for name, ours in self.columns.items() if name in row.fields}
+        return replace(row, fields=kept | new)
+
+    def _layout_of(self, row: Fields) -> Layout:
+        """The layout of the first row, unless this row's columns are those of another."""
+        if self.first is None:
+            columns = list(row.fields)
+            self.first = layouts.recognise(row.where, columns, self.families, self.layout)
+            self.unused = layouts.unused(self.first, columns)
+        if self.layout or set(self.first.columns) <= row.fields.keys():
+            return self.first
+        others = [layouts.matching(row.fields, family) for family in self.families]
+        return next((fitting[0] for fitting in others if len(fitting) == 1), self.first)
+
+    def _prompt(self, row: Fields, example: Example) -> Prompt:
+        self.chat |= not isinstance(example.prompt, str)
+        try:
+            text, cut = self._fitted(row, example)
+        except TemplateError as error:
+            why = " ".join(str(error).split())
+            row.reject(f"the tokenizer's chat template refuses its messages: {why}",
+                       "refused by the chat template")  # fmt: skip
+        self.shortened += cut
+        given = row.fields.get("id")
+        if type(given) is int:
+            row = replace(row, fields=row.fields | {"id": str(given)})
+        by_text = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return Prompt(row.text("id", by_text), text, row.get("facts", dict, {}))
+
+    def _fitted(self, row: Fields, example: Example) -> tuple[str, bool]:
+        """The prompt's text, of its end alone if all of it is too long; and whether it was."""
+        prompt = example.prompt
+        whole = prompt if isinstance(prompt, str) else render(prompt, self.tokenizer)
+        limits = self.max_prompt_tokens, self._room(row, whole, example)
+        limit = min((n for n in limits if n is not None), default=None)
+        if limit is None:
+            return whole, False
+        text, cut = fit_prompt(prompt, self.tokenizer, limit)
+        if not text:
+            row.reject(f"{limit} tokens are too few for any of the prompt: allow more, or shorten "
+                       "the response", "no room for the prompt")  # fmt: skip
+        return text, cut
+
+    def _room(self, row: Fields, prompt: str, example: Example) -> int | None:
+        """How many tokens the longest response, with its end token, leaves for the prompt."""
+        if self.max_tokens is None:
+            return None
+        lengths = [len(encode_response(self.tokenizer, prompt, text)) if text.strip() else 1
+                   for text in example.responses]  # fmt: skip
+        longest = max(lengths, default=0)
+        if longest >= self.max_tokens:
+            row.reject(f"a response has {longest} tokens with its end, and the model reads "
+                       f"{self.max_tokens} with the prompt: shorten it", "response too long")
+        return self.max_tokens - longest
+
+    def _pass_over(self, bad: BadRow) -> None:
+        if not self.skip_bad:
+            raise BadRow(f"{bad}{HINT}", bad.kind, bad.where) from bad
+        self.bad[bad.kind] += 1
+        places = self.places.setdefault(bad.kind, [])
+        if len(places) < NAMED:
+            places.append(bad.where.rpartition(", ")[2])
+
+    def _bad_rows(self) -> str:
+        if not self.bad:
+            return ""
+        kinds = []
+        for kind, count in self.bad.most_common():
+            more = ", ..." if count > NAMED else ""
+            kinds.append(f"{count:,} {kind} ({', '.join(self.places[kind])}{more})")
+        total = self.bad.total()
+        return f"passed over {total:,} bad row{'s' * (total != 1)}: {', '.join(kinds)}"
+
+
+def read_preferences(source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+                     ) -> Reading[Ranking]:  # fmt: skip
+    """The rankings in a source; of two responses, where one was chosen and one rejected.
+
+    how: as `Reading` has it, for all three readers.
+    """
+    return Reading(source, (layouts.PREFERENCES,), _ranking, tokenizer, **how)
+
+
+def read_demonstrations(source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+                        ) -> Reading[Demonstration]:  # fmt: skip
+    """The demonstrations in a source; of preferences, the best response."""
+    families = (layouts.DEMONSTRATIONS, layouts.PREFERENCES)
+    return Reading(source, families, _demonstration, tokenizer, **how)
+
+
+def read_prompts(source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+                 ) -> Reading[Prompt]:  # fmt: skip
+    """The prompts in a source, also of preferences and demonstrations: the same text as there."""
+    families = (layouts.PREFERENCES, layouts.DEMONSTRATIONS, layouts.PROMPTS)
+    return Reading(source, families, _prompt_alone, tokenizer, **how)
+
+
+def _ranking(row: Fields, example: Example, prompt: Prompt) -> Ranking:
+    return Ranking(prompt, example.responses, example.ranks, row.get("labeller", str, ""))
+
+
+def _demonstration(row: Fields, example: Example, prompt: Prompt) -> Demonstration:
+    ranked = [pair for pair in zip(example.ranks, example.responses) if pair[0] is not None]
+    if not ranked:
+        row.reject("there is no answer at the end: give a response to learn from",
+                   "no answer at the end")  # fmt: skip
+    response = min(ranked, key=lambda pair: pair[0])[1]
+    if not response.strip():
+        row.reject("the response is empty: write at least one word, or leave the row out",
+                   "empty text")  # fmt: skip
+    return Demonstration(prompt, response)
+
+
+def _prompt_alone(row: Fields, example: Example, prompt: Prompt) -> Prompt:
+    return prompt

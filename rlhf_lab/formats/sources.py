@@ -1,0 +1,115 @@
+"""Rows, one at a time, from a file or the hub; the name says of what kind it is.
+
+    .jsonl                              JSON lines
+    .json and any other name            JSON lines, or one JSON list (which is read whole)
+    .csv .tsv                           a header and rows; commas, semicolons or tabs
+    .parquet                            needs pyarrow (extra "parquet")
+    hub:owner/name[/part][:split]       needs datasets (extra "hub")
+
+A name that ends in .gz as well is uncompressed on the way.
+"""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from rlhf_lab.errors import BadRow, UserError
+from rlhf_lab.formats.fields import Fields
+from rlhf_lab.formats.hub import hub_rows
+from rlhf_lab.formats.parquet import parquet_rows
+from rlhf_lab.jsonl import Row, opened, read_numbered, strict_json
+
+
+def rows_of(source: str | Path) -> Iterator[Fields | BadRow]:
+    """The rows in their order; in the place of one that cannot be read, what is wrong with it.
+
+    Raises UserError where there is no going on: no such file, a broken one, no network.
+    """
+    if str(source).startswith("hub:"):
+        return hub_rows(str(source))
+    path = Path(source)
+    ending = Path(path.name.removesuffix(".gz")).suffix.lower()
+    if ending == ".parquet":
+        return parquet_rows(path)
+    if ending in (".csv", ".tsv"):
+        return _cells(path, "\t" if ending == ".tsv" else None)
+    one_list = ending != ".jsonl" and _first_byte(path) == b"["
+    return _list(path) if one_list else _lines(path)
+
+
+def _lines(path: Path) -> Iterator[Fields | BadRow]:
+    for where, line in read_numbered(path):
+        try:
+            yield Fields(where, Row.parse(where, line).fields)
+        except BadRow as bad:
+            yield bad
+
+
+def _list(path: Path) -> Iterator[Fields | BadRow]:
+    with opened(path) as file:
+        content = file.read().removeprefix(codecs.BOM_UTF8)
+    for number, entry in enumerate(strict_json(str(path), content), 1):
+        where = f"{path}, row {number}"
+        try:
+            yield Fields(where, Row.of(where, entry).fields)
+        except BadRow as bad:
+            yield bad
+
+
+def _first_byte(path: Path) -> bytes:
+    with opened(path) as file:
+        return file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+
+
+def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
+    number = 0
+    with opened(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        try:
+            header = text.readline()
+            delimiter = delimiter or max(",;", key=header.count)
+            rows = csv.reader(chain([header], text), delimiter=delimiter, strict=True)
+            names = _header(path, rows)
+            while (cells := _next(path, number, rows)) is not None:
+                if cells:  # a blank line has none
+                    number += 1
+                    where = f"{path}, row {number}"
+                    where += f" (to line {rows.line_num})" if rows.line_num != number + 1 else ""
+                    yield _row(where, names, cells)
+        except UnicodeDecodeError as error:
+            where = f"{path}, after row {number}"
+            raise UserError(f"{where}: not UTF-8: save the file as UTF-8") from error
+
+
+def _header(path: Path, rows: Iterator[list[str]]) -> list[str]:
+    names = _next(path, 0, rows) or []
+    if isinstance(names, BadRow):
+        raise names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: the column {twice[0]!r} stands twice in the header: keep one")
+    return names
+
+
+def _next(path: Path, number: int, rows: Iterator[list[str]]) -> list[str] | BadRow | None:
+    """The cells of the next row, what is wrong with it, or None at the end."""
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        where, why = f"{path}, row {number + 1}", str(error)
+        if "limit" in why or "unexpected end" in why:  # all that follows is inside the quote
+            raise UserError(f"{where}: not CSV: is a quote never closed? ({why})") from error
+        return BadRow(f'{where}: not CSV ({why}): write "" for a quote inside a quoted cell',
+                      "not CSV", where)  # fmt: skip
+
+
+def _row(where: str, names: list[str], cells: list[str] | BadRow) -> Fields | BadRow:
+    if isinstance(cells, BadRow):
+        return cells
+    if len(cells) != len(names):
+        return BadRow(f"{where}: {len(cells)} cells under a header of {len(names)}: quote a text "
+                      "that holds a comma or a new line", "cells unlike the header", where)
+    return Fields(where, dict(zip(names, cells)), cells=True)
