@@ -98,6 +98,8 @@ def test_pictures_have_a_line_for_every_run():
     bound, estimated = figure.axes[0].lines[-2:]
     assert bound.get_xdata().tolist() == pytest.approx([0, 0.19**0.5])
     assert estimated.get_xdata().tolist() == pytest.approx([0, 0.15**0.5])
+    short = best_of_n(frontier, metrics, ["a"], window=1, farthest=1.5).axes[0].lines
+    assert short[0].get_xdata().tolist() == [0, 1] and len(short) == 4  # cut off, so no dot
     found = {"a": fit([1, 2, 3], [1, 2, 0], "rl")}
     assert fitted(metrics, found, {"a": 5.0}, window=1).axes[0].lines[0].get_ydata().tolist() == [
         0, 1, 2, 0]

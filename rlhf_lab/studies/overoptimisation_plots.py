@@ -27,7 +27,7 @@ def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WIN
         for column, arm in enumerate(arms):
             for row, (name, colour, _) in enumerate(ROWS):
                 _runs(grid[row, column], metrics, arm, name, SERIES[colour], window)
-            grid[0, column].set_title(arm)
+            grid[0, column].set_title(arm.replace(", ", ",\n"))
             grid[1, column].set_xlabel(DISTANCE)
         for row, (_, colour, label) in enumerate(ROWS):
             grid[row, 0].set_ylabel(label, color=SERIES[colour])
@@ -49,24 +49,23 @@ def marks(metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "",
 
 
 def best_of_n(frontiers: pd.DataFrame, metrics: pd.DataFrame, arms: Sequence[str],
-              window: int = WINDOW) -> Picture:
+              window: int = WINDOW, farthest: float = 4.0) -> Picture:
     """A column for each arm: score above, mark below, over the distance, for best-of-n (a dot for
-    each n) and PPO (a line) by the same reward model, every seed. A grey dot is where best-of-n
-    would be by the bound ln n - (n - 1) / n."""
+    each n) and PPO (a line, as far as `farthest`) by the same reward model, every seed. A grey dot
+    is where best-of-n would be by the bound ln n - (n - 1) / n."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(1.2 + 2.9 * len(arms), 4.6))
         grid = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
         for column, arm in enumerate(arms):
             for row, (name, _, label) in enumerate(ROWS):
                 axes = grid[row, column]
-                _runs(axes, metrics, arm, name, SERIES["policy"], window, label="PPO")
+                _runs(axes, metrics, arm, name, SERIES["policy"], window, "PPO", farthest)
                 _dots(axes, frontiers[frontiers["arm"] == arm], name)
                 if column == 0:
                     axes.set_ylabel(label)
-            grid[0, column].set_title(arm)
+            grid[0, column].set_title(arm.replace(", ", ",\n"))
             grid[1, column].set_xlabel(DISTANCE)
-        grid[0, 0].set_xlim(-0.1, 4)
-        grid[0, 0].legend(loc="lower right")
+        grid[1, 0].legend(loc="lower right")
     return figure
 
 
@@ -85,18 +84,22 @@ def fitted(metrics: pd.DataFrame, fits: Mapping[str, Fit], starts: Mapping[str, 
             x = np.linspace(1, farthest, 200)
             axes.plot(x, fit(x), color=SERIES["kl"], linewidth=1.8)
             axes.axhline(0, color=GUIDE, linewidth=0.8, linestyle=":")
-            axes.set(title=f"{arm}\nR² = {fit.explained:.2f}", xlabel=DISTANCE)
+            axes.set(title=arm.replace(", ", ",\n") + f"\nR² = {fit.explained:.2f}", xlabel=DISTANCE)
         figure.axes[0].set_ylabel("mark gained (points)")
     return figure
 
 
 def _runs(axes: Axes, metrics: pd.DataFrame, arm: str, name: str, colour: str, window: int,
-          label: str | None = None) -> None:
-    """Every seed of an arm: a line along the updates, and a dot where it ends."""
+          label: str | None = None, farthest: float = np.inf) -> None:
+    """Every seed of an arm: a line along the updates, and a dot where it ends; without the dot where
+    the line is cut off, as it first goes beyond `farthest`."""
     for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
         x, y = path_of(run, name, window)
-        axes.plot(x, y, color=colour, linewidth=1.2, label=label)
-        axes.plot(x[-1], y[-1], "o", color=colour, markersize=5)
+        beyond = np.flatnonzero(x > farthest)
+        cut = beyond[0] if len(beyond) else len(x)
+        axes.plot(x[:cut], y[:cut], color=colour, linewidth=1.2, label=label)
+        if cut == len(x):
+            axes.plot(x[-1], y[-1], "o", color=colour, markersize=5)
         label = None
 
 
