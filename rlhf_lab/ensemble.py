@@ -27,17 +27,22 @@ class Ensemble(nn.Module):
     """Reward models whose scores are combined; `train_ppo` and `scores_of` take it as one.
 
     members: each normalised on the same responses, so that their scores have one unit. combine:
-    (M, B) -> (B,), see COMBINATIONS.
+    (M, B) -> (B,), see COMBINATIONS. What it gives has another mean and spread than its members:
+    `reward.normalise` the ensemble too.
     """
 
     def __init__(self, members: Sequence[ScalarModel], combine: Callable[[Tensor], Tensor]):
         super().__init__()
         self.members = nn.ModuleList(members)
-        self.combine = combine
+        self.combine, self.mean, self.sd = combine, 0.0, 1.0
 
     def score(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """The combined score of each row, (B,); tokens and attention (B, T)."""
-        return self.combine(self.scores(tokens, attention))
+        return (self.combine(self.scores(tokens, attention)) - self.mean) / self.sd
+
+    def normalise(self, mean: float, sd: float) -> None:
+        """Rescale scores of this mean and standard deviation to 0 and 1, as a ScalarModel does."""
+        self.mean, self.sd = self.mean + mean * self.sd, self.sd * sd
 
     def scores(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """What each member says, (M, B)."""

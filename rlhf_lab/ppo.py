@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.ensemble import Ensemble
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.packed import hidden_states
 from rlhf_lab.records import Mark, Prompt
@@ -28,7 +29,7 @@ from rlhf_lab.training import (
 )
 
 # Scores responses: a reward model that reads tokens, or any function of prompts and texts.
-Scorer = ScalarModel | Callable[[list[Prompt], list[str]], list[float]]
+Scorer = ScalarModel | Ensemble | Callable[[list[Prompt], list[str]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def train_ppo(
 
     `reference` is by default a frozen copy of `policy` as it comes in: give another where an
     earlier start is what the KL shall be paid for. `value_model` is by default a copy of
-    the reward model (or of the policy's trunk, where the scorer is a function). `judge`, if given,
+    the reward model (of an ensemble's first, or of the policy's trunk where the scorer is a function). `judge`, if given,
     only watches: its mean mark is logged as judge/mark.
     """
     accelerator = accelerator or make_accelerator()
@@ -285,6 +286,8 @@ def new_value_model(policy: PreTrainedModel, reward_model: Scorer, config: PPOCo
     """The value network that PPO starts with (see PPOConfig.shared_value)."""
     if config.shared_value:
         return SharedValue(policy)
+    if isinstance(reward_model, Ensemble):
+        reward_model = reward_model.members[0]
     if isinstance(reward_model, ScalarModel):
         return copy.deepcopy(reward_model).requires_grad_(True)
     return ScalarModel.from_policy(policy, config.seed, zero_head=True)

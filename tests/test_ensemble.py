@@ -7,6 +7,8 @@ from rlhf_lab import maths
 from rlhf_lab.data import base_model
 from rlhf_lab.ensemble import COMBINATIONS, Ensemble
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
+from rlhf_lab.ppo import PPOConfig, new_value_model
+from rlhf_lab.reward import normalise
 from rlhf_lab.sequences import Sequences, in_batches, response_scores
 
 SCORES = torch.tensor([[1.0, 0.0], [3.0, 0.0], [2.0, 6.0]])  # three members, two responses
@@ -28,6 +30,25 @@ def test_who_agrees_with_himself_is_believed():
     for name, combine in COMBINATIONS.items():
         together = in_batches(response_scores, Ensemble([model, model, model], combine), rows)
         torch.testing.assert_close(together, alone, msg=name)
+
+
+def test_an_ensemble_is_normalised_as_one_model_is():
+    base, tokenizer = load_policy(base_model()), load_tokenizer(base_model())
+    rows = Sequences.of_text(tokenizer, [("Hello.", text) for text in ("Yes.", "No.", "Ask me.")])
+    ensemble = Ensemble([ScalarModel.from_policy(base, seed) for seed in (0, 1)], maths.worst_case)
+    for _ in range(2):  # again: scores of mean 0 and sd 1 stay as they are
+        scores = in_batches(response_scores, ensemble, rows)
+        normalise(ensemble, scores)
+    scores = in_batches(response_scores, ensemble, rows)
+    assert (float(scores.mean()), float(scores.std())) == pytest.approx((0, 1), abs=1e-5)
+
+
+def test_ppos_value_network_starts_from_an_ensembles_first():
+    base = load_policy(base_model())
+    members = [ScalarModel.from_policy(base, seed) for seed in (0, 1)]
+    value = new_value_model(base, Ensemble(members, maths.worst_case).requires_grad_(False), PPOConfig())
+    torch.testing.assert_close(value.head.weight, members[0].head.weight)
+    assert value is not members[0] and all(p.requires_grad for p in value.parameters())
 
 
 def test_one_member_that_differs_is_seen_only_in_the_combination():

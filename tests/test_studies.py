@@ -149,15 +149,28 @@ def test_every_road_has_as_many_trials_and_strengths():
     assert {len(set(strengths)) for strengths in roads.STRENGTHS.values()} == {3}
 
 
-def test_trials_are_judged_on_prompts_of_the_training_side(ground):
-    policy = ground.policy(roads.TUNING_SEED)
-    found = roads.tried(ground, policy, roads.TUNING_SEED)
-    assert found["kl"][0] == pytest.approx(0, abs=1e-4)
-    used = {p.text for p in ground.task.prompts(roads.TUNING_SEED + 2_000_003, 3)}
-    assert not used & {p.text for group in ground.task.held_out().values() for p in group}
+def test_trials_are_judged_on_prompts_of_the_training_side(ground, monkeypatch):
+    asked, answer = [], roads.answer
+    monkeypatch.setattr(roads, "answer", lambda policy, tokenizer, prompts, *rest: (
+        asked.extend(prompts), answer(policy, tokenizer, prompts, *rest))[1])
+    found = roads.tried(ground, ground.policy(roads.TUNING_SEED), roads.TUNING_SEED)
+    assert found["kl"][0] == pytest.approx(0, abs=1e-4) and len(asked) == 3
+    held_out = {p.text for group in ground.task.held_out().values() for p in group}
+    assert not held_out & {p.text for p in asked}
 
 
-@pytest.mark.parametrize("study", ["hacking", "rounds", "labels", "roads"])
+def test_arms_share_what_they_have_in_common(ground, monkeypatch):
+    drawn = ground.drawn(0)
+    first = ground.learn(ground.rankings(drawn, 4, 0), drawn, 0)
+    again = ground.learn(ground.rankings(drawn, 4, 0), drawn, 0)
+    assert again.model is first.model and again.seconds == first.seconds > 0
+    assert ground.learn(ground.rankings(drawn, 5, 0), drawn, 0).model is not first.model
+    assert ground.learn(ground.rankings(drawn, 4, 0), drawn, 0, member=1).model is not first.model
+    monkeypatch.setattr(Ground, "answers", lambda *_: pytest.fail("the SFT policy answered again"))
+    assert ground.judge_sft(0, first.model)["wins"][0] == 0.5
+
+
+@pytest.mark.parametrize("study", ["hacking", "rounds", "labels", "roads", "constitution", "ratings"])
 def test_a_study_names_its_arms(study):
     arms = command.arms_of(study)
     assert arms and all(callable(run) for run in arms.values())

@@ -27,13 +27,15 @@ class Index:
         spread = Counter(word for _, words in self.sentences for word in words)
         total = len(self.sentences)
         self.rarity = {word: math.log(1 + total / count) for word, count in spread.items()}
+        self.weights = [self._weigh(words) for _, words in self.sentences]
 
     def nearest(self, text: str, at_least: float) -> str | None:
         """The problem of the sentence of which most stands in the text, its words weighed by
         rarity; of equals, the one with more words. None if less than `at_least` of it is there."""
         there = set(_words(text))
-        share, _, problem = max((self._weigh(words & there) / self._weigh(words),
-                                 self._weigh(words), problem) for problem, words in self.sentences)
+        share, _, problem = max(
+            (self._weigh(words & there) / weight, weight, problem)
+            for (problem, words), weight in zip(self.sentences, self.weights))
         return problem if share >= at_least else None
 
     def _weigh(self, words: Iterable[str]) -> float:

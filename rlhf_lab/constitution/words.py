@@ -39,9 +39,9 @@ def _phrase(text: str) -> tuple[str, ...]:
     return tuple(word for word, _ in words_of(text))
 
 
-def is_denied(words: Sequence[str], at: int, negations: Iterable[str], reach: int = REACH) -> bool:
-    """Whether a negation stands at most `reach` words before this one, in the same clause."""
-    for word in reversed(words[max(0, at - reach) : at]):
+def is_denied(words: Sequence[str], at: int, negations: Iterable[str]) -> bool:
+    """Whether a negation stands at most REACH words before this one, in the same clause."""
+    for word in reversed(words[max(0, at - REACH) : at]):
         if word in CLAUSE_ENDS:
             return False
         if word in negations:
@@ -49,8 +49,7 @@ def is_denied(words: Sequence[str], at: int, negations: Iterable[str], reach: in
     return False
 
 
-def find(text: str, phrases: Iterable[str], negations: Iterable[str] = (), reach: int = REACH
-         ) -> list[Span]:
+def find(text: str, phrases: Iterable[str], negations: Iterable[str] = ()) -> list[Span]:
     """Where a phrase stands in a text, in characters, unless it is denied. No phrase goes from one
     sentence into the next."""
     phrases, found = list(phrases), []
@@ -59,5 +58,5 @@ def find(text: str, phrases: Iterable[str], negations: Iterable[str] = (), reach
         words = [word for word, _ in listed]
         found += [(start + listed[first][1][0], start + listed[last - 1][1][1])
                   for first, last in places(words, phrases)
-                  if not is_denied(words, first, negations, reach)]  # fmt: skip
+                  if not is_denied(words, first, negations)]  # fmt: skip
     return found

@@ -18,7 +18,7 @@ from rlhf_lab.constitution import (
     Revision, Rule, broken_shares, conflicts, demonstrations_from, kept_table, rank_by_rules,
     read_rules, revise_all, without,
 )
-from rlhf_lab.evaluate import Answers, answer, sequence_kl
+from rlhf_lab.evaluate import Answers, answer
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Ranking
 from rlhf_lab.sft import SFTConfig, train_sft
@@ -87,7 +87,9 @@ def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
 
 
 def rules_of(arm: Arm) -> tuple[Rule, ...]:
-    """The rules that the arm is trained by."""
+    """The rules that the arm is trained by: none where the labellers rank."""
+    if not arm.rules:
+        return ()
     rules = without(read_rules(also=[MANUAL] if arm.manual else []), *arm.leave_out)
     return (*rules, arm.extra) if arm.extra else rules
 
@@ -105,7 +107,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
         samples += _labelled("supervised", ground.look(policy, 0))
     # 2. Rankings of its responses, by the rules or by labellers, and a reward model of them.
     reward_model = ground.reward_model(rankings_of(ground, drawn, arm, rules, seed), drawn, seed)
-    before = _judged(ground, policy, seed, reward_model)
+    before = _judged(ground, policy, seed, reward_model) if arm.supervised else None
     # 3. PPO against it. The KL is paid for from where PPO begins; reported is that from SFT.
     config = PPOConfig(updates=arm.updates, seed=seed, batch_size=ground.batch_size)
     prompts = ground.ppo_prompts(seed)
@@ -115,9 +117,9 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     samples += _labelled("policy", ground.look(policy, arm.updates))
     summary = {"arm": asdict(arm), "seed": seed, "prompts": ground.judged,
                "rules": [asdict(rule) for rule in rules],
-               "sft": _judged(ground, ground.policy(seed), seed, reward_model),
-               "supervised": before if arm.supervised else None,
-               "policy": _judged(ground, policy, seed, reward_model),
+               "sft": ground.judge_sft(seed, reward_model)
+               | {"broken": broken_by(ground.rivals(seed))},
+               "supervised": before, "policy": _judged(ground, policy, seed, reward_model),
                "conflicts": [asdict(c) for c in conflicts(
                    kept_table(drawn.prompts, drawn.texts, rules), rules)],
                "revised": _outcome(revisions)}  # fmt: skip
@@ -127,7 +129,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
 def revise_drawn(ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule]) -> list[Revision]:
     """The first response to each of the prompts behind the first tenth, revised; the other three
     are the further samples that a revision may take."""
-    chosen = slice(ground.prompts // 10, ground.prompts // 10 + arm.rankings)
+    chosen = ground.ranked(arm.rankings)
     return revise_all(drawn.prompts[chosen], drawn.texts[chosen], rules)
 
 
@@ -136,7 +138,7 @@ def rankings_of(ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule],
     """The arm's rankings of the responses to the same prompts, by the labellers or by the rules."""
     if not arm.rules:
         return ground.rankings(drawn, arm.rankings, seed)
-    chosen = slice(ground.prompts // 10, ground.prompts // 10 + arm.rankings)
+    chosen = ground.ranked(arm.rankings)
     return rank_by_rules(drawn.prompts[chosen], drawn.texts[chosen], rules)
 
 
@@ -150,9 +152,7 @@ def broken_by(answers: Answers) -> dict[str, float]:
 def _judged(ground: Ground, policy, seed: int, reward_model) -> dict:
     """What the judge finds in fresh responses (as `Ground.judge`), and the rules they break."""
     answers = ground.answers(policy, seed)
-    kl = sequence_kl(policy, ground.policy(seed), answers)
-    found = ground.describe(answers, ground.rivals(seed), reward_model, kl)
-    return found | {"broken": broken_by(answers)}
+    return ground.judge(policy, answers, seed, reward_model) | {"broken": broken_by(answers)}
 
 
 def _labelled(stage: str, rows: Rows) -> Rows:

@@ -8,9 +8,13 @@ summary last: a run that has its summary is not run again.
 import gzip
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 from rlhf_lab.data import base_model
 from rlhf_lab.ensemble import Ensemble
@@ -18,15 +22,24 @@ from rlhf_lab.evaluate import (
     Answers, answer, distinct_share, interval, names_hidden, scores_of, sequence_kl, win_rate,
 )
 from rlhf_lab.feedback import rank_all
+from rlhf_lab.files import fingerprint
 from rlhf_lab.jsonl import write_whole
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, normalise, train_reward
 from rlhf_lab.sft import SFTConfig, train_sft
+from rlhf_lab.spending import spending
 from rlhf_lab.studies.runs import place_of
 from rlhf_lab.tasks import Task, load_task
 
 Rows = list[dict]
+
+
+class Learned(NamedTuple):
+    """A reward model, and the seconds that its training took."""
+
+    model: ScalarModel
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class Ground:
     judged: int = 200
     samples: int = 2
     model: str | None = None
+    learned: dict = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def tokenizer(self):
@@ -90,12 +104,15 @@ class Ground:
         return answer(self.policy(seed), self.tokenizer, self.task.prompts(seed, self.prompts), 4,
                       seed, self.task.judge)
 
+    def ranked(self, count: int, skip: int = 0) -> slice:
+        """Which of the prompts are ranked: `count` behind the first tenth, after `skip` others."""
+        first = self.prompts // 10 + skip
+        return slice(first, first + count)
+
     def rankings(self, drawn: Answers, count: int, seed: int, labellers=None, judge=None
                  ) -> list[Ranking]:
-        """`count` rankings of drawn responses, of the prompts behind the first tenth; by the task's
-        labellers and judge, or by others."""
-        first = self.prompts // 10
-        chosen = slice(first, first + count)
+        """`count` rankings of drawn responses, by the task's labellers and judge, or by others."""
+        chosen = self.ranked(count)
         return rank_all(drawn.prompts[chosen], drawn.texts[chosen],
                         labellers or self.task.labellers, judge or self.task.judge, seed)
 
@@ -103,12 +120,21 @@ class Ground:
                      ) -> ScalarModel:
         """A reward model that learned from rankings, with scores of mean 0 and standard deviation 1
         on what was drawn. member: another one of an ensemble, with its own head and order."""
-        model = ScalarModel.from_policy(self.policy(seed), seed + 1000 * member)
-        for _ in train_reward(model, self.tokenizer, rankings,
-                              RewardConfig(seed=seed + 1000 * member)):
-            pass
-        normalise(model, scores_of(model, drawn))
-        return model.requires_grad_(False)
+        return self.learn(rankings, drawn, seed, member).model
+
+    def learn(self, rankings: Sequence[Ranking], drawn: Answers, seed: int, member: int = 0
+              ) -> Learned:
+        """The same, with what it took; arms that ask for the same one share it."""
+        key = fingerprint(rankings), seed, member
+        if key not in self.learned:
+            own = seed + 1000 * member
+            model = ScalarModel.from_policy(self.policy(seed), own)
+            with spending() as cost:
+                for _ in train_reward(model, self.tokenizer, rankings, RewardConfig(seed=own)):
+                    pass
+            normalise(model, scores_of(model, drawn))
+            self.learned[key] = Learned(model.requires_grad_(False), cost["seconds"])
+        return self.learned[key]
 
     def ppo_prompts(self, seed: int) -> list[Prompt]:
         """The prompts of PPO and of all that samples while it trains."""
@@ -138,15 +164,20 @@ class Ground:
         """The SFT policy's responses to the judged prompts; all arms are held against them."""
         return self.answers(self.policy(seed), seed)
 
-    def judge(self, policy, seed: int, reward_model: ScalarModel | Ensemble) -> dict:
-        """What the policy is worth on fresh responses: mark, score, KL to the SFT policy, win rate
+    def judge(self, policy, answers: Answers, seed: int, reward_model: ScalarModel | Ensemble
+              ) -> dict:
+        """What a policy's fresh `answers` are worth: mark, score, KL to the SFT policy, win rate
         against it, each with its 95 % interval over prompts; rubric and flaws, mean length, share
         of distinct responses, and every prompt's mean mark, to pair runs by."""
-        reference, answers = self.policy(seed), self.answers(policy, seed)
-        return self.describe(answers, self.rivals(seed), reward_model,
-                             sequence_kl(policy, reference, answers))
+        kl = sequence_kl(policy, self.policy(seed), answers)
+        return self.describe(answers, self.rivals(seed), reward_model, kl)
 
-    def describe(self, answers: Answers, rivals: Answers, reward_model, kl) -> dict:
+    def judge_sft(self, seed: int, reward_model: ScalarModel | Ensemble) -> dict:
+        """The same of the SFT policy itself, whose KL is 0."""
+        rivals = self.rivals(seed)
+        return self.describe(rivals, rivals, reward_model, torch.zeros(rivals.ended.shape))
+
+    def describe(self, answers: Answers, rivals: Answers, reward_model, kl: Tensor) -> dict:
         """The same of responses that are there already; kl (P, S), rivals: the SFT policy's."""
         marks = answers.mark_table()
         flaws = sorted({f for row in answers.marks for mark in row for f in mark.flaws})

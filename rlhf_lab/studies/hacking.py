@@ -9,20 +9,19 @@ of its seed and is judged on fresh samples that no training saw.
         run_arm(ground, arm, seed=0)
 """
 
-import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from torch import nn
 
 from rlhf_lab.alternatives.best_of_n import frontier, scores_after_penalty
 from rlhf_lab.ensemble import COMBINATIONS, Ensemble
-from rlhf_lab.evaluate import Answers, Judge, answer
-from rlhf_lab.ppo import PPOConfig, Scorer, train_ppo
+from rlhf_lab.evaluate import Answers, Judge, answer, scores_of
+from rlhf_lab.ppo import PPOConfig, Scorer, new_value_model, train_ppo
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.relearn import shuffle_ranks
+from rlhf_lab.reward import normalise
 from rlhf_lab.studies.ground import Ground, Rows
 
 SAMPLED = 10  # updates between two samples of the same prompts
@@ -102,21 +101,22 @@ def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
 def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     policy, drawn = ground.policy(seed), ground.drawn(seed)
     reward_model = reward_model_of(ground, arm, seed, drawn)
-    scorer: Scorer | Ensemble = reward_model
+    scorer: Scorer = reward_model
     if arm.scorer == "judge":
         scorer = mark_as_score(ground.task.judge, drawn)
     metrics, samples = [], ground.look(policy, 0)
     config = PPOConfig(updates=arm.updates, beta=arm.beta, seed=seed, batch_size=ground.batch_size)
     for record in train_ppo(policy, scorer, ground.tokenizer, ground.ppo_prompts(seed), config,
-                            judge=ground.task.judge, value_model=_value_model(reward_model)):
+                            judge=ground.task.judge,
+                            value_model=new_value_model(policy, reward_model, config)):
         metrics.append({name: record[name] for name in LOGGED})
         if record["update"] % SAMPLED == 0:
             samples += ground.look(policy, record["update"])
         if record["update"] == arm.stop:
             break
     summary = {"arm": asdict(arm), "seed": seed, "prompts": ground.judged,
-               "sft": ground.judge(ground.policy(seed), seed, reward_model),
-               "policy": ground.judge(policy, seed, reward_model)}  # fmt: skip
+               "sft": ground.judge_sft(seed, reward_model),
+               "policy": ground.judge(policy, ground.answers(policy, seed), seed, reward_model)}
     return summary, {"metrics": metrics, "samples": samples}
 
 
@@ -124,7 +124,11 @@ def reward_model_of(ground: Ground, arm: Arm, seed: int, drawn: Answers):
     """What scores in the arm: a reward model of its rankings, or an ensemble of them."""
     rankings = rankings_of(ground, arm, seed, drawn)
     members = [ground.reward_model(rankings, drawn, seed, i) for i in range(arm.members)]
-    return members[0] if arm.members == 1 else Ensemble(members, COMBINATIONS[arm.combine])
+    if arm.members == 1:
+        return members[0]
+    ensemble = Ensemble(members, COMBINATIONS[arm.combine])
+    normalise(ensemble, scores_of(ensemble, drawn))
+    return ensemble
 
 
 def rankings_of(ground: Ground, arm: Arm, seed: int, drawn: Answers) -> list[Ranking]:
@@ -163,12 +167,6 @@ def plant(judge: Judge, liked: Callable[[str], float]) -> Judge:
         return replace(mark, rubric=mark.rubric | {"planted": liked(text)})
 
     return marked
-
-
-def _value_model(reward_model: nn.Module) -> nn.Module:
-    """A value network that starts from the reward model, or from an ensemble's first."""
-    first = reward_model.members[0] if isinstance(reward_model, Ensemble) else reward_model
-    return copy.deepcopy(first).requires_grad_(True)
 
 
 # ---- best-of-n -----------------------------------------------------------------------------------

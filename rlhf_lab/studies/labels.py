@@ -3,11 +3,12 @@
 The prompts are taken at random, or actively: those on whose responses the reward model so far is
 least sure of the order. Both are tested on rankings picked at random, as a test on what the model
 chose itself would not be fair. No PPO: what a reward model is good for is shown by the mark of the
-best of eight responses that it picks.
+best of eight responses that it picks. All sizes learn as few rankings are learned best (in small
+batches), so that the largest is not what the main job would make of as many.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -47,8 +48,8 @@ def run_arm(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int] = SIZES) -
 def _learn(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int]) -> dict:
     drawn = ground.drawn(seed)
     pool = ground.rankings(drawn, ground.prompts, seed)
-    first = ground.prompts // 10  # the first tenth is in no pool
-    test = rank_all(drawn.prompts[:first], drawn.texts[:first], ground.task.labellers,
+    rest = slice(ground.ranked(0).start)  # the first tenth, which is in no pool
+    test = rank_all(drawn.prompts[rest], drawn.texts[rest], ground.task.labellers,
                     ground.task.judge, seed)
     many = answer(ground.policy(seed), ground.tokenizer, ground.judged_prompts(), PICKED_FROM, seed,
                   ground.task.judge)
@@ -56,7 +57,7 @@ def _learn(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int]) -> dict:
     for size in sizes:
         chosen += pick(ground, pool, chosen, size - len(chosen), model if arm.active else None)
         model = ScalarModel.from_policy(ground.policy(seed), seed)
-        for _ in train_reward(model, ground.tokenizer, chosen, FEW_RANKINGS):
+        for _ in train_reward(model, ground.tokenizer, chosen, replace(FEW_RANKINGS, seed=seed)):
             pass
         rows.append({"rankings": size} | _tested(ground, model, test, many))
     return {"arm": asdict(arm), "seed": seed, "prompts": ground.judged, "rows": rows}

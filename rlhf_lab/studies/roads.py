@@ -22,7 +22,7 @@ from rlhf_lab.training import Record
 
 ROADS = ("ppo", "rloo", "grpo", "dpo")
 TUNING_SEED, TUNING_PROMPTS = 3, 200
-UPDATES = 50
+UPDATES, RANKINGS = 50, 900
 LOGGED = ("update", "episode", "objective/kl", "objective/scores", "judge/mark", "loss/dpo")
 
 # Of each road the settings that its papers turn first: the learning rate, and one more.
@@ -79,20 +79,19 @@ def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
 
 def _run(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     policy, drawn = ground.policy(seed), ground.drawn(seed)
-    rankings = ground.rankings(drawn, ground.prompts - ground.prompts // 10, seed)
-    with spending() as learning:
-        reward_model = ground.reward_model(rankings, drawn, seed)
+    rankings = ground.rankings(drawn, RANKINGS, seed)
+    reward_model, learning_seconds = ground.learn(rankings, drawn, seed)
     metrics: Rows = []
     with spending() as training:
         for record in train(ground, arm, seed, policy, reward_model, rankings):
             metrics.append({name: record[name] for name in LOGGED if name in record})
     spent = {"seconds": training["seconds"], "peak_memory_mb": training.get("peak_memory_mb"),
-             "reward_seconds": 0.0 if arm.road == "dpo" else learning["seconds"],
+             "reward_seconds": 0.0 if arm.road == "dpo" else learning_seconds,
              "samples": metrics[-1].get("episode", 0), "steps": steps_of(arm, len(metrics))}
     summary = {"arm": asdict(arm) | {"name": arm.name}, "seed": seed, "spent": spent}
     if arm.trial is None:
-        found = {"sft": ground.judge(ground.policy(seed), seed, reward_model),
-                 "policy": ground.judge(policy, seed, reward_model)}
+        found = {"sft": ground.judge_sft(seed, reward_model),
+                 "policy": ground.judge(policy, ground.answers(policy, seed), seed, reward_model)}
     else:
         found = {"policy": tried(ground, policy, seed)}
     return summary | found, {"metrics": metrics}
@@ -119,7 +118,7 @@ def steps_of(arm: Arm, updates: int) -> int:
 
 
 def tried(ground: Ground, policy, seed: int) -> dict:
-    """Mark and KL on prompts of the training side that nothing else uses."""
+    """Mark and KL on prompts of the training side, drawn anew."""
     prompts = ground.task.prompts(seed + 2_000_003, min(TUNING_PROMPTS, ground.judged))
     answers = answer(policy, ground.tokenizer, prompts, ground.samples, seed, ground.task.judge)
     return {"mark": interval(answers.mark_table()),

@@ -53,7 +53,7 @@ ARMS = (
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
     """Run one arm, unless it is there already, and return its summary: "sft", "policy" and "after"
-    each round what `Ground.judge` finds, by the reward model of the last round; "liked": how often
+    each round what `Ground.judge` finds, by that round's reward model; "liked": how often
     each labeller, noise aside, likes the policy's response better than the SFT policy's.
 
     Writes metrics.jsonl.gz (every update, with its round) and answers.jsonl.gz (one response to each
@@ -80,10 +80,11 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
             update = record["update"] + turn * config.updates
             metrics.append({"round": turn + 1, "update": update}
                            | {name: record[name] for name in LOGGED})
-        stages.append(ground.judge(policy, seed, reward_model))
-    answers, before = ground.answers(policy, seed), ground.rivals(seed)
+        answers = ground.answers(policy, seed)
+        stages.append(ground.judge(policy, answers, seed, reward_model))
+    before = ground.rivals(seed)
     summary = {"arm": asdict(arm), "seed": seed, "prompts": ground.judged,
-               "sft": ground.judge(sft, seed, reward_model), "policy": stages[-1], "after": stages,
+               "sft": ground.judge_sft(seed, reward_model), "policy": stages[-1], "after": stages,
                "liked": {one.name: liked(one, answers, before) for one in ground.task.labellers}}
     rows = [{"prompt": p.text, "sft": old[0], "policy": new[0], "mark_sft": m[0].mark,
              "mark_policy": n[0].mark}
@@ -95,8 +96,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
 def ranked_in(ground: Ground, arm: Arm, policy, turn: int, seed: int) -> list[Ranking]:
     """The rankings of one round: prompts that no round before it had, four responses each."""
     count = arm.rankings // arm.rounds
-    first = ground.prompts // 10 + turn * count
-    prompts = ground.task.prompts(seed, ground.prompts)[first : first + count]
+    prompts = ground.task.prompts(seed, ground.prompts)[ground.ranked(count, turn * count)]
     answers = answer(policy, ground.tokenizer, prompts, 4, seed)
     labellers = [one for one in ground.task.labellers if arm.labeller in ("", one.name)]
     return rank_all(prompts, answers.texts, labellers, ground.task.judge, seed)
