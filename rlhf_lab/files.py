@@ -32,21 +32,12 @@ RANKED = ("prompt", "responses", "ranking", "labeller", "id", "facts")
 COMPARED = ("prompt", "chosen", "rejected", "labeller", "id", "facts")
 
 
-def read_prompts(path: str | Path) -> list[Prompt]:
-    """The prompts in a file. A row without an id gets one that depends on its text alone.
-
-    Raises UserError on the first line that is not right; so do the other readers.
-    """
-    return [_prompt(row) for row in read_rows(path)]
-
-
-def read_demonstrations(path: str | Path) -> list[Demonstration]:
-    """The demonstrations in a file."""
-    return [_demonstration(row) for row in read_rows(path)]
-
-
 def read_rankings(path: str | Path) -> list[Ranking]:
-    """The rankings in a file, each comparison as a ranking of two; rows may be of both kinds."""
+    """The rankings in a file, each comparison as a ranking of two; rows may be of both kinds. A row
+    without an id gets one that depends on the text of its prompt alone.
+
+    Raises UserError on the first line that is not right; so does `read_samples`.
+    """
     return [_ranking(row) for row in read_rows(path)]
 
 
@@ -56,7 +47,7 @@ def read_samples(path: str | Path) -> list[tuple[Prompt, list[Sample]]]:
 
 
 def write_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:
-    """Write a file that `read_prompts` reads back the same, at once or not at all.
+    """Write a file that `formats.read_prompts` reads back the same, at once or not at all.
 
     Raises UserError, and leaves the file as it was, if a reader would refuse an item (an empty
     text, facts that JSON cannot hold), if there are none, or if the file cannot be written; so do
@@ -66,7 +57,7 @@ def write_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:
 
 
 def write_demonstrations(path: str | Path, demonstrations: Iterable[Demonstration]) -> None:
-    """Write a file that `read_demonstrations` reads back the same."""
+    """Write a file that `formats.read_demonstrations` reads back the same."""
     _write(path, demonstrations, _demonstration)
 
 
@@ -97,8 +88,7 @@ def _ranking(row: Row) -> Ranking:
     prompt = _prompt(row, COMPARED)
     pair = row.text("chosen"), row.text("rejected")
     if pair[0] == pair[1]:
-        row.refuse("rejected", "is the same text as 'chosen': leave the row out",
-                   "chosen same as rejected")  # fmt: skip
+        row.refuse("rejected", "is the same text as 'chosen': leave the row out")
     return Ranking(prompt, pair, (1, 2), row.get("labeller", str, ""))
 
 

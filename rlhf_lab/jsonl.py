@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, Self
 
 from rlhf_lab.errors import BadRow, UserError
 
 KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false",
          int: "a number", float: "a number", type(None): "null"}  # fmt: skip
+ONE_A_LINE = "write one object a line, with double quotes"
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Row:
     fields: dict
 
     @classmethod
-    def parse(cls, where: str, line: bytes) -> "Row":
+    def parse(cls, where: str, line: bytes) -> Self:
         """Read one line of strict JSON: an object, no field twice, no NaN, no half characters."""
         return cls.of(where, strict_json(where, line))
 
     @classmethod
-    def of(cls, where: str, fields) -> "Row":
+    def of(cls, where: str, fields) -> Self:
         """A row of what was read as JSON: an object without half characters."""
         if type(fields) is not dict:
             raise BadRow(f"{where}: a row must be an object {{...}}, not {kind_of(fields)}",
@@ -174,16 +175,18 @@ def read_lines(path: str | Path) -> list[dict]:
             for number, line in enumerate(lines[:-1], 1)]  # fmt: skip
 
 
-def strict_json(where: str, text: bytes):
-    """What a text in JSON holds; BadRow if it is none, or has a field twice or a NaN."""
+def strict_json(where: str, text: bytes, advice: str = ONE_A_LINE):
+    """What a text in JSON holds; BadRow if it is none, with this advice, or has a field twice or a
+    NaN."""
     try:
         return json.loads(text.decode(), object_pairs_hook=_once, parse_constant=_no)
     except UnicodeDecodeError as error:
         raise BadRow(f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8",
                      "not UTF-8", where) from error  # fmt: skip
     except json.JSONDecodeError as error:
-        raise BadRow(f"{where}, column {error.colno}: not JSON ({error.msg}): write one object a "
-                     "line, with double quotes", "not JSON", where) from error  # fmt: skip
+        line = f", line {error.lineno}" if b"\n" in text else ""
+        raise BadRow(f"{where}{line}, column {error.colno}: not JSON ({error.msg}): {advice}",
+                     "not JSON", where) from error  # fmt: skip
     except (ValueError, RecursionError) as error:
         raise BadRow(f"{where}: not JSON that can be used: {error}", "not JSON", where) from error
 

@@ -29,16 +29,6 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     return ids
 
 
-def keep_end(tokenizer: PreTrainedTokenizerBase, prompt: str, limit: int) -> str:
-    """The prompt, or as much of its end as has at most `limit` tokens: what stands last in it, the
-    question that the response is to answer, is what a response depends on most."""
-
-    def fits(text: str) -> bool:
-        return len(encode_prompt(tokenizer, text)) <= limit
-
-    return prompt if fits(prompt) else longest_end(prompt, fits)
-
-
 def longest_end(text: str, fits: Callable[[str], bool]) -> str:
     """The longest end of a text for which `fits` holds, from the start of a word or, where not even
     the last word fits, of a character; "" if nothing does. It must hold for every shorter end of an

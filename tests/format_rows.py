@@ -41,6 +41,7 @@ WRITERS = {
     "rows.json": write_list, "rows.csv": write_cells, "rows.csv.gz": write_cells,
     "rows.tsv": lambda path, rows: write_cells(path, rows, "\t"),
     "semicolons.csv": lambda path, rows: write_cells(path, rows, ";", "\ufeff"),
+    "tabs.csv": lambda path, rows: write_cells(path, rows, "\t"),
     "rows.parquet": write_parquet,
 }  # fmt: skip
 

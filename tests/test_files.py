@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from rlhf_lab import files
 from rlhf_lab.errors import UserError
+from rlhf_lab.formats import read_demonstrations, read_prompts
 from rlhf_lab.jsonl import append_line, plain, read_lines, write_whole
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 
 ASK = "My kettle leaks."
+RANKED = {"prompt": ASK, "responses": ["a", "b"], "ranking": [1, 2]}
 TEXTS = st.text(min_size=1, max_size=12).filter(str.strip)  # hypothesis draws no lone surrogates
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -58,14 +60,10 @@ def refusal(call, *arguments) -> str:
 # ---- what is read -------------------------------------------------------------------------------
 
 
-def test_prompts_demonstrations_and_rankings_are_read(tmp_path):
+def test_rankings_and_comparisons_are_read(tmp_path):
     facts = {"product": "kettle"}
     row = {"prompt": ASK, "id": "p1", "facts": facts}
     prompt = Prompt("p1", ASK, facts)
-    assert files.read_prompts(rows_file(tmp_path, row)) == [prompt]
-    assert files.read_demonstrations(rows_file(tmp_path, row | {"response": "Sorry!"})) == [
-        Demonstration(prompt, "Sorry!")
-    ]
     ranked = row | {"responses": ["a", "b", "c"], "ranking": [2, 1, None], "labeller": "Ann"}
     compared = row | {"chosen": "good", "rejected": "bad"}
     assert files.read_rankings(rows_file(tmp_path, ranked, compared)) == [
@@ -75,17 +73,18 @@ def test_prompts_demonstrations_and_rankings_are_read(tmp_path):
 
 
 def test_a_missing_or_null_id_comes_from_the_text(tmp_path):
-    path = rows_file(tmp_path, {"prompt": ASK}, {"prompt": ASK, "id": None}, {"prompt": "Other"})
-    first, second, other = files.read_prompts(path)
+    path = rows_file(tmp_path, RANKED, RANKED | {"id": None}, RANKED | {"prompt": "Other"})
+    first, second, other = (ranking.prompt for ranking in files.read_rankings(path))
     assert first == second == Prompt(hashlib.sha256(ASK.encode()).hexdigest()[:12], ASK, {})
     assert other.id != first.id
 
 
 def test_marks_of_other_systems_and_blank_lines_are_passed_over(tmp_path):
     path = tmp_path / "windows.jsonl"
-    row = json.dumps({"prompt": "Käse\u2028two\x85three"}, ensure_ascii=False).encode()
+    text = "Käse\u2028two\x85three"
+    row = json.dumps(RANKED | {"prompt": text}, ensure_ascii=False).encode()
     path.write_bytes(b"\xef\xbb\xbf" + row + b"\r\n\r\n   \n" + row)  # no end of line at the end
-    assert [p.text for p in files.read_prompts(path)] == ["Käse\u2028two\x85three"] * 2
+    assert [one.prompt.text for one in files.read_rankings(path)] == [text] * 2
 
 
 # ---- round trips --------------------------------------------------------------------------------
@@ -95,14 +94,14 @@ def test_marks_of_other_systems_and_blank_lines_are_passed_over(tmp_path):
 @given(st.lists(PROMPTS, min_size=1, max_size=3))
 def test_prompts_survive(shelf, prompts):
     files.write_prompts(shelf / "p.jsonl", prompts)
-    assert files.read_prompts(shelf / "p.jsonl") == prompts
+    assert list(read_prompts(shelf / "p.jsonl")) == prompts
 
 
 @quick
 @given(st.lists(st.builds(Demonstration, PROMPTS, TEXTS), min_size=1, max_size=3))
 def test_demonstrations_survive(shelf, demonstrations):
     files.write_demonstrations(shelf / "d.jsonl", demonstrations)
-    assert files.read_demonstrations(shelf / "d.jsonl") == demonstrations
+    assert list(read_demonstrations(shelf / "d.jsonl")) == demonstrations
 
 
 @quick
@@ -140,61 +139,53 @@ def test_the_fingerprint_is_the_sha256_of_the_written_file(tmp_path):
 # ---- bad rows -----------------------------------------------------------------------------------
 
 LEFT_OUT = object()
-DEMO = {"prompt": ASK, "response": "Sorry!"}
-RANKED = {"prompt": ASK, "responses": ["a", "b"], "ranking": [1, 2]}
 COMPARED = {"prompt": ASK, "chosen": "a", "rejected": "b"}
 NEITHER = {"responses": LEFT_OUT, "ranking": LEFT_OUT}
 
 
 @pytest.mark.parametrize(
-    ("read", "good", "changes", "field", "says"),
+    ("good", "changes", "field", "says"),
     [
-        ("demonstrations", DEMO, {"prompt": LEFT_OUT}, "prompt", "is missing: give a text"),
-        ("demonstrations", DEMO, {"response": LEFT_OUT}, "response", "is missing: give a text"),
-        ("demonstrations", DEMO, {"response": ""}, "response", "is empty"),
-        ("demonstrations", DEMO, {"response": " \n\u3000"}, "response", "is empty"),
-        ("demonstrations", DEMO, {"prompt": ""}, "prompt", "is empty"),
-        ("demonstrations", DEMO, {"prompt": None}, "prompt", "is null: give a text"),
-        ("demonstrations", DEMO, {"prompt": [{"role": "user"}]}, "prompt", "is a list"),
-        ("demonstrations", DEMO, {"response": 3}, "response", "is a number: give a text"),
-        ("demonstrations", DEMO, {"response": True}, "response", "is true or false: give a text"),
-        ("demonstrations", DEMO, {"respnose": "x"}, "respnose", "did you mean 'response'?"),
-        ("demonstrations", DEMO, {"zzz": 1}, "zzz", "the fields are prompt, response, id, facts"),
-        ("demonstrations", DEMO, {"facts": [1]}, "facts", "is a list: give an object"),
-        ("demonstrations", DEMO, {"id": 7}, "id", "is a number: give a text"),
-        ("demonstrations", DEMO, {"response": "\ud83d"}, "response", "half a character"),
-        ("demonstrations", DEMO, {"facts": {"\udc00": 1}}, "facts", "half a character"),
-        ("prompts", {"prompt": ASK}, {"response": "x"}, "response", "is not known"),
-        ("prompts", {"prompt": ASK}, {"prompt": LEFT_OUT}, "prompt", "is missing"),
-        ("rankings", RANKED, {"ranking": [1]}, "ranking", "has 1 ranks for 2 responses"),
-        ("rankings", RANKED, {"ranking": [1, 2, 3]}, "ranking", "has 3 ranks for 2 responses"),
-        ("rankings", RANKED, {"ranking": [0, 1]}, "ranking", "0 is no rank: use 1 for the best"),
-        ("rankings", RANKED, {"ranking": [-1, 1]}, "ranking", "-1 is no rank"),
-        ("rankings", RANKED, {"ranking": [True, 2]}, "ranking", "true is no rank"),
-        ("rankings", RANKED, {"ranking": [1.0, 2]}, "ranking", "1.0 is no rank"),
-        ("rankings", RANKED, {"ranking": ["1", 2]}, "ranking", '"1" is no rank'),
-        ("rankings", RANKED, {"ranking": [None, None]}, "ranking", "ranks nothing"),
-        ("rankings", RANKED, {"ranking": "1,2"}, "ranking", "is a text: give a list"),
-        ("rankings", RANKED, {"ranking": LEFT_OUT}, "ranking", "is missing: give a list"),
-        ("rankings", RANKED, {"responses": LEFT_OUT}, "responses", "is missing: give a list"),
-        ("rankings", RANKED, {"responses": "ab"}, "responses", "is a text: give a list"),
-        ("rankings", RANKED, {"responses": ["a"], "ranking": [1]}, "responses", "has 1: it takes"),
-        ("rankings", RANKED, {"responses": [], "ranking": []}, "responses", "has 0: it takes"),
-        ("rankings", RANKED, {"responses": [None, "b"]}, "responses", "number 1 is null"),
-        ("rankings", RANKED, {"labeler": "Ann"}, "labeler", "did you mean 'labeller'?"),
-        ("rankings", RANKED, {"labeller": 3}, "labeller", "is a number: give a text"),
-        ("rankings", RANKED, {"chosen": "a"}, "responses", "is not known"),
-        ("rankings", RANKED, NEITHER, "responses", "give 'responses' and their 'ranking', or"),
-        ("rankings", RANKED, NEITHER | {"choosen": "a"}, "choosen", "did you mean 'chosen'?"),
-        ("rankings", COMPARED, {"rejected": LEFT_OUT}, "rejected", "is missing: give a text"),
-        ("rankings", COMPARED, {"chosen": ""}, "chosen", "is empty"),
-        ("rankings", COMPARED, {"rejected": "a"}, "rejected", "is the same text as 'chosen'"),
-        ("rankings", COMPARED, {"choosen": "a"}, "choosen", "did you mean 'chosen'?"),
+        (RANKED, {"prompt": LEFT_OUT}, "prompt", "is missing: give a text"),
+        (RANKED, {"prompt": ""}, "prompt", "is empty"),
+        (RANKED, {"prompt": " \n\u3000"}, "prompt", "is empty"),
+        (RANKED, {"prompt": None}, "prompt", "is null: give a text"),
+        (RANKED, {"prompt": [{"role": "user"}]}, "prompt", "is a list"),
+        (RANKED, {"prompt": True}, "prompt", "is true or false: give a text"),
+        (RANKED, {"zzz": 1}, "zzz", "the fields are prompt, responses, ranking, labeller, id, f"),
+        (RANKED, {"facts": [1]}, "facts", "is a list: give an object"),
+        (RANKED, {"id": 7}, "id", "is a number: give a text"),
+        (RANKED, {"prompt": "\ud83d"}, "prompt", "half a character"),
+        (RANKED, {"facts": {"\udc00": 1}}, "facts", "half a character"),
+        (RANKED, {"ranking": [1]}, "ranking", "has 1 ranks for 2 responses"),
+        (RANKED, {"ranking": [1, 2, 3]}, "ranking", "has 3 ranks for 2 responses"),
+        (RANKED, {"ranking": [0, 1]}, "ranking", "0 is no rank: use 1 for the best"),
+        (RANKED, {"ranking": [-1, 1]}, "ranking", "-1 is no rank"),
+        (RANKED, {"ranking": [True, 2]}, "ranking", "true is no rank"),
+        (RANKED, {"ranking": [1.0, 2]}, "ranking", "1.0 is no rank"),
+        (RANKED, {"ranking": ["1", 2]}, "ranking", '"1" is no rank'),
+        (RANKED, {"ranking": [None, None]}, "ranking", "ranks nothing"),
+        (RANKED, {"ranking": "1,2"}, "ranking", "is a text: give a list"),
+        (RANKED, {"ranking": LEFT_OUT}, "ranking", "is missing: give a list"),
+        (RANKED, {"responses": LEFT_OUT}, "responses", "is missing: give a list"),
+        (RANKED, {"responses": "ab"}, "responses", "is a text: give a list"),
+        (RANKED, {"responses": ["a"], "ranking": [1]}, "responses", "has 1: it takes"),
+        (RANKED, {"responses": [], "ranking": []}, "responses", "has 0: it takes"),
+        (RANKED, {"responses": [None, "b"]}, "responses", "number 1 is null"),
+        (RANKED, {"labeler": "Ann"}, "labeler", "did you mean 'labeller'?"),
+        (RANKED, {"labeller": 3}, "labeller", "is a number: give a text"),
+        (RANKED, {"chosen": "a"}, "responses", "is not known"),
+        (RANKED, NEITHER, "responses", "give 'responses' and their 'ranking', or"),
+        (RANKED, NEITHER | {"choosen": "a"}, "choosen", "did you mean 'chosen'?"),
+        (COMPARED, {"rejected": LEFT_OUT}, "rejected", "is missing: give a text"),
+        (COMPARED, {"chosen": ""}, "chosen", "is empty"),
+        (COMPARED, {"rejected": "a"}, "rejected", "is the same text as 'chosen'"),
+        (COMPARED, {"choosen": "a"}, "choosen", "did you mean 'chosen'?"),
     ],
 )
-def test_a_bad_row_is_refused_with_file_line_and_field(tmp_path, read, good, changes, field, says):
+def test_a_bad_row_is_refused_with_file_line_and_field(tmp_path, good, changes, field, says):
     bad = {name: value for name, value in (good | changes).items() if value is not LEFT_OUT}
-    message = refusal(getattr(files, f"read_{read}"), rows_file(tmp_path, good, good, bad))
+    message = refusal(files.read_rankings, rows_file(tmp_path, good, good, bad))
     assert message.startswith(f"{tmp_path / 'rows.jsonl'}, line 3, field {field!r}: ")
     assert says in message
 
@@ -217,8 +208,9 @@ def test_a_bad_row_is_refused_with_file_line_and_field(tmp_path, read, good, cha
 )
 def test_a_line_that_is_no_row_is_refused_with_its_place(tmp_path, line, place, says):
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'{"prompt": "good"}\n' + line + b'\n{"prompt": "good"}\n')
-    message = refusal(files.read_prompts, path)
+    good = json.dumps(RANKED).encode()
+    path.write_bytes(good + b"\n" + line + b"\n" + good)
+    message = refusal(files.read_rankings, path)
     assert message.startswith(f"{path}, {place}")
     assert says in message
 
@@ -226,13 +218,14 @@ def test_a_line_that_is_no_row_is_refused_with_its_place(tmp_path, line, place, 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for content in (b"", b"\n \r\n", b"\xef\xbb\xbf"):
         (tmp_path / "empty.jsonl").write_bytes(content)
-        assert "empty.jsonl is empty" in refusal(files.read_prompts, tmp_path / "empty.jsonl")
-    assert f"no file {tmp_path / 'none'}" in refusal(files.read_prompts, tmp_path / "none")
+        assert "empty.jsonl is empty" in refusal(files.read_rankings, tmp_path / "empty.jsonl")
+    assert f"no file {tmp_path / 'none'}" in refusal(files.read_rankings, tmp_path / "none")
     assert f"{tmp_path} is a folder" in refusal(files.read_rankings, tmp_path)
-    whole = gzip.compress(b'{"prompt": "a"}\n' * 50)
-    for content in (b'{"prompt": "a"}', whole[:-9], whole[:20] + b"\xff\xff\xff" + whole[23:]):
+    line = json.dumps(RANKED).encode() + b"\n"
+    whole = gzip.compress(line * 50)
+    for content in (line, whole[:-9], whole[:20] + b"\xff\xff\xff" + whole[23:]):
         (tmp_path / "bad.gz").write_bytes(content)
-        message = refusal(files.read_prompts, tmp_path / "bad.gz")
+        message = refusal(files.read_rankings, tmp_path / "bad.gz")
         assert f"cannot read {tmp_path / 'bad.gz'}: " in message
 
 
@@ -256,7 +249,7 @@ def test_nothing_is_written_that_would_not_be_read_back(tmp_path, prompt, says):
     files.write_prompts(path, [Prompt("0", "old")])
     message = refusal(files.write_prompts, path, [Prompt("1", "good"), prompt])
     assert message.startswith(f"{path}, line 2") and says in message
-    assert files.read_prompts(path) == [Prompt("0", "old")]
+    assert list(read_prompts(path)) == [Prompt("0", "old")]
 
 
 def test_a_ranking_that_ranks_nothing_and_an_empty_list_are_not_written(tmp_path):

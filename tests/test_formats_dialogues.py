@@ -273,6 +273,31 @@ def test_a_long_chat_keeps_the_system_message_and_its_last_turns(make, request, 
     assert "too few for any of the prompt" in message
 
 
+def test_a_chat_is_rendered_no_more_often_than_it_must_be(tmp_path, chatty, monkeypatch):
+    rendered, apply = [], chatty.apply_chat_template
+
+    def applying(messages, **how):
+        rendered.append([message["content"] for message in messages])
+        return apply(messages, **how)
+
+    monkeypatch.setattr(chatty, "apply_chat_template", applying)
+    system, long, last = SYSTEM["content"], "one " * 20, user("last question")
+
+    def renderings(*turns, limit):
+        del rendered[:]
+        row = {"messages": [SYSTEM, *turns, assistant("x")]}
+        list(read_demonstrations(lines(tmp_path, row), chatty, max_prompt_tokens=limit))
+        return rendered
+
+    assert renderings(last, limit=500) == [[system, "last question"]]
+    turns = [user(long), assistant("two"), last]
+    whole, end = [system, long, "two", "last question"], [system, "last question"]
+    assert renderings(*turns, limit=500) == [whole]
+    assert renderings(*turns, limit=80) == [whole, end]
+    cut = renderings(user(long), limit=80)  # the rest are tried ends of the one question
+    assert cut[0] == [system, long] and [system, long] not in cut[1:]
+
+
 def test_prompt_and_longest_response_fit_together_and_responses_see_one_prompt(tmp_path, tokenizer):
     row = {"prompt": "one two three four", "responses": ["a", "abcdef"], "ranking": [1, 2]}
     path = lines(tmp_path, row)

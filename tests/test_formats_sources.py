@@ -189,8 +189,22 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
     assert f"cannot read {tmp_path / 'bad.csv.gz'}" in refusal(
         list, read_prompts(tmp_path / "bad.csv.gz")
     )
-    (tmp_path / "bad.json").write_text('[{"prompt": "a"},')
-    assert f"{tmp_path / 'bad.json'}, column" in refusal(list, read_prompts(tmp_path / "bad.json"))
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ('[{"prompt": "a"}, {"prompt": "b"]', "column 33"),
+        ('[\n {"prompt": "a"}\n {"prompt": "b"}\n]', "line 3, column 2"),
+        ('[{"prompt": "a"},\n', "line 2, column 1"),
+    ],
+)
+def test_a_broken_list_is_named_with_its_place_and_what_to_do(tmp_path, content, place):
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    message = refusal(list, read_prompts(path, skip_bad=True))
+    assert message.startswith(f"{path}, {place}: not JSON (")
+    assert "one comma between objects" in message and "object a line" not in message
 
 
 def test_a_broken_parquet_file_is_named(tmp_path):

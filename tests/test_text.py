@@ -3,11 +3,11 @@ import torch
 from conftest import END
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.formats.fitting import fit_prompt
 from rlhf_lab.text import (
     decode_response,
     encode_prompt,
     encode_response,
-    keep_end,
     longest_end,
     pad_left,
     pad_right,
@@ -54,12 +54,13 @@ def test_an_end_token_that_the_tokenizer_adds_is_taken_off(tokenizer):
     ],
 )
 def test_of_a_prompt_that_is_too_long_the_end_is_kept(tokenizer, limit, kept):
-    assert keep_end(tokenizer, "one two three four", limit) == kept
+    cut = kept != "one two three four"
+    assert fit_prompt("one two three four", tokenizer, limit) == (kept, cut)
     assert len(encode_prompt(tokenizer, kept)) <= limit
 
 
 def test_a_text_without_spaces_keeps_whole_characters(tokenizer):
-    assert keep_end(tokenizer, "日本語", 7) == "本語"  # three bytes each
+    assert fit_prompt("日本語", tokenizer, 7) == ("本語", True)  # three bytes each
 
 
 def test_the_start_token_is_counted(tokenizer):
@@ -69,7 +70,7 @@ def test_the_start_token_is_counted(tokenizer):
         def encode(self, text):
             return [1, *tokenizer.encode(text)]
 
-    assert keep_end(Starting(), "ab cd", 5) == "cd"
+    assert fit_prompt("ab cd", Starting(), 5) == ("cd", True)
 
 
 def test_the_longest_end_that_fits_is_found_without_trying_all(tokenizer):

@@ -14,23 +14,19 @@ from rlhf_lab.formats.dialogues import questions
 from rlhf_lab.text import encode_prompt, longest_end
 
 
-def fit_prompt(prompt: str | Messages, tokenizer: PreTrainedTokenizerBase, limit: int
+def fit_prompt(whole: str, tokenizer: PreTrainedTokenizerBase, limit: int, messages: Messages = ()
                ) -> tuple[str, bool]:  # fmt: skip
     """A prompt as text of at most `limit` tokens, and whether something had to go; "" if nothing
-    would be left."""
+    would be left. whole: all of its text. messages: those that this was rendered from, if any."""
 
     def fits(text: str) -> bool:
         return len(encode_prompt(tokenizer, text)) <= limit
 
-    if isinstance(prompt, str):
-        whole, shorten = prompt, _shorter_text
-    else:
-        whole = render(prompt, tokenizer)
-
-        def shorten(messages: Messages, fits: Callable[[str], bool]) -> str:
-            return _shorter_chat(messages, tokenizer, fits)
-
-    return (whole, False) if fits(whole) else (shorten(prompt, fits), True)
+    if fits(whole):
+        return whole, False
+    if messages:
+        return _shorter_chat(whole, messages, tokenizer, fits), True
+    return _shorter_text(whole, fits), True
 
 
 def _shorter_text(prompt: str, fits: Callable[[str], bool]) -> str:
@@ -46,13 +42,14 @@ def _shorter_text(prompt: str, fits: Callable[[str], bool]) -> str:
     return marker + cut + rest if cut else ""
 
 
-def _shorter_chat(messages: Messages, tokenizer: PreTrainedTokenizerBase,
+def _shorter_chat(whole: str, messages: Messages, tokenizer: PreTrainedTokenizerBase,
                   fits: Callable[[str], bool]) -> str:  # fmt: skip
     system = messages[:1] if messages[0].role == "system" else ()
     asked = [i for i, message in enumerate(messages) if message.role == "user"]
     if not asked:
-        return longest_end(render(messages, tokenizer), fits)
-    ends = [render(system + messages[i:], tokenizer) for i in asked]
+        return longest_end(whole, fits)
+    later = [i for i in asked if i > len(system)]  # from the first message on, it is the whole
+    ends = [render(system + messages[i:], tokenizer) for i in later]
     if (kept := _longest(ends, fits)) is not None:
         return kept
 

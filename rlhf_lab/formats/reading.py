@@ -148,13 +148,13 @@ class Reading(Generic[Item]):
 
     def _fitted(self, row: Fields, example: Example) -> tuple[str, bool]:
         """The prompt's text, of its end alone if all of it is too long; and whether it was."""
-        prompt = example.prompt
-        whole = prompt if isinstance(prompt, str) else render(prompt, self.tokenizer)
+        messages = () if isinstance(example.prompt, str) else example.prompt
+        whole = render(messages, self.tokenizer) if messages else example.prompt
         limits = self.max_prompt_tokens, self._room(row, whole, example)
         limit = min((n for n in limits if n is not None), default=None)
         if limit is None:
             return whole, False
-        text, cut = fit_prompt(prompt, self.tokenizer, limit)
+        text, cut = fit_prompt(whole, self.tokenizer, limit, messages)
         if not text:
             row.reject(f"{limit} tokens are too few for any of the prompt: allow more, or shorten "
                        "the response", "no room for the prompt")  # fmt: skip

@@ -20,7 +20,9 @@ from rlhf_lab.errors import BadRow, UserError
 from rlhf_lab.formats.fields import Fields
 from rlhf_lab.formats.hub import hub_rows
 from rlhf_lab.formats.parquet import parquet_rows
-from rlhf_lab.jsonl import Row, opened, read_numbered, strict_json
+from rlhf_lab.jsonl import opened, read_numbered, strict_json
+
+LIST = "put one comma between objects, none after the last, and ] at the end; use double quotes"
 
 
 def rows_of(source: str | Path) -> Iterator[Fields | BadRow]:
@@ -43,7 +45,7 @@ def rows_of(source: str | Path) -> Iterator[Fields | BadRow]:
 def _lines(path: Path) -> Iterator[Fields | BadRow]:
     for where, line in read_numbered(path):
         try:
-            yield Fields(where, Row.parse(where, line).fields)
+            yield Fields.parse(where, line)
         except BadRow as bad:
             yield bad
 
@@ -51,10 +53,10 @@ def _lines(path: Path) -> Iterator[Fields | BadRow]:
 def _list(path: Path) -> Iterator[Fields | BadRow]:
     with opened(path) as file:
         content = file.read().removeprefix(codecs.BOM_UTF8)
-    for number, entry in enumerate(strict_json(str(path), content), 1):
+    for number, entry in enumerate(strict_json(str(path), content, LIST), 1):
         where = f"{path}, row {number}"
         try:
-            yield Fields(where, Row.of(where, entry).fields)
+            yield Fields.of(where, entry)
         except BadRow as bad:
             yield bad
 
@@ -70,7 +72,7 @@ def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         try:
             header = text.readline()
-            delimiter = delimiter or max(",;", key=header.count)
+            delimiter = delimiter or max(",;\t", key=header.count)
             rows = csv.reader(chain([header], text), delimiter=delimiter, strict=True)
             names = _header(path, rows)
             while (cells := _next(path, number, rows)) is not None:

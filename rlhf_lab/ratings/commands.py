@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.intervals import Interval
 from rlhf_lab.ratings.fetch import VADER, cached, fetch, place_of
 from rlhf_lab.ratings.lexicon import lexicon_scores
 from rlhf_lab.ratings.pairs import VALUES, Ceiling, Pairs, accuracy, ceiling, ties, way
@@ -60,23 +61,22 @@ def lines(sentences: Sequence[Sentence]) -> Iterator[str]:
     best = ceiling(sentences)
     yield ""
     yield "comparisons of two single ratings, of sentences on different sheets, ties half"
-    yield f"{'':42s}{'all':>8s}{'alike':>8s}   (alike: both sheets of praise, or both of blame)"
+    yield "alike: both sheets of praise, or both of blame; 95 % intervals, by bootstrap over sheets"
+    yield f"{'':26s}{'all':24s}alike"
     tied = ties(sentences)
     for name, table in (("ties", tied), ("best opinion, honest", best.low),
                         ("best opinion, flattered", best.high),
                         ("ceiling, the middle", best.middle)):  # fmt: skip
         yield _row(name, table)
     yield ""
-    yield (f"{'known of each sentence':24s}{'accuracy':>18s}{'way to the ceiling':>20s}"
-           f"{'reliability':>13s}")
-    yield (f"{'':24s}{'all':>10s}{'alike':>8s}{'all':>12s}{'alike':>8s}"
-           f"{'found':>7s}{'S.-B.':>6s}")
+    yield f"{'known of each':16s}{'accuracy':16s}{'way to the ceiling':48s}reliability"
+    yield f"{'sentence':16s}{'all':7s}{'alike':9s}{'all':24s}{'alike':24s}found  S.-B."
     single = split_half(sentences, 1)
     for k in SHOWN:
         found = worth(sentences, k)
-        half = f"{split_half(sentences, k):7.3f}" if k <= 7 else f"{'-':>7s}"
+        half = f"{split_half(sentences, k):.3f}" if k <= 7 else "    -"
         yield (_opinion(f"{k} rating" + "s" * (k > 1), found, best)
-               + half + f"{spearman_brown(single, k):6.3f}")  # fmt: skip
+               + f"  {half}  {spearman_brown(single, k):.3f}")  # fmt: skip
     try:
         found = accuracy(lexicon_scores(one.text for one in sentences), sentences)
         yield _opinion("VADER's lexicon", found, best)
@@ -102,9 +102,14 @@ def described(sentences: Sequence[Sentence]) -> Iterator[str]:
 
 
 def _row(name: str, table: Pairs) -> str:
-    return f"{name:42s}{table.accuracy:8.3f}{table.alike.accuracy:8.3f}"
+    return f"{name:26s}{_interval(table.interval)}  {_interval(table.alike.interval)}"
 
 
 def _opinion(name: str, found: Pairs, best: Ceiling) -> str:
-    return (f"{name:24s}{found.accuracy:10.3f}{found.alike.accuracy:8.3f}"
-            f"{way(found, best)[0]:12.3f}{way(found.alike, best.alike)[0]:8.3f}")  # fmt: skip
+    return (f"{name:16s}{found.accuracy:.3f}  {found.alike.accuracy:.3f}    "
+            f"{_interval(way(found, best))}  {_interval(way(found.alike, best.alike))}")
+
+
+def _interval(found: Interval) -> str:
+    value, low, high = found
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"

