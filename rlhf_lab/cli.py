@@ -389,16 +389,20 @@ def sample(options: argparse.Namespace) -> None:
 
 def compare(options: argparse.Namespace) -> None:
     from rlhf_lab.compare import command
+    from rlhf_lab.sampling import SamplingConfig
     from rlhf_lab.training import make_accelerator
 
-    command.compare_models(options, make_accelerator(options.device).device)
+    command.compare_models(options, read_config(options, SamplingConfig),
+                           make_accelerator(options.device).device)
 
 
 def blind(options: argparse.Namespace) -> None:
     from rlhf_lab.compare import command
+    from rlhf_lab.sampling import SamplingConfig
     from rlhf_lab.training import make_accelerator
 
-    command.ask_blind(options, make_accelerator(options.device).device)
+    command.ask_blind(options, read_config(options, SamplingConfig),
+                      make_accelerator(options.device).device)
 
 
 def report(options: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ prompt counts once, with the mean of its responses (95 %, normal or bootstrap ov
 """
 
 import math
-import random
 import re
 import statistics
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.feedback.intervals import share
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.sampling import SamplingConfig, sample
@@ -129,6 +129,16 @@ def interval(table: Tensor) -> Interval:
     return mean, mean - half, mean + half
 
 
+def mean_share(table: Tensor) -> Interval:
+    """The share of ones in (P, S) zeros and ones, with a 95 % interval that keeps a width where all
+    prompts agree: none of 40 is not never (`intervals.share`).
+
+    It is for what a response has or has not. Graded numbers are for `interval`: the two made-up
+    prompts that keep the width, a 0 and a 1, are unlike any of theirs.
+    """
+    return share(table.float().mean(1), torch.ones(len(table)))
+
+
 def win_rate(marks: Tensor, rival: Tensor) -> Interval:
     """How often a response beats the rival's to the same prompt, ties half: (P, S), (P, R).
 
@@ -187,17 +197,3 @@ def _differs(answers: Answers, items: Sequence[str], by: float = 1e-6) -> Tensor
     known = [i for i in items if i in answers.marks[0][0].rubric]
     tables = torch.stack([answers.rubric_table(i) for i in known]) if known else torch.zeros(1, *answers.ended.shape)
     return ((tables[:, :, :, None] - tables[:, :, None, :]).abs() >= by).any(0)
-
-
-def blind_pairs(first: Answers, second: Answers, count: int, seed: int = 0) -> list[dict]:
-    """Pairs of responses to the same prompt in a random order, for a person to choose from: each
-    {"prompt", "left", "right", "left_is"} with "first" or "second" as left_is."""
-    rng = random.Random(f"blind/{seed}")
-    rows = rng.sample(range(len(first.prompts)), min(count, len(first.prompts)))
-    pairs = []
-    for row in rows:
-        texts = {"first": first.texts[row][0], "second": second.texts[row][0]}
-        left, right = rng.sample(["first", "second"], 2)
-        pairs.append({"prompt": first.prompts[row].text, "left": texts[left],
-                      "right": texts[right], "left_is": left})
-    return pairs

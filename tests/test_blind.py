@@ -119,6 +119,23 @@ def test_pairs_are_different_responses_to_prompts_drawn_at_random_on_shuffled_si
     assert draw_pairs(*two(200), 100, seed=1)[0] != pairs
 
 
+def test_more_pairs_begin_with_the_same_ones_whatever_else_the_prompts_are():
+    few, many = (draw_pairs(*two(200), count, seed=0)[0] for count in (20, 40))
+    assert many[:20] == few
+    first, second = two(200)
+    turned = [Answers(a.prompts[::-1], a.texts[::-1], None, a.ended, None) for a in (first, second)]
+    assert draw_pairs(*turned, 20, seed=0)[0] == few
+
+
+def test_one_can_go_on_to_a_larger_count_with_the_same_store(tmp_path):
+    store = tmp_path / "blind.sqlite3"
+    choose(comparison(10, store=store), wins=7, losses=3)
+    more = comparison(20, store=store)
+    assert (more.result().wins, more.result().losses) == (7, 3)
+    choose(more, wins=10)
+    assert (more.result().wins, more.result().losses) == (17, 3)
+
+
 def test_equal_responses_are_passed_over_and_counted_as_ties():
     blind = BlindComparison(*two(12, same=(0, 3, 4, 7)), count=50, names=NAMES)
     assert len(blind.pairs) == 8

@@ -13,6 +13,9 @@ from rlhf_lab.files import read_samples
 from rlhf_lab.models import save_policy
 
 
+FEW = ("--max-new-tokens", 5, "--device", "cpu")
+
+
 @pytest.fixture
 def folder(gpt2, tokenizer, tmp_path):
     """A model and one small file for each stage."""
@@ -86,12 +89,25 @@ def test_sample_prints_json_lines(folder, capsys):
 
 def test_compare_without_a_judge_goes_by_a_reward_model(folder, capsys):
     assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
-    assert run(folder, "compare", "@model", "@model", "--data", "@asked.jsonl", "--blind",
-               3, "--reward-model", "@reward/reward_model", "--samples", 2, "--out", "@table.json",
-               "--max-new-tokens", 5, "--device", "cpu") == 0
+    assert run(folder, "compare", "@model", "@model", "--data", "@asked.jsonl", "--out",
+               "@table.json", "--reward-model", "@reward/reward_model", "--samples", 2, *FEW) == 0
     table = json.loads((folder / "table.json").read_text())
     assert table["rows"][1]["win_rate"][0] == pytest.approx(0.5)  # the same model, the same luck
-    assert table["rows"][1]["kl"][0] == pytest.approx(0, abs=1e-5) and len(table["pairs"]) == 3
+    assert table["rows"][1]["kl"][0] == pytest.approx(0, abs=1e-5) and table["pairs"] == []
+
+
+def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsys):
+    assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
+    assert stage(folder, "sft", "shown", "--epochs", 3, "--learning-rate", 0.01) == 0
+    models = ("compare", "@model", "@sft/sft", "--data", "@asked.jsonl", "--reward-model",
+              "@reward/reward_model", "--samples", 1, "--blind", 3, *FEW)
+    assert run(folder, *models, "--out", "@table.json") == 0
+    pairs = json.loads((folder / "table.json").read_text())["pairs"]
+    assert len(pairs) == 3 and all(pair["left"].strip() != pair["right"].strip() for pair in pairs)
+    assert {pair["left_is"] for pair in pairs} <= {"first", "second"}
+    capsys.readouterr()
+    assert run(folder, *models) == 1
+    assert "--out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, words", [

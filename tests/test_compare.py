@@ -14,11 +14,11 @@ from tiny_task import ColourTask
 from rlhf_lab.cli import main
 from rlhf_lab.compare import compare, contestants_of
 from rlhf_lab.compare.contestants import rival_of, set_apart
-from rlhf_lab.compare.measure import Comparison, mean_share, paired, wins
+from rlhf_lab.compare.measure import Comparison, paired
 from rlhf_lab.compare.page import Setup, page
 from rlhf_lab.compare.table import main_table, rubric_differences, rubric_table, terminal_lines
 from rlhf_lab.compare.verdict import cautions, headline, pairing, sentences
-from rlhf_lab.evaluate import answer, interval
+from rlhf_lab.evaluate import answer, interval, win_rate
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.run_folder import RunFolder
@@ -144,19 +144,6 @@ def test_more_samples_of_the_same_responses_do_not_narrow_a_difference():
     assert paired(mine.repeat(1, 9), rival.repeat(1, 7)) == pytest.approx(paired(mine, rival))
 
 
-def test_wins_count_ties_half_and_every_pair():
-    mine, rival = torch.tensor([[3.0, 1.0], [2.0, 2.0]]), torch.tensor([[2.0, 1.0], [2.0, 5.0]])
-    assert wins(mine, rival)[0] == pytest.approx((2.5 / 4 + 1 / 4) / 2)  # as in test_evaluate
-
-
-def test_none_of_forty_prompts_is_not_never():
-    """The rule of three: with none of n seen, up to about 3 / n goes unnoticed (95 %)."""
-    estimate, low, high = mean_share(torch.zeros(40, 2))
-    assert (estimate, low) == (0, 0) and 1 / 40 < high < 4.5 / 40
-    estimate, low, high = mean_share(torch.ones(40, 2))
-    assert (estimate, high) == (1, 1) and 1 - 4.5 / 40 < low < 1 - 1 / 40
-
-
 # ---- a whole comparison -----------------------------------------------------------------------
 
 
@@ -178,7 +165,7 @@ def test_every_figure_is_that_of_the_models_own_answers(models):
     first, row = result.rows
     assert row["value"] == pytest.approx(interval(two.mark_table()))
     assert row["difference"] == pytest.approx(paired(two.mark_table(), one.mark_table()))
-    assert row["win_rate"] == pytest.approx(wins(two.mark_table(), one.mark_table()))
+    assert row["win_rate"] == pytest.approx(win_rate(two.mark_table(), one.mark_table()))
     assert row["rubric"]["vowels"][0] == pytest.approx(row["value"][0] / 10)
     assert row["rubric_difference"]["vowels"][0] == pytest.approx(row["difference"][0] / 10)
     assert row["flaws"]["digits"][0] == pytest.approx(float(two.flaw_table("digits").mean()))

@@ -8,7 +8,7 @@ import torch
 
 
 from rlhf_lab.evaluate import (
-    Answers, answer, best_of_n, blind_pairs, distinct_share, interval, names_hidden, ratio_interval,
+    Answers, answer, best_of_n, distinct_share, interval, mean_share, names_hidden, ratio_interval,
     reward_accuracy, scores_of, sequence_kl, win_rate,
 )
 from rlhf_lab.models import ScalarModel
@@ -124,9 +124,12 @@ def test_scores_have_the_shape_of_the_texts(gpt2, tokenizer):
     assert scores_of(ScalarModel.from_policy(gpt2, 0), answers).shape == (2, 3)
 
 
-def test_blind_pairs_say_nothing_but_know_the_answer():
-    pairs = blind_pairs(marked([[(1, 0, 0)], [(2, 0, 0)]]), marked([[(1, 0, 0)], [(2, 0, 0)]]), 2)
-    assert {pair["left_is"] for pair in pairs} <= {"first", "second"} and len(pairs) == 2
+def test_none_of_forty_prompts_is_not_never():
+    """The rule of three: with none of n seen, up to about 3 / n goes unnoticed (95 %)."""
+    estimate, low, high = mean_share(torch.zeros(40, 2))
+    assert (estimate, low) == (0, 0) and 1 / 40 < high < 4.5 / 40
+    estimate, low, high = mean_share(torch.ones(40, 2))
+    assert (estimate, high) == (1, 1) and 1 - 4.5 / 40 < low < 1 - 1 / 40
 
 
 def test_a_span_of_prompts_keeps_their_responses(gpt2, tokenizer):

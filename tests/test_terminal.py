@@ -173,13 +173,18 @@ def test_the_last_answer_can_be_undone_too(store):
 
 def test_an_empty_store_asks_nothing(tmp_path):
     screen = say(FeedbackStore(tmp_path / "empty.sqlite"))
-    assert screen == f"{terminal.HELP}\n0 of 0 done; everything up to here is stored."
+    assert screen == f"{terminal.help_on(None)}\n0 of 0 done; everything up to here is stored."
 
 
 def test_guidelines_and_help_are_a_key_away(store):
     screen = say(store, "?", "", "q")
-    assert GUIDELINES.text in screen and screen.count(terminal.HELP) == 2
+    assert GUIDELINES.text in screen and screen.count(terminal.help_on(None)) == 2
     assert stored(store) == []
+
+
+def test_the_help_names_only_letters_that_are_on_screen(tmp_path):
+    screen = say(one_item(tmp_path, "which?", "this", "that"), "q")
+    assert '"b a": b is better' in screen and "a=c" not in screen
 
 
 def test_with_six_responses_f_is_a_letter_and_f_unsafe_is_a_flag(tmp_path):

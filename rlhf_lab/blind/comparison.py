@@ -1,9 +1,8 @@
 """The pairs of a blind comparison, a person's way through them, and what is kept."""
 
-import random
 import tempfile
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from rlhf_lab.feedback.store import FeedbackStore, Sample
 from rlhf_lab.feedback.terminal import WIDTH, rank_in_terminal
 from rlhf_lab.markup import Html, tag
 from rlhf_lab.records import Prompt
+from rlhf_lab.training import seed_of
 
 INTRO = """\
 Two responses to each prompt, by two models, in a new random order every time; which model wrote
@@ -52,11 +52,11 @@ class BlindComparison:
     """Pairs of two models' responses, and what a person chooses.
 
     first, second: their answers to the same prompts, of which the first response counts. count: how
-    many choices to make; the prompts are drawn at random (`seed`), and those to which both models
-    wrote the same are passed over and counted as ties. names: what the models are called at the
-    end. store: file of a feedback store, where one can go on later; if none is given, one that goes
-    with this object, so that running the cell again starts afresh. labeller: a name of the person's
-    own choice.
+    many choices to make; the prompts are drawn at random (`seed`), more of them beginning with the
+    same as fewer, and those to which both models wrote the same are passed over and counted as
+    ties. names: what the models are called at the end. store: file of a feedback store, where one
+    can go on later, also to a larger count; if none is given, one that goes with this object, so
+    that running the cell again starts afresh. labeller: a name of the person's own choice.
 
     Raises UserError if the two did not answer the same prompts, and for a store that holds choices
     between other responses.
@@ -144,21 +144,27 @@ class BlindComparison:
 def draw_pairs(first: Answers, second: Answers, count: int, seed: int) -> tuple[list[Pair], int]:
     """Pairs of different responses from prompts drawn at random, at most `count`, each in a random
     order; and how many prompts with equal responses were drawn after the last of them."""
-    rng = random.Random(f"blind/{seed}")
-    places = {p.text: place for place, p in enumerate(first.prompts)}  # each prompt once
     pairs: list[Pair] = []
     passed = 0
-    for place in rng.sample(sorted(places.values()), len(places)):
-        if len(pairs) == count:
+    for place in drawn(first.prompts, seed):
+        if len(pairs) >= count:
             break
+        prompt = first.prompts[place]
         texts = first.texts[place][0], second.texts[place][0]
         if texts[0].strip() == texts[1].strip():
             passed += 1
             continue
-        shown = tuple(rng.sample((0, 1), 2))
-        pairs.append(Pair(first.prompts[place], texts, shown, passed))
+        shown = (1, 0) if seed_of("blind side", seed, prompt.text) % 2 else (0, 1)
+        pairs.append(Pair(prompt, texts, shown, passed))
         passed = 0
     return pairs, passed
+
+
+def drawn(prompts: Sequence[Prompt], seed: int) -> list[int]:
+    """The places of the prompts, each text once, in a random order that goes by the texts and the
+    seed alone, so that a larger count begins with the prompts of a smaller one."""
+    places = {prompt.text: place for place, prompt in enumerate(prompts)}
+    return [places[text] for text in sorted(places, key=lambda t: seed_of("blind", seed, t))]
 
 
 def _kind(entry) -> str:

@@ -2,9 +2,7 @@
 
 import argparse
 import json
-import random
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from rlhf_lab.compare.contestants import Contestant, contestants_of
@@ -21,8 +19,9 @@ from rlhf_lab.tasks import Task, load_task
 
 MODEL = "a run's folder (its final policy), a model's folder, or a hub id; NAME=FOLDER names it"
 NOTE = """\
-In brackets or after ±: 95 % intervals, each prompt counted once; difference and wins are against
-{rival}, on the same prompts, a tie is half a win."""
+In brackets or after ±: 95 % intervals, each prompt counted once"""
+RIVAL = """; difference and wins are against
+{rival}, on the same prompts, a tie is half a win"""
 SEEDS = " Of several seeds: mean [lowest, highest]."
 
 
@@ -43,8 +42,8 @@ def blind_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("models", nargs=2, metavar="MODEL", help=MODEL)
     prompt_options(sub)
     sub.add_argument("--count", type=int, default=20, help="how many choices to make")
-    sub.add_argument("--store", help="file to keep the choices in, so that you can stop and go on; "
-                     "a feedback store, made if there is none")
+    sub.add_argument("--store", help="file to keep the choices in, so that you can stop and go on, "
+                     "also to a larger --count; a feedback store, made if there is none")
     sub.add_argument("--labeller", default="me", help="a name of your own choice")
 
 
@@ -58,13 +57,14 @@ def prompt_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--prompts", type=int, help="take only so many, from the top")
 
 
-def compare_models(options: argparse.Namespace, device) -> None:
+def compare_models(options: argparse.Namespace, config: SamplingConfig, device) -> None:
     """Print the table; write the page and the JSON that were asked for."""
     from tqdm import tqdm
 
+    if options.blind and not options.out:
+        raise UserError("--blind puts its pairs into the file of --out: give --out FILE too")
     models = contestants_of(options.models)
     task, prompts, source = asked(options, models)
-    config = _sampling(options)
     result = compare(options.models, prompts, task and task.judge, options.reward_model,
                      options.samples, options.blind, options.seed, config, device,
                      options.reference, lambda all_: tqdm(all_, desc="answering", unit="model"))
@@ -81,17 +81,16 @@ def compare_models(options: argparse.Namespace, device) -> None:
         _write(options.out, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
 
 
-def ask_blind(options: argparse.Namespace, device) -> None:
+def ask_blind(options: argparse.Namespace, config: SamplingConfig, device) -> None:
     """Let the person choose on the terminal, and say what their choices show."""
-    from rlhf_lab.blind import BlindComparison
+    from rlhf_lab.blind.comparison import BlindComparison, drawn
     from rlhf_lab.evaluate import answer
     from rlhf_lab.models import load_policy, load_tokenizer
 
     models = contestants_of(options.models)
     prompts = asked(options, models)[1]
-    few = min(len(prompts), 3 * options.count + 20)  # some will draw the same response from both
-    prompts = random.Random(f"blind/{options.seed}").sample(prompts, few)
-    config = _sampling(options)
+    enough = 3 * options.count + 20  # some will draw the same response from both
+    prompts = [prompts[place] for place in drawn(prompts, options.seed)[:enough]]
     first, second = (
         answer(load_policy(m.folder, device), load_tokenizer(m.folder), prompts, 1, options.seed,
                config=config) for m in models)  # fmt: skip
@@ -133,10 +132,6 @@ def _read(options: argparse.Namespace, models: Sequence[Contestant]) -> list[Pro
                      min(contexts, default=None), options.max_new_tokens, options.prompts)
 
 
-def _sampling(options: argparse.Namespace) -> SamplingConfig:
-    return SamplingConfig(**{f.name: getattr(options, f.name) for f in fields(SamplingConfig)})
-
-
 def _why_no_task(models: Sequence[Contestant], names: Sequence[str]) -> str:
     places = ", ".join(dict.fromkeys(m.folder for m in models))
     return (f"the runs are of several tasks: {', '.join(names)}" if names else
@@ -145,9 +140,9 @@ def _why_no_task(models: Sequence[Contestant], names: Sequence[str]) -> str:
 
 def _note(comparison: Comparison) -> str:
     rivals = {row["rival"] for row in comparison.rows} - {None}
-    rival = rivals.pop() if len(rivals) == 1 else "the first model of the same seed"
+    rival = "the first model of the same seed" if len(rivals) > 1 else "".join(rivals)
     several = any(len(group["models"]) > 1 for group in comparison.groups)
-    return NOTE.format(rival=rival) + SEEDS * several
+    return NOTE + RIVAL.format(rival=rival) * bool(rivals) + "." + SEEDS * several
 
 
 def _write(file: str, text: str) -> None:

@@ -13,15 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rlhf_lab.blind.comparison import Pair, draw_pairs
 from rlhf_lab.compare.contestants import (
     Contestant, contestants_of, groups_of, model_in, rival_of, set_apart,
 )
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import (
-    Answers, Interval, Judge, answer, blind_pairs, distinct_share, interval, names_hidden,
-    scores_of, sequence_kl,
+    Answers, Interval, Judge, answer, distinct_share, interval, mean_share, names_hidden,
+    scores_of, sequence_kl, win_rate,
 )
-from rlhf_lab.feedback.intervals import share
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
@@ -36,7 +36,8 @@ class Comparison:
 
     rows: one a model, all in the same units (the judge's marks or the reward model's scores).
     groups: one for each way to train, with the rows of its seeds and their means. examples: prompts
-    with each model's first response. pairs: blind ones of the first two models.
+    with each model's first response. pairs: blind ones of the first two models, as `draw_pairs`
+    draws them, each {"prompt", "left", "right", "left_is"} with "first" or "second" as left_is.
     """
 
     rows: list[dict]
@@ -82,9 +83,10 @@ def compare(folders: Sequence[str | Path], prompts: Sequence[Prompt], judge: Jud
     rows = [_row(models[i], play[i], models[r], play[r] if r != i else None, flaws)
             | {"reference": reference or models[r].name, "settings": differing}
             for i, (r, differing) in enumerate(zip(rivals, set_apart(models)))]
-    pairs = blind_pairs(play[0].answers, play[1].answers, blind, seed) if len(play) > 1 else []
+    pairs = draw_pairs(*(p.answers for p in play[:2]), blind, seed)[0] if len(play) > 1 else []
     groups = [_group([rows[i] for i in places]) for places in groups_of(models)]
-    return Comparison(rows, pairs, groups, _examples(prompts, rows, play))
+    return Comparison(rows, [_blind_row(pair) for pair in pairs], groups,
+                      _examples(prompts, rows, play))
 
 
 def paired(values: Tensor, rival: Tensor) -> Interval:
@@ -95,18 +97,6 @@ def paired(values: Tensor, rival: Tensor) -> Interval:
     wherever the two find the same prompts hard.
     """
     return interval((values.float().mean(1) - rival.float().mean(1))[:, None])
-
-
-def wins(values: Tensor, rival: Tensor) -> Interval:
-    """How often a response beats the rival's to the same prompt, ties half: (P, S), (P, R), every
-    one with every one."""
-    return mean_share(((values[:, :, None] - rival[:, None, :]).sign().flatten(1) + 1) / 2)
-
-
-def mean_share(table: Tensor) -> Interval:
-    """The mean of numbers from 0 to 1, (P, S), with a 95 % interval that keeps a width where all
-    are 0 or all are 1: none of 40 prompts is not never (`intervals.share`)."""
-    return share(table.float().mean(1), torch.ones(len(table)))
 
 
 def _play(model: Contestant, reference: str, prompts: Sequence[Prompt], samples: int, seed: int,
@@ -137,7 +127,7 @@ def _row(model: Contestant, own: _Played, against: Contestant, rival: _Played | 
         "difference": paired(own.values, rival.values) if rival else None,
         "unpaired_half": _unpaired_half(own.values, rival.values) if rival else None,
         "score_difference": paired(own.scores, rival.scores) if rival and judged_too else None,
-        "win_rate": wins(own.values, rival.values) if rival else None,
+        "win_rate": win_rate(own.values, rival.values) if rival else None,
         "kl": _kl(own.kl),
         "length": float(answers.sequences.mask.sum(1).float().mean()),
         "ended": float(answers.ended.float().mean()),
@@ -146,7 +136,7 @@ def _row(model: Contestant, own: _Played, against: Contestant, rival: _Played | 
     }
     for item in first.rubric if first else ():
         table = answers.rubric_table(item)
-        row["rubric"][item] = mean_share(table)
+        row["rubric"][item] = interval(table)
         if rival:
             row["rubric_difference"][item] = paired(table, rival.answers.rubric_table(item))
     for flaw in flaws:
@@ -168,6 +158,12 @@ def _unpaired_half(values: Tensor, rival: Tensor) -> float:
     """Half the interval that the difference would have, had each model had prompts of its own."""
     halves = [(high - low) / 2 for _, low, high in (interval(values), interval(rival))]
     return sum(half**2 for half in halves) ** 0.5
+
+
+def _blind_row(pair: Pair) -> dict:
+    left, right = pair.shown
+    return {"prompt": pair.prompt.text, "left": pair.texts[left], "right": pair.texts[right],
+            "left_is": ("first", "second")[left]}
 
 
 def _flaws(played: list[_Played]) -> list[str]:

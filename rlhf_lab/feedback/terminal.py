@@ -21,8 +21,10 @@ from rlhf_lab.files import read_samples
 from rlhf_lab.markup import visible
 
 HELP = """\
-Best first, as in "b a=c": b is best, a and c share the next place, the others stay unranked.
+Best first, as in {example}; the rest stays unranked.
 s skip, f unsafe or f nonsense to flag, u undo, m more of long texts, ? guidelines, q quit."""
+OF_TWO = '"b a": b is better; "a=b" is a tie'
+OF_MORE = '"b a=c": b is best, a and c share the next place'
 WIDTH, INDENT = 96, "    "
 SHORT = 2000  # characters of a text; the rest is shown on request
 
@@ -34,7 +36,7 @@ def rank_in_terminal(session: RankingSession, read: Callable[[str], str] = input
     read: shows its argument and returns a line. What the store or the session refuses is shown,
     and asked again.
     """
-    write(HELP)
+    write(help_on(session.current))
     asked = None
     while session.current or _last_taken_back(session, read):
         if session.current is not asked:
@@ -73,7 +75,7 @@ def _answer(session: RankingSession, line: str) -> str:
     """Do what a line says; returns what to tell the person, if anything."""
     match line.lower().split():
         case []:
-            return HELP
+            return help_on(session.current)
         case ["?"]:
             return session.guidelines.text
         case ["m"]:
@@ -107,6 +109,11 @@ def read_order(line: str, shown: tuple[int, ...]) -> list[int | None]:
 
 
 # ---- what is shown -------------------------------------------------------------------------------
+
+
+def help_on(item: Item | None) -> str:
+    """What can be typed, with letters that are on screen."""
+    return HELP.format(example=OF_TWO if item and len(item.responses) == 2 else OF_MORE)
 
 
 def _page(session: RankingSession, limit: int = SHORT) -> str:
