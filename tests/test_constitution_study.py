@@ -109,6 +109,12 @@ def test_who_ranks(ground):
         assert ranking.ranks == tuple(1 + sum(w < one - 1e-6 for w in broken) for one in broken)
 
 
+def test_the_labellers_arm_has_no_rules_and_is_read_by_all_of_them(ground):
+    run = run_arm(ground, TINY["labellers"], 0)
+    assert (run["rules"], run["conflicts"], run["revised"], run["supervised"]) == ([], [], None, None)
+    assert set(run["policy"]["broken"]) == EVERY
+
+
 def test_the_arms_rules():
     names = {arm.name: {rule.name for rule in rules_of(arm)} for arm in ARMS}
     usual = {rule.name for rule in read_rules()}

@@ -25,7 +25,8 @@ def kept_table(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], rules:
     asked = [prompt.text for prompt, row in zip(prompts, texts, strict=True) for _ in row]
     said = [text for row in texts for text in row]
     by_rule = [[found.kept for found in critic(rule, asked, said)] for rule in rules]  # R of P * K
-    return torch.tensor(by_rule, dtype=torch.float64).T.view(len(texts), -1, len(rules))
+    responses = len(said) // max(len(texts), 1)  # K; told in full, as there may be no rules
+    return torch.tensor(by_rule, dtype=torch.float64).T.view(len(texts), responses, len(rules))
 
 
 def weights_of(rules: Sequence[Rule]) -> Tensor:
