@@ -26,7 +26,8 @@ def kept_table(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], rules:
     said = [text for row in texts for text in row]
     by_rule = [[found.kept for found in critic(rule, asked, said)] for rule in rules]  # R of P * K
     responses = len(said) // max(len(texts), 1)  # K; told in full, as there may be no rules
-    return torch.tensor(by_rule, dtype=torch.float64).T.view(len(texts), responses, len(rules))
+    kept = torch.tensor(by_rule, dtype=torch.float64).view(len(rules), len(texts), responses)
+    return kept.permute(1, 2, 0)
 
 
 def weights_of(rules: Sequence[Rule]) -> Tensor:
