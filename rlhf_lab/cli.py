@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+from rlhf_lab import parallel
 from rlhf_lab.errors import UserError
 
 # What each setting means, for --help; the defaults stand in the stages' config classes.
@@ -40,6 +41,7 @@ HELP = {
     "whiten_rewards": "scale rewards to unit variance before the advantages",
     "shared_value": "put the value head on the policy's own trunk",
 }
+SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,13 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
-        options.run(options)
+        with one_voice(options):
+            options.run(options)
     except UserError as error:
-        print(f"rlhf-lab: {error}", file=sys.stderr)
+        print(f"{voice()}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("rlhf-lab: stopped; the last checkpoint is kept, run the same command again to go on",
-              file=sys.stderr)
+        if parallel.is_main():
+            print("rlhf-lab: stopped; the last checkpoint is kept, run the same command again to go on",
+                  file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,8 +85,8 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         (report, report_options, "write report.html for a run"),
         (rank, rank_options, "rank samples on the terminal"),
         (feedback, feedback_options, "merge, export, import and look at stores of rankings"),
-        (study, study_options, "run the arms of a study behind the notebooks, some minutes each"),
         (ratings, ratings_options, "fetch real people's ratings, and show what they allow"),
+        (study, study_options, "run the arms of a study behind the notebooks, some minutes each"),
         (course, course_options, "write the notebooks for a class, without solutions or to grade by"),
     ):  # fmt: skip
         sub = commands.add_parser(command.__name__, help=text,
@@ -230,16 +234,16 @@ def feedback_options(sub: argparse.ArgumentParser) -> None:
     commands.feedback_options(sub)
 
 
-def study_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab.studies import command
-
-    command.study_options(sub)
-
-
 def ratings_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.ratings import commands
 
     commands.ratings_options(sub)
+
+
+def study_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab.studies import command
+
+    command.study_options(sub)
 
 
 def course_options(sub: argparse.ArgumentParser) -> None:
@@ -274,7 +278,8 @@ def demo(options: argparse.Namespace) -> None:
     with RunFolder.open(options.out, settings) as run:
         Pipeline(load_task(options.task), config, run, watch).run_all()
         print_table(run.read_summary())
-        print(f"\nThe whole story: {write_report(run)}")
+        parallel.once(write_report, run)
+        print(f"\nThe whole story: {run.report}")
 
 
 def pretrain(options: argparse.Namespace) -> None:
@@ -424,16 +429,16 @@ def feedback(options: argparse.Namespace) -> None:
     commands.feedback(options)
 
 
-def study(options: argparse.Namespace) -> None:
-    from rlhf_lab.studies import command
-
-    command.study(options)
-
-
 def ratings(options: argparse.Namespace) -> None:
     from rlhf_lab.ratings import commands
 
     commands.ratings(options)
+
+
+def study(options: argparse.Namespace) -> None:
+    from rlhf_lab.studies import command
+
+    command.study(options)
 
 
 def course(options: argparse.Namespace) -> None:
@@ -443,6 +448,33 @@ def course(options: argparse.Namespace) -> None:
 
 
 # ------------------------------------------------------------------------------ helpers
+
+
+@contextmanager
+def one_voice(options: argparse.Namespace) -> Iterator[None]:
+    """Meet the other processes, if `accelerate launch` has started several, and let the main one
+    alone print. Raises UserError for a command that they would all do again, not together."""
+    command = options.run.__name__
+    if command not in SHARED:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError(f"{command} works in one process: start it without accelerate launch")
+        yield
+        return
+    from rlhf_lab.training import make_accelerator
+
+    make_accelerator(options.device)
+    if parallel.is_main():
+        if parallel.count() > 1:
+            print(f"{parallel.count()} processes share the work", file=sys.stderr)
+        yield
+    else:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
+
+
+def voice() -> str:
+    """Who speaks on standard error."""
+    return f"rlhf-lab (process {parallel.number()})" if parallel.count() > 1 else "rlhf-lab"
 
 
 def watch(stage: str, records: Iterator[dict]) -> Iterable[dict]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-from rlhf_lab import maths, reward
+from rlhf_lab import maths, parallel, reward
 from rlhf_lab.evaluate import (
     Answers, answer, best_of_n, distinct_share, interval, names_hidden, ratio_interval,
     reward_accuracy, scores_of, sequence_kl, win_rate,
@@ -106,7 +106,7 @@ class Pipeline:
             prompts = self.task.prompts(c.seed, c.ranked_prompts)
             answers = answer(self._policy(self.run.sft), self.tokenizer, prompts, c.responses, c.seed,
                              config=c.sampling)
-            write_rankings(self.run.rankings, rank_all(
+            parallel.once(write_rankings, self.run.rankings, rank_all(
                 prompts, answers.texts, self.task.labellers, self.task.judge, c.seed))
 
     def reward_model(self) -> None:

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import maths
+from rlhf_lab import maths, parallel
 from rlhf_lab.ensemble import Ensemble
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.packed import hidden_states
@@ -119,10 +119,12 @@ def train_ppo(
 
     `reference` is by default a frozen copy of `policy` as it comes in: give another where an
     earlier start is what the KL shall be paid for. `value_model` is by default a copy of
-    the reward model (of an ensemble's first, or of the policy's trunk where the scorer is a function). `judge`, if given,
-    only watches: its mean mark is logged as judge/mark.
+    the reward model (of an ensemble's first, or of the policy's trunk where the scorer is a
+    function). `judge`, if given, only watches: its mean mark is logged as judge/mark. Raises
+    UserError for a minibatch with fewer responses than there are processes.
     """
     accelerator = accelerator or make_accelerator()
+    parallel.check_shares(config.batch_size, config.minibatches)
     policy.to(accelerator.device).eval()
     reference = frozen_copy(reference or policy)
     value_model = value_model or new_value_model(policy, reward_model, config)
@@ -246,7 +248,7 @@ def minibatch_gradients(policy, value_model, rollout: Rollout, rows: Tensor, acc
             metrics["policy/entropy_avg"] = spread.sum() / tokens
         for name, value in metrics.items():
             totals[name] = totals.get(name, 0.0) + value.item()
-    return totals
+    return parallel.total(totals)
 
 
 def describe(rollout: Rollout, beta: float, config: PPOConfig, update: int) -> Record:

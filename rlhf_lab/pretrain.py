@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from rlhf_lab import parallel
 from rlhf_lab.packed import hidden_states
 from rlhf_lab.tasks import Task
 from rlhf_lab.text import END, pad_right
@@ -82,22 +83,27 @@ def train_base(
     loss/pretrain is the mean cross entropy of all tokens of the batch, in nats.
     """
     accelerator = accelerator or make_accelerator()
+    parallel.check_shares(config.batch_size, 1)
     model.to(accelerator.device).train()
     optimiser = Optimiser(accelerator, [model], config.learning_rate, config.updates, config.warmup,
                           config.weight_decay, betas=(0.9, 0.98))
     done = checkpoint.restore({"model": model}, optimiser)["update"] if checkpoint else 0
     texts = text_batches(task, tokenizer, config, first=done)
     for update, rows in zip(range(done + 1, config.updates + 1), texts):
-        tokens, attention = (x.to(accelerator.device) for x in pad_right(rows, tokenizer.pad_token_id))
+        count = sum(len(row) - 1 for row in rows)
+        tokens, attention = (x.to(accelerator.device) for x in
+                             pad_right(parallel.mine(rows), tokenizer.pad_token_id))
         real = attention[:, 1:].bool()  # the tokens to predict, each from the position before it
         with accelerator.autocast():
             hidden = hidden_states(model.transformer, tokens[:, :-1], attention[:, 1:], real)
-            loss = F.cross_entropy(model.lm_head(hidden).float(), tokens[:, 1:][real])
+            loss = F.cross_entropy(model.lm_head(hidden).float(), tokens[:, 1:][real],
+                                   reduction="sum") / count
         accelerator.backward(loss)
-        check_finite("the loss", loss.item(), update)
+        loss = parallel.total(loss.item())
+        check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
         yield {"stage": "pretrain", "update": update, "updates": config.updates,
-               "loss/pretrain": loss.item(), "lr": rate, "grad_norm": norm, "tokens": int(real.sum())}
+               "loss/pretrain": loss, "lr": rate, "grad_norm": norm, "tokens": count}
         if checkpoint and checkpoint.due(update, config.updates):
             checkpoint.save(update, {"model": model}, optimiser)
 

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_lab import maths
+from rlhf_lab import maths, parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
 from rlhf_lab.feedback.selection import distinct, split_by_prompt
@@ -115,6 +115,7 @@ def train_reward(
             accelerator.backward(piece_loss)
             loss += piece_loss.item()
             scores[part] = piece_scores.detach().cpu()
+        loss, scores = parallel.total(loss), parallel.total(scores)
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
         record = {"stage": "reward", "update": update, "updates": updates, "epoch": epoch,
@@ -170,9 +171,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> R
 
 
 def group_batches(data: RankedData, max_tokens: int) -> Iterator[list[int]]:
-    """Prompts of like length together, whole groups of responses, at most `max_tokens` a piece."""
+    """Prompts of like length together, whole groups of responses, at most `max_tokens` a piece; of
+    several processes, each gets its own prompts."""
     longest = data.sequences.lengths[data.index].amax(1)  # (G,)
-    order, K = longest.argsort(stable=True).tolist(), data.index.shape[1]
+    order, K = parallel.mine(longest.argsort(stable=True).tolist()), data.index.shape[1]
     start = 0
     for stop in range(1, len(order) + 1):
         if stop == len(order) or longest[order[stop]] * K * (stop + 1 - start) > max_tokens:

@@ -8,6 +8,7 @@
     summary.json report.html       the outcome
 
 A process killed at any moment leaves a folder that can be read, and resumed with the same settings.
+Where several processes make a run together, all open it and the main one alone writes.
 """
 
 import json
@@ -16,6 +17,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from rlhf_lab import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.jsonl import append_line, plain, read_lines, write_whole
 from rlhf_lab.lock import lock
@@ -52,17 +54,8 @@ class RunFolder:
         written to.
         """
         path, given = Path(path), {"settings": plain(config), "data": plain(data or {})}
-        _check_place(path)
-        run = cls(path, lock(path))
-        try:
-            if run.config_file.exists():
-                _check_same(run, given, resume)
-            else:
-                run.write_json("config.json", {"rlhf_lab_run": FORMAT} | given | surroundings())
-            _tidy(path)
-        except BaseException:
-            run.close()
-            raise
+        run = cls(path, lambda: None)
+        parallel.once(run._take, given, resume)
         return run
 
     @classmethod
@@ -95,7 +88,8 @@ class RunFolder:
         Numbers that are not finite become null. Raises UserError if the disk is full.
         """
         self._check_open()
-        append_line(self.metrics_file, record)
+        if parallel.is_main():
+            append_line(self.metrics_file, record)
 
     def metrics(self, stage: str | None = None) -> list[dict]:
         """The records logged so far, of one stage or of all; a line torn by a kill is left out."""
@@ -121,14 +115,13 @@ class RunFolder:
     def write_json(self, name: str, value) -> None:
         """Write a JSON file in the folder, such as summary.json, at once or not at all."""
         self._check_open()
-        text = json.dumps(plain(value), indent=2, ensure_ascii=False)
-        write_whole(self.path / name, text + "\n")
+        parallel.once(write_whole, self.path / name, _as_json(value))
 
     def write_lines(self, name: str, records: Iterable[dict]) -> None:
         """Write a file of JSON lines in the folder, such as samples.jsonl, whole or not at all."""
         self._check_open()
         lines = (json.dumps(plain(record), ensure_ascii=False) + "\n" for record in records)
-        write_whole(self.path / name, "".join(lines))
+        parallel.once(write_whole, self.path / name, "".join(lines))
 
     def read_summary(self) -> dict:
         """What summary.json holds. Raises UserError if the run has not got that far."""
@@ -136,9 +129,28 @@ class RunFolder:
             raise UserError(f"the run in {self.path} has no summary yet: run it to its end first")
         return _read_json(self.summary)
 
+    def _take(self, given: dict, resume: bool) -> None:
+        """Lock the folder; write its config, or check the one that is there."""
+        _check_place(self.path)
+        self._release = lock(self.path)
+        try:
+            if self.config_file.exists():
+                _check_same(self, given, resume)
+            else:
+                config = {"rlhf_lab_run": FORMAT} | given | surroundings()
+                write_whole(self.config_file, _as_json(config))
+            _tidy(self.path)
+        except BaseException:
+            self.close()
+            raise
+
     def _check_open(self) -> None:
         if self._release is None:
             raise ValueError(f"{self.path} is not open for writing")
+
+
+def _as_json(value) -> str:
+    return json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def _read_json(path: Path) -> dict:

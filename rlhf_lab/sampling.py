@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lab import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.fast_gpt2 import GPT2Decoder, supports
 from rlhf_lab.maths import response_mask
@@ -130,8 +131,9 @@ def sample(
     for rounding: different batches multiply matrices in a different order, which can decide a
     draw that falls within about 1e-6 of the border between two tokens).
 
-    Dropout is off, whatever mode the policy is in, and no gradient is kept. Returns the samples
-    in the order of the prompts, on the CPU. Raises UserError for an empty prompt, one that leaves
+    Dropout is off, whatever mode the policy is in, and no gradient is kept. Several processes
+    share the prompts, and each gets all samples. Returns the samples in the order of the prompts,
+    on the CPU. Raises UserError for an empty prompt, one that leaves
     no room for max_new_tokens, a number of seeds that is not that of the prompts, or a policy
     whose logits are not finite.
     """
@@ -139,13 +141,14 @@ def sample(
     _check(policy, end, pad, prompts, seeds, config)
     N, device = config.max_new_tokens, policy.device
     uniforms = torch.stack([_uniforms(seed, N) for seed in seeds]).to(device)
-    responses = torch.full((len(prompts), N), pad, device=device)
+    responses = torch.zeros(len(prompts), N, dtype=torch.long, device=device)
     logprobs = torch.zeros(len(prompts), N, device=device)
     Decoder = GPT2Decoder if supports(policy) else LibraryDecoder
     with torch.inference_mode(), evaluating(policy):
         for batch in _batches(prompts, batch_size):
             decoder = Decoder(policy, *_distinct([prompts[row] for row in batch], pad, device), N)
             rows = torch.tensor(batch, device=device)
+            responses[rows] = pad
             logits = decoder.read()
             for t in range(N):
                 tokens, chosen_logprobs = choose(logits, uniforms[rows, t], config)
@@ -157,7 +160,8 @@ def sample(
                     decoder.keep(alive)
                     rows, tokens = rows[alive], tokens[alive]
                 logits = decoder.step(tokens)
-    return _assemble(prompts, responses.cpu(), logprobs.cpu(), end, pad)
+    responses, logprobs = parallel.total(responses).cpu(), parallel.total(logprobs).cpu()
+    return _assemble(prompts, responses, logprobs, end, pad)
 
 
 def choose(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
@@ -196,8 +200,9 @@ def _uniforms(seed: int, n: int) -> Tensor:
 
 
 def _batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
-    """Rows in batches of like length, equal prompts side by side."""
+    """This process's rows in batches of like length, equal prompts side by side."""
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), prompts[row]))
+    order = parallel.mine(order)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lab import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
 from rlhf_lab.models import ScalarModel
@@ -105,8 +106,11 @@ def check_fits(model: nn.Module, batch: Sequences) -> None:
 
 
 def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:
-    """Rows of like length together, at most `max_tokens` with the padding: little of it remains."""
-    order = lengths.argsort(stable=True)
+    """Rows of like length together, at most `max_tokens` with the padding: little of it remains.
+
+    Of several processes, each gets its own rows: together they have every row once.
+    """
+    order = parallel.mine(lengths.argsort(stable=True))
     start = 0
     while start < len(order):
         stop = start + 1
@@ -157,13 +161,16 @@ def scatter(flat: Tensor, mask: Tensor) -> Tensor:
 def in_batches(function, model: nn.Module, batch: Sequences, max_tokens: int = 3072) -> Tensor:
     """function(model, rows) for all rows without gradients, in their order, on the CPU.
 
-    function gives (b,) or (b, n); n is padded with 0 to N.
+    function gives (b,) or (b, n); n is padded with 0 to N. Several processes share the rows, and
+    each gets the numbers of all.
     """
     device = next(model.parameters()).device
+    parts = list(micro_batches(batch.lengths, max_tokens))
     out = None
-    for index in micro_batches(batch.lengths, max_tokens):
+    for index in parts or [[0]]:  # without a row of its own, read one for the shape
         value = function(model, batch.rows(index).to(device)).float().cpu()
         if out is None:
             out = torch.zeros(len(batch.tokens), *batch.mask.shape[1:][: value.dim() - 1])
-        out[index] = value if value.dim() == 1 else nn.functional.pad(value, (0, out.shape[1] - value.shape[1]))
-    return out
+        if parts:
+            out[index] = value if value.dim() == 1 else nn.functional.pad(value, (0, out.shape[1] - value.shape[1]))
+    return parallel.total(out)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lab import parallel
 from rlhf_lab.records import Demonstration
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, micro_batches, response_logprobs
 from rlhf_lab.training import (
@@ -65,6 +66,7 @@ def train_sft(
             piece_loss = -logprobs.sum() / tokens
             accelerator.backward(piece_loss)
             loss += piece_loss.item()
+        loss = parallel.total(loss)
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
         record = {"stage": "sft", "update": update, "updates": updates, "epoch": epoch,

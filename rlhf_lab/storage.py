@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from rlhf_lab import parallel
 from rlhf_lab.errors import UserError
 
 
@@ -65,7 +66,12 @@ def read_model(
 def write_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path
 ) -> None:
-    """Write a folder that plain transformers loads; all of it appears at once, or none of it."""
+    """Write a folder that plain transformers loads; all of it appears at once, or none of it. Of
+    several processes the main one writes."""
+    parallel.once(_write_model, model, tokenizer, Path(folder))
+
+
+def _write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     with replacing(folder) as fresh, _no_progress_bars():
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)

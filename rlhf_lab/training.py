@@ -16,19 +16,25 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rlhf_lab import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import replacing
 
 Record = dict[str, float | int | str]
+# Settings of `accelerate launch` under which a process would not hold whole models.
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def make_accelerator(device: str = "auto") -> Accelerator:
-    """Accelerate's device and precision: bf16 on a GPU that has it, float32 elsewhere.
+    """Accelerate's device and precision: bf16 on a GPU that has it, float32 elsewhere. Under
+    `accelerate launch` this is where a process meets the others (`parallel`).
 
-    device: "auto", "cpu" or "cuda". Raises UserError if a GPU is asked for that is not there.
+    device: "auto", "cpu" or "cuda". Raises UserError if a GPU is asked for that is not there, or
+    if the models should be cut in pieces (FSDP, DeepSpeed).
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device '{device}' is not known: use auto, cpu or cuda")
@@ -36,14 +42,20 @@ def make_accelerator(device: str = "auto") -> Accelerator:
         raise UserError("device cuda was asked for, but torch sees no GPU: use --device cpu")
     gpu = device != "cpu" and torch.cuda.is_available()
     half = "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
-    return Accelerator(cpu=not gpu, mixed_precision=half)
+    accelerator = Accelerator(cpu=not gpu, mixed_precision=half)
+    if accelerator.distributed_type in SHARDED:
+        raise UserError(f"{accelerator.distributed_type.value} cuts models in pieces, and the "
+                        "stages here need them whole in every process: launch with --multi_gpu (see "
+                        "docs/several-processes.md)")
+    return accelerator
 
 
 class Optimiser:
     """Adam over some modules, its learning rate rising over `warmup` updates and then falling
     linearly to 0 at `updates`; gradients are summed over processes and clipped.
 
-    factors: for each module, what its learning rate is multiplied by (1 unless given).
+    factors: for each module, what its learning rate is multiplied by (1 unless given). Raises
+    UserError if the processes do not begin with the same weights.
     """
 
     def __init__(self, accelerator: Accelerator, modules: Iterable[nn.Module], lr: float,
@@ -63,6 +75,7 @@ class Optimiser:
                 groups.append({"params": some, "weight_decay": decay, "factor": factor})
         self.adam = torch.optim.AdamW(groups, lr=lr, eps=eps, betas=betas, fused=True)
         self.done = 0
+        parallel.check_same_weights(self.parameters)
 
     def rate(self) -> float:
         """The learning rate of the next step."""
@@ -74,10 +87,7 @@ class Optimiser:
 
         Raises UserError, leaving the weights as they were, if a gradient is not finite.
         """
-        if self.accelerator.num_processes > 1:
-            for p in self.parameters:
-                if p.grad is not None:
-                    p.grad = self.accelerator.reduce(p.grad, "sum")
+        parallel.sum_gradients(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         if not torch.isfinite(norm):
             self.adam.zero_grad()
@@ -114,7 +124,8 @@ class Checkpoint:
 
     every: updates between two saves. A full disk or a kill leaves the previous one intact. Stages
     save after they have yielded an update's record: a record logged twice can be dropped on
-    resuming (`RunFolder.rewind`), one never logged would be lost.
+    resuming (`RunFolder.rewind`), one never logged would be lost. Of several processes the main
+    one saves and all restore, in any number.
     """
 
     folder: Path
@@ -127,6 +138,9 @@ class Checkpoint:
     def save(self, update: int, modules: dict[str, nn.Module], optimiser: Optimiser,
              extra: dict | None = None) -> None:
         """Write the state after `update` updates."""
+        parallel.once(self._write, update, modules, optimiser, extra)
+
+    def _write(self, update, modules, optimiser, extra) -> None:
         try:
             with replacing(self.folder) as fresh:
                 for name, module in modules.items():
@@ -140,16 +154,24 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Delete the saved state: the stage is finished and its model stored elsewhere."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        parallel.once(shutil.rmtree, self.folder, True)
 
     def restore(self, modules: dict[str, nn.Module], optimiser: Optimiser) -> dict:
-        """Load the saved state and return it; {"update": 0} if there is none."""
-        if not (self.folder / "state.json").exists():
-            return {"update": 0}
+        """Load the saved state and return it; {"update": 0} if there is none.
+
+        Raises UserError if some process does not see what the others do.
+        """
+        file, state = self.folder / "state.json", {"update": 0}
+        if file.exists():
+            state = json.loads(file.read_text(encoding="utf-8"))
+        parallel.check_same(f"the checkpoint it finds in {self.folder}: use a folder that all "
+                            "machines share", state["update"])
+        if state["update"] == 0:
+            return state
         for name, module in modules.items():
             module.load_state_dict(load_file(self.folder / f"{name}.safetensors"), strict=False)
         optimiser.load_tensors(load_file(self.folder / "optimiser.safetensors"))
-        return json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        return state
 
 
 def _unshared(module: nn.Module) -> dict[str, Tensor]:

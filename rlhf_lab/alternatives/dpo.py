@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import maths
+from rlhf_lab import maths, parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import answer, sequence_kl
 from rlhf_lab.ppo import frozen_copy
@@ -130,7 +130,7 @@ def batch_gradients(policy: PreTrainedModel, batch: RankedData, ref_logprobs: Te
         accelerator.backward(piece_loss)
         loss += piece_loss.item()
         scores[part] = piece_scores.detach().float().cpu()
-    return loss, scores
+    return parallel.total(loss), parallel.total(scores)
 
 
 def implicit_scores(policy: PreTrainedModel, data: RankedData, ref_logprobs: Tensor,

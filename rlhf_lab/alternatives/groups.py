@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import maths
+from rlhf_lab import maths, parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.ppo import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.records import Mark, Prompt
@@ -27,10 +27,11 @@ Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 def check_groups(config) -> None:
     """Raise UserError unless the batch is made of whole groups in which there is something to
-    compare."""
+    compare, and each minibatch has a response for every process."""
     if config.group < 2 or config.batch_size % config.group:
         raise UserError(f"group is {config.group}, batch_size {config.batch_size}: use a group of 2"
                         " or more, and a batch_size that is a multiple of it")
+    parallel.check_shares(config.batch_size, config.minibatches)
 
 
 def collect(policy: PreTrainedModel, reference: PreTrainedModel, reward_model: Scorer,
@@ -108,7 +109,7 @@ def minibatch_gradients(policy: PreTrainedModel, rollout: Rollout, rows: Tensor,
             metrics["policy/entropy_avg"] = entropy.sum() / tokens
         for name, value in metrics.items():
             totals[name] = totals.get(name, 0.0) + value.item()
-    return totals
+    return parallel.total(totals)
 
 
 def piece_of(rollout: Rollout, rows: Tensor, device: torch.device) -> Rollout:

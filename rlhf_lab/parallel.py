@@ -1,0 +1,113 @@
+"""Several processes, one run: `accelerate launch` starts the same program in each of them.
+
+Each process holds every model and all the data, and goes through every update. What takes time is
+shared out: each samples, reads and takes the gradients of its own rows. Whatever then depends on
+the whole batch is summed over the processes, so that all of them go on with the same numbers.
+Nothing is averaged: a process divides its losses by the tokens or prompts of the whole batch, not
+of its share, so the parts add up to the batch's loss and gradient however unequal the shares are.
+
+All processes must make these calls, in the same order: a sum waits for every one of them. That goes
+for what uses them too, such as sampling or scoring: done by the main process alone, it would wait
+forever. With a single process each function gives back what it was given.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from rlhf_lab.errors import UserError
+
+
+def count() -> int:
+    """How many processes there are."""
+    group = sys.modules.get("torch.distributed")  # where nobody has loaded it there is no group
+    joined = group and group.is_available() and group.is_initialized()
+    return group.get_world_size() if joined else 1
+
+
+def number() -> int:
+    """Which of the processes this is; 0 is the main one."""
+    return sys.modules["torch.distributed"].get_rank() if count() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this is the one process that writes files and talks."""
+    return number() == 0
+
+
+def mine(rows: Sequence) -> Sequence:
+    """This process's share of some rows, dealt out in turn: where they are in order of length, all
+    shares are about as long. There may be none for it."""
+    return rows[number() :: count()]
+
+
+def total(x):
+    """The sum over the processes, the same in all of them: of a tensor, of a number, or of each
+    number in a dict. Rows that only one process has filled, and that are 0 in the others, come out
+    as they went in."""
+    if count() == 1:
+        return x
+    import torch
+    from accelerate import PartialState
+
+    if isinstance(x, dict):
+        return dict(zip(x, total(torch.tensor(list(x.values()), dtype=torch.float64)).tolist()))
+    if not isinstance(x, torch.Tensor):
+        return total(torch.tensor(x, dtype=torch.float64)).item()
+    summed = x.detach().to(PartialState().device, copy=True).contiguous()
+    torch.distributed.all_reduce(summed)
+    return summed.to(x.device)
+
+
+def sum_gradients(parameters: Sequence) -> None:
+    """Put the sum over the processes in place of each gradient. A process that had no rows adds
+    nothing; a parameter without a gradient in any process stays without."""
+    if count() == 1:
+        return
+    import torch
+
+    there = total(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32))
+    for p, somewhere in zip(parameters, there.tolist()):
+        if somewhere:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            torch.distributed.all_reduce(p.grad)
+
+
+def once(do: Callable[..., object], *arguments) -> None:
+    """Have the main process do something, such as write a file; the others wait until it is done."""
+    if is_main():
+        do(*arguments)
+    if count() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+def check_same(what: str, value: int) -> None:
+    """Raise UserError if a whole number, which says something of `what`, is not the same in all
+    processes."""
+    import torch
+
+    if int(total(torch.tensor(value))) != value * count():
+        raise UserError(f"process {number()} of {count()} differs from the others in {what}")
+
+
+def check_same_weights(parameters: Sequence) -> None:
+    """Raise UserError if the processes do not begin with the same weights: they would never agree
+    again, as each takes the same steps from where it is."""
+    if count() == 1:
+        return
+    import torch
+
+    raw = (p.detach().reshape(-1).view(torch.uint8) for p in parameters)
+    value = sum(int(x.sum(dtype=torch.int64)) for x in raw)  # exact, on whatever device
+    check_same("the weights it begins with: load the model from one folder, or seed it", value)
+
+
+def check_shares(rows: int, parts: int) -> None:
+    """Raise UserError unless every process gets a row of each of the minibatches that
+    `Tensor.chunk` makes of these rows."""
+    size = -(-rows // parts)
+    smallest = rows - (-(-rows // size) - 1) * size
+    if smallest < count():
+        raise UserError(f"a minibatch of {smallest} cannot be shared by {count()} processes: raise "
+                        "batch_size, or use fewer minibatches or processes")
