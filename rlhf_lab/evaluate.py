@@ -113,7 +113,9 @@ def distinct_share(texts: Sequence[Sequence[str]], hide: Callable[[str], str] = 
 
 
 def names_hidden(prompt_words: Sequence[str]) -> Callable[[str], str]:
-    """A `hide` that puts an underscore for each of these words."""
+    """A `hide` that puts an underscore for each of these words; there may be none."""
+    if not prompt_words:
+        return str.strip
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, prompt_words)) + r")\b")
     return lambda text: pattern.sub("_", text.strip())
 

@@ -117,6 +117,7 @@ def test_distinct_share_hides_the_names():
     texts = [["your Nimbus is fine", "your Tarn is fine", "no"]]
     assert distinct_share(texts) == 1
     assert distinct_share(texts, names_hidden(["Nimbus", "Tarn"])) == pytest.approx(2 / 3)
+    assert names_hidden([])(" hello ") == "hello"
 
 
 def test_scores_have_the_shape_of_the_texts(gpt2, tokenizer):

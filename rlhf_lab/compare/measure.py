@@ -178,7 +178,7 @@ def _distinct(answers: Answers) -> float | None:
     if answers.per_prompt < 2:
         return None
     words = sorted({str(v) for p in answers.prompts for v in p.facts.values() if str(v).strip()})
-    return distinct_share(answers.texts, names_hidden(words) if words else str.strip)
+    return distinct_share(answers.texts, names_hidden(words))
 
 
 def _group(rows: list[dict]) -> dict:
