@@ -69,5 +69,5 @@ def rule_picture(folder: Path, arms: Mapping[str, str], rules: Sequence[str] = (
         axes.set_yticks(range(len(rules)), rules)
         axes.invert_yaxis()
         axes.set(xlabel="share of responses that break the rule", xlim=(-0.02, 1.02))
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(arms))
     return figure
