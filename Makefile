@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup demo lab test test-unit test-notebooks test-browser \
-  gpu-smoke notebooks student bench clean
+  test-large gpu-smoke notebooks student bench clean
 
 help:  ## list what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | \
@@ -58,6 +58,9 @@ test-notebooks: $(STAMP)  ## run every notebook and compare with its saved outpu
 
 test-browser: $(STAMP)  ## run the tour in JupyterLab in Chromium, where there is one
 	$(PYTEST) -m browser -rs tests/browser
+
+test-large: $(STAMP)  ## a real pretrained model through all three stages: fetches 93 MB, a quarter of an hour
+	$(PYTEST) -m large tests/large
 
 gpu-smoke: $(STAMP)  ## the tests that need a GPU
 	$(PYTEST) -m gpu

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -40,6 +40,10 @@ HELP = {
     "value_coefficient": "weight of the value loss",
     "whiten_rewards": "scale rewards to unit variance before the advantages",
     "shared_value": "put the value head on the policy's own trunk",
+    "lora": "train adapters of this rank (16, say) in place of the weights, at about ten times the "
+    "learning rate; 0: none",
+    "lora_alpha": "scale of the adapters: alpha / rank",
+    "gradient_checkpointing": "work layers out again in the backward pass: less memory, more time",
 }
 SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
 
@@ -49,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
+        options = with_defaults(arguments, options)
         with one_voice(options):
             options.run(options)
     except UserError as error:
@@ -64,8 +69,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_parser(chosen: str) -> argparse.ArgumentParser:
-    """All commands; the `chosen` one with its options, as those of a stage need torch to be read."""
+def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse.Namespace:
+    """The options again, with what a preset and, before that, the folder of a task of one's own say
+    as defaults."""
+    defaults = {}
+    if getattr(options, "preset", None):
+        defaults |= preset_defaults(arguments[0], options.preset)
+    if getattr(options, "task", None):
+        from rlhf_lab import own_task
+
+        defaults |= own_task.defaults(options)
+    return build_parser(arguments[0], **defaults).parse_args(arguments) if defaults else options
+
+
+def preset_defaults(command: str, name: str) -> dict:
+    """What a preset says of a command's options. It names a model where a run begins with one: later
+    stages begin with what the earlier ones made."""
+    from rlhf_lab.data import base_model
+    from rlhf_lab.presets import PRESETS
+
+    preset = PRESETS[name]
+    start = {"model": preset.model or os.path.relpath(base_model())}
+    if command == "demo":
+        return start | {"beta": preset.ppo.beta, "updates": preset.ppo.updates}
+    return preset.defaults(command) | (start if command == "sft" else {})
+
+
+def build_parser(chosen: str, **defaults) -> argparse.ArgumentParser:
+    """All commands; the `chosen` one with its options, as those of a stage need torch to be read.
+    defaults: of options, in place of the usual ones."""
     parser = argparse.ArgumentParser(
         prog="rlhf-lab", description="Learn, try and teach RLHF: supervised fine-tuning, a reward "
         "model learned from rankings, and PPO. Start with `rlhf-lab demo`; `rlhf-lab COMMAND --help` "
@@ -83,9 +115,11 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         (blind, blind_options, "compare two models yourself without knowing which is which, on the "
          "terminal"),
         (report, report_options, "write report.html for a run"),
+        (task, task_options, "begin a task of your own, and see how far it is"),
         (rank, rank_options, "rank samples on the terminal"),
         (feedback, feedback_options, "merge, export, import and look at stores of rankings"),
         (ratings, ratings_options, "fetch real people's ratings, and show what they allow"),
+        (fetch, fetch_options, "get a real pretrained model of 135 million parameters, without a hub"),
         (study, study_options, "run the arms of a study behind the notebooks, some minutes each"),
         (course, course_options, "write the notebooks for a class, without solutions or to grade by"),
     ):  # fmt: skip
@@ -95,6 +129,7 @@ def build_parser(chosen: str) -> argparse.ArgumentParser:
         sub.set_defaults(run=command)
         if command.__name__ == chosen:
             add_options(sub)
+            sub.set_defaults(**defaults)
     return parser
 
 
@@ -112,6 +147,7 @@ def demo_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", default="runs/demo", help="folder of the run")
     sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
     sub.add_argument("--model", help="base model to start from; if not given, the shipped one")
+    presets(sub)
     sub.add_argument("--task", default="support_desk", help="the task")
     sub.add_argument("--beta", type=float, default=PPOConfig().beta, help=HELP["beta"])
     sub.add_argument("--updates", type=int, default=PPOConfig().updates, help="PPO updates")
@@ -131,32 +167,39 @@ def pretrain_options(sub: argparse.ArgumentParser) -> None:
 def sft_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.sft import SFTConfig
 
-    source(sub, "prompt and response, or whole dialogues")
+    source(sub, "prompt and response, or whole dialogues", begins=True)
     add_config(sub, SFTConfig)
+    lean(sub)
 
 
 def reward_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.reward import RewardConfig
 
     source(sub, "prompt, chosen and rejected, or prompt, responses and ranking, or whole dialogues")
+    sub.add_argument("--part", default="train", choices=["train", "second"], help="with --task: whose "
+                     "rankings, the reward model's that PPO optimises or the one's that judges")
+    sub.add_argument("--labellers", nargs="+", help="with --task: of these alone")
     add_config(sub, RewardConfig)
+    lean(sub)
 
 
 def ppo_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.ppo import PPOConfig
 
-    source(sub, "prompts, alone or with responses")
+    source(sub, "prompts, alone or with responses", judged=True)
     sub.add_argument("--reward-model", required=True, help="folder of the reward model")
-    sub.add_argument("--task", help="a task whose judge watches")
     add_config(sub, PPOConfig)
+    lean(sub)
 
 
 def sample_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.formats.options import data_options
+    from rlhf_lab.own_task import TASK
     from rlhf_lab.sampling import SamplingConfig
 
     sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
     data_options(sub, "prompts, alone or with responses", required=False)
+    sub.add_argument("--task", help=f"{TASK}: the prompts that are to be ranked")
     sub.add_argument("--prompt", action="append", help="a prompt; may be given several times")
     sub.add_argument("--message", action="append", help="a customer's message to the support desk")
     sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
@@ -198,12 +241,36 @@ def sampled(sub: argparse.ArgumentParser) -> None:
     device(sub)
 
 
-def source(sub: argparse.ArgumentParser, what: str) -> None:
-    """Options that every single stage has. what: the columns of its data."""
-    from rlhf_lab.formats.options import data_options
+def presets(sub: argparse.ArgumentParser) -> None:
+    """The option that names a preset."""
+    from rlhf_lab.presets import PRESETS
 
-    sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
-    data_options(sub, what)
+    sub.add_argument("--preset", choices=list(PRESETS), help="settings that go with a model of a certain "
+                     "size (docs/larger-models.md); what you give yourself comes before them")
+
+
+def lean(sub: argparse.ArgumentParser) -> None:
+    """Options for models that are large for the machine."""
+    from rlhf_lab.adapters import MemoryConfig
+
+    add_config(sub, MemoryConfig)
+    sub.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"],
+                     help="of the arithmetic; auto: bf16 on a GPU that has it, else float32")
+    sub.add_argument("--estimate", action="store_true", help="say what memory and time the run will need, "
+                     "and stop")
+
+
+def source(sub: argparse.ArgumentParser, what: str, judged: bool = False, begins: bool = False) -> None:
+    """Options that every single stage has. what: the columns of its data. judged: whether --task may
+    also name a task whose judge watches. begins: whether a preset's model will do."""
+    from rlhf_lab.formats.options import data_options
+    from rlhf_lab.own_task import TASK
+
+    sub.add_argument("--model", required=not begins, help="folder or hub id of a causal language model"
+                     + "; if not given, the preset's" * begins)
+    presets(sub)
+    data_options(sub, what, required=False)
+    sub.add_argument("--task", help=TASK + "; or, beside it, a task whose judge watches" * judged)
     sub.add_argument("--out", required=True, help="folder of the run")
     device(sub)
 
@@ -222,6 +289,12 @@ def add_config(sub: argparse.ArgumentParser, config: type) -> None:
             sub.add_argument(flag, type=kind, default=item.default, help=text)
 
 
+def task_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab import own_task
+
+    own_task.task_options(sub)
+
+
 def rank_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.feedback import terminal
 
@@ -238,6 +311,12 @@ def ratings_options(sub: argparse.ArgumentParser) -> None:
     from rlhf_lab.ratings import commands
 
     commands.ratings_options(sub)
+
+
+def fetch_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab import pretrained
+
+    pretrained.fetch_options(sub)
 
 
 def study_options(sub: argparse.ArgumentParser) -> None:
@@ -263,12 +342,16 @@ def read_config(options: argparse.Namespace, config: type):
 def demo(options: argparse.Namespace) -> None:
     from rlhf_lab.data import base_model
     from rlhf_lab.pipeline import Pipeline, PipelineConfig, smoke
+    from rlhf_lab.presets import PRESETS
     from rlhf_lab.report import print_table, write_report
     from rlhf_lab.run_folder import RunFolder
-    from rlhf_lab.tasks import load_task
+    from rlhf_lab.tasks import load_judged
 
+    chosen = load_judged(options.task)
     base = options.model or os.path.relpath(base_model())  # relative: a run names no machine's paths
-    config = PipelineConfig(base=base, device=options.device)
+    preset = PRESETS[options.preset or "compact"]
+    config = PipelineConfig(base, device=options.device, sft=preset.sft, reward=preset.reward,
+                            ppo=preset.ppo, sampling=preset.sampling)
     config = replace(config, ppo=replace(config.ppo, beta=options.beta, updates=options.updates))
     config = config.seeded(options.seed)
     if options.smoke:
@@ -276,7 +359,7 @@ def demo(options: argparse.Namespace) -> None:
     settings = asdict(config) | {"task": options.task}
     del settings["device"]  # a run may go on elsewhere
     with RunFolder.open(options.out, settings) as run:
-        Pipeline(load_task(options.task), config, run, watch).run_all()
+        Pipeline(chosen, config, run, watch).run_all()
         print_table(run.read_summary())
         parallel.once(write_report, run)
         print(f"\nThe whole story: {run.report}")
@@ -285,10 +368,10 @@ def demo(options: argparse.Namespace) -> None:
 def pretrain(options: argparse.Namespace) -> None:
     from rlhf_lab.models import save_policy
     from rlhf_lab.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
-    from rlhf_lab.tasks import load_task
+    from rlhf_lab.tasks import load_judged
     from rlhf_lab.training import Checkpoint, make_accelerator
 
-    config, task = read_config(options, PretrainConfig), load_task(options.task)
+    config, task = read_config(options, PretrainConfig), load_judged(options.task)
     tokenizer = train_tokenizer(task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary)
     model = new_model(tokenizer, config)
     kept = Checkpoint(Path(options.out + ".checkpoint"), every=100)
@@ -301,56 +384,74 @@ def pretrain(options: argparse.Namespace) -> None:
 
 
 def sft(options: argparse.Namespace) -> None:
-    from rlhf_lab.formats import read_demonstrations
-    from rlhf_lab.formats.options import read_data
+    from rlhf_lab import own_task
+    from rlhf_lab.adapters import MemoryConfig, prepare
+    from rlhf_lab.estimate import estimate_sft
     from rlhf_lab.models import load_policy, load_tokenizer, save_policy
     from rlhf_lab.sft import SFTConfig, train_sft
     from rlhf_lab.storage import read_context
 
+    if not options.model:
+        raise UserError("no model: give --model, a folder or a hub id, or a --preset that names one")
     config, tokenizer = read_config(options, SFTConfig), load_tokenizer(options.model)
-    data = read_data(options, read_demonstrations, tokenizer, read_context(options.model))
+    memory = read_config(options, MemoryConfig)
+    data, apart = own_task.demonstrations(options, tokenizer, read_context(options.model))
     with stage_run(options, config, data) as (run, checkpoint, accelerator):
-        policy = load_policy(options.model, accelerator.device)
-        train_and_log(run, "sft", train_sft(policy, tokenizer, data, config, (), checkpoint, accelerator))
+        policy = prepare(load_policy(options.model, accelerator.device), memory, config.seed)
+        if foretold(options, accelerator, estimate_sft, policy, tokenizer, data, config):
+            return
+        train_and_log(run, "sft", train_sft(policy, tokenizer, data, config, apart, checkpoint, accelerator))
         save_policy(policy, tokenizer, run.sft)
         print(f"wrote {run.sft}")
 
 
 def reward(options: argparse.Namespace) -> None:
-    from rlhf_lab.formats import read_preferences
-    from rlhf_lab.formats.options import read_data
+    from rlhf_lab import own_task
+    from rlhf_lab.adapters import MemoryConfig, prepare
+    from rlhf_lab.compare.standing import tested_as
+    from rlhf_lab.estimate import estimate_reward
     from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
     from rlhf_lab.reward import RewardConfig, normalise, score_texts, train_reward
     from rlhf_lab.storage import read_context
 
     config, tokenizer = read_config(options, RewardConfig), load_tokenizer(options.model)
-    data = read_data(options, read_preferences, tokenizer, read_context(options.model))
+    memory = read_config(options, MemoryConfig)
+    data, apart = own_task.rankings(options, tokenizer, read_context(options.model))
     with stage_run(options, config, data) as (run, checkpoint, accelerator):
-        policy = load_policy(options.model, accelerator.device)
-        model = ScalarModel.from_policy(policy, config.seed)
+        model = ScalarModel.from_policy(load_policy(options.model, accelerator.device), config.seed)
+        prepare(model, memory, config.seed)
+        if foretold(options, accelerator, estimate_reward, model, tokenizer, data, config):
+            return
         train_and_log(run, "reward",
-                      train_reward(model, tokenizer, data, config, (), checkpoint, accelerator))
+                      train_reward(model, tokenizer, data, config, apart, checkpoint, accelerator))
         pairs = [(r.prompt.text, text) for r in data for text in r.responses]
         normalise(model, score_texts(model, tokenizer, pairs))
         model.save(run.reward_model, tokenizer)
+        if apart:
+            run.write_json("tested.json", own_task.tested(model, tokenizer, apart))
+            print(tested_as(run.reward_model))
         print(f"wrote {run.reward_model}")
 
 
 def ppo(options: argparse.Namespace) -> None:
-    from rlhf_lab.formats import read_prompts
-    from rlhf_lab.formats.options import read_data
+    from rlhf_lab import own_task
+    from rlhf_lab.adapters import MemoryConfig, prepare
+    from rlhf_lab.estimate import estimate_ppo
     from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
     from rlhf_lab.ppo import PPOConfig, train_ppo
     from rlhf_lab.storage import read_context
     from rlhf_lab.tasks import load_task
 
     config, tokenizer = read_config(options, PPOConfig), load_tokenizer(options.model)
-    data = read_data(options, read_prompts, tokenizer, read_context(options.model),
-                     config.max_new_tokens)
+    memory = read_config(options, MemoryConfig)
+    data = own_task.prompts(options, tokenizer, read_context(options.model), config.max_new_tokens,
+                            ("train",), judged=True)
     judge = load_task(options.task).judge if options.task else None
     with stage_run(options, config, data) as (run, checkpoint, accelerator):
-        policy = load_policy(options.model, accelerator.device)
+        policy = prepare(load_policy(options.model, accelerator.device), memory, config.seed)
         model = ScalarModel.load(options.reward_model, accelerator.device).requires_grad_(False)
+        if foretold(options, accelerator, estimate_ppo, policy, model, tokenizer, data, config):
+            return
         train_and_log(run, "ppo", train_ppo(policy, model, tokenizer, data, config, judge, checkpoint,
                                             accelerator))
         save_policy(policy, tokenizer, run.policy)
@@ -360,9 +461,8 @@ def ppo(options: argparse.Namespace) -> None:
 def sample(options: argparse.Namespace) -> None:
     import json
 
+    from rlhf_lab import own_task
     from rlhf_lab.evaluate import answer
-    from rlhf_lab.formats import read_prompts
-    from rlhf_lab.formats.options import read_data
     from rlhf_lab.models import load_policy, load_tokenizer
     from rlhf_lab.records import Prompt
     from rlhf_lab.sampling import SamplingConfig
@@ -371,12 +471,12 @@ def sample(options: argparse.Namespace) -> None:
 
     texts = (options.prompt or []) + [PROMPT.format(message=m) for m in options.message or []]
     prompts = [Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
-    if not prompts and not options.data:
-        raise UserError("nothing to answer: give --prompt, --message or --data")
+    if not prompts and not options.data and not options.task:
+        raise UserError("nothing to answer: give --prompt, --message, --data or --task")
     config, tokenizer = read_config(options, SamplingConfig), load_tokenizer(options.model)
-    if options.data:
-        prompts = read_data(options, read_prompts, tokenizer, read_context(options.model),
-                            config.max_new_tokens) + prompts
+    if options.data or options.task:
+        prompts = own_task.prompts(options, tokenizer, read_context(options.model),
+                                   config.max_new_tokens, ("train", "second")) + prompts
     answers = answer(load_policy(options.model, options.device if options.device != "auto" else "cpu"),
                      tokenizer, prompts, options.responses, options.seed, config=config)
     made = {"model": options.model, "settings": asdict(config) | {"seed": options.seed}}
@@ -417,6 +517,10 @@ def report(options: argparse.Namespace) -> None:
     print(f"wrote {write_report(RunFolder.view(options.folder))}")
 
 
+def task(options: argparse.Namespace) -> None:
+    options.action(options)
+
+
 def rank(options: argparse.Namespace) -> None:
     from rlhf_lab.feedback import terminal
 
@@ -433,6 +537,12 @@ def ratings(options: argparse.Namespace) -> None:
     from rlhf_lab.ratings import commands
 
     commands.ratings(options)
+
+
+def fetch(options: argparse.Namespace) -> None:
+    from rlhf_lab import pretrained
+
+    pretrained.command(options)
 
 
 def study(options: argparse.Namespace) -> None:
@@ -462,7 +572,7 @@ def one_voice(options: argparse.Namespace) -> Iterator[None]:
         return
     from rlhf_lab.training import make_accelerator
 
-    make_accelerator(options.device)
+    make_accelerator(options.device, getattr(options, "precision", "auto"))
     if parallel.is_main():
         if parallel.count() > 1:
             print(f"{parallel.count()} processes share the work", file=sys.stderr)
@@ -507,14 +617,40 @@ def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
         pass
 
 
+def foretold(options: argparse.Namespace, accelerator, estimate: Callable, *arguments) -> bool:
+    """Say what a run will need; whether that is all that was asked for. An estimate that fails, as it
+    may for a model of a kind unknown here, stops no run."""
+    from rlhf_lab.costs import matmul_speed
+
+    try:
+        needs = estimate(*arguments, accelerator)
+        print(needs.lines(matmul_speed(accelerator.device) * parallel.count()), flush=True)
+    except Exception as error:
+        reason = f"no estimate for this model and data: {type(error).__name__}: {error}".splitlines()[0]
+        if options.estimate:
+            raise UserError(f"{reason}; run it for a few updates instead") from error
+        print(reason, file=sys.stderr)
+    return options.estimate
+
+
 @contextmanager
 def stage_run(options: argparse.Namespace, config, data: list):
-    """A run folder for one stage, its checkpoint and its device."""
+    """A run folder for one stage, its checkpoint and its device. Where only an estimate is wanted the
+    folder is one for the moment."""
+    from tempfile import TemporaryDirectory
+
+    from rlhf_lab import own_task
+    from rlhf_lab.adapters import MemoryConfig
     from rlhf_lab.files import fingerprint
     from rlhf_lab.run_folder import RunFolder
     from rlhf_lab.training import Checkpoint, make_accelerator
 
     settings = asdict(config) | {"model": options.model, "data": options.data}
-    accelerator = make_accelerator(options.device)
-    with RunFolder.open(options.out, settings, data={"data": fingerprint(data)}) as run:
-        yield run, Checkpoint(run.checkpoints / "stage"), accelerator
+    settings |= own_task.settings(options)
+    usual = asdict(MemoryConfig()) | {"precision": "auto"}
+    settings |= {name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]}
+    accelerator = make_accelerator(options.device, options.precision)
+    with TemporaryDirectory() as nowhere:
+        place = nowhere if options.estimate else options.out
+        with RunFolder.open(place, settings, data={"data": fingerprint(data)}) as run:
+            yield run, Checkpoint(run.checkpoints / "stage"), accelerator

@@ -21,12 +21,13 @@ FEW_ROWS = 256
 
 
 def supports(policy: PreTrainedModel) -> bool:
-    """Whether `policy` is a GPT-2 as the library builds it: no adapters, no quantised layers."""
+    """Whether `policy` is a GPT-2 as the library builds it, with or without adapters beside its
+    matrices (`adapters`), but without quantised layers."""
     if type(policy) is not GPT2LMHeadModel:
         return False
     config = policy.config
     plain = all(
-        type(layer) is Conv1D
+        type(getattr(layer, "base_layer", layer)) is Conv1D
         for block in policy.transformer.h
         for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
     )
@@ -105,7 +106,9 @@ def _finish(block, x: Tensor, mixed: Tensor) -> Tensor:
     return x + _linear(block.mlp.c_proj, inner)
 
 
-def _linear(layer: Conv1D, x: Tensor) -> Tensor:
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    if type(layer) is not Conv1D:  # it has an adapter
+        return layer(x)
     return torch.addmm(layer.bias, x, layer.weight)
 
 

@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.activations import NewGELUActivation
 
+from rlhf_lab.adapters import has_lora, merged
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index
 from rlhf_lab.packed import hidden_states
@@ -67,9 +68,12 @@ def save_policy(
 ) -> None:
     """Write a folder that plain transformers loads; all of it appears at once, or none of it.
 
-    half: store the weights as float16, half the size; the model in memory is not changed.
+    half: store the weights as float16, half the size. Adapters are merged into the weights, and kept
+    by themselves in the folder `adapter`. The model in memory is not changed.
     """
-    write_model(copy.deepcopy(policy).half() if half else policy, tokenizer, folder)
+    plain = merged(policy)
+    stored = copy.deepcopy(plain).half() if half else plain
+    write_model(stored, tokenizer, folder, adapted=policy if has_lora(policy) else None)
 
 
 def response_logits(policy: nn.Module, tokens: Tensor, attention: Tensor, n: int) -> Tensor:
@@ -106,9 +110,12 @@ class ScalarModel(nn.Module):
         """A copy of the policy's trunk with a new head.
 
         The head is drawn from N(0, 1 / (D + 1)) with bias 0 (Stiennon et al. 2020), or is 0
-        throughout, so that every value starts at 0 (Ziegler et al. 2019).
+        throughout, so that every value starts at 0 (Ziegler et al. 2019). Of a policy with adapters
+        the copy has its own, on the same frozen weights.
         """
-        backbone = copy.deepcopy(policy.base_model)
+        trunk = policy.base_model
+        still = {id(p): p for p in trunk.parameters() if has_lora(policy) and not p.requires_grad}
+        backbone = copy.deepcopy(trunk, still)
         width = backbone.config.hidden_size
         head = nn.Linear(width, 1)
         draws = torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
@@ -155,9 +162,10 @@ class ScalarModel(nn.Module):
 
         That class of transformers has no bias, so ours is kept in config.json as `reward_bias`:
         its scores are these minus that number, for rows padded on the right.
-        half: store the weights as float16; the model in memory is not changed.
+        half: store the weights as float16. Adapters are merged into the weights. The model in memory
+        is not changed.
         """
-        stored = copy.deepcopy(self).half() if half else self
+        stored = copy.deepcopy(merged(self)).half() if half else merged(self)
         config = copy.deepcopy(self.backbone.config)
         config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
         config.reward_bias = self.head.bias.item()

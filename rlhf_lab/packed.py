@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GPT2Model, PreTrainedModel
 
+from rlhf_lab.recompute import again, recomputed, recomputing
 from rlhf_lab.text import position_ids
 
 GRID_ROWS = 16  # on a CPU, what attention makes of so many rows stays in its cache
@@ -40,9 +41,10 @@ def hidden_states(
     """
     positions, real = position_ids(attention), attention.bool()
     if not packs(trunk):
-        read = trunk(
-            input_ids=tokens, attention_mask=attention, position_ids=positions, use_cache=False
-        )
+        with recomputing(trunk):
+            read = trunk(
+                input_ids=tokens, attention_mask=attention, position_ids=positions, use_cache=False
+            )
         return read.last_hidden_state[wanted]
     real &= wanted.flip(1).cumsum(1).flip(1).bool()  # behind the last wanted one nothing matters
     lengths = real.sum(1)
@@ -52,13 +54,19 @@ def hidden_states(
     keep = wanted[order][real].nonzero().squeeze(1)  # (W,), places among the M real tokens
     x = trunk.wte(tokens[order][real]) + trunk.wpe(positions[order][real])  # (M, D)
     for block in trunk.h:
-        mixed = attend(block.attn, block.ln_1(x), grids)
-        if block is trunk.h[-1]:
-            x, mixed = x.index_select(0, keep), mixed.index_select(0, keep)
-        x = x + block.attn.c_proj(mixed)
-        x = x + block.mlp(block.ln_2(x))
+        work = block, x, grids, keep if block is trunk.h[-1] else None
+        x = again(advance, *work) if recomputed(block) else advance(*work)
     number = wanted.flatten().cumsum(0).view_as(wanted) - 1  # of each wanted position, row after row
     return trunk.ln_f(x).index_select(0, number[order][wanted[order]].argsort())
+
+
+def advance(block: nn.Module, x: Tensor, grids: list[Grid], keep: Tensor | None) -> Tensor:
+    """One layer: (M, D) -> (M, D), or (W, D) where only the places `keep` (W,) matter from here on."""
+    mixed = attend(block.attn, block.ln_1(x), grids)
+    if keep is not None:
+        x, mixed = x.index_select(0, keep), mixed.index_select(0, keep)
+    x = x + block.attn.c_proj(mixed)
+    return x + block.mlp(block.ln_2(x))
 
 
 def grids_of(lengths: Tensor, size: int) -> Iterator[Grid]:

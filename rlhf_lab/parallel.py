@@ -94,13 +94,17 @@ def check_same(what: str, value: int) -> None:
 def check_same_weights(parameters: Sequence) -> None:
     """Raise UserError if the processes do not begin with the same weights: they would never agree
     again, as each takes the same steps from where it is."""
-    if count() == 1:
-        return
+    if count() > 1:
+        check_same("the weights it begins with: load the model from one folder, or seed it",
+                   checksum(parameters))
+
+
+def checksum(parameters: Sequence) -> int:
+    """A whole number that other weights hardly ever have: the sum of their bytes, exact wherever."""
     import torch
 
     raw = (p.detach().reshape(-1).view(torch.uint8) for p in parameters)
-    value = sum(int(x.sum(dtype=torch.int64)) for x in raw)  # exact, on whatever device
-    check_same("the weights it begins with: load the model from one folder, or seed it", value)
+    return sum(int(x.sum(dtype=torch.int64)) for x in raw)
 
 
 def check_shares(rows: int, parts: int) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths, parallel
+from rlhf_lab.adapters import frozen_twin, has_lora, trainable_copy
 from rlhf_lab.ensemble import Ensemble
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.packed import hidden_states
@@ -179,7 +180,7 @@ def collect(policy, reference, value_model, reward_model: Scorer, tokenizer,
 def roll_out(policy, reference, value_model: nn.Module | None, reward_model: Scorer, tokenizer,
              batch: list[Prompt], seeds: list[int], config) -> Rollout:
     """Sample a response for each prompt and seed and let every model read it; without a value model
-    there are no values. config: has temperature and max_new_tokens."""
+    there are no values. config: has temperature, max_new_tokens and max_tokens."""
     samples = sample(
         policy, tokenizer, [encode_prompt(tokenizer, p.text) for p in batch], seeds,
         SamplingConfig(config.max_new_tokens, config.temperature), batch_size=len(batch))
@@ -188,16 +189,17 @@ def roll_out(policy, reference, value_model: nn.Module | None, reward_model: Sco
     def ref(model, rows: Sequences) -> Tensor:
         return response_logprobs(model, rows, config.temperature)[0]
 
+    size = config.max_tokens
     if isinstance(reward_model, nn.Module):
-        scores = in_batches(response_scores, reward_model, sequences)
+        scores = in_batches(response_scores, reward_model, sequences, size)
     else:
         scores = torch.tensor(reward_model(batch, texts), dtype=torch.float32)
     values = None
     if value_model is not None:
-        values = in_batches(response_values, value_model, sequences) * sequences.mask
+        values = in_batches(response_values, value_model, sequences, size) * sequences.mask
     return Rollout(
         batch, texts, sequences, samples.ended, samples.logprobs,
-        ref_logprobs=in_batches(ref, reference, sequences), values=values, scores=scores)
+        ref_logprobs=in_batches(ref, reference, sequences, size), values=values, scores=scores)
 
 
 def optimise(policy, value_model, rollout: Rollout, optimiser: Optimiser,
@@ -280,7 +282,10 @@ def batch_of(prompts: Sequence[Prompt], config: PPOConfig, update: int) -> list[
 
 
 def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
-    """The reference: a copy that never changes."""
+    """The reference: a copy that never changes. Of a policy with fresh adapters it is the same weights
+    without them, which never change either and cost nothing."""
+    if has_lora(policy):
+        return frozen_twin(policy)
     return copy.deepcopy(policy).eval().requires_grad_(False)
 
 
@@ -291,5 +296,5 @@ def new_value_model(policy: PreTrainedModel, reward_model: Scorer, config: PPOCo
     if isinstance(reward_model, Ensemble):
         reward_model = reward_model.members[0]
     if isinstance(reward_model, ScalarModel):
-        return copy.deepcopy(reward_model).requires_grad_(True)
+        return trainable_copy(reward_model, like=policy, seed=config.seed)
     return ScalarModel.from_policy(policy, config.seed, zero_head=True)

@@ -16,6 +16,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.packed import hidden_states
+from rlhf_lab.recompute import recomputing
 from rlhf_lab.sampling import Samples
 from rlhf_lab.text import encode_prompt, encode_response, end_token, pad_right, position_ids
 
@@ -126,8 +127,9 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
     The vocabulary is projected at those positions only.
     """
     if any(getattr(policy.config, name, None) for name in LOGIT_SETTINGS):
-        whole = policy(input_ids=batch.tokens, attention_mask=batch.attention,
-                       position_ids=position_ids(batch.attention), use_cache=False)
+        with recomputing(policy):
+            whole = policy(input_ids=batch.tokens, attention_mask=batch.attention,
+                           position_ids=position_ids(batch.attention), use_cache=False)
         return whole.logits[batch.before]
     hidden = hidden_states(policy.base_model, batch.tokens, batch.attention, batch.before)  # (M, D)
     return policy.get_output_embeddings()(hidden)

@@ -4,18 +4,22 @@ Weights are safetensors only; nothing is unpickled.
 """
 
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
-from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from rlhf_lab import parallel
+from rlhf_lab.adapters import write_adapter
 from rlhf_lab.errors import UserError
 
 
@@ -25,7 +29,7 @@ def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     if folder.is_dir() and not any(folder.glob("*token*")) and not any(folder.glob("vocab*")):
         raise UserError(f"no tokenizer in '{folder}': put one there with its save_pretrained")
     with _explaining(path_or_id, "tokenizer"):
-        return AutoTokenizer.from_pretrained(str(path_or_id))
+        return AutoTokenizer.from_pretrained(str(path_or_id), **_where(folder))
 
 
 def read_context(path_or_id: str | Path) -> int | None:
@@ -34,7 +38,7 @@ def read_context(path_or_id: str | Path) -> int | None:
     Raises UserError if there is no such model.
     """
     with _explaining(path_or_id, "model"):
-        config = AutoConfig.from_pretrained(str(path_or_id))
+        config = AutoConfig.from_pretrained(str(path_or_id), **_where(Path(path_or_id)))
     return getattr(config, "max_position_embeddings", None)
 
 
@@ -55,8 +59,9 @@ def read_model(
         )
     with _explaining(path_or_id, what), _no_progress_bars():
         model, report = auto_class.from_pretrained(
-            str(path_or_id), dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
+            str(path_or_id), dtype=dtype, use_safetensors=True, output_loading_info=True,
+            **_where(folder),
+        )  # fmt: skip
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
@@ -64,18 +69,24 @@ def read_model(
 
 
 def write_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    adapted: PreTrainedModel | None = None,
 ) -> None:
     """Write a folder that plain transformers loads; all of it appears at once, or none of it. Of
-    several processes the main one writes."""
-    parallel.once(_write_model, model, tokenizer, Path(folder))
+    several processes the main one writes. adapted: the model whose adapters were merged into this
+    one; they are written by themselves, too."""
+    parallel.once(_write_model, model, tokenizer, Path(folder), adapted)
 
 
-def _write_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _write_model(model, tokenizer, folder: Path, adapted: PreTrainedModel | None) -> None:
     with replacing(folder) as fresh, _no_progress_bars():
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
-        for weights in fresh.glob("*.safetensors"):  # written for the owner alone, otherwise
+        if adapted is not None:
+            write_adapter(adapted, fresh / "adapter")
+        for weights in fresh.rglob("*.safetensors"):  # written for the owner alone, otherwise
             shutil.copymode(fresh / "config.json", weights)
 
 
@@ -115,10 +126,28 @@ def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
         if folder.is_dir():
             raise UserError(f"'{name}' holds no {what} that loads: {reason}") from error
         if HF_HUB_OFFLINE:
-            reason = "HF_HUB_OFFLINE is set: unset it to download the model once, or name a folder"
+            reason = "HF_HUB_OFFLINE is set: unset it to download it once"
+        elif _where(folder):
+            reason = (f"{ENDPOINT} cannot be reached from here: where it can, `hf download {name}` keeps "
+                      "it for good")
         else:
-            reason = f"asked for it as a hub id, which gave: {reason}"
-        raise UserError(f"'{name}' is no folder here, nor a downloaded {what}; {reason}") from error
+            reason = (f"asked for it as a hub id, which gave: {reason.rstrip('.')}. Connect once and "
+                      f"`hf download {name}` keeps it for good")
+        raise UserError(f"'{name}' is no folder here, nor a downloaded {what}; {reason}, or bring a "
+                        "folder from another machine (save_pretrained writes one) and name that"
+                        ) from error  # fmt: skip
+
+
+def _where(folder: Path) -> dict[str, bool]:
+    """How to look for what is no folder: if there is no network, among what was downloaded alone. The
+    hub's own client would try again for half a minute first."""
+    if folder.is_dir() or HF_HUB_OFFLINE or getproxies():
+        return {}
+    try:
+        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
+    except OSError:
+        return {"local_files_only": True}
+    return {}
 
 
 @contextmanager

@@ -29,20 +29,27 @@ Record = dict[str, float | int | str]
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
-def make_accelerator(device: str = "auto") -> Accelerator:
-    """Accelerate's device and precision: bf16 on a GPU that has it, float32 elsewhere. Under
-    `accelerate launch` this is where a process meets the others (`parallel`).
+def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
+    """Accelerate's device and precision. Under `accelerate launch` this is where a process meets the
+    others (`parallel`).
 
-    device: "auto", "cpu" or "cuda". Raises UserError if a GPU is asked for that is not there, or
-    if the models should be cut in pieces (FSDP, DeepSpeed).
+    device: "auto", "cpu" or "cuda". precision, of the arithmetic (weights stay float32): "float32",
+    "bf16", or "auto", which is bf16 on a GPU that has it and float32 elsewhere. Raises UserError if a
+    GPU is asked for that is not there, if another precision is in use already, or if the models
+    should be cut in pieces (FSDP, DeepSpeed).
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device '{device}' is not known: use auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda was asked for, but torch sees no GPU: use --device cpu")
     gpu = device != "cpu" and torch.cuda.is_available()
-    half = "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
-    accelerator = Accelerator(cpu=not gpu, mixed_precision=half)
+    able = "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
+    half = {"float32": "no", "bf16": "bf16"}.get(precision, able)
+    try:
+        accelerator = Accelerator(cpu=not gpu, mixed_precision=half)
+    except ValueError as error:  # a process has one precision for good
+        raise UserError(f"precision {precision} cannot follow another in one process: start "
+                        "afresh") from error
     if accelerator.distributed_type in SHARDED:
         raise UserError(f"{accelerator.distributed_type.value} cuts models in pieces, and the "
                         "stages here need them whole in every process: launch with --multi_gpu (see "
@@ -126,6 +133,9 @@ class Checkpoint:
     save after they have yielded an update's record: a record logged twice can be dropped on
     resuming (`RunFolder.rewind`), one never logged would be lost. Of several processes the main
     one saves and all restore, in any number.
+
+    Where adapters are trained, the weights beneath them are not saved: they are those of the model's
+    folder, and a checksum tells whether they still are.
     """
 
     folder: Path
@@ -143,10 +153,11 @@ class Checkpoint:
     def _write(self, update, modules, optimiser, extra) -> None:
         try:
             with replacing(self.folder) as fresh:
+                still = _still(modules)
                 for name, module in modules.items():
-                    save_file(_unshared(module), fresh / f"{name}.safetensors")
+                    save_file(_unshared(module, still), fresh / f"{name}.safetensors")
                 save_file(optimiser.tensors(), fresh / "optimiser.safetensors")
-                state = {"update": update, **(extra or {})}
+                state = {"update": update, "still": parallel.checksum(still.values())} | (extra or {})
                 (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
         except OSError as error:
             raise UserError(f"could not save a checkpoint to {self.folder}: {error}; the previous "
@@ -159,7 +170,8 @@ class Checkpoint:
     def restore(self, modules: dict[str, nn.Module], optimiser: Optimiser) -> dict:
         """Load the saved state and return it; {"update": 0} if there is none.
 
-        Raises UserError if some process does not see what the others do.
+        Raises UserError if some process does not see what the others do, or if the weights beneath
+        adapters are not those the run began with.
         """
         file, state = self.folder / "state.json", {"update": 0}
         if file.exists():
@@ -168,16 +180,27 @@ class Checkpoint:
                             "machines share", state["update"])
         if state["update"] == 0:
             return state
+        if state.pop("still", 0) != parallel.checksum(_still(modules).values()):
+            raise UserError(f"the checkpoint in {self.folder} is of adapters on other weights: name "
+                            "the model that the run began with, or choose another --out")
         for name, module in modules.items():
             module.load_state_dict(load_file(self.folder / f"{name}.safetensors"), strict=False)
         optimiser.load_tensors(load_file(self.folder / "optimiser.safetensors"))
         return state
 
 
-def _unshared(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, each once: tied weights are stored under one name."""
-    named = dict(module.named_parameters()) | dict(module.named_buffers())
-    return {name: x.detach().contiguous() for name, x in named.items()}
+def _still(modules: dict[str, nn.Module]) -> dict[int, nn.Parameter]:
+    """By id, the weights that stand still in a module of which others are trained: those beneath
+    adapters. (A module without any trained weight, such as a reference, has none of them.)"""
+    adapted = [m for m in modules.values() if any(p.requires_grad for p in m.parameters())]
+    return {id(p): p for m in adapted for p in m.parameters() if not p.requires_grad}
+
+
+def _unshared(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, Tensor]:
+    """Parameters, but for those that stand still, and buffers by name, each once: tied weights are
+    stored under one name."""
+    named = {name: p for name, p in module.named_parameters() if id(p) not in still}
+    return {name: x.detach().contiguous() for name, x in (named | dict(module.named_buffers())).items()}
 
 
 def shuffled(count: int, *key) -> list[int]:

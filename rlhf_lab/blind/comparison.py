@@ -10,6 +10,7 @@ from pathlib import Path
 from rlhf_lab.blind.outcome import Outcome
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import Answers
+from rlhf_lab.feedback.guidelines import GUIDELINES, Guidelines
 from rlhf_lab.feedback.selection import Item
 from rlhf_lab.feedback.session import RankingSession
 from rlhf_lab.feedback.store import FeedbackStore, Sample
@@ -57,6 +58,7 @@ class BlindComparison:
     ties. names: what the models are called at the end. store: file of a feedback store, where one
     can go on later, also to a larger count; if none is given, one that goes with this object, so
     that running the cell again starts afresh. labeller: a name of the person's own choice.
+    guidelines: what the person is asked to look for.
 
     Raises UserError if the two did not answer the same prompts, and for a store that holds choices
     between other responses.
@@ -64,12 +66,12 @@ class BlindComparison:
 
     def __init__(self, first: Answers, second: Answers, count: int = 20, seed: int = 0,
                  names: tuple[str, str] = ("first", "second"), store: str | Path | None = None,
-                 labeller: str = "me"):
+                 labeller: str = "me", guidelines: Guidelines = GUIDELINES):
         if [p.text for p in first.prompts] != [p.text for p in second.prompts]:
             raise UserError("the two models answered different prompts: give both the same ones")
         if count < 1:
             raise UserError(f"{count} choices: make at least 1")
-        self.names, self.labeller = names, labeller
+        self.names, self.labeller, self.guidelines = names, labeller, guidelines
         self.pairs, self._same_after = draw_pairs(first, second, count, seed)
         if store is None:
             self._folder = tempfile.TemporaryDirectory(prefix="rlhf-lab-")  # goes with this object
@@ -82,7 +84,7 @@ class BlindComparison:
     def session(self) -> RankingSession:
         """The session of one person with the pairs, for any front end."""
         return RankingSession(self.store, self.labeller, Pairs(tuple(self.pairs)),
-                              len(self.pairs) or None)  # fmt: skip
+                              len(self.pairs) or None, guidelines=self.guidelines)  # fmt: skip
 
     def ask(self, read: Callable[[str], str] = input, write: Callable[[str], None] = print) -> None:
         """Let the person choose on the terminal, then tell what came of it, also when they stop
@@ -110,7 +112,7 @@ class BlindComparison:
         from rlhf_lab.widgets.ranking import RankingWidget
 
         return RankingWidget(self.store, self.labeller, 2, len(self.pairs) or None,
-                             Pairs(tuple(self.pairs)))  # fmt: skip
+                             Pairs(tuple(self.pairs)), guidelines=self.guidelines)  # fmt: skip
 
     def still(self) -> Html:
         """The pair that is next, and how far one has got, as a page that needs no front end."""

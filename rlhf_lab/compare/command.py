@@ -2,20 +2,23 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_lab.compare.contestants import Contestant, contestants_of
 from rlhf_lab.compare.measure import Comparison, compare
 from rlhf_lab.compare.page import Setup, page
+from rlhf_lab.compare.standing import standing_of
 from rlhf_lab.compare.table import terminal_lines
 from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.guidelines import guidelines_of
 from rlhf_lab.formats import read_prompts
 from rlhf_lab.formats.options import data_options, read_data
 from rlhf_lab.jsonl import plain, write_whole
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
-from rlhf_lab.tasks import Task, load_task
+from rlhf_lab.tasks import FolderTask, Task, load_task
 
 MODEL = "a run's folder (its final policy), a model's folder, or a hub id; NAME=FOLDER names it"
 NOTE = """\
@@ -65,15 +68,18 @@ def compare_models(options: argparse.Namespace, config: SamplingConfig, device) 
         raise UserError("--blind puts its pairs into the file of --out: give --out FILE too")
     models = contestants_of(options.models)
     task, prompts, source = asked(options, models)
-    result = compare(options.models, prompts, task and task.judge, options.reward_model,
+    judge = task.judge if task else None
+    known = standing_of(options.reward_model)
+    print("\n".join(known), end="\n" * bool(known), file=sys.stderr)
+    result = compare(options.models, prompts, judge, options.reward_model,
                      options.samples, options.blind, options.seed, config, device,
                      options.reference, lambda all_: tqdm(all_, desc="answering", unit="model"))
-    unit = "mark" if task else "score"
+    unit = "mark" if judge else "score"
     print("\n".join(terminal_lines(result, unit)))
     print(_note(result))
     if options.html:
-        judged_by = (f"the judge of {task.name.replace('_', ' ')}" if task else
-                     f"the reward model {options.reward_model}")  # fmt: skip
+        judged_by = (f"the judge of {task.name.replace('_', ' ')}" if judge else
+                     "; ".join([f"the reward model {options.reward_model}", *known]))
         setup = Setup(source, len(prompts), options.samples, options.seed, config, judged_by, unit,
                       held_out=not options.data)
         _write(options.html, page(result, setup))
@@ -88,18 +94,18 @@ def ask_blind(options: argparse.Namespace, config: SamplingConfig, device) -> No
     from rlhf_lab.models import load_policy, load_tokenizer
 
     models = contestants_of(options.models)
-    prompts = asked(options, models)[1]
+    task, prompts, _ = asked(options, models)
     enough = 3 * options.count + 20  # some will draw the same response from both
     prompts = [prompts[place] for place in drawn(prompts, options.seed)[:enough]]
     first, second = (
         answer(load_policy(m.folder, device), load_tokenizer(m.folder), prompts, 1, options.seed,
                config=config) for m in models)  # fmt: skip
     BlindComparison(first, second, options.count, options.seed, (models[0].name, models[1].name),
-                    options.store, options.labeller).ask()
+                    options.store, options.labeller, guidelines_of(task)).ask()
 
 
 def asked(options: argparse.Namespace,
-          models: Sequence[Contestant]) -> tuple[Task | None, list[Prompt], str]:
+          models: Sequence[Contestant]) -> tuple[Task | FolderTask | None, list[Prompt], str]:
     """The task, the prompts and where they are from.
 
     Raises UserError if there are none, or there is no such set.

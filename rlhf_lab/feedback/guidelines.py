@@ -17,6 +17,13 @@ class Guidelines:
         return f"{self.name} {hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
 
 
+def guidelines_of(task) -> Guidelines:
+    """Those of a task of one's own, which may have written none; of any other, the support desk's."""
+    if not hasattr(task, "guidelines"):
+        return GUIDELINES
+    return Guidelines(task.name, task.guidelines or "Put the best response first.")
+
+
 GUIDELINES = Guidelines("support desk", """\
 You are the customer. Put the responses in the order in which you would like to receive them.
 

@@ -11,14 +11,17 @@ import string
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.entry import FLAGS
+from rlhf_lab.feedback.guidelines import guidelines_of
 from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.session import RankingSession, ranks_from_order
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.files import read_samples
 from rlhf_lab.markup import visible
+from rlhf_lab.tasks.folder import FolderTask, is_folder, read_folder
 
 HELP = """\
 Best first, as in {example}; the rest stays unranked.
@@ -150,7 +153,8 @@ def _indented(text: str, limit: int) -> str:
 
 
 def rank_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("store", help="file of the feedback store; made if there is none")
+    sub.add_argument("store", help="file of the feedback store, made if there is none; or the "
+                     "folder of a task of your own, which has its store in it")
     sub.add_argument("--labeller", required=True, help="a name of your own choice")
     sub.add_argument("--goal", type=int, help="stop after so many answers, earlier ones included")
     sub.add_argument("--k", type=int, default=4, help="responses to show, 2 to 9")
@@ -159,11 +163,21 @@ def rank_options(sub: argparse.ArgumentParser) -> None:
                      "`rlhf-lab sample --responses 4 --out FILE` writes them")
 
 
+def _task_of(place: Path) -> FolderTask | None:
+    """The task of one's own that a folder, or the store in it, belongs to."""
+    if place.is_dir():
+        return read_folder(place)
+    task = read_folder(place.parent) if is_folder(place.parent) else None
+    return task if task and task.store == place else None
+
+
 def rank(options: argparse.Namespace) -> None:
     selection = Selection(responses=options.k, seed=options.seed)
     samples = read_samples(options.samples) if options.samples else []
-    store = FeedbackStore(options.store)
+    task = _task_of(Path(options.store))
+    store = FeedbackStore(task.store if task else options.store)
     store.add_all(samples)
     if not store.prompts():
         raise UserError(f"there is nothing to rank in {options.store}: give --samples FILE")
-    rank_in_terminal(RankingSession(store, options.labeller, selection, options.goal))
+    rank_in_terminal(RankingSession(store, options.labeller, selection, options.goal,
+                                    guidelines=guidelines_of(task)))  # fmt: skip

@@ -8,8 +8,9 @@
     drawn = ratings.rankings(sides.train, ratings=1)
 """
 
+from rlhf_lab.packages import cache_folder
 from rlhf_lab.ratings.draw import PROMPT, Sides, demonstrations, rankings, some, split
-from rlhf_lab.ratings.fetch import cache_folder, cached, fetch
+from rlhf_lab.ratings.fetch import cached, fetch
 from rlhf_lab.ratings.lexicon import lexicon_scores
 from rlhf_lab.ratings.pairs import Ceiling, Pairs, accuracy, ceiling, leans, ties, way
 from rlhf_lab.ratings.read import Sentence, read

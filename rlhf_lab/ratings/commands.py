@@ -8,7 +8,9 @@ import numpy as np
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.intervals import Interval
-from rlhf_lab.ratings.fetch import VADER, cached, fetch, place_of
+from rlhf_lab.packages import place_of
+from rlhf_lab.ratings.beginnings import write_task
+from rlhf_lab.ratings.fetch import VADER, cached, fetch
 from rlhf_lab.ratings.lexicon import lexicon_scores
 from rlhf_lab.ratings.pairs import VALUES, Ceiling, Pairs, accuracy, ceiling, ties, way
 from rlhf_lab.ratings.read import Sentence, read
@@ -26,11 +28,15 @@ def ratings_options(sub: argparse.ArgumentParser) -> None:
          "can name"),
         (show, "how many there are, how far labellers agree, and the ceiling that sets; half a "
          "minute"),
+        (task, "write them as a task of your own: prompts, demonstrations and rankings"),
     ):  # fmt: skip
         name = action.__name__.rstrip("_")
         chosen[name] = actions.add_parser(name, help=text,
                                           description=text[0].upper() + text[1:] + ".")
         chosen[name].set_defaults(action=action)
+    chosen["task"].add_argument("folder", help="a new folder")
+    chosen["task"].add_argument("--ratings", type=int, default=4, help="how many single ratings of "
+                                "each sentence to use (default: %(default)s)")
     chosen["fetch"].add_argument("--archive", help="take them from this file, the source "
                                  "distribution of vaderSentiment 3.3.2 fetched elsewhere")
 
@@ -53,6 +59,13 @@ def fetch_(options: argparse.Namespace) -> None:
 def show(options: argparse.Namespace) -> None:
     for line in lines(read()):
         print(line, flush=True)
+
+
+def task(options: argparse.Namespace) -> None:
+    written = write_task(options.folder, read(), options.ratings)
+    found = ", ".join(f"{count:,} {what}" for what, count in written.items())
+    print(f"wrote {options.folder}: {found}; to take the rankings in: rlhf-lab feedback import "
+          f"{options.folder}/rankings.sqlite3 {options.folder}/rankings.jsonl --labeller raters")
 
 
 def lines(sentences: Sequence[Sentence]) -> Iterator[str]:

@@ -65,8 +65,9 @@ def progress(metrics: pd.DataFrame, columns: Mapping[str, Mapping[str, str]],
     """The judge's mark over the updates. columns: a title, and the arms with their colours; every
     seed is a line; a dotted line where a round begins."""
     with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=(4.4 * len(columns), 3.4))
+        figure = Picture(figsize=(4.4 * len(columns), 4.0))
         all_axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        most = max(map(len, columns.values()))  # lines of the longest legend
         for axes, (title, arms) in zip(all_axes, columns.items()):
             for arm, colour in arms.items():
                 label = arm
@@ -76,8 +77,9 @@ def progress(metrics: pd.DataFrame, columns: Mapping[str, Mapping[str, str]],
                     label = None
             for start in _starts(metrics[metrics["arm"].isin(arms)]):
                 axes.axvline(start, color=GUIDE, linewidth=0.9, linestyle=":")
-            axes.set(title=title, xlabel="update (dotted: a round begins)")
-            axes.legend(loc="lower right")
+            axes.set(xlabel="update (dotted: a round begins)")
+            axes.set_title(title, pad=14 + 15 * most)
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
         all_axes[0].set_ylabel("judge's mark (points)")
     return figure
 

@@ -2,13 +2,15 @@
 
 A task is prompts, demonstrations, labellers and, where somebody knows the truth, a judge. To add
 one, write a class with the attributes of `Task` (about fifty lines: tests/tiny_task.py is one) and
-pass it to `pipeline.Pipeline`, or its prompts and demonstrations to the stages.
+pass it to `pipeline.Pipeline`, or its prompts and demonstrations to the stages. Without a judge, a
+task is a folder with files (`folder.py`, docs/your-own-task.md).
 """
 
 from typing import Protocol
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration, Mark, Prompt
+from rlhf_lab.tasks.folder import FolderTask, is_folder, read_folder
 from rlhf_lab.tasks.labellers import Labeller
 
 
@@ -37,10 +39,22 @@ class Task(Protocol):
         """The mark of one response."""
 
 
-def load_task(name: str) -> Task:
-    """The task of that name. Raises UserError if there is none."""
+def load_task(name: str) -> Task | FolderTask:
+    """The task of that name, or in that folder. Raises UserError if there is none."""
     if name == "support_desk":
         from rlhf_lab.tasks.support_desk import SupportDesk
 
         return SupportDesk()
-    raise UserError(f"no task called '{name}': the lab has 'support_desk'")
+    if is_folder(name):
+        return read_folder(name)
+    raise UserError(f"no task called '{name}': the lab has 'support_desk', and `rlhf-lab task new "
+                    f"{name}` begins one of your own in a folder")
+
+
+def load_judged(name: str) -> Task:
+    """The same, of a task that has a judge. Raises UserError for one that is a folder."""
+    task = load_task(name)
+    if task.judge is None:
+        raise UserError(f"the task in {name} has no judge and no simulated labellers, which this "
+                        "needs: take its stages one by one (docs/your-own-task.md)")
+    return task

@@ -14,6 +14,7 @@ import anywidget
 import traitlets
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.guidelines import GUIDELINES, Guidelines
 from rlhf_lab.feedback.selection import Selection
 from rlhf_lab.feedback.session import RankingSession, ranks_from_order
 from rlhf_lab.feedback.store import FeedbackStore
@@ -34,7 +35,7 @@ class RankingWidget(anywidget.AnyWidget):
     prompt shows. labeller: a name of the person's own choice; the same name goes on where it
     stopped. responses: how many to show, 2 to 9. goal: how many answers make a full session; all
     prompts by default. selection: how prompts and responses are picked (it replaces `responses`).
-    uncertainty: by prompt text, for active choice.
+    uncertainty: by prompt text, for active choice. guidelines: what the person is asked to look for.
 
     Raises UserError for a labeller's name that is blank or too long.
     """
@@ -51,10 +52,11 @@ class RankingWidget(anywidget.AnyWidget):
         goal: int | None = None,
         selection: Selection | None = None,
         uncertainty: dict[str, float] | None = None,
+        guidelines: Guidelines = GUIDELINES,
     ):
         selection = selection or Selection(responses=responses)
         self.store, self.labeller = store, labeller
-        self.session = RankingSession(store, labeller, selection, goal, uncertainty)
+        self.session = RankingSession(store, labeller, selection, goal, uncertainty, guidelines)
         self._serial = 0  # goes up with every item shown
         self._heard = 0  # goes up with every message, so that each gets an answer
         self._one_at_a_time = threading.Lock()

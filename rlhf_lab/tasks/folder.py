@@ -1,0 +1,195 @@
+"""A task of your own, in a folder: prompts, perhaps demonstrations, and people in place of a judge.
+
+    task.toml               name, end of every prompt, length, guidelines, shares of the parts
+    prompts.jsonl           in any layout that `formats` reads, as are
+    demonstrations.jsonl    which may be missing
+    rankings.sqlite3        the feedback store, made by the first who ranks
+
+Each prompt is in one of three parts (`parts.py`). Nobody knows the truth here, so such a task has
+no judge and no simulated labellers: the stages, `compare` and `blind` take it, the whole job that
+`demo` runs does not.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.jsonl import KINDS, Row
+from rlhf_lab.records import Demonstration, Prompt, Ranking
+from rlhf_lab.tasks.parts import HELD_OUT, PARTS, SECOND, TRAIN, Shares
+
+SETTINGS = "task.toml"
+FIELDS = ("name", "prompts", "demonstrations", "end", "longest_response", "guidelines", "shares")
+HUB = "hub:"
+
+
+@dataclass(frozen=True)
+class FolderTask:
+    """What the folder holds. sources: of the prompts and of the demonstrations (None: there are
+    none). end: what every prompt ends with. longest_response: in tokens. guidelines: for labellers,
+    in Markdown."""
+
+    folder: Path
+    name: str
+    sources: tuple[str, str | None]
+    end: str = ""
+    longest_response: int = 64
+    guidelines: str = ""
+    shares: Shares = field(default_factory=Shares)
+
+    judge = None  # nobody knows the truth
+    labellers = ()  # people rank
+
+    @property
+    def store(self) -> Path:
+        """The file of the feedback store."""
+        return self.folder / "rankings.sqlite3"
+
+    def prompts(self, *parts: str) -> list[Prompt]:
+        """The prompts of these parts (none named: of all), in the file's order, each text once.
+
+        Raises UserError if the file cannot be read, or a part has no prompt.
+        """
+        parts = parts or PARTS
+        for part in parts:
+            if not any(self.part_of(p) == part for p in self._prompts):
+                self._refuse_empty(self.sources[0], "prompt", len(self._prompts), part)
+        return [p for p in self._prompts if self.part_of(p) in parts]
+
+    def demonstrations(self, part: str = TRAIN) -> list[Demonstration]:
+        """The demonstrations whose prompts are in a part; those held out may be none.
+
+        Raises UserError if the task has no demonstrations, or none to train on.
+        """
+        if self.sources[1] is None:
+            raise UserError(f"{self.folder / SETTINGS}: names no demonstrations to imitate: add a "
+                            "line demonstrations = \"...\", or begin with sampling from a model "
+                            "that answers already")  # fmt: skip
+        found = [d for d in self._demonstrations if self.part_of(d.prompt) == part]
+        if not found and part == TRAIN:
+            self._refuse_empty(self.sources[1], "demonstration", len(self._demonstrations), part)
+        return found
+
+    def held_out(self) -> dict[str, list[Prompt]]:
+        """The prompts kept for the end, as `compare` and `blind` ask for them."""
+        return {HELD_OUT: self.prompts(HELD_OUT)}
+
+    def part_of(self, prompt: Prompt) -> str:
+        """The part that a prompt is in, with or without the end."""
+        return self.shares.part_of(self._complete(prompt).text)
+
+    def rankings(self, rankings: Iterable[Ranking], part: str) -> list[Ranking]:
+        """Those rankings whose prompts are in a part; each prompt with its end.
+
+        Raises UserError if there are none.
+        """
+        rankings = list(rankings)
+        found = [replace(r, prompt=self._complete(r.prompt)) for r in rankings
+                 if self.part_of(r.prompt) == part]  # fmt: skip
+        if not found:
+            self._refuse_empty(self.store, "ranking", len(rankings), part)
+        return found
+
+    @cached_property
+    def _prompts(self) -> list[Prompt]:
+        from rlhf_lab.formats import read_prompts  # brings transformers along: to rank needs none
+
+        read = map(self._complete, read_prompts(self.sources[0]))
+        return list({p.text: p for p in read}.values())
+
+    @cached_property
+    def _demonstrations(self) -> list[Demonstration]:
+        from rlhf_lab.formats import read_demonstrations
+
+        return [replace(d, prompt=self._complete(d.prompt))
+                for d in read_demonstrations(self.sources[1])]  # fmt: skip
+
+    def _complete(self, prompt: Prompt) -> Prompt:
+        text = prompt.text if prompt.text.endswith(self.end) else prompt.text + self.end
+        return prompt if text == prompt.text else replace(prompt, text=text)
+
+    def _refuse_empty(self, file: str | Path, what: str, count: int, part: str) -> None:
+        """Say that a part would be empty, and what to do."""
+        share = {TRAIN: 1 - self.shares.second - self.shares.held_out, SECOND: self.shares.second,
+                 HELD_OUT: self.shares.held_out}[part]  # fmt: skip
+        if what == "ranking":
+            todo = "rank more prompts" if count else "rank some prompts"
+        else:
+            todo = f"add {what}s"
+        raise UserError(f"{file}: of its {count} {what}s none has a prompt in the part '{part}', "
+                        f"which is a share of {share:.2g} of all: {todo} ({10 / share:.0f} or more "
+                        "in all make it all but certain that there are some)")  # fmt: skip
+
+
+def read_folder(folder: str | Path) -> FolderTask:
+    """The task in a folder. Raises UserError if there is none, or a field is not right, with the
+    file and the field; prompts and demonstrations are read when they are asked for."""
+    folder = Path(folder)
+    row = _settings(folder / SETTINGS)
+    row.only(FIELDS)
+    sources = _source(row, folder, "prompts"), None
+    if "demonstrations" in row.fields:
+        sources = sources[0], _source(row, folder, "demonstrations")
+    return FolderTask(folder, row.text("name").strip(), sources, row.get("end", str, ""),
+                      _whole(row, "longest_response", 64), row.get("guidelines", str, "").strip(),
+                      _shares(row))  # fmt: skip
+
+
+def is_folder(name: str | Path | None) -> bool:
+    """Whether that is the folder of a task."""
+    return name is not None and (Path(name) / SETTINGS).is_file()
+
+
+def _settings(file: Path) -> Row:
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"there is no task in {file.parent} (no {file.name}: {error.strerror}): "
+                        "`rlhf-lab task new FOLDER` begins one") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: is not UTF-8: save the file as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file}: not TOML: {error}: texts stand in quotes") from error
+    row = Row(str(file), found)
+    for name, value in found.items():
+        if type(value) not in KINDS:
+            row.refuse(name, "is a date or a time: put it in quotes if it is meant as a text")
+    return row
+
+
+def _source(row: Row, folder: Path, field: str) -> str:
+    """Where prompts or demonstrations are: a path, from the folder, or a hub data set."""
+    named = row.text(field)
+    if named.startswith(HUB):
+        return named
+    if not (folder / named).is_file():
+        row.refuse(field, f"there is no file {folder / named}: write it, or name another")
+    return str(folder / named)
+
+
+def _whole(row: Row, field: str, default: int) -> int:
+    value = row.get(field, int, default)
+    if isinstance(value, bool) or value < 1:
+        row.refuse(field, f"is {str(value).lower()}: give a whole number, 1 or more")
+    return value
+
+
+def _shares(row: Row) -> Shares:
+    given = Row(f"{row.where}, [shares]", row.get("shares", dict, {}))
+    given.only(("second", "held_out"))
+    values = {name: _share(given, name) for name in given.fields}
+    shares = Shares(**values)
+    if shares.second + shares.held_out >= 1:
+        row.refuse("shares", f"second and held_out are {shares.second + shares.held_out:g} "
+                   "together, which leaves nothing to train on: give less than 1")  # fmt: skip
+    return shares
+
+
+def _share(row: Row, field: str) -> float:
+    value = row.fields[field]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        row.refuse(field, f"is {value!r}: give a number above 0 and below 1")
+    return float(value)
