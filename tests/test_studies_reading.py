@@ -99,8 +99,11 @@ def test_the_chosen_trial_is_the_best(roads):
 def test_what_is_spent_by_hand(roads):
     runs = roads_reading.ends(roads)
     assert sorted(runs["road"]) == ["dpo", "ppo"]  # trials are apart
-    costs = roads_reading.spent(runs)
+    taken = {"reward model": (5.0, 900.0), "ppo": (10.0, 700.0), "dpo": (6.0, 800.0)}
+    costs = roads_reading.spent(runs, {road: {"seconds": s, "peak_memory_mb": mb}
+                                       for road, (s, mb) in taken.items()})  # fmt: skip
     assert costs.loc["DPO", "of PPO's time"] == pytest.approx(6 / 15) and costs.loc["PPO", "samples"] == 64
+    assert costs["peak memory, MB"].to_dict() == {"PPO": 900, "DPO": 800}  # DPO needs no reward model
     bon = pd.DataFrame({"seed": [0, 0], "objective/kl": [0.0, 1.0], "judge/mark": [6, 7]})
     axes, = roads_reading.frontiers(runs, bon).axes
     assert axes.lines[-1].get_xdata().tolist() == [0, 1] and len(axes.lines) == 3

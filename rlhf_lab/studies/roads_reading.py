@@ -1,5 +1,6 @@
 """Reading the study of roads: their frontiers of mark against KL, and what each of them spends."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -65,13 +66,23 @@ def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Pict
     return figure
 
 
-def spent(runs: pd.DataFrame) -> pd.DataFrame:
-    """What a road costs, mean over its runs: samples drawn, gradient steps, seconds of training and
-    of its reward model, each also as a ratio to PPO's seconds, peak memory in MB, and the responses
-    that one answer takes when it is used."""
-    table = runs.groupby("road", sort=False)[
-        ["samples", "steps", "seconds", "reward_seconds", "peak_memory_mb"]].mean()
-    total = table["seconds"] + table["reward_seconds"]
+def spent(runs: pd.DataFrame, costs: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """What a road costs: samples drawn and gradient steps in the study's runs; seconds of training
+    and of its reward model, their sum as a ratio to PPO's, and the most memory that either took, in
+    MB, from `costs`; and the responses that one answer takes when it is used.
+
+    costs: what `benchmarks/roads.py` wrote. The study's own seconds and memory are of runs that
+    shared a machine, several in a process.
+    """
+    table = runs.groupby("road", sort=False)[["samples", "steps"]].first().astype(int)
+    learner = costs["reward model"]
+    for road in table.index:
+        first = {"seconds": 0.0, "peak_memory_mb": 0.0} if road == "dpo" else learner
+        table.loc[road, "seconds"] = costs[road]["seconds"]
+        table.loc[road, "reward model, seconds"] = first["seconds"]
+        table.loc[road, "peak memory, MB"] = max(costs[road]["peak_memory_mb"],
+                                                 first["peak_memory_mb"])  # fmt: skip
+    total = table["seconds"] + table["reward model, seconds"]
     table["of PPO's time"] = total / total["ppo"]
     table["responses at use"] = 1
     return table.rename(index=NAMES)
