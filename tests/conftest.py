@@ -6,8 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test m
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
+from helpers import END, PAD, byte_level
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -16,7 +15,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-END, PAD = "<|end|>", "<|pad|>"
 CONTEXT = 64
 SPREAD = 0.3  # large weights, so that a mistake shows; real models start at 0.02
 
@@ -24,13 +22,13 @@ SPREAD = 0.3  # large weights, so that a mistake shows; real models start at 0.0
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A byte a token, then END (256) and PAD (257)."""
-    return PreTrainedTokenizerFast(tokenizer_object=_bytes(END, PAD), eos_token=END, pad_token=PAD)
+    return PreTrainedTokenizerFast(tokenizer_object=byte_level(END, PAD), eos_token=END, pad_token=PAD)
 
 
 @pytest.fixture
 def padless_tokenizer() -> PreTrainedTokenizerFast:
     """A byte a token, then END (256), which stands in for the pad token, as many people set it."""
-    return PreTrainedTokenizerFast(tokenizer_object=_bytes(END), eos_token=END, pad_token=END)
+    return PreTrainedTokenizerFast(tokenizer_object=byte_level(END), eos_token=END, pad_token=END)
 
 
 @pytest.fixture(scope="session")
@@ -84,12 +82,3 @@ def _common(tokenizer) -> dict:
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=SPREAD,
     )
-
-
-def _bytes(*special: str) -> Tokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = Tokenizer(BPE({symbol: index for index, symbol in enumerate(alphabet)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens(list(special))
-    return backend

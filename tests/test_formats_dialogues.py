@@ -3,9 +3,8 @@
 from dataclasses import asdict
 
 import pytest
-from conftest import END, PAD, _bytes
 from format_rows import RANKED, SYSTEM, TALK, A, H, assistant, lines, user, write_lines
-from helpers import refusal
+from helpers import END, PAD, byte_level, refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
@@ -96,7 +95,7 @@ def test_a_dialogue_without_blank_lines_is_split_at_its_last_answer():
 @pytest.fixture
 def chatty(tokenizer):
     """The byte-level tokenizer with a chat template."""
-    made = PreTrainedTokenizerFast(tokenizer_object=_bytes(END, PAD), eos_token=END, pad_token=PAD)
+    made = PreTrainedTokenizerFast(tokenizer_object=byte_level(END, PAD), eos_token=END, pad_token=PAD)
     made.chat_template = CHATML
     return made
 
@@ -104,7 +103,7 @@ def chatty(tokenizer):
 @pytest.fixture
 def starting(tokenizer):
     """A tokenizer that puts a start token in front, with a template that writes it out too."""
-    backend = _bytes(END, PAD, "<s>")
+    backend = byte_level(END, PAD, "<s>")
     backend.post_processor = TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))])  # fmt: skip
     made = PreTrainedTokenizerFast(

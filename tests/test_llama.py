@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from conftest import _bytes
+from helpers import byte_level
 from rlhf_lab import maths, ppo
 from rlhf_lab.cli import main
 from rlhf_lab.evaluate import answer
@@ -40,7 +40,7 @@ closer = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
 
 def with_a_start() -> PreTrainedTokenizerFast:
     """A byte a token; START before every text, no pad token."""
-    backend = _bytes(START, STOP)
+    backend = byte_level(START, STOP)
     backend.post_processor = processors.TemplateProcessing(
         single=f"{START} $A", special_tokens=[(START, 256)])
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=START, eos_token=STOP)
@@ -52,7 +52,7 @@ def folder(request, make_gpt2, make_llama, tokenizer, tmp_path):
     kind, own = request.param, with_a_start()
     if kind == "gpt2":
         model, own = make_gpt2(tokenizer, bos_token_id=256), PreTrainedTokenizerFast(
-            tokenizer_object=_bytes(STOP), bos_token=STOP, eos_token=STOP)
+            tokenizer_object=byte_level(STOP), bos_token=STOP, eos_token=STOP)
     else:
         model = make_llama(own, tie_word_embeddings=kind == "llama, tied", bos_token_id=256)
     model.save_pretrained(tmp_path / "model"), own.save_pretrained(tmp_path / "model")

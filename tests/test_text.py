@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import END
+from helpers import END
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.formats.fitting import fit_prompt
