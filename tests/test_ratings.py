@@ -365,9 +365,9 @@ def test_an_arm_learns_from_its_own_sentences_and_is_tested_on_others(tmp_path, 
     learned = []
     train = learning.train_reward
 
-    def training(model, tokenizer, drawn, config):
+    def training(model, tokenizer, drawn, config, **rest):
         learned.extend(drawn)
-        return train(model, tokenizer, drawn[:4], config)
+        return train(model, tokenizer, drawn[:4], config, **rest)
 
     monkeypatch.setattr(learning, "train_reward", training)
     ground, given = Ground(tmp_path), study()

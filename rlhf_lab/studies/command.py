@@ -45,6 +45,8 @@ def study_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="which arms; all if not given")
     sub.add_argument("--model", help="of the study of ratings: folder or hub id to start from; if not "
                      "given, the compact model, which the other studies always start from")
+    sub.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"], help="of "
+                     "the study of ratings: bf16 is twice as fast on a processor that has it")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="each arm's seeds")
 
 
@@ -58,7 +60,8 @@ def study(options: argparse.Namespace) -> None:
         if name not in arms:
             raise UserError(f"no arm '{name}' in the study {options.study}: there are "
                             + ", ".join(f"'{arm}'" for arm in arms))  # fmt: skip
-    ground = Ground(Path(options.out or f"runs/{options.study}"), model=options.model)
+    ground = Ground(Path(options.out or f"runs/{options.study}"), model=options.model,
+                    precision=options.precision)
     for name in options.arms or arms:
         for seed in options.seeds:
             print(line(name, seed, arms[name](ground, seed)), flush=True)

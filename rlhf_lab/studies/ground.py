@@ -49,7 +49,8 @@ class Ground:
     demonstrations: of SFT. prompts: whose four responses the SFT policy gives to be ranked; the
     first tenth is left out. batch_size: PPO's. watched: held-out prompts that are answered along
     the way. judged: other held-out prompts, for the summary, with `samples` responses each. model:
-    folder or hub id that the study of ratings starts from, if not the compact model.
+    folder or hub id that the study of ratings starts from, if not the compact model; precision: of
+    its arithmetic, as in `make_accelerator`.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Ground:
     judged: int = 200
     samples: int = 2
     model: str | None = None
+    precision: str = "auto"
     learned: dict = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property

@@ -12,6 +12,9 @@ words like "screenplay" fall into pieces, and its base has hardly met one about 
 reads the sentences of the training side, ratings aside, which cost nothing, as SFT's
 demonstrations. The arms "unread" go without: a control, and the arms for models that know English
 already.
+
+In the arms "head alone" the model stays as it is and a head is fitted to its features
+(`rlhf_lab.ratings.probe`), which takes one reading of the sentences for all of them.
 """
 
 from collections.abc import Sequence
@@ -23,10 +26,12 @@ import numpy as np
 from rlhf_lab import ratings
 from rlhf_lab.data import base_model
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
-from rlhf_lab.ratings import Sentence
+from rlhf_lab.ratings import Sentence, Sides, probe
+from rlhf_lab.records import Ranking
 from rlhf_lab.reward import RewardConfig, score_texts, train_reward
 from rlhf_lab.sft import SFTConfig, train_sft
 from rlhf_lab.studies.ground import Ground
+from rlhf_lab.training import make_accelerator
 
 SENTENCES, RATINGS = (375, 750, 1500, 3000, 6000), (1, 2, 4, 8, 15)
 MOST = 24_000  # ratings that an arm of the grid may cost
@@ -36,21 +41,25 @@ LARGE = 50_000_000  # parameters from which on smaller steps are taken
 @dataclass(frozen=True)
 class Arm:
     """So many sentences, each with so many single ratings. read: whether the model first reads all
-    sentences of the training side, ratings aside."""
+    sentences of the training side, ratings aside. head_alone: whether nothing but the head learns."""
 
     sentences: int
     ratings: int
     read: bool = True
+    head_alone: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.sentences} x {self.ratings}" + ("" if self.read else ", unread")
+        return (f"{self.sentences} x {self.ratings}" + ("" if self.read else ", unread")
+                + (", head alone" if self.head_alone else ""))
 
 
 GRID = tuple(Arm(s, r) for s in SENTENCES for r in RATINGS if s * r <= MOST)
 UNREAD = tuple(Arm(s, r, read=False) for s, r in ((1500, 4), (1500, 15), (6000, 1), (6000, 4),
                                                   (6000, 15)))  # fmt: skip
-ARMS = (*GRID, Arm(6000, 15), *UNREAD)
+HEADS = tuple(Arm(s, r, read, head_alone=True) for read in (True, False)
+              for s in SENTENCES for r in RATINGS)  # fmt: skip
+ARMS = (*GRID, Arm(6000, 15), *UNREAD, *HEADS)
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
@@ -74,18 +83,42 @@ def _learn(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | 
            ) -> tuple[dict, dict]:
     sides = ratings.split(ratings.read() if sentences is None else sentences)
     drawn = ratings.rankings(ratings.some(sides.train, arm.sentences, seed), arm.ratings, seed)
-    policy, tokenizer = start(ground, arm, seed, sides.train)
-    reward_model = ScalarModel.from_policy(policy, seed)
-    for _ in train_reward(reward_model, tokenizer, drawn, reward_config(policy, seed)):
-        pass
-    scores = score_texts(reward_model, tokenizer,
-                         [(ratings.PROMPT, one.text) for one in sides.test]).cpu().numpy()
+    learn = _fit if arm.head_alone else _train
+    scores, parameters = learn(ground, arm, seed, sides, drawn)
     summary = {"arm": asdict(arm) | {"name": name_of(ground, arm)}, "seed": seed,
-               "model": ground.model or "compact", "parameters": policy.num_parameters(),
+               "model": ground.model or "compact", "parameters": parameters,
                "rankings": len(drawn), "ratings": arm.sentences * arm.ratings}
     summary |= tested(scores, sides.test)
     rows = [{"id": one.id, "score": float(score)} for one, score in zip(sides.test, scores)]
     return summary, {"scores": rows}
+
+
+def _train(ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
+           ) -> tuple[np.ndarray, int]:
+    """Scores of the test sentences by a reward model trained as in the lab, and its parameters."""
+    policy, tokenizer = start(ground, arm, seed, sides.train)
+    reward_model = ScalarModel.from_policy(policy, seed)
+    config = reward_config(policy, seed)
+    for _ in train_reward(reward_model, tokenizer, drawn, config,
+                          accelerator=make_accelerator("cpu", ground.precision)):
+        pass
+    pairs = [(ratings.PROMPT, one.text) for one in sides.test]
+    return score_texts(reward_model, tokenizer, pairs).cpu().numpy(), policy.num_parameters()
+
+
+def _fit(ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
+         ) -> tuple[np.ndarray, int]:
+    """The same by a head on features, which are worked out once for all arms that share them."""
+    key = "features", seed if arm.read else None
+    if key not in ground.learned:
+        policy, tokenizer = start(ground, arm, seed, sides.train)
+        model = ScalarModel.from_policy(policy, seed)
+        ground.learned[key] = policy.num_parameters(), probe.standardised(probe.features(
+            model, tokenizer, [*sides.train, *sides.test], ground.precision))
+    parameters, known = ground.learned[key]
+    place = {one.text: row for row, one in enumerate(sides.train)}
+    head = probe.fit_head(known, drawn, place)
+    return (known[len(sides.train) :] @ head).numpy(), parameters
 
 
 def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):

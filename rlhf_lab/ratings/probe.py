@@ -1,0 +1,72 @@
+"""What a model that is left as it is knows of people's ratings already: only the head learns.
+
+Every sentence is read once, and its features are the last hidden state at its last token, which is
+what a reward model's head sees. A head on them is learned as a reward model is, by the k-wise loss,
+but with nothing else to train the loss is convex: there is one best head, and L-BFGS finds it in a
+second. So whole grids of "how many sentences, how many ratings" cost one reading of the texts.
+(Alain and Bengio 2017 call such a head a linear probe.)
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rlhf_lab import maths
+from rlhf_lab.maths import last_index
+from rlhf_lab.models import ScalarModel
+from rlhf_lab.packed import hidden_states
+from rlhf_lab.ratings.draw import PROMPT
+from rlhf_lab.ratings.read import Sentence
+from rlhf_lab.records import Ranking
+from rlhf_lab.sequences import Sequences, micro_batches
+from rlhf_lab.training import make_accelerator
+
+RIDGE = 0.01  # the loss's price of the head's squared length
+
+
+@torch.no_grad()
+def features(model: ScalarModel, tokenizer, sentences: Sequence[Sentence], precision: str = "auto",
+             max_tokens: int = 1024) -> Tensor:
+    """The last hidden state at the last token of each sentence, (S, D), float32."""
+    rows = Sequences.of_text(tokenizer, [(PROMPT, one.text) for one in sentences])
+    found = torch.zeros(len(sentences), model.head.in_features)
+    for some in micro_batches(rows.lengths, max_tokens):
+        batch = rows.rows(some)
+        columns = torch.arange(batch.tokens.shape[1])
+        last = columns == last_index(batch.attention)[:, None]
+        with make_accelerator("cpu", precision).autocast():
+            found[some] = hidden_states(model.backbone, batch.tokens, batch.attention, last).float()
+    return found
+
+
+def standardised(features: Tensor) -> Tensor:
+    """Every feature with mean 0 and standard deviation 1, float64: one ridge then fits all."""
+    wide = features.double()
+    return (wide - wide.mean(0)) / wide.std(0).clamp_min(1e-6)
+
+
+def fit_head(features: Tensor, rankings: Sequence[Ranking], place: dict[str, int],
+             ridge: float = RIDGE) -> Tensor:
+    """The head (D,) with the smallest k-wise loss plus ridge / 2 times its squared length.
+
+    features (S, D), float64; place: the row of each response's text. Ties are passed over, and each
+    prompt weighs the same, as in `train_reward`.
+    """
+    K = max(len(one.ranks) for one in rankings)
+    index = torch.zeros(len(rankings), K, dtype=torch.long)
+    ranks = torch.full((len(rankings), K), maths.ABSENT)
+    for g, one in enumerate(rankings):
+        index[g, : len(one.ranks)] = torch.tensor([place[text] for text in one.responses])
+        ranks[g, : len(one.ranks)] = torch.tensor(one.ranks)
+    head = torch.zeros(features.shape[1], dtype=features.dtype, requires_grad=True)
+    search = torch.optim.LBFGS([head], max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        value = maths.kwise_loss((features @ head)[index], ranks) + ridge / 2 * head @ head
+        value.backward()
+        return value
+
+    search.step(loss)
+    return head.detach()
