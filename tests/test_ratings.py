@@ -401,7 +401,7 @@ def test_what_reads_first_reads_the_training_side_and_is_kept(tmp_path, monkeypa
     assert len(shown) == len(sides.train)
     for one, other in zip(policy.parameters(), again.parameters()):
         assert one.equal(other)
-    name = str(base_model()).strip("/").replace("/", "_")
+    name = base_model().name  # and not the whole path, which is nobody's business
     assert learning.name_of(ground, learning.Arm(24, 1)) == f"24 x 1, {name}"
     assert (tmp_path / f"read-{name}_3").is_dir()
 

@@ -6,7 +6,7 @@ equal ones tie. So a ranking is as noisy as labellers are, and costs K ratings.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rlhf_lab.errors import UserError
@@ -67,14 +67,14 @@ def rankings(sentences: Sequence[Sentence], ratings: int, seed: int = 0, size: i
     ratings.
     """
     dealt, _ = deal(sentences, ratings, seed, left=0)
-    drawn = []
-    for turn in range(ratings):
-        order = list(dealt)
-        random.Random(f"ratings/groups/{seed}/{turn}").shuffle(order)
-        groups = [order[start : start + size] for start in range(0, len(order), size)]
-        drawn += [_ranking(group, turn, f"reviews-{seed}-{turn}-{number}")
-                  for number, group in enumerate(groups) if len(group) > 1]  # fmt: skip
-    return drawn
+    return _grouped(dealt, ratings, seed, size, lambda one, turn: one.ratings[turn])
+
+
+def rankings_by_mean(sentences: Sequence[Sentence], rounds: int, seed: int = 0, size: int = K
+                     ) -> list[Ranking]:
+    """Rankings by the mean of all ratings that a sentence got, in so many rounds of new groups: what
+    fifteen people and more think together, for a model that is to judge others."""
+    return _grouped(sentences, rounds, seed, size, lambda one, turn: one.mean)
 
 
 def demonstrations(sentences: Sequence[Sentence]) -> list[Demonstration]:
@@ -82,8 +82,21 @@ def demonstrations(sentences: Sequence[Sentence]) -> list[Demonstration]:
     return [Demonstration(Prompt(f"review-{one.id}", PROMPT), one.text) for one in sentences]
 
 
-def _ranking(group: Sequence[Sentence], turn: int, id: str) -> Ranking:
-    given = [one.ratings[turn] for one in group]
+def _grouped(sentences: Sequence[Sentence], rounds: int, seed: int, size: int,
+             value: Callable[[Sentence, int], float]) -> list[Ranking]:
+    """In every round all sentences in new groups at random, ranked by their value of that round."""
+    drawn = []
+    for turn in range(rounds):
+        order = list(sentences)
+        random.Random(f"ratings/groups/{seed}/{turn}").shuffle(order)
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        drawn += [_ranking(group, [value(one, turn) for one in group],
+                           f"reviews-{seed}-{turn}-{number}")
+                  for number, group in enumerate(groups) if len(group) > 1]  # fmt: skip
+    return drawn
+
+
+def _ranking(group: Sequence[Sentence], given: Sequence[float], id: str) -> Ranking:
     ranks = tuple(1 + sum(other > rating for other in given) for rating in given)
     return Ranking(Prompt(id, PROMPT), tuple(one.text for one in group), ranks)
 

@@ -23,6 +23,7 @@ from rlhf_lab.sequences import Sequences, micro_batches
 from rlhf_lab.training import make_accelerator
 
 RIDGE = 0.01  # the loss's price of the head's squared length
+TINY = 1e-6  # a feature that varies less is taken to be constant
 
 
 @torch.no_grad()
@@ -43,7 +44,18 @@ def features(model: ScalarModel, tokenizer, sentences: Sequence[Sentence], preci
 def standardised(features: Tensor) -> Tensor:
     """Every feature with mean 0 and standard deviation 1, float64: one ridge then fits all."""
     wide = features.double()
-    return (wide - wide.mean(0)) / wide.std(0).clamp_min(1e-6)
+    return (wide - wide.mean(0)) / wide.std(0).clamp_min(TINY)
+
+
+def with_head(model: ScalarModel, head: Tensor, features: Tensor) -> ScalarModel:
+    """The model with a head that was fitted to its standardised features; returns it. Its scores are
+    those of the head on `standardised(features)`."""
+    wide = features.double()
+    weight = head / wide.std(0).clamp_min(TINY)
+    with torch.no_grad():
+        model.head.weight.copy_(weight)
+        model.head.bias.fill_(-float(weight @ wide.mean(0)))
+    return model
 
 
 def fit_head(features: Tensor, rankings: Sequence[Ranking], place: dict[str, int],

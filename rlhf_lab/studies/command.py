@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies import constitution, hacking, labels, ratings, roads, rounds
+from rlhf_lab.studies import (
+    constitution, hacking, labels, praise, ratings, roads, rounds,
+)
 from rlhf_lab.studies.ground import Ground
 
 Run = Callable[[Ground, int], dict]
@@ -20,7 +22,7 @@ def arms_of(study: str) -> dict[str, Run]:
         return {f"{road} {strength:g}": _tuned(road, strength)
                 for road in roads.ROADS for strength in roads.STRENGTHS[road]}
     module = {"rounds": rounds, "labels": labels, "constitution": constitution,
-              "ratings": ratings}[study]
+              "ratings": ratings, "praise": praise}[study]
     return _named(module.run_arm, module.ARMS)
 
 
@@ -39,21 +41,21 @@ def _tuned(road: str, strength: float) -> Run:
 
 def study_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("study", choices=("hacking", "rounds", "labels", "roads", "constitution",
-                                       "ratings"), help="which study")
+                                       "ratings", "praise"), help="which study")
     sub.add_argument("--out", help="folder of the study; what is there already is not run again; if "
                      "not given, runs/STUDY")
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="which arms; all if not given")
-    sub.add_argument("--model", help="of the study of ratings: folder or hub id to start from; if not "
-                     "given, the compact model, which the other studies always start from")
+    sub.add_argument("--model", help="of the studies of ratings and praise: folder or hub id to start "
+                     "from; if not given, the compact model, as in the other studies")
     sub.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"], help="of "
-                     "the study of ratings: bf16 is twice as fast on a processor that has it")
+                     "those studies' arithmetic: bf16 is twice as fast on a processor that has it")
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="each arm's seeds")
 
 
 def study(options: argparse.Namespace) -> None:
     """Run the arms, some minutes each. Raises UserError for an arm that the study has not, or a
     model for a study that takes none."""
-    if options.model and options.study != "ratings":
+    if options.model and options.study not in ("ratings", "praise"):
         raise UserError(f"the study {options.study} starts from the compact model: leave --model out")
     arms = arms_of(options.study)
     for name in options.arms or arms:
@@ -73,6 +75,9 @@ def line(name: str, seed: int, summary: dict) -> str:
         share, low, high = summary["way"]
         return (f"{name}, seed {seed}: accuracy {summary['accuracy'][0]:.3f}, {share:.3f} "
                 f"({low:.3f} to {high:.3f}) of the way to the ceiling")  # fmt: skip
+    if "gain" in summary:
+        gains = ", ".join(f"{who} {gain[0]:.2f}" for who, gain in summary["gain"].items())
+        return f"{name}, seed {seed}: gained {gains} at {summary['policy']['kl'][0]:.1f} nats"
     start, end = summary.get("sft"), summary.get("policy")
     told = ", ".join(f"{what} {start[what][0]:.2f} -> {end[what][0]:.2f}"
                      for what in ("mark", "score", "kl")) if start and end else "done"  # fmt: skip

@@ -86,7 +86,7 @@ def _learn(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | 
     learn = _fit if arm.head_alone else _train
     scores, parameters = learn(ground, arm, seed, sides, drawn)
     summary = {"arm": asdict(arm) | {"name": name_of(ground, arm)}, "seed": seed,
-               "model": ground.model or "compact", "parameters": parameters,
+               "model": Path(ground.model or "compact").name, "parameters": parameters,
                "rankings": len(drawn), "ratings": arm.sentences * arm.ratings}
     summary |= tested(scores, sides.test)
     rows = [{"id": one.id, "score": float(score)} for one, score in zip(sides.test, scores)]
@@ -159,7 +159,7 @@ def tested(scores: np.ndarray, test: Sequence[Sentence]) -> dict:
 
 
 def _model(ground: Ground) -> str:
-    return ", " + ground.model.strip("/").replace("/", "_") if ground.model else ""
+    return f", {Path(ground.model).name}" if ground.model else ""
 
 
 def _held(found: ratings.Pairs, best: ratings.Ceiling) -> dict:

@@ -1,0 +1,86 @@
+"""The study that steers a policy towards praise, in small."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rlhf_lab import ratings
+from rlhf_lab.models import ScalarModel
+from rlhf_lab.ratings import Sentence
+from rlhf_lab.studies import command, praise
+from rlhf_lab.studies.ground import Ground
+from rlhf_lab.studies.runs import lines
+
+pytest.importorskip("peft")
+
+
+def rated(count=240, per_sheet=6):
+    rng = np.random.default_rng(5)
+    firsts = ["the film", "a story", "it 's", "this movie", "an actor", "no plot"]
+    return [Sentence(i, f"{firsts[int(rng.integers(6))]} number {i} is seen again",
+                     tuple(rng.integers(-4, 5, 15).tolist()), i // per_sheet) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setattr(praise, "LONGEST", 6)
+    patch.setattr(praise, "ROUNDS", 1)
+    patch.setattr(praise, "lexicon_scores", lambda texts: [float(len(text)) for text in texts])
+    trained = {}
+    learn = praise.train_reward
+
+    def learning(model, tokenizer, ranked, config, **rest):
+        trained["judge"] = {text for one in ranked for text in one.responses}
+        return learn(model, tokenizer, ranked, config, **rest)
+
+    patch.setattr(praise, "train_reward", learning)
+    ground = Ground(tmp_path_factory.mktemp("praise"), demonstrations=8, judged=5, watched=2)
+    arm = praise.Arm("beta 0.1", 0.1, hacked=False, updates=2, batch_size=4)
+    yield ground, praise.run_arm(ground, arm, 0, rated()), trained
+    patch.undo()
+
+
+def test_the_judge_learns_from_its_own_side_alone(run):
+    ground, _, trained = run
+    sides = ratings.split(rated())
+    assert trained["judge"] == {one.text for one in sides.judge}
+    assert ScalarModel.load(ground.folder / "judge").head.in_features > 0
+
+
+def test_a_run_says_what_it_was_told(run):
+    ground, summary, _ = run
+    assert {"score", "judge", "lexicon"} == set(summary["gain"])
+    for name, (gain, low, high) in summary["gain"].items():
+        assert low <= gain <= high
+        assert gain == pytest.approx(summary["policy"][name][0] - summary["sft"][name][0], abs=1e-3)
+    # Scores are in standard deviations of the SFT policy's own lines.
+    assert summary["sft"]["score"][0] == pytest.approx(0, abs=1e-3)
+    assert summary["policy"]["kl"][0] >= 0 and summary["model"] == "compact"
+    rows = lines(ground.folder / "beta_0.1" / "0" / "lines.jsonl.gz")
+    assert len(rows) == 4 and {"prompt", "sft", "policy", "score", "judge", "lexicon"} == set(rows[0])
+    assert len(lines(ground.folder / "beta_0.1" / "0" / "metrics.jsonl.gz")) == 2
+
+
+def test_those_who_are_asked_hear_beginnings_of_the_test_side(run):
+    ground, _, _ = run
+    rows = lines(ground.folder / "beta_0.1" / "0" / "lines.jsonl.gz")
+    heard = {p.text for p in praise.prompts_of(ratings.split(rated()).test)}
+    assert {row["prompt"] for row in rows} <= heard
+
+
+def test_the_policy_begins_as_the_writer_and_the_model_before_is_kept(run):
+    ground, summary, _ = run
+    before = (ground.folder / "writer" / "model.safetensors").stat().st_mtime_ns
+    assert praise.writer(ground, "not read again") == ground.folder / "writer"
+    assert (ground.folder / "writer" / "model.safetensors").stat().st_mtime_ns == before
+    arm = praise.Arm("beta 0.1", 0.1, hacked=False)
+    assert praise.run_arm(ground, arm, 0, "not read again") == json.loads(json.dumps(summary))
+
+
+def test_the_command_knows_the_arms_and_says_what_was_gained():
+    assert list(command.arms_of("praise")) == [arm.name for arm in praise.ARMS]
+    gain = {"score": (1.5, 1, 2), "judge": (0.5, 0, 1), "lexicon": (0.25, 0.1, 0.4)}
+    said = command.line("beta 0", 1, {"gain": gain, "policy": {"kl": (9.0, 8, 10)}})
+    assert said == "beta 0, seed 1: gained score 1.50, judge 0.50, lexicon 0.25 at 9.0 nats"
