@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from rlhf_lab import evaluate
+from rlhf_lab import evaluate, maths, ratings
 from rlhf_lab.compare.measure import paired
 from rlhf_lab.constitution.words import find
 from rlhf_lab.exercises import (
     check, constitution, feedback, hacking, microscope, ppo_advantages, ppo_losses, reward, roads,
-    rounds, sft, tour,
+    rounds, scaling, sft, tour,
 )
 from rlhf_lab.exercises.examine import judge, recognise
+from rlhf_lab.ratings import Sentence
 from rlhf_lab.sequences import Sequences
 from rlhf_lab.studies.overoptimisation import overoptimisation
 
@@ -29,7 +30,8 @@ EXERCISES = {
         ppo_losses.CLIPPED_POLICY_LOSS, ppo_losses.CLIPPED_VALUE_LOSS, microscope.CLIPPED_TOKENS,
         microscope.RESPONSE_KL, hacking.FALLEN, hacking.BEST_OF_N_VALUE,
         rounds.CLUSTERED_INTERVAL, rounds.PAIRED_DIFFERENCE, roads.RLOO_ADVANTAGES, roads.DPO_LOSS,
-        constitution.RANK_BY_RULES, constitution.PROMISES)
+        constitution.RANK_BY_RULES, constitution.PROMISES, scaling.PIECE_LOSSES,
+        scaling.BEST_ACCURACY)
 }  # fmt: skip
 MISTAKES = [pytest.param(exercise, mistake, id=f"{name}-{number}")
             for name, exercise in EXERCISES.items()
@@ -189,6 +191,21 @@ def test_intervals_are_those_that_the_lab_reports():
     for case in rounds.PAIRED_DIFFERENCE.cases:
         assert [float(x) for x in rounds.paired_difference(**case.inputs)] == pytest.approx(
             paired(case.inputs["first"], case.inputs["second"]))
+
+
+def test_pieces_add_up_to_the_token_mean_of_the_lab():
+    for case in scaling.PIECE_LOSSES.cases:
+        losses, mask, _ = case.inputs.values()
+        found = scaling.piece_losses(**case.inputs).sum()
+        torch.testing.assert_close(found, maths.masked_mean(losses, mask))
+
+
+def test_the_best_accuracy_is_the_ceiling_of_two_sentences():
+    for case in scaling.BEST_ACCURACY.cases:
+        pair = [Sentence(i, str(i), tuple(int(r) for r in given), sheet=i)
+                for i, given in enumerate(case.inputs.values())]
+        flattered = ratings.ceiling(pair).high.accuracy
+        assert scaling.best_accuracy(**case.inputs).item() == pytest.approx(flattered)
 
 
 def test_ranks_and_promises_by_hand():

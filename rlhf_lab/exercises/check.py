@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rlhf_lab.exercises import (
     constitution, feedback, hacking, microscope, ppo_advantages, ppo_losses, reward, roads, rounds,
-    sft, tour,
+    scaling, sft, tour,
 )
 from rlhf_lab.exercises.examine import Result, examine
 
@@ -167,3 +167,17 @@ def rank_by_rules(function: Callable) -> Result:
 def promises(function: Callable) -> Result:
     """promises(sentence, phrases, negations): text, two tuples of texts -> bool."""
     return examine(constitution.PROMISES, function)
+
+
+# ---- 10 scaling up -------------------------------------------------------------------------------
+
+
+def piece_losses(function: Callable) -> Result:
+    """piece_losses(token_losses, mask, size): (B, N), bool (B, N), int -> (M,), one for each piece
+    of `size` rows."""
+    return examine(scaling.PIECE_LOSSES, function)
+
+
+def best_accuracy(function: Callable) -> Result:
+    """best_accuracy(first, second): ratings (A,), (B,) -> (), from 1/2 to 1, ties half."""
+    return examine(scaling.BEST_ACCURACY, function)
