@@ -14,6 +14,7 @@ from rlhf_lab import maths, ratings
 from rlhf_lab.cli import main
 from rlhf_lab.data import base_model
 from rlhf_lab.errors import UserError
+from rlhf_lab.ratings import probe
 from rlhf_lab.ratings.commands import described
 from rlhf_lab.ratings.draw import K
 from rlhf_lab.ratings.fetch import cached
@@ -411,12 +412,56 @@ def test_arms_of_one_price_differ_in_how_often_they_ask(capsys):
     for arm in learning.ARMS:
         prices.setdefault(arm.sentences * arm.ratings, []).append(arm.ratings)
     assert {1, 2, 4, 8} <= set(prices[6000]) and {4, 8} <= set(prices[24_000])
-    assert list(command.arms_of("ratings")) == [arm.name for arm in learning.ARMS]
+    assert list(command.arms_of("ratings")) == [*(arm.name for arm in learning.ARMS),
+                                                  learning.PEOPLE]  # fmt: skip
     assert main(["study", "labels", "--model", "gpt2"]) == 1
     assert "leave --model out" in capsys.readouterr().err
     said = command.line("6000 x 1", 2, {"accuracy": (0.75, 0.7, 0.8), "way": (0.6, 0.5, 0.7)})
     assert said == ("6000 x 1, seed 2: accuracy 0.750, 0.600 (0.500 to 0.700) of the way to the "
                     "ceiling")  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # no correlation where all scores are equal
+def test_a_head_alone_and_words_are_fitted_to_the_same_rankings(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, "train_reward", lambda *a, **k: pytest.fail("something trained"))
+    ground, given = Ground(tmp_path), study()
+    sides = ratings.split(given)
+    arm = learning.Arm(24, 2, read=False, head_alone=True)
+    summary = learning.run_arm(ground, arm, 0, given)
+    assert summary["arm"]["name"] == "24 x 2, unread, head alone" and summary["ratings"] == 48
+    monkeypatch.setattr(learning, "start", lambda *a: pytest.fail("read again"))
+    learning.run_arm(ground, replace(arm, ratings=1), 0, given)  # the same features once more
+    rows = lines(tmp_path / "24_x_2-unread-head_alone" / "0" / "scores.jsonl.gz")
+    assert len({round(row["score"], 6) for row in rows}) > len(rows) / 2
+    # "sentence 7" has two words, of which one is known: all test sentences look alike.
+    words = learning.run_arm(ground, learning.Arm(24, 2, words=True), 0, given)
+    assert words["parameters"] == 1 and words["accuracy"][0] == pytest.approx(0.5)
+    assert "24_x_2-words" in {path.name for path in tmp_path.iterdir()}
+    assert [row["id"] for row in rows] == [one.id for one in sides.test]
+
+
+def test_words_tell_what_they_can():
+    rows = sentences(*[[4] * 15, [-4] * 15] * 4, text="{}")
+    train = [replace(one, text=f"{'good' if one.mean > 0 else 'bad'} number {one.id}")
+             for one in rows]
+    test = [replace(one, text=f"{'bad' if one.mean < 0 else 'good'} thing") for one in rows]
+    known = probe.word_features(train, test)
+    assert known.shape == (16, 3) and known.sum(1).tolist() == [2.0] * 8 + [1.0] * 8
+    head = probe.fit_head(known[:8], ratings.rankings(train, 2), {one.text: i for i, one
+                                                                 in enumerate(train)}, 0.01)
+    assert head[1] > 0 > head[0] and head[2].abs() < 1e-3  # bad, good, number
+    assert accuracy((known[8:] @ head).numpy(), test).accuracy == pytest.approx(
+        ratings.ceiling(test).high.accuracy)
+
+
+def test_people_are_asked_about_the_test_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning.ratings, "lexicon_scores", lambda texts: np.zeros(len(list(texts))))
+    found = learning.run_people(Ground(tmp_path), 0, study())
+    test = ratings.split(study()).test
+    best, one = ceiling(test), worth(test, 1)
+    assert found["opinions"]["1 rating"]["way"][0] == pytest.approx(way(one, best)[0])
+    assert found["opinions"]["VADER's lexicon"]["way"][0] == pytest.approx(0)
+    assert found["sentences"] == len(test)
 
 
 # ---- the study's own files -----------------------------------------------------------------------

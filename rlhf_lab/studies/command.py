@@ -21,8 +21,10 @@ def arms_of(study: str) -> dict[str, Run]:
     if study == "roads":
         return {f"{road} {strength:g}": _tuned(road, strength)
                 for road in roads.ROADS for strength in roads.STRENGTHS[road]}
+    if study == "ratings":
+        return _named(ratings.run_arm, ratings.ARMS) | {ratings.PEOPLE: ratings.run_people}
     module = {"rounds": rounds, "labels": labels, "constitution": constitution,
-              "ratings": ratings, "praise": praise}[study]
+              "praise": praise}[study]
     return _named(module.run_arm, module.ARMS)
 
 

@@ -14,7 +14,8 @@ demonstrations. The arms "unread" go without: a control, and the arms for models
 already.
 
 In the arms "head alone" the model stays as it is and a head is fitted to its features
-(`rlhf_lab.ratings.probe`), which takes one reading of the sentences for all of them.
+(`rlhf_lab.ratings.probe`), which takes one reading of the sentences for all of them. The arms
+"words" do the same with the words of a sentence and no model: a control.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from rlhf_lab import ratings
 from rlhf_lab.data import base_model
@@ -35,23 +37,26 @@ from rlhf_lab.training import make_accelerator
 
 SENTENCES, RATINGS = (375, 750, 1500, 3000, 6000), (1, 2, 4, 8, 15)
 MOST = 24_000  # ratings that an arm of the grid may cost
+PEOPLE_ASKED = (1, 2, 4, 7, 14)
 LARGE = 50_000_000  # parameters from which on smaller steps are taken
 
 
 @dataclass(frozen=True)
 class Arm:
     """So many sentences, each with so many single ratings. read: whether the model first reads all
-    sentences of the training side, ratings aside. head_alone: whether nothing but the head learns."""
+    sentences of the training side, ratings aside. head_alone: whether nothing but the head learns;
+    words: whether its features are the sentence's words."""
 
     sentences: int
     ratings: int
     read: bool = True
     head_alone: bool = False
+    words: bool = False
 
     @property
     def name(self) -> str:
         return (f"{self.sentences} x {self.ratings}" + ("" if self.read else ", unread")
-                + (", head alone" if self.head_alone else ""))
+                + (", head alone" if self.head_alone else "") + (", words" if self.words else ""))
 
 
 GRID = tuple(Arm(s, r) for s in SENTENCES for r in RATINGS if s * r <= MOST)
@@ -59,7 +64,9 @@ UNREAD = tuple(Arm(s, r, read=False) for s, r in ((1500, 4), (1500, 15), (6000, 
                                                   (6000, 15)))  # fmt: skip
 HEADS = tuple(Arm(s, r, read, head_alone=True) for read in (True, False)
               for s in SENTENCES for r in RATINGS)  # fmt: skip
-ARMS = (*GRID, Arm(6000, 15), *UNREAD, *HEADS)
+WORDS = tuple(Arm(s, r, words=True) for s in SENTENCES for r in RATINGS)
+ARMS = (*GRID, Arm(6000, 15), *UNREAD, *HEADS, *WORDS)
+PEOPLE = "people"
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
@@ -76,14 +83,33 @@ def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] |
 
 def name_of(ground: Ground, arm: Arm) -> str:
     """The name of a run: the arm's, and the model it starts from if that is not the compact one."""
-    return arm.name + _model(ground)
+    return arm.name if arm.words else arm.name + _model(ground)
+
+
+def run_people(ground: Ground, seed: int = 0, sentences: Sequence[Sentence] | None = None) -> dict:
+    """What people's own ratings are worth on the study's test sentences, and VADER's lexicon: by
+    name, accuracy and the way to the ceiling as `run_arm` has them.
+
+    Raises UserError if the ratings or the lexicon are not there.
+    """
+    def ask() -> tuple[dict, dict]:
+        test = ratings.split(ratings.read() if sentences is None else sentences).test
+        best = ratings.ceiling(test)
+        found = {f"{k} rating" + "s" * (k > 1): ratings.worth(test, k) for k in PEOPLE_ASKED}
+        found["VADER's lexicon"] = ratings.accuracy(
+            ratings.lexicon_scores(one.text for one in test), test)
+        return {"sentences": len(test), "opinions": {
+            name: _held(pairs, best) | {"alike": _held(pairs.alike, best.alike)}
+            for name, pairs in found.items()}}, {}
+
+    return ground.once(PEOPLE, seed, ask)
 
 
 def _learn(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None
            ) -> tuple[dict, dict]:
     sides = ratings.split(ratings.read() if sentences is None else sentences)
     drawn = ratings.rankings(ratings.some(sides.train, arm.sentences, seed), arm.ratings, seed)
-    learn = _fit if arm.head_alone else _train
+    learn = _fit if arm.head_alone or arm.words else _train
     scores, parameters = learn(ground, arm, seed, sides, drawn)
     summary = {"arm": asdict(arm) | {"name": name_of(ground, arm)}, "seed": seed,
                "model": Path(ground.model or "compact").name, "parameters": parameters,
@@ -109,16 +135,25 @@ def _train(ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Rankin
 def _fit(ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
          ) -> tuple[np.ndarray, int]:
     """The same by a head on features, which are worked out once for all arms that share them."""
-    key = "features", seed if arm.read else None
+    key = "words" if arm.words else "features", seed if arm.read and not arm.words else None
     if key not in ground.learned:
-        policy, tokenizer = start(ground, arm, seed, sides.train)
-        model = ScalarModel.from_policy(policy, seed)
-        ground.learned[key] = policy.num_parameters(), probe.standardised(probe.features(
-            model, tokenizer, [*sides.train, *sides.test], ground.precision))
+        ground.learned[key] = _features(ground, arm, seed, sides)
     parameters, known = ground.learned[key]
     place = {one.text: row for row, one in enumerate(sides.train)}
-    head = probe.fit_head(known, drawn, place)
+    ridge = probe.WORDS_RIDGE if arm.words else probe.RIDGE
+    head = probe.fit_head(known[: len(sides.train)], drawn, place, ridge)
     return (known[len(sides.train) :] @ head).numpy(), parameters
+
+
+def _features(ground: Ground, arm: Arm, seed: int, sides: Sides) -> tuple[int, Tensor]:
+    """Parameters, and the features of the sentences of the training and the test side, (S, D)."""
+    if arm.words:
+        found = probe.word_features(sides.train, sides.test)
+        return found.shape[1], found
+    policy, tokenizer = start(ground, arm, seed, sides.train)
+    model = ScalarModel.from_policy(policy, seed)
+    found = probe.features(model, tokenizer, [*sides.train, *sides.test], ground.precision)
+    return policy.num_parameters(), probe.standardised(found)
 
 
 def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):
