@@ -109,9 +109,9 @@ def checksum(parameters: Sequence) -> int:
 
 def check_shares(rows: int, parts: int) -> None:
     """Raise UserError unless every process gets a row of each of the minibatches that
-    `Tensor.chunk` makes of these rows."""
-    size = -(-rows // parts)
-    smallest = rows - (-(-rows // size) - 1) * size
+    `Tensor.tensor_split` makes of these rows."""
+    smallest = rows // parts
     if smallest < count():
-        raise UserError(f"a minibatch of {smallest} cannot be shared by {count()} processes: raise "
-                        "batch_size, or use fewer minibatches or processes")
+        raise UserError(f"a minibatch of {smallest} cannot be shared by {count()} "
+                        f"process{'es' * (count() > 1)}: raise batch_size, or use fewer minibatches or "
+                        "processes")

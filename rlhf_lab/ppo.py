@@ -209,7 +209,7 @@ def optimise(policy, value_model, rollout: Rollout, optimiser: Optimiser,
     B, steps = len(rollout.texts), config.epochs * config.minibatches
     for epoch in range(config.epochs):
         order = torch.tensor(shuffled(B, "ppo", config.seed, update, epoch))
-        for k, rows in enumerate(order.chunk(config.minibatches)):
+        for k, rows in enumerate(order.tensor_split(config.minibatches)):
             metrics = minibatch_gradients(policy, value_model, rollout, rows, optimiser.accelerator,
                                           config, with_entropy=epoch == 0)
             if epoch == k == 0:

@@ -235,10 +235,10 @@ def test_processes_that_differ_say_so_before_they_start(folder, launched):
         assert "a minibatch of 1 cannot be shared by 2 processes" in found["rows"]
 
 
-def test_the_smallest_minibatch_is_that_of_chunk(monkeypatch):
+def test_the_smallest_minibatch_is_that_of_the_split(monkeypatch):
     for rows in range(1, 12):
         for parts in range(1, rows + 1):
-            smallest = min(map(len, torch.arange(rows).chunk(parts)))
+            smallest = min(map(len, torch.arange(rows).tensor_split(parts)))
             monkeypatch.setattr(parallel, "count", lambda: smallest)
             parallel.check_shares(rows, parts)
             monkeypatch.setattr(parallel, "count", lambda: smallest + 1)

@@ -37,6 +37,17 @@ def count_e(prompts, texts):
     return [float(text.count("e")) for text in texts]
 
 
+@pytest.mark.parametrize("minibatches", [3, 4, 6])
+def test_means_are_over_all_minibatches_also_where_they_do_not_divide_a_batch(
+    gpt2, tokenizer, minibatches
+):
+    config = replace(PPO, updates=1, batch_size=6, minibatches=minibatches, learning_rate=1e-9)
+    record = next(train_ppo(gpt2, count_e, tokenizer, PROMPTS, config))
+    assert record["val/ratio"] == pytest.approx(1, abs=1e-4)
+    with pytest.raises(UserError, match="a minibatch of 0 cannot be shared by 1 process:"):
+        next(train_ppo(gpt2, count_e, tokenizer, PROMPTS, replace(config, minibatches=7)))
+
+
 # ------------------------------------------------------------------------------ SFT
 
 

@@ -77,7 +77,7 @@ def optimise(policy: PreTrainedModel, rollout: Rollout, loss: Loss, optimiser: O
     first = {"lr": optimiser.rate()}
     for epoch in range(config.epochs):
         order = torch.tensor(shuffled(B, "group", config.seed, update, epoch))
-        for rows in order.chunk(config.minibatches):
+        for rows in order.tensor_split(config.minibatches):
             metrics = minibatch_gradients(policy, rollout, rows, loss, optimiser.accelerator,
                                           config, with_entropy=epoch == 0)
             first.setdefault("val/ratio_first", metrics["val/ratio"])  # 1, or something is off
