@@ -45,6 +45,7 @@ HELP = {
     "lora_alpha": "scale of the adapters: alpha / rank",
     "gradient_checkpointing": "work layers out again in the backward pass: less memory, more time",
 }
+COUNTED = ("epochs", "batch_size", "updates", "minibatches", "max_tokens")  # each at least 1
 SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
 
 
@@ -332,8 +333,12 @@ def course_options(sub: argparse.ArgumentParser) -> None:
 
 
 def read_config(options: argparse.Namespace, config: type):
-    """A config object from the options."""
-    return config(**{item.name: getattr(options, item.name) for item in fields(config)})
+    """A config object from the options. Raises UserError for a count of nothing."""
+    given = {item.name: getattr(options, item.name) for item in fields(config)}
+    for name in COUNTED:
+        if given.get(name, 1) < 1:
+            raise UserError(f"--{name.replace('_', '-')} {given[name]}: take 1 or more")
+    return config(**given)
 
 
 # ------------------------------------------------------------------------------ the commands

@@ -124,6 +124,18 @@ def test_bad_input_is_one_line_that_names_it(folder, capsys, arguments, words):
     assert message.startswith("rlhf-lab: ") and all(word in message for word in words)
 
 
+@pytest.mark.parametrize("command, data, name", [
+    ("sft", "shown", "batch-size"), ("sft", "shown", "epochs"), ("reward", "ranked", "batch-size"),
+    ("reward", "ranked", "max-tokens"), ("ppo", "asked", "minibatches"), ("ppo", "asked", "updates"),
+])  # fmt: skip
+def test_a_count_below_one_is_named_before_a_run_begins(folder, capsys, command, data, name):
+    more = ["--reward-model", "@model"] if command == "ppo" else []
+    for count in (0, -2):
+        assert stage(folder, command, data, *more, f"--{name}", count) == 1
+        assert capsys.readouterr().err == f"rlhf-lab: --{name} {count}: take 1 or more\n"
+    assert not (folder / command).exists()
+
+
 def test_a_gpu_that_is_not_there(folder, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run(folder, "sft", "--model", "@model", "--data", "@shown.jsonl", "--out", "@gpu",
