@@ -36,10 +36,12 @@ def saved(model: nn.Module, some: Sequences, accelerator: Accelerator | None = N
     layers = [m for m in trunk.modules() if recomputed(m)]
     for layer in layers:
         layer.gradient_checkpointing = False
-    with accelerator.autocast() if accelerator else nullcontext():
-        kept = saved_bytes(trunk, few, wanted) / few.tokens.numel()
-    for layer in layers:
-        layer.gradient_checkpointing = True
+    try:
+        with accelerator.autocast() if accelerator else nullcontext():
+            kept = saved_bytes(trunk, few, wanted) / few.tokens.numel()
+    finally:  # a probe that fails, for want of memory say, stops no run
+        for layer in layers:
+            layer.gradient_checkpointing = True
     one = kept / trunk.config.num_hidden_layers
     if layers:  # the input of each, and all of the one that is being worked out again
         kept = len(layers) * trunk.config.hidden_size * trunk.dtype.itemsize + one

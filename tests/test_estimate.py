@@ -14,6 +14,7 @@ from rlhf_lab.fast_gpt2 import GPT2Decoder
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.packed import hidden_states
 from rlhf_lab.ppo import PPOConfig, frozen_copy, new_value_model
+from rlhf_lab.recompute import recomputed
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig
 from rlhf_lab.sampling import LibraryDecoder
@@ -165,6 +166,16 @@ def test_two_lines_for_the_screen():
     first, second = found.lines(peak=2e10).splitlines()
     assert "1.5M of 3.0M" in first and "2.0 GB" in first and "KV cache" not in first
     assert "15 minutes" in second and "40 updates" in second and "20 GFLOP/s" in second
+
+
+def test_a_probe_that_fails_leaves_checkpointing_on(policy, tokenizer, monkeypatch):
+    def fails(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(costs, "saved_bytes", fails)
+    with pytest.raises(MemoryError):
+        estimate_sft(prepare(policy, WAYS["checkpointing"]), tokenizer, SHOWN)
+    assert sum(map(recomputed, policy.modules())) == policy.config.num_hidden_layers
 
 
 @pytest.mark.parametrize("seconds, text", [(3, "3 seconds"), (119, "119 seconds"), (150, "2.5 minutes"),
