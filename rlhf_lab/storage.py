@@ -27,6 +27,7 @@ def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder, or of a hub id. Raises UserError if there is none."""
     folder = Path(path_or_id)
     if folder.is_dir() and not any(folder.glob("*token*")) and not any(folder.glob("vocab*")):
+        _refuse_outer(folder, "tokenizer")
         raise UserError(f"no tokenizer in '{folder}': put one there with its save_pretrained")
     with _explaining(path_or_id, "tokenizer"):
         return AutoTokenizer.from_pretrained(str(path_or_id), **_where(folder))
@@ -50,6 +51,7 @@ def read_model(
     what: its kind in words, for the UserError raised if there is none or weights are missing.
     """
     folder = Path(path_or_id)
+    _refuse_outer(folder, what)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise UserError(f"no config.json in '{folder}': name a folder that holds a {what}")
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
@@ -111,6 +113,14 @@ def replacing(folder: str | Path) -> Iterator[Path]:
             old.rename(folder)
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_outer(folder: Path, what: str) -> None:
+    """Raise UserError for a folder, such as a run's, that holds models in folders of their own."""
+    inside = sorted({str(file.parent) for file in folder.glob("*/*.safetensors")})
+    if inside and not any(folder.glob("*.safetensors")):
+        raise UserError(f"no {what} in '{folder}' itself: name the folder in it that you mean: "
+                        f"{' or '.join(inside)}")
 
 
 @contextmanager

@@ -179,6 +179,14 @@ def test_no_folder_no_config_no_tokenizer(gpt2, tokenizer, tmp_path):
         load_policy(tmp_path)
 
 
+def test_of_a_run_the_folder_in_it_is_to_be_named(gpt2, tokenizer, tmp_path):
+    save_policy(gpt2, tokenizer, tmp_path / "run" / "sft")
+    (tmp_path / "run" / "config.json").write_text('{"rlhf_lab_run": 1}')
+    for load in (load_policy, load_tokenizer, ScalarModel.load):
+        with pytest.raises(UserError, match="in '.*run' itself: name .*run/sft$"):
+            load(tmp_path / "run")
+
+
 def test_an_unknown_hub_id_says_how_to_get_it():
     for load in (load_policy, load_tokenizer, ScalarModel.load):
         with pytest.raises(UserError, match="unset it to download") as caught:
