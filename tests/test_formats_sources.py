@@ -207,6 +207,15 @@ def test_a_broken_list_is_named_with_its_place_and_what_to_do(tmp_path, content,
     assert "one comma between objects" in message and "object a line" not in message
 
 
+def test_parquet_texts_that_are_not_utf8_are_named(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    raw = arrow.array([b"fine", b"\xff"])
+    text = arrow.Array.from_buffers(arrow.string(), 2, raw.buffers())
+    parquet.write_table(arrow.table({"prompt": text}), tmp_path / "t.parquet")
+    message = refusal(list, read_prompts(tmp_path / "t.parquet"))
+    assert message.startswith(f"{tmp_path / 't.parquet'}, after row 0: not UTF-8")
+
+
 def test_a_broken_parquet_file_is_named(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 this is none")

@@ -27,6 +27,9 @@ def parquet_rows(path: Path) -> Iterator[Fields]:
                     for fields in batch.to_pylist():
                         number += 1
                         yield Fields(f"{path}, row {number}", fields)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}, after row {number}: not UTF-8: write its texts as "
+                            "UTF-8") from error  # fmt: skip
         except ArrowException as error:
             why = f"{path}, after row {number}: {str(error).splitlines()[0]}"
             raise UserError(f"cannot read {why}: check the file") from error
