@@ -400,6 +400,11 @@ def test_columns_layout_and_lengths_can_be_given(folder, capsys):
     assert prompts == ["three", "three"]
 
 
+def test_an_id_that_a_table_made_a_fraction_names_the_prompt_as_before(tmp_path):
+    write_lines(tmp_path / "p.jsonl", [{"id": 7, "prompt": "a"}, {"id": 8.0, "prompt": "b"}])
+    assert [p.id for p in read_prompts(tmp_path / "p.jsonl")] == ["7", "8"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -141,8 +141,8 @@ class Reading(Generic[Item]):
                        "refused by the chat template")  # fmt: skip
         self.shortened += cut
         given = row.fields.get("id")
-        if type(given) is int:
-            row = replace(row, fields=row.fields | {"id": str(given)})
+        if type(given) is int or type(given) is float and given.is_integer():
+            row = replace(row, fields=row.fields | {"id": str(int(given))})
         by_text = hashlib.sha256(text.encode()).hexdigest()[:12]
         return Prompt(row.text("id", by_text), text, row.get("facts", dict, {}))
 
