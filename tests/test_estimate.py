@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from rlhf_lab import costs, estimate
 from rlhf_lab.adapters import MemoryConfig, add_lora, prepare
 from rlhf_lab.estimate import Estimate, estimate_ppo, estimate_reward, estimate_sft
+from rlhf_lab.estimate_plots import memory
 from rlhf_lab.fast_gpt2 import GPT2Decoder
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.packed import hidden_states
@@ -198,3 +199,13 @@ def test_an_estimate_leaves_everything_as_it_was(policy, tokenizer):
     estimate_ppo(policy, scorer, tokenizer, PROMPTS, PPO)
     assert all(torch.equal(before[n], p) and p.requires_grad for n, p in policy.named_parameters())
     assert all(p.grad is None for p in policy.parameters())
+
+
+def test_the_bars_of_an_estimate_add_up_and_mark_the_worst_moment():
+    one = Estimate("ppo", 1, 2, weights=4 * 10**9, gradients=10**9, adam=2 * 10**9,
+                   activations=3 * 10**9, cache=6 * 10**9, flops=1.0, updates=1)
+    [axes] = memory({"mine": one}).axes
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == [4, 1, 2, 3, 6] and [bar.get_x() for bar in axes.patches] == [0, 4, 5, 7, 10]
+    [mark] = [line for line in axes.lines if line.get_label() == "worst moment"]
+    assert list(mark.get_xdata()) == [12]  # sampling: weights, Adam and the cache
