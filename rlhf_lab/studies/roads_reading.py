@@ -45,23 +45,24 @@ def ends(folder: Path) -> pd.DataFrame:
 
 
 def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Picture:
-    """Mark against KL: a dot for each run, joined along the strengths of a seed; best-of-n beside
-    them, a dot for each n. Up and left is better."""
+    """Mark against KL: a dot for each run, joined along the strengths of a seed, the larger the
+    dearer a nat; best-of-n beside them, a dot for each n. Up and left is better."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(6.8, 4.4))
         axes = figure.add_subplot()
         for (road, seed), rows in runs.groupby(["road", "seed"], sort=False):
-            rows = rows.sort_values("kl")
-            axes.plot(np.sqrt(rows["kl"].clip(lower=0)), rows["mark"], "o-", color=COLOURS[road],
-                      linewidth=0.9, markersize=5,
-                      label=NAMES[road] if seed == runs["seed"].min() else None)
+            rows, colour = rows.sort_values("kl"), COLOURS[road]
+            distance = np.sqrt(rows["kl"].clip(lower=0))
+            axes.plot(distance, rows["mark"], "-", color=colour, linewidth=0.9)
+            axes.scatter(distance, rows["mark"], 14 * rows["strength"].rank() ** 1.4, colour, zorder=3,
+                         label=NAMES[road] if seed == runs["seed"].min() else None)
         if best_of_n is not None:
             for seed, rows in best_of_n.groupby("seed"):
                 axes.plot(np.sqrt(rows["objective/kl"].clip(lower=0)), rows["judge/mark"], "s--",
                           color=COLOURS["best of n"], linewidth=0.9, markersize=3.5,
                           label="best of n" if seed == best_of_n["seed"].min() else None)
         axes.set(xlabel="distance: sqrt(KL / nats)", ylabel="judge's mark (points)",
-                 title="What a nat buys, road by road: every seed a line")
+                 title="What a nat buys: every seed a line; the larger the dot, the dearer a nat")
         axes.legend(loc="lower right")
     return figure
 
