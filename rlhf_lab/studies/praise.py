@@ -7,8 +7,9 @@ writes, so whether it worked is asked of two who had no part in it: a judge, a m
 from other sentences, rated by other people, and VADER's lexicon, which knows words alone. The
 beginnings that they hear are of the test side.
 
-The reward model is a head on the features of `Ground.model` as it is; the judge is that model
-trained whole. So they began with the same knowledge of English, and may share its mistakes.
+The reward model is a head on the features of `Ground.model` as it is; the judge is that model with
+adapters in all of its layers. So they began with the same knowledge of English, and may share its
+mistakes.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,8 +36,8 @@ from rlhf_lab.training import make_accelerator
 
 LONGEST = 32  # tokens of a line's rest
 LORA = 16
-JUDGE = RewardConfig(epochs=1, learning_rate=5e-5, head_factor=10.0)
-ROUNDS = 3  # times the judge reads each of its sentences
+JUDGE = RewardConfig(epochs=1, learning_rate=3e-4, head_factor=3.0)
+ROUNDS = 2  # times the judge reads each of its sentences
 Opinion = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
 
 
@@ -148,13 +149,13 @@ def reward_model_of(ground: Ground, sides: Sides, count: int, seed: int) -> Scal
 
 
 def judge_of(ground: Ground, sides: Sides) -> ScalarModel:
-    """The judge, trained whole on the judge's side by the mean of all ratings there, if it is not
-    in the study's folder."""
+    """The judge: learned from the judge's side, by the mean of all ratings that a sentence has, if it
+    is not in the study's folder."""
     folder = Path(ground.folder) / "judge"
     if not folder.exists():
         base = ground.model or base_model()
         tokenizer = load_tokenizer(base)
-        model = ScalarModel.from_policy(load_policy(base), seed=0)
+        model = ScalarModel.from_policy(add_lora(load_policy(base), LORA), seed=0)
         ranked = ratings.rankings_by_mean(sides.judge, ROUNDS)
         for _ in train_reward(model, tokenizer, ranked, JUDGE,
                               accelerator=make_accelerator("cpu", ground.precision)):
