@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from rlhf_lab import ratings
-from rlhf_lab.models import ScalarModel
+from rlhf_lab.data import base_model
+from rlhf_lab.models import load_policy
 from rlhf_lab.ratings import Sentence
 from rlhf_lab.studies import command, praise
 from rlhf_lab.studies.ground import Ground
 from rlhf_lab.studies.runs import lines
-
-pytest.importorskip("peft")
 
 
 def rated(count=240, per_sheet=6):
@@ -28,30 +27,39 @@ def run(tmp_path_factory):
     patch.setattr(praise, "LONGEST", 6)
     patch.setattr(praise, "ROUNDS", 1)
     patch.setattr(praise, "lexicon_scores", lambda texts: [float(len(text)) for text in texts])
-    trained = {}
-    learn = praise.train_reward
+    fitted = []
+    fit = praise.probe.fit_head
 
-    def learning(model, tokenizer, ranked, config, **rest):
-        trained["judge"] = {text for one in ranked for text in one.responses}
-        return learn(model, tokenizer, ranked, config, **rest)
+    def fitting(features, ranked, place, *ridge):
+        fitted.append({text for one in ranked for text in one.responses})
+        return fit(features, ranked, place, *ridge)
 
-    patch.setattr(praise, "train_reward", learning)
+    patch.setattr(praise.probe, "fit_head", fitting)
     ground = Ground(tmp_path_factory.mktemp("praise"), demonstrations=8, judged=5, watched=2)
     arm = praise.Arm("beta 0.1", 0.1, hacked=False, updates=2, batch_size=4)
-    yield ground, praise.run_arm(ground, arm, 0, rated()), trained
+    yield ground, praise.run_arm(ground, arm, 0, rated()), fitted
     patch.undo()
 
 
-def test_the_judge_learns_from_its_own_side_alone(run):
-    ground, _, trained = run
+def test_the_reward_model_and_those_who_judge_learn_from_sides_of_their_own(run):
+    _, _, fitted = run
     sides = ratings.split(rated())
-    assert trained["judge"] == {one.text for one in sides.judge}
-    assert ScalarModel.load(ground.folder / "judge").head.in_features > 0
+    train, judge = ({one.text for one in side} for side in (sides.train, sides.judge))
+    assert fitted == [train, judge, judge]  # reward model, judge, words
+    assert not train & judge
+
+
+def test_the_last_layers_alone_are_trained(monkeypatch):
+    monkeypatch.setattr(praise, "TRAINED", 1)
+    policy = praise.train_top(load_policy(base_model()))
+    moved = {name for name, p in policy.named_parameters() if p.requires_grad}
+    assert moved and all(name.startswith("transformer.h.3.") for name in moved)
 
 
 def test_a_run_says_what_it_was_told(run):
     ground, summary, _ = run
-    assert {"score", "judge", "lexicon"} == set(summary["gain"])
+    assert {"score", "judge", "words", "lexicon"} == set(summary["gain"])
+    assert {"score", "judge", "words"} == set(summary["known"])
     for name, (gain, low, high) in summary["gain"].items():
         assert low <= gain <= high
         assert gain == pytest.approx(summary["policy"][name][0] - summary["sft"][name][0], abs=1e-3)
@@ -59,7 +67,8 @@ def test_a_run_says_what_it_was_told(run):
     assert summary["sft"]["score"][0] == pytest.approx(0, abs=1e-3)
     assert summary["policy"]["kl"][0] >= 0 and summary["model"] == "compact"
     rows = lines(ground.folder / "beta_0.1" / "0" / "lines.jsonl.gz")
-    assert len(rows) == 4 and {"prompt", "sft", "policy", "score", "judge", "lexicon"} == set(rows[0])
+    assert len(rows) == 4 and {"prompt", "sft", "policy", "score", "judge", "words",
+                                          "lexicon"} == set(rows[0])
     assert len(lines(ground.folder / "beta_0.1" / "0" / "metrics.jsonl.gz")) == 2
 
 

@@ -3,13 +3,13 @@ notebook 10.
 
 A policy that has read lines about films goes on from the first two words of a line. PPO pays it for
 praise, as a reward model knows it from single ratings of the training side. Nobody rates what it
-writes, so whether it worked is asked of two who had no part in it: a judge, a model that learned
-from other sentences, rated by other people, and VADER's lexicon, which knows words alone. The
-beginnings that they hear are of the test side.
+writes, so whether it worked is asked of those who had no part in it: a judge that learned from
+other sentences, rated by other people, and VADER's lexicon, which knows words alone. The beginnings
+that they hear are of the test side.
 
-The reward model is a head on the features of `Ground.model` as it is; the judge is that model with
-adapters in all of its layers. So they began with the same knowledge of English, and may share its
-mistakes.
+Reward model and judge are heads on the features of one model as it is (`rlhf_lab.ratings.probe`),
+fitted to ratings that have nothing in common. What fools the features may fool both; the lexicon
+has none, and neither has a third: a head on which words a line has, fitted to the judge's ratings.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,13 @@ import torch
 from torch import Tensor
 
 from rlhf_lab import ratings
-from rlhf_lab.adapters import add_lora
 from rlhf_lab.data import base_model
 from rlhf_lab.evaluate import Answers, answer, distinct_share, interval, sequence_kl
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.ratings import Sentence, Sides, beginnings, lexicon_scores, probe
-from rlhf_lab.records import Prompt
-from rlhf_lab.reward import RewardConfig, score_texts, train_reward
+from rlhf_lab.records import Prompt, Ranking
+from rlhf_lab.reward import score_texts
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sft import SFTConfig, train_sft
 from rlhf_lab.studies.ground import Ground, Rows
@@ -35,9 +34,8 @@ from rlhf_lab.studies.ratings import tested
 from rlhf_lab.training import make_accelerator
 
 LONGEST = 32  # tokens of a line's rest
-LORA = 16
-JUDGE = RewardConfig(epochs=1, learning_rate=3e-4, head_factor=3.0)
-ROUNDS = 2  # times the judge reads each of its sentences
+TRAINED = 10  # layers of the policy, the last ones; the others stay as they are
+ROUNDS = 4  # of groups in which the judge's sentences are ranked
 Opinion = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
 
 
@@ -60,8 +58,8 @@ ARMS = (Arm("beta 0.1", 0.1, hacked=False), Arm("beta 0", 0.0, hacked=True))
 def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
             ) -> dict:
     """Run one arm, unless it is there already, and return its summary: what `told` says of the SFT
-    policy ("sft") and of the policy, what both gained ("gain", paired by prompt), and how good reward
-    model and judge are on the test side's sentences.
+    policy ("sft") and of the policy, what was gained by every opinion ("gain", paired by prompt), and
+    how good reward model, judge and words are on the test side's sentences ("known").
 
     Writes metrics.jsonl.gz, and lines.jsonl.gz with what both wrote. All seeds begin with the same
     SFT policy. Raises UserError if the ratings or the lexicon are not there.
@@ -77,14 +75,17 @@ def _steer(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | 
     sft = load_policy(writer(ground, sides.train))
     told_before = answer(sft, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
 
-    reward_model, judge = reward_model_of(ground, sides, arm.ratings, seed), judge_of(ground, sides)
+    drawn = ratings.rankings(sides.train, arm.ratings, seed)
+    reward_model = learned(ground, "train", sides.train, drawn)
+    judge = learned(ground, "judge", sides.judge, ratings.rankings_by_mean(sides.judge, ROUNDS))
     opinions = {name: opinion(model, tokenizer, told_before, ground.precision)
                 for name, model in (("score", reward_model), ("judge", judge))}
+    opinions["words"] = words_of(sides.judge)
     opinions["lexicon"] = lambda prompts, texts: torch.tensor(lexicon_scores(_joined(prompts, texts)))
 
-    policy = add_lora(load_policy(writer(ground, sides.train)), LORA, seed=seed)
+    policy = train_top(load_policy(writer(ground, sides.train)))
     config = PPOConfig(updates=arm.updates, batch_size=arm.batch_size, beta=arm.beta, seed=seed,
-                       learning_rate=3e-4, max_new_tokens=LONGEST)
+                       learning_rate=1e-4, max_new_tokens=LONGEST)
     scorer = lambda prompts, texts: opinions["score"](prompts, texts).tolist()  # noqa: E731
     metrics = list(train_ppo(policy, scorer, tokenizer, prompts, config,
                              accelerator=make_accelerator("cpu", ground.precision)))
@@ -96,8 +97,11 @@ def _steer(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | 
         "arm": asdict(arm), "seed": seed, "model": Path(ground.model or "compact").name,
         "sft": told(before, told_before), "policy": told(after, told_after) | {"kl": interval(kl)},
         "gain": {name: interval((after[name] - before[name])[:, None]) for name in opinions},
-        "reward_model": _known(reward_model, tokenizer, sides.test),
-        "judge": _known(judge, tokenizer, sides.test),
+        "known": {"score": _known(reward_model, tokenizer, sides.test),
+                  "judge": _known(judge, tokenizer, sides.test),
+                  "words": tested(opinions["words"]([Prompt("", "")] * len(sides.test),
+                                                    [one.text for one in sides.test]).numpy(),
+                                  sides.test)},
     }
     kept = ("update", "objective/kl", "objective/scores", "policy/entropy_avg", "response/length",
             "response/ended")  # fmt: skip
@@ -134,34 +138,41 @@ def writer(ground: Ground, train: Sequence[Sentence]) -> Path:
     return folder
 
 
-def reward_model_of(ground: Ground, sides: Sides, count: int, seed: int) -> ScalarModel:
-    """A head on the features of the model as it is, fitted to so many single ratings of each
-    sentence of the training side."""
+def learned(ground: Ground, side: str, sentences: Sequence[Sentence], ranked: Sequence[Ranking]
+            ) -> ScalarModel:
+    """A head on the features of the model as it is, fitted to these rankings of a side's sentences,
+    which are read once for all runs."""
     base = ground.model or base_model()
-    model = ScalarModel.from_policy(load_policy(base), seed)
-    if "praise" not in ground.learned:  # one reading for all seeds
-        ground.learned["praise"] = probe.features(model, load_tokenizer(base), sides.train,
-                                                  ground.precision)
-    found = ground.learned["praise"]
-    place = {one.text: row for row, one in enumerate(sides.train)}
-    head = probe.fit_head(probe.standardised(found), ratings.rankings(sides.train, count, seed), place)
+    model = ScalarModel.from_policy(load_policy(base), seed=0)
+    if side not in ground.learned:
+        ground.learned[side] = probe.features(model, load_tokenizer(base), sentences, ground.precision)
+    found = ground.learned[side]
+    place = {one.text: row for row, one in enumerate(sentences)}
+    head = probe.fit_head(probe.standardised(found), ranked, place)
     return probe.with_head(model, head, found).requires_grad_(False)
 
 
-def judge_of(ground: Ground, sides: Sides) -> ScalarModel:
-    """The judge: learned from the judge's side, by the mean of all ratings that a sentence has, if it
-    is not in the study's folder."""
-    folder = Path(ground.folder) / "judge"
-    if not folder.exists():
-        base = ground.model or base_model()
-        tokenizer = load_tokenizer(base)
-        model = ScalarModel.from_policy(add_lora(load_policy(base), LORA), seed=0)
-        ranked = ratings.rankings_by_mean(sides.judge, ROUNDS)
-        for _ in train_reward(model, tokenizer, ranked, JUDGE,
-                              accelerator=make_accelerator("cpu", ground.precision)):
-            pass
-        model.save(folder, tokenizer)
-    return ScalarModel.load(folder).requires_grad_(False)
+def words_of(sentences: Sequence[Sentence]) -> Opinion:
+    """The opinion that is left where only the words of a line are known: {prompts, texts} -> (B,)."""
+    ranked = ratings.rankings_by_mean(sentences, ROUNDS)
+    place = {one.text: row for row, one in enumerate(sentences)}
+    head = probe.fit_head(probe.word_features(sentences, []), ranked, place, probe.WORDS_RIDGE)
+
+    def score(prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
+        heard = [Sentence(0, text, (0,), 0) for text in _joined(prompts, texts)]
+        return (probe.word_features(sentences, heard)[len(sentences) :] @ head).float()
+
+    return score
+
+
+def train_top(policy):
+    """Let training change the last layers of the policy alone; returns it."""
+    policy.requires_grad_(False)
+    trunk = policy.base_model
+    layers = trunk.h if hasattr(trunk, "h") else trunk.layers
+    for layer in list(layers)[-TRAINED:]:
+        layer.requires_grad_(True)
+    return policy
 
 
 # ---- what they say -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture
 from rlhf_lab.studies.runs import summaries, table
 
 WHO = {"score": ("the reward model", SERIES["score"]), "judge": ("the judge", SERIES["mark"]),
-       "lexicon": ("VADER's lexicon", SERIES["kl"])}  # fmt: skip
+       "words": ("the words", SERIES["best_of_n"]), "lexicon": ("VADER's lexicon", SERIES["kl"])}
 
 
 def gains(folder: Path) -> pd.DataFrame:
@@ -26,14 +26,14 @@ def gains(folder: Path) -> pd.DataFrame:
 
 
 def known(folder: Path) -> pd.DataFrame:
-    """How far reward model and judge are towards the ceiling on rated sentences of the test side: a
-    row for each, columns way, low, high, alike; the reward model's of each seed."""
+    """How far each is towards the ceiling on rated sentences of the test side: a row for each, columns
+    way, low, high, alike; the reward model's of each seed."""
     rows = {}
     for s in summaries(folder):
-        for who in ("reward_model", "judge"):
-            name = "the judge" if who == "judge" else f"the reward model, seed {s['seed']}"
-            rows[name] = dict(zip(("way", "low", "high"), s[who]["way"])) | {
-                "alike": s[who]["alike"]["way"][0]}
+        for who, found in s["known"].items():
+            name = WHO[who][0] + (f", seed {s['seed']}" if who == "score" else "")
+            rows[name] = dict(zip(("way", "low", "high"), found["way"])) | {
+                "alike": found["alike"]["way"][0]}
     return pd.DataFrame(rows).T.sort_index()
 
 
@@ -51,7 +51,7 @@ def who_agrees(found: pd.DataFrame) -> Picture:
     """A panel for each arm: what each opinion gained, every seed a dot with its interval."""
     arms = list(dict.fromkeys(found["arm"]))
     with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=(1.4 + 3.4 * len(arms), 3.4))
+        figure = Picture(figsize=(1.4 + 3.8 * len(arms), 3.4))
         panels = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
         for axes, arm in zip(panels, arms):
             for place, (who, (label, colour)) in enumerate(WHO.items()):
@@ -61,7 +61,8 @@ def who_agrees(found: pd.DataFrame) -> Picture:
                               fmt="o", color=colour, markersize=5, linewidth=1.4)
             kl = found[found["arm"] == arm]["kl"]
             axes.axhline(0, color=GUIDE, linewidth=0.8)
-            axes.set(title=f"{arm}: {kl.min():.1f} to {kl.max():.1f} nats", xlim=(-0.5, 2.5))
+            nats = " to ".join(dict.fromkeys(f"{k:.1f}" for k in (kl.min(), kl.max())))
+            axes.set(title=f"{arm}: {nats} nats", xlim=(-0.5, len(WHO) - 0.5))
             axes.set_xticks(range(len(WHO)), [label.replace(" ", "\n", 1) for label, _ in WHO.values()])
-        panels[0].set_ylabel("gain (sd of SFT's lines;\nlexicon: its own scale, -1 to 1)")
+        panels[0].set_ylabel("gain (score, judge: sd of SFT's lines;\nwords, lexicon: their own scales)")
     return figure
