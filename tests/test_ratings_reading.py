@@ -51,10 +51,10 @@ def test_each_run_is_told_by_what_learned(folder):
     assert set(found.index.get_level_values(0)) <= set(ratings_reading.LEARNERS)
 
 
-def test_a_table_has_the_means_over_seeds(folder):
+def test_a_table_has_the_means_over_seeds_and_no_control(folder):
     found = ratings_reading.ways(folder)
-    assert ratings_reading.table(found, "3.7M, whole", read=True).loc[6000, 1] == pytest.approx(0.3)
-    assert ratings_reading.table(found, "3.7M, whole", read=False).loc[6000, 1] == 0.1
+    assert ratings_reading.table(found, "3.7M, whole").loc[6000, 1] == pytest.approx(0.3)
+    assert ratings_reading.table(found, "135M, head alone").loc[1500, 4] == 0.7
 
 
 def test_the_picture_has_every_seed_and_no_unread_control(folder):

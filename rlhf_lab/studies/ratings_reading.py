@@ -65,13 +65,16 @@ def people(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).T[["accuracy", "way", "low", "high", "alike"]]
 
 
-def table(found: pd.DataFrame, learner: str, read: bool | None = None) -> pd.DataFrame:
+def table(found: pd.DataFrame, learner: str) -> pd.DataFrame:
     """The mean way over seeds: a row for each number of sentences, a column for each of ratings of
-    each sentence."""
+    each sentence; of a learner that was run with reading and without, with."""
+    return _usual(found, learner).pivot_table(index="sentences", columns="ratings", values="way")
+
+
+def _usual(found: pd.DataFrame, learner: str) -> pd.DataFrame:
+    """The runs of a learner without those that leave out its reading as a control."""
     mine = found[found["learner"] == learner]
-    if read is not None:
-        mine = mine[mine["read"] == read]
-    return mine.pivot_table(index="sentences", columns="ratings", values="way")
+    return mine[mine["read"]] if mine["read"].any() else mine
 
 
 # ---- pictures ------------------------------------------------------------------------------------
@@ -106,8 +109,7 @@ def towards_the_ceiling(found: pd.DataFrame, asked: pd.DataFrame) -> Picture:
 
 def _learners(axes: Axes, found: pd.DataFrame, x: str) -> None:
     for name, (colour, marker) in LEARNERS.items():
-        mine = found[found["learner"] == name]
-        mine = mine[mine["read"]] if mine["read"].any() and not mine["read"].all() else mine
+        mine = _usual(found, name)
         if len(mine):
             axes.plot(mine[x], mine["way"], marker, color=colour, markersize=4.5, alpha=0.6)
             mean = mine.groupby(x)["way"].mean()
