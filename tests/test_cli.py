@@ -7,7 +7,7 @@ import torch
 import tqdm
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf_lab import cli
+from rlhf_lab import commands
 from rlhf_lab.cli import main
 from rlhf_lab.files import read_samples
 from rlhf_lab.models import save_policy
@@ -185,6 +185,6 @@ def test_the_time_left_counts_only_what_this_run_has_done(monkeypatch):
 
     monkeypatch.setattr(tqdm, "tqdm", Bar)
     resumed = ({"update": update, "updates": 3000} for update in (1601, 1602))
-    assert [record["update"] for record in cli.watch("sft", resumed)] == [1601, 1602]
+    assert [record["update"] for record in commands.watch("sft", resumed)] == [1601, 1602]
     (bar,) = bars
     assert (bar.n - bar.initial, bar.total) == (2, 3000)

@@ -8,6 +8,7 @@ from helpers import refusal
 
 from rlhf_lab import cli, pipeline, storage
 from rlhf_lab.models import save_policy
+from rlhf_lab.options import read_config
 from rlhf_lab.pipeline import PipelineConfig
 from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.presets import PRESETS
@@ -25,7 +26,7 @@ def options_of(command, *arguments):
 
 def config_of(stage, *arguments):
     given = options_of(stage, "--data", "d", "--out", "o", *NEEDED[stage], *arguments)
-    return cli.read_config(given, CONFIGS[stage])
+    return read_config(given, CONFIGS[stage])
 
 
 def test_there_are_three_and_they_cannot_be_changed():
