@@ -25,6 +25,7 @@ from rlhf_lab.reward import encode
 from rlhf_lab.studies import command
 from rlhf_lab.studies import ratings as learning
 from rlhf_lab.studies.ground import Ground
+from rlhf_lab.studies.ratings_reading import ALIKE
 from rlhf_lab.studies.runs import lines
 
 
@@ -486,5 +487,7 @@ def test_the_real_ratings_are_as_described(real):
     best = ceiling(ratings.split(real).test)
     found = best.middle.accuracy, best.middle.alike.accuracy
     assert found == pytest.approx((0.832, 0.708), abs=5e-4)  # as docs/human-ratings.md has it
+    alike = best.middle.alike.pairs.sum() / best.middle.pairs.sum()
+    assert alike == pytest.approx(ALIKE, abs=5e-5)
     assert best.low.accuracy < best.middle.accuracy < best.high.accuracy
     assert worth(ratings.split(real).test, 1).accuracy < best.low.accuracy

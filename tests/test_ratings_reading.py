@@ -23,7 +23,9 @@ def learned(name, sentences, ratings, way, seed=0, parameters=3_700_000, **arm):
     arm = {"name": name, "sentences": sentences, "ratings": ratings, "read": True} | arm
     return {"arm": arm, "seed": seed, "model": "m", "parameters": parameters, "correlation": 0.5,
             "accuracy": [0.5 + way / 3, 0, 1], "way": [way, way - 0.1, way + 0.1],
-            "alike": {"way": [way / 2, 0, 1]}}
+            "ceiling": [0.8, 0, 1],
+            "alike": {"way": [way / 2, 0, 1], "accuracy": [0.5 + way / 10, 0, 1],
+                      "ceiling": [0.7, 0, 1]}}
 
 
 @pytest.fixture
@@ -36,7 +38,9 @@ def folder(tmp_path):
     put(tmp_path, "head", 0, learned("head", 1500, 4, 0.7, parameters=134_515_584, read=False,
                                      head_alone=True))
     opinions = {name: {"way": [way, way - 0.1, way + 0.1], "accuracy": [0.7, 0.6, 0.8],
-                       "alike": {"way": [0.5, 0.4, 0.6]}}
+                       "ceiling": [0.8, 0, 1],
+                       "alike": {"way": [0.5, 0.4, 0.6], "accuracy": [0.6, 0, 1],
+                                 "ceiling": [0.7, 0, 1]}}
                 for name, way in (("1 rating", 0.8), ("VADER's lexicon", 0.4))}
     put(tmp_path, "people", 0, {"sentences": 9, "opinions": opinions})
     return tmp_path
@@ -66,6 +70,17 @@ def test_the_picture_has_every_seed_and_no_unread_control(folder):
     assert [sorted(line.get_ydata()) for line in dots] == [[0.2, 0.4]]
     shown = {text.get_text() for text in right.get_legend().get_texts()}
     assert shown == {"3.7M, whole", "words alone", "135M, head alone"}
+
+
+def test_what_is_not_alike_is_between_praise_and_blame(folder, monkeypatch):
+    monkeypatch.setattr(ratings_reading, "ALIKE", 0.5)
+    # Of ten comparisons five are alike; 7 right in all, 3 of them alike: 4 of the other five.
+    asked = {"accuracy": [0.7], "ceiling": [0.8], "alike": {"accuracy": [0.6], "ceiling": [0.7]}}
+    assert ratings_reading.apart(asked) == pytest.approx(0.3 / 0.4)
+    table = ratings_reading.kinds(ratings_reading.ways(folder), ratings_reading.people(folder))
+    assert list(table.index) == ["3.7M, whole", "another person"]
+    assert table.loc["another person"].tolist() == pytest.approx([0.8, 0.75, 0.5])
+    assert table.loc["3.7M, whole", "all"] == pytest.approx(0.3)
 
 
 def test_nobody_asked_is_said(tmp_path):

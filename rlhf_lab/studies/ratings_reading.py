@@ -20,13 +20,15 @@ LEARNERS = {
     "135M, head alone": (SERIES["sft"], "^"),
     "135M, whole": (SERIES["policy"], "D"),
 }
+ALIKE = 0.4969  # share of the test side's comparisons that are of two praises or of two blames
 PRICE = 6000  # ratings that the arms of the second picture cost, or nearly
 
 
 def ways(folder: Path) -> pd.DataFrame:
     """What each run came to: columns learner (a key of LEARNERS, or of its kind), model, read,
     sentences, ratings (of each), paid (in all), seed, accuracy, way, low, high (95 % interval of the
-    way), alike (the way among sheets that lean alike), correlation (with the mean rating).
+    way), alike (the way among sheets that lean alike), apart (the way between praise and blame), correlation
+    (with the mean rating).
 
     Raises UserError if there is no run in the folder.
     """
@@ -37,7 +39,7 @@ def ways(folder: Path) -> pd.DataFrame:
                      "sentences": arm["sentences"], "ratings": arm["ratings"],
                      "paid": arm["sentences"] * arm["ratings"], "seed": s["seed"],
                      "accuracy": s["accuracy"][0], "way": share, "low": low, "high": high,
-                     "alike": s["alike"]["way"][0], "correlation": s["correlation"]})  # fmt: skip
+                     "alike": s["alike"]["way"][0], "apart": apart(s), "correlation": s["correlation"]})  # fmt: skip
     return pd.DataFrame(rows).sort_values(["learner", "sentences", "ratings", "read", "seed"],
                                           ignore_index=True)
 
@@ -54,21 +56,43 @@ def learner(summary: Mapping) -> str:
 
 def people(folder: Path) -> pd.DataFrame:
     """What people's own ratings and VADER's lexicon are worth on the same test sentences: a row each,
-    columns accuracy, way, low, high, alike. Raises UserError if they were not asked."""
+    columns accuracy, way, low, high, alike, apart. Raises UserError if they were not asked."""
     path = place_of(folder, "people", 0) / "summary.json"
     if not path.exists():
         raise UserError(f"no {path}: `rlhf-lab study ratings --out {folder} --seeds 0 --arms people` "
                         "makes it")
     found = json.loads(path.read_text(encoding="utf-8"))["opinions"]
     rows = {name: dict(zip(("way", "low", "high"), of["way"])) | {
-        "accuracy": of["accuracy"][0], "alike": of["alike"]["way"][0]} for name, of in found.items()}
-    return pd.DataFrame(rows).T[["accuracy", "way", "low", "high", "alike"]]
+        "accuracy": of["accuracy"][0], "alike": of["alike"]["way"][0], "apart": apart(of)}
+        for name, of in found.items()}  # fmt: skip
+    return pd.DataFrame(rows).T[["accuracy", "way", "low", "high", "alike", "apart"]]
+
+
+def apart(found: Mapping) -> float:
+    """The way between praise and blame: what is left of all comparisons without those alike."""
+    accuracy, ceiling = ((found[what][0] - ALIKE * found["alike"][what][0]) / (1 - ALIKE)
+                         for what in ("accuracy", "ceiling"))
+    return (accuracy - 0.5) / (ceiling - 0.5)
 
 
 def table(found: pd.DataFrame, learner: str) -> pd.DataFrame:
     """The mean way over seeds: a row for each number of sentences, a column for each of ratings of
     each sentence; of a learner that was run with reading and without, with."""
     return _usual(found, learner).pivot_table(index="sentences", columns="ratings", values="way")
+
+
+def kinds(found: pd.DataFrame, asked: pd.DataFrame, sentences: int = 6000, ratings: int = 1
+          ) -> pd.DataFrame:
+    """The way in both kinds of comparisons: a row for each learner after so many sentences with so
+    many ratings (means over seeds), and one for another person."""
+    rows = {}
+    for name in LEARNERS:
+        mine = _usual(found, name)
+        mine = mine[(mine["sentences"] == sentences) & (mine["ratings"] == ratings)]
+        rows[name] = mine[["way", "apart", "alike"]].mean()
+    rows["another person"] = asked.loc["1 rating", ["way", "apart", "alike"]]
+    return pd.DataFrame(rows).T.astype(float).rename(
+        columns={"apart": "praise against blame", "way": "all"}).dropna()
 
 
 def _usual(found: pd.DataFrame, learner: str) -> pd.DataFrame:
