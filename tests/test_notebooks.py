@@ -69,6 +69,13 @@ def test_no_cell_is_a_wall_of_text(path):
             assert max(map(len, cell.source.split("\n\n"))) < 1000, cell.source[:80]
 
 
+@each
+def test_it_makes_the_folder_of_what_it_keeps(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "code" and re.search(r'(FeedbackStore\(|store=)"runs/', cell.source):
+            assert 'Path("runs").mkdir(exist_ok=True)' in cell.source, cell.source
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page):
     for link in LINK.findall(text_of(page)):
