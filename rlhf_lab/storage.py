@@ -67,6 +67,8 @@ def read_model(
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
+    if any(name.startswith("score.") for name in report["unexpected_keys"]):
+        raise UserError(f"'{path_or_id}' is no {what} but a reward model: name a policy's folder")
     return model
 
 

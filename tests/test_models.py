@@ -179,6 +179,13 @@ def test_no_folder_no_config_no_tokenizer(gpt2, tokenizer, tmp_path):
         load_policy(tmp_path)
 
 
+def test_a_reward_model_is_no_policy(gpt2, tokenizer, tmp_path):
+    ScalarModel.from_policy(gpt2, seed=0).save(tmp_path / "rm", tokenizer)
+    with pytest.raises(UserError, match="is no causal language model but a reward model"):
+        load_policy(tmp_path / "rm")
+    assert ScalarModel.load(tmp_path / "rm").head.out_features == 1
+
+
 def test_of_a_run_the_folder_in_it_is_to_be_named(gpt2, tokenizer, tmp_path):
     save_policy(gpt2, tokenizer, tmp_path / "run" / "sft")
     (tmp_path / "run" / "config.json").write_text('{"rlhf_lab_run": 1}')
