@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 
 from rlhf_lab import commands, options as choices, parallel
 from rlhf_lab.errors import UserError
@@ -28,6 +29,9 @@ COMMANDS = {  # in the order of --help; what each does is in commands.py, its op
     "study": "run the arms of a study behind the notebooks, some minutes each",
     "course": "write the notebooks for a class, without solutions or to grade by",
 }  # fmt: skip
+# The commands that are in neither: the module that has both, NAME and NAME_options.
+ELSEWHERE = {"task": "own_task", "rank": "feedback.terminal", "feedback": "feedback.commands",
+             "ratings": "ratings.commands", "study": "studies.command", "course": "course"}
 SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
 
 
@@ -89,11 +93,19 @@ def build_parser(chosen: str, **defaults) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
                                     formatter_class=Help)
-        sub.set_defaults(run=getattr(commands, name))
         if name == chosen:
-            getattr(choices, f"{name}_options")(sub)
-            sub.set_defaults(**defaults)
+            run, add_options = parts_of(name)
+            add_options(sub)
+            sub.set_defaults(command=name, run=run, **defaults)
     return parser
+
+
+def parts_of(name: str) -> tuple[Callable, Callable]:
+    """What a command does, and what adds its options to a parser."""
+    if name not in ELSEWHERE:
+        return getattr(commands, name), getattr(choices, f"{name}_options")
+    module = import_module(f"rlhf_lab.{ELSEWHERE[name]}")
+    return getattr(module, name), getattr(module, f"{name}_options")
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -108,10 +120,9 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 def one_voice(options: argparse.Namespace) -> Iterator[None]:
     """Meet the other processes, if `accelerate launch` has started several, and let the main one
     alone print. Raises UserError for a command that they would all do again, not together."""
-    command = options.run.__name__
-    if command not in SHARED:
+    if options.command not in SHARED:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise UserError(f"{command} works in one process: start it without accelerate launch")
+            raise UserError(f"{options.command} works in one process: start it without accelerate launch")
         yield
         return
     from rlhf_lab.training import make_accelerator

@@ -194,44 +194,10 @@ def report(options: argparse.Namespace) -> None:
     print(f"wrote {write_report(RunFolder.view(options.folder))}")
 
 
-def task(options: argparse.Namespace) -> None:
-    options.action(options)
-
-
-def rank(options: argparse.Namespace) -> None:
-    from rlhf_lab.feedback import terminal
-
-    terminal.rank(options)
-
-
-def feedback(options: argparse.Namespace) -> None:
-    from rlhf_lab.feedback import commands
-
-    commands.feedback(options)
-
-
-def ratings(options: argparse.Namespace) -> None:
-    from rlhf_lab.ratings import commands
-
-    commands.ratings(options)
-
-
 def fetch(options: argparse.Namespace) -> None:
     from rlhf_lab import pretrained
 
     pretrained.command(options)
-
-
-def study(options: argparse.Namespace) -> None:
-    from rlhf_lab.studies import command
-
-    command.study(options)
-
-
-def course(options: argparse.Namespace) -> None:
-    from rlhf_lab import course as editions
-
-    editions.course(options)
 
 
 # ---- one stage in a folder of its own --------------------------------------------------------------

@@ -140,8 +140,13 @@ class ScalarModel(nn.Module):
 
     def score(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """The number at each row's last real token, (B,); padding on either side leaves it be."""
+        return self.head(self.last_states(tokens, attention)).squeeze(-1)
+
+    def last_states(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """What `score`'s number is made of: the hidden state at each row's last real token, (B, D)."""
         columns = torch.arange(tokens.shape[1], device=tokens.device)
-        return self.at(tokens, attention, columns == last_index(attention)[:, None])
+        last = columns == last_index(attention)[:, None]
+        return hidden_states(self.backbone, tokens, attention, last)
 
     def normalise(self, mean: float, sd: float) -> None:
         """Rescale scores of this mean and standard deviation to 0 and 1; no ranking changes.

@@ -128,6 +128,12 @@ def report_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--run", dest="folder", default="runs/demo", help="folder of the run")
 
 
+def fetch_options(sub: argparse.ArgumentParser) -> None:
+    from rlhf_lab import pretrained
+
+    pretrained.fetch_options(sub)
+
+
 def device(sub: argparse.ArgumentParser) -> None:
     """The option that says where to compute."""
     sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to compute")
@@ -188,48 +194,6 @@ def add_config(sub: argparse.ArgumentParser, config: type) -> None:
         else:
             kind = float if item.default is None else type(item.default)
             sub.add_argument(flag, type=kind, default=item.default, help=text)
-
-
-def task_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab import own_task
-
-    own_task.task_options(sub)
-
-
-def rank_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab.feedback import terminal
-
-    terminal.rank_options(sub)
-
-
-def feedback_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab.feedback import commands
-
-    commands.feedback_options(sub)
-
-
-def ratings_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab.ratings import commands
-
-    commands.ratings_options(sub)
-
-
-def fetch_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab import pretrained
-
-    pretrained.fetch_options(sub)
-
-
-def study_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab.studies import command
-
-    command.study_options(sub)
-
-
-def course_options(sub: argparse.ArgumentParser) -> None:
-    from rlhf_lab import course as editions
-
-    editions.course_options(sub)
 
 
 def read_config(options: argparse.Namespace, config: type):

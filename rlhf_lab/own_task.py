@@ -39,6 +39,11 @@ def task_options(sub: argparse.ArgumentParser) -> None:
         chosen.set_defaults(action=action)
 
 
+def task(options: argparse.Namespace) -> None:
+    """Do what the options say. Raises UserError if that cannot be done."""
+    options.action(options)
+
+
 def new(options: argparse.Namespace) -> None:
     """Write the template. Raises UserError, and writes nothing, if the folder holds anything."""
     from rlhf_lab.tasks import load_judged

@@ -5,7 +5,7 @@ responses scores higher (Bradley-Terry). A ranking of K responses gives all its 
 response is encoded once, and each prompt weighs the same (Ouyang et al. 2022, eq. 1).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -160,14 +160,22 @@ def held_out_metrics(margins: Tensor) -> Record:
 def encode(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> RankedData:
     """Rankings as tensors; a response that occurs twice for a prompt is encoded once."""
     pairs: dict[tuple[str, str], int] = {}
+    index, ranks = tables(rankings, lambda one, text: pairs.setdefault((one.prompt.text, text),
+                                                                       len(pairs)))
+    return RankedData(Sequences.of_text(tokenizer, list(pairs)), index, ranks)
+
+
+def tables(rankings: Sequence[Ranking], row: Callable[[Ranking, str], int]
+           ) -> tuple[Tensor, Tensor]:
+    """index and ranks of `RankedData`, both (G, K). row: which row a ranking's response is in."""
     K = max(len(ranking.ranks) for ranking in rankings)
     index = torch.zeros(len(rankings), K, dtype=torch.long)
     ranks = torch.full((len(rankings), K), maths.ABSENT)
     for g, ranking in enumerate(rankings):
         for k, (response, rank) in enumerate(zip(ranking.responses, ranking.ranks, strict=True)):
-            index[g, k] = pairs.setdefault((ranking.prompt.text, response), len(pairs))
+            index[g, k] = row(ranking, response)
             ranks[g, k] = maths.UNRANKED if rank is None else rank
-    return RankedData(Sequences.of_text(tokenizer, list(pairs)), index, ranks)
+    return index, ranks
 
 
 def group_batches(data: RankedData, max_tokens: int) -> Iterator[list[int]]:

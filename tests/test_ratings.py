@@ -417,6 +417,8 @@ def test_arms_of_one_price_differ_in_how_often_they_ask(capsys):
                                                   learning.PEOPLE]  # fmt: skip
     assert main(["study", "labels", "--model", "gpt2"]) == 1
     assert "leave --model out" in capsys.readouterr().err
+    assert main(["study", "labels", "--precision", "bf16"]) == 1
+    assert "leave --precision out" in capsys.readouterr().err
     said = command.line("6000 x 1", 2, {"accuracy": (0.75, 0.7, 0.8), "way": (0.6, 0.5, 0.7)})
     assert said == ("6000 x 1, seed 2: accuracy 0.750, 0.600 (0.500 to 0.700) of the way to the "
                     "ceiling")  # fmt: skip

@@ -20,4 +20,5 @@ from rlhf_lab.ratings.reliability import spearman_brown, split_half, worth
 
 __all__ = ["PROMPT", "Ceiling", "Pairs", "Sentence", "Sides", "accuracy", "cache_folder", "cached",
            "ceiling", "demonstrations", "fetch", "leans", "lexicon_scores", "rankings",
-           "rankings_by_mean", "read", "some", "spearman_brown", "split", "split_half", "ties", "way", "worth"]  # fmt: skip
+           "rankings_by_mean", "read", "some", "spearman_brown", "split", "split_half", "ties",
+           "way", "worth"]  # fmt: skip

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from rlhf_lab import maths
-from rlhf_lab.maths import last_index
 from rlhf_lab.models import ScalarModel
-from rlhf_lab.packed import hidden_states
 from rlhf_lab.ratings.draw import PROMPT
 from rlhf_lab.ratings.read import Sentence
 from rlhf_lab.records import Ranking
+from rlhf_lab.reward import tables
 from rlhf_lab.sequences import Sequences, micro_batches
 from rlhf_lab.training import make_accelerator
 
@@ -37,12 +36,11 @@ def features(model: ScalarModel, tokenizer, sentences: Sequence[Sentence], preci
     """The last hidden state at the last token of each sentence, (S, D), float32."""
     rows = Sequences.of_text(tokenizer, [(PROMPT, one.text) for one in sentences])
     found = torch.zeros(len(sentences), model.head.in_features)
+    accelerator = make_accelerator("cpu", precision)
     for some in micro_batches(rows.lengths, max_tokens):
         batch = rows.rows(some)
-        columns = torch.arange(batch.tokens.shape[1])
-        last = columns == last_index(batch.attention)[:, None]
-        with make_accelerator("cpu", precision).autocast():
-            found[some] = hidden_states(model.backbone, batch.tokens, batch.attention, last).float()
+        with accelerator.autocast():
+            found[some] = model.last_states(batch.tokens, batch.attention).float()
     return found
 
 
@@ -86,12 +84,7 @@ def fit_head(features: Tensor, rankings: Sequence[Ranking], place: dict[str, int
     features (S, D), float64; place: the row of each response's text. Ties are passed over, and each
     prompt weighs the same, as in `train_reward`.
     """
-    K = max(len(one.ranks) for one in rankings)
-    index = torch.zeros(len(rankings), K, dtype=torch.long)
-    ranks = torch.full((len(rankings), K), maths.ABSENT)
-    for g, one in enumerate(rankings):
-        index[g, : len(one.ranks)] = torch.tensor([place[text] for text in one.responses])
-        ranks[g, : len(one.ranks)] = torch.tensor(one.ranks)
+    index, ranks = tables(rankings, lambda _, text: place[text])
     head = torch.zeros(features.shape[1], dtype=features.dtype, requires_grad=True)
     search = torch.optim.LBFGS([head], max_iter=300, line_search_fn="strong_wolfe")
 

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies import (
-    constitution, hacking, labels, praise, ratings, roads, rounds,
-)
+from rlhf_lab.studies import constitution, hacking, labels, praise, ratings, roads, rounds
 from rlhf_lab.studies.ground import Ground
 
+ANY_MODEL = ("ratings", "praise")  # the studies that can start from another model
 Run = Callable[[Ground, int], dict]
 
 
@@ -56,9 +55,11 @@ def study_options(sub: argparse.ArgumentParser) -> None:
 
 def study(options: argparse.Namespace) -> None:
     """Run the arms, some minutes each. Raises UserError for an arm that the study has not, or a
-    model for a study that takes none."""
-    if options.model and options.study not in ("ratings", "praise"):
-        raise UserError(f"the study {options.study} starts from the compact model: leave --model out")
+    model or precision for a study that takes none."""
+    for name, usual in (("model", None), ("precision", "auto")):
+        if getattr(options, name) != usual and options.study not in ANY_MODEL:
+            raise UserError(f"the study {options.study} starts from the compact model, in float32: "
+                            f"leave --{name} out")
     arms = arms_of(options.study)
     for name in options.arms or arms:
         if name not in arms:

@@ -24,7 +24,7 @@ from rlhf_lab.data import base_model
 from rlhf_lab.evaluate import Answers, answer, distinct_share, interval, sequence_kl
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.ppo import PPOConfig, train_ppo
-from rlhf_lab.ratings import Sentence, Sides, beginnings, lexicon_scores, probe
+from rlhf_lab.ratings import Sentence, beginnings, lexicon_scores, probe
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import score_texts
 from rlhf_lab.sampling import SamplingConfig
@@ -181,10 +181,11 @@ def train_top(policy):
 def opinion(model: ScalarModel, tokenizer, before: Answers, precision: str) -> Opinion:
     """What a model says of whole lines, in standard deviations of the SFT policy's lines, whose mean
     is 0: {prompts, texts} -> (B,)."""
+    accelerator = make_accelerator("cpu", precision)
 
     def raw(prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
         pairs = [(ratings.PROMPT, line) for line in _joined(prompts, texts)]
-        with make_accelerator("cpu", precision).autocast():
+        with accelerator.autocast():
             return score_texts(model, tokenizer, pairs)
 
     usual = raw(before.prompts, _flat(before))
