@@ -67,8 +67,9 @@ def test_a_run_says_what_it_was_told(run):
     assert summary["sft"]["score"][0] == pytest.approx(0, abs=1e-3)
     assert summary["policy"]["kl"][0] >= 0 and summary["model"] == "compact"
     rows = lines(ground.folder / "beta_0.1" / "0" / "lines.jsonl.gz")
-    assert len(rows) == 4 and {"prompt", "sft", "policy", "score", "judge", "words",
-                                          "lexicon"} == set(rows[0])
+    assert len(rows) == 5 and {"prompt", "sft", "policy", "tokens", "score", "judge", "words",
+                               "lexicon"} == set(rows[0])  # fmt: skip
+    assert np.mean([row["tokens"][1] for row in rows]) == pytest.approx(summary["policy"]["length"])
     assert len(lines(ground.folder / "beta_0.1" / "0" / "metrics.jsonl.gz")) == 2
 
 
@@ -77,6 +78,21 @@ def test_those_who_are_asked_hear_beginnings_of_the_test_side(run):
     rows = lines(ground.folder / "beta_0.1" / "0" / "lines.jsonl.gz")
     heard = {p.text for p in praise.prompts_of(ratings.split(rated()).test)}
     assert {row["prompt"] for row in rows} <= heard
+
+
+def test_where_ending_alone_is_paid_the_score_is_not(run, monkeypatch):
+    ground, summary, _ = run
+    paid = []
+
+    def watched(policy, scorer, tokenizer, prompts, config, **others):
+        paid.append(scorer(prompts[:3], ["a", "b", "c"]))
+        return iter(())
+
+    monkeypatch.setattr(praise, "train_ppo", watched)
+    arm = praise.Arm("ending alone", 0.0, hacked=False, praised=False)
+    told = praise.run_arm(ground, arm, 0, rated())
+    assert paid == [[0.0, 0.0, 0.0]] and told["sft"] == summary["sft"]  # the same lines before
+    assert told["gain"]["score"][0] == pytest.approx(0, abs=1e-6)  # nobody trained it
 
 
 def test_the_policy_begins_as_the_writer_and_the_model_before_is_kept(run):

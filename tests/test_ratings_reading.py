@@ -111,3 +111,22 @@ def test_gains_lines_and_what_the_two_models_know(tmp_path):
     assert line["policy"] == "is superb" and line["judge of PPO's"] == 1.5
     [axes] = praise_reading.who_agrees(found).axes
     assert "5.0 to 7.0 nats" in axes.get_title(loc="left")
+
+
+def test_what_brevity_alone_brings_is_taken_off(tmp_path):
+    def line(prompt, tokens, said):
+        return {"prompt": prompt, "sft": "a", "policy": "b", "tokens": tokens,
+                **dict.fromkeys(("score", "judge", "words", "lexicon"), said)}
+
+    # SFT's short lines are at 1 and its long ones at -1; PPO's are all short, at 1 and at 1.5. One,
+    # of middle length, has none of SFT's beside it.
+    rows = [row for i in range(5) for row in (
+        line(f"p{i}", [3, 2], [1.0, 1.0]), line(f"q{i}", [20, 4], [-1.0, 1.5]),
+        line(f"r{i}", [30, 10], [-1.0, 9.0]))]  # fmt: skip
+    put(tmp_path, "beta 0", 0, steered(0, 2.0, 5.0), lines=rows)
+    found = praise_reading.at_equal_length(tmp_path, draws=50).set_index("who")
+    assert list(found.index) == ["score", "judge", "words", "lexicon"]
+    row = found.loc["judge"]
+    assert row["gain"] == pytest.approx((0 + 2.5 + 10) / 3)
+    assert row["left"] == pytest.approx(0.25) and row["low"] <= 0.25 <= row["high"]
+    assert row["held"] == pytest.approx(2 / 3)

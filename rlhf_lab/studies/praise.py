@@ -10,6 +10,9 @@ that they hear are of the test side.
 Reward model and judge are heads on the features of one model as it is (`rlhf_lab.ratings.probe`),
 fitted to ratings that have nothing in common. What fools the features may fool both; the lexicon
 has none, and neither has a third: a head on which words a line has, fitted to the judge's ratings.
+
+PPO takes a point from a line that does not end, so lines become shorter whatever they say. What that
+alone does shows in an arm in which every line scores 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,17 +45,20 @@ Opinion = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
 @dataclass(frozen=True)
 class Arm:
     """beta: the price of a nat. hacked: whether the judge's opinion was expected to part from the
-    score, before it was run: to gain less than half as many standard deviations."""
+    score, before it was run: to gain less than half as many standard deviations. praised: whether
+    the score is paid; if not, a line is paid for ending alone."""
 
     name: str
     beta: float
     hacked: bool
+    praised: bool = True
     updates: int = 30
     batch_size: int = 32
     ratings: int = 4  # single ratings of each sentence of the training side
 
 
-ARMS = (Arm("beta 0.1", 0.1, hacked=False), Arm("beta 0", 0.0, hacked=True))
+ARMS = (Arm("beta 0.1", 0.1, hacked=False), Arm("beta 0", 0.0, hacked=True),
+        Arm("ending alone", 0.0, hacked=False, praised=False))
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
@@ -61,7 +67,7 @@ def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] |
     policy ("sft") and of the policy, what was gained by every opinion ("gain", paired by prompt), and
     how good reward model, judge and words are on the test side's sentences ("known").
 
-    Writes metrics.jsonl.gz, and lines.jsonl.gz with what both wrote. All seeds begin with the same
+    Writes metrics.jsonl.gz, and lines.jsonl.gz with what both wrote to every beginning. All seeds begin with the same
     SFT policy. Raises UserError if the ratings or the lexicon are not there.
     """
     return ground.once(arm.name, seed, lambda: _steer(ground, arm, seed, sentences))
@@ -86,7 +92,8 @@ def _steer(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | 
     policy = train_top(load_policy(writer(ground, sides.train)))
     config = PPOConfig(updates=arm.updates, batch_size=arm.batch_size, beta=arm.beta, seed=seed,
                        learning_rate=1e-4, max_new_tokens=LONGEST)
-    scorer = lambda prompts, texts: opinions["score"](prompts, texts).tolist()  # noqa: E731
+    paid = opinions["score"] if arm.praised else lambda prompts, texts: torch.zeros(len(texts))
+    scorer = lambda prompts, texts: paid(prompts, texts).tolist()  # noqa: E731
     metrics = list(train_ppo(policy, scorer, tokenizer, prompts, config,
                              accelerator=make_accelerator("cpu", ground.precision)))
 
@@ -97,20 +104,21 @@ def _steer(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | 
         "arm": asdict(arm), "seed": seed, "model": Path(ground.model or "compact").name,
         "sft": told(before, told_before), "policy": told(after, told_after) | {"kl": interval(kl)},
         "gain": {name: interval((after[name] - before[name])[:, None]) for name in opinions},
-        "known": {"score": _known(reward_model, tokenizer, sides.test),
-                  "judge": _known(judge, tokenizer, sides.test),
+        "known": {"score": _known(ground, reward_model, sides.test),
+                  "judge": _known(ground, judge, sides.test),
                   "words": tested(opinions["words"]([Prompt("", "")] * len(sides.test),
                                                     [one.text for one in sides.test]).numpy(),
                                   sides.test)},
     }
     kept = ("update", "objective/kl", "objective/scores", "policy/entropy_avg", "response/length",
             "response/ended")  # fmt: skip
-    rows = [{"prompt": p.text, "sft": a, "policy": b}
+    tokens = [answers.sequences.mask.sum(1).tolist() for answers in (told_before, told_after)]
+    rows = [{"prompt": p.text, "sft": a, "policy": b, "tokens": [n[i] for n in tokens]}
             | {name: [round(float(which[name][i]), 2) for which in (before, after)]
                for name in opinions}
             for i, (p, [a], [b]) in enumerate(zip(held_out, told_before.texts, told_after.texts))]
     return summary, {"metrics": [{k: record[k] for k in kept} for record in metrics],
-                     "lines": rows[: ground.watched * 2]}
+                     "lines": rows}
 
 
 # ---- who has a part in it ------------------------------------------------------------------------
@@ -140,16 +148,20 @@ def writer(ground: Ground, train: Sequence[Sentence]) -> Path:
 
 def learned(ground: Ground, side: str, sentences: Sequence[Sentence], ranked: Sequence[Ranking]
             ) -> ScalarModel:
-    """A head on the features of the model as it is, fitted to these rankings of a side's sentences,
-    which are read once for all runs."""
-    base = ground.model or base_model()
-    model = ScalarModel.from_policy(load_policy(base), seed=0)
-    if side not in ground.learned:
-        ground.learned[side] = probe.features(model, load_tokenizer(base), sentences, ground.precision)
-    found = ground.learned[side]
+    """A head on the features of the model as it is, fitted to these rankings of a side's sentences."""
+    model = ScalarModel.from_policy(load_policy(ground.model or base_model()), seed=0)
+    found = features_of(ground, side, model, sentences)
     place = {one.text: row for row, one in enumerate(sentences)}
     head = probe.fit_head(probe.standardised(found), ranked, place)
     return probe.with_head(model, head, found).requires_grad_(False)
+
+
+def features_of(ground: Ground, side: str, model: ScalarModel, sentences: Sequence[Sentence]) -> Tensor:
+    """The features of a side's sentences, (S, D), which are read once for all runs."""
+    if side not in ground.learned:
+        tokenizer = load_tokenizer(ground.model or base_model())
+        ground.learned[side] = probe.features(model, tokenizer, sentences, ground.precision)
+    return ground.learned[side]
 
 
 def words_of(sentences: Sequence[Sentence]) -> Opinion:
@@ -205,10 +217,11 @@ def told(opinions: dict[str, Tensor], answers: Answers) -> dict:
         "ended": float(answers.ended.float().mean()), "distinct": distinct_share([_flat(answers)])}
 
 
-def _known(model: ScalarModel, tokenizer, test: Sequence[Sentence]) -> dict:
+def _known(ground: Ground, model: ScalarModel, test: Sequence[Sentence]) -> dict:
     """How good a model is on rated sentences, as the study of ratings has it."""
-    pairs = [(ratings.PROMPT, one.text) for one in test]
-    return tested(score_texts(model, tokenizer, pairs).numpy(), test)
+    with torch.no_grad():
+        scores = model.head(features_of(ground, "test", model, test)).squeeze(1)
+    return tested(scores.numpy(), test)
 
 
 def _flat(answers: Answers) -> list[str]:

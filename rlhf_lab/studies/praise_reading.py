@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 
 from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture
@@ -10,6 +11,7 @@ from rlhf_lab.studies.runs import summaries, table
 
 WHO = {"score": ("the reward model", SERIES["score"]), "judge": ("the judge", SERIES["mark"]),
        "words": ("the words", SERIES["best_of_n"]), "lexicon": ("VADER's lexicon", SERIES["kl"])}
+LIKE = (4, 8, 12, 16, 24)  # lines of 1 to 4 tokens are of like length, of 5 to 8, and so on
 
 
 def gains(folder: Path) -> pd.DataFrame:
@@ -45,6 +47,37 @@ def lines(folder: Path, arm: str, seed: int) -> pd.DataFrame:
     said = pd.DataFrame(found["judge"].tolist(), columns=["judge of SFT's", "judge of PPO's"],
                         index=found.index)  # fmt: skip
     return pd.concat([found[["prompt", "sft", "policy"]], said], axis=1).reset_index(drop=True)
+
+
+def at_equal_length(folder: Path, draws: int = 1000) -> pd.DataFrame:
+    """What is left of each arm's gain when a line is held against SFT's lines of like length (LIKE),
+    all seeds together: columns arm, who, gain, left, low, high (95 %, by bootstrap over prompts), held
+    (the share of lines that have SFT's to be held against)."""
+    rows, found = [], table(folder, "lines")
+    for arm, mine in found.groupby("arm", sort=False):
+        before, after = np.searchsorted(LIKE, np.array(mine["tokens"].tolist())).T
+        said = np.array([mine[who].tolist() for who in WHO])  # (W, R, 2)
+        prompts = list(mine.groupby("prompt").indices.values())
+        chance = np.random.default_rng(0)
+        tries = [np.concatenate([prompts[i] for i in chance.integers(len(prompts), size=len(prompts))])
+                 for _ in range(draws)]
+        gain, held = (said[:, :, 1] - said[:, :, 0]).mean(1), np.isin(after, before).mean()
+        left = _left(said, before, after)
+        low, high = np.nanquantile([_left(said[:, t], before[t], after[t]) for t in tries],
+                                   (0.025, 0.975), axis=0)  # fmt: skip
+        rows += [dict(zip(("arm", "who", "gain", "left", "low", "high", "held"), (arm, *row, held)))
+                 for row in zip(WHO, gain, left, low, high)]
+    return pd.DataFrame(rows)
+
+
+def _left(said: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Mean of what policy's lines are above SFT's of their group: said (W, R, 2), groups (R,) -> (W,)."""
+    above = np.full(said.shape[:2], np.nan)
+    for group in np.unique(after):
+        if (before == group).any():
+            usual = said[:, before == group, 0].mean(1, keepdims=True)
+            above[:, after == group] = said[:, after == group, 1] - usual
+    return np.nanmean(above, axis=1)
 
 
 def who_agrees(found: pd.DataFrame) -> Picture:
