@@ -37,7 +37,7 @@ class RunFolder:
         self.samples, self.rankings = path / "samples.jsonl", path / "rankings.jsonl"
         self.summary, self.report = path / "summary.json", path / "report.html"
         self.metrics_file, self.config_file = path / "metrics.jsonl", path / "config.json"
-        self._release = release
+        self._release, self._begun = release, False
 
     @classmethod
     def open(cls, path: str | Path, config: dict, resume: bool = True,
@@ -74,7 +74,11 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, failure, *_) -> None:
+        """Close it. A run that failed before it wrote anything leaves no trace of its settings, so
+        that the folder may be used with others."""
+        if failure and self._begun and _shown(self.path) == [self.config_file.name]:
+            self.config_file.unlink()
         self.close()
 
     @property
@@ -139,6 +143,7 @@ class RunFolder:
             else:
                 config = {"rlhf_lab_run": FORMAT} | given | surroundings()
                 write_whole(self.config_file, _as_json(config))
+                self._begun = True
             _tidy(self.path)
         except BaseException:
             self.close()
@@ -166,12 +171,17 @@ def _is_run(path: Path) -> bool:
     return isinstance(content, dict) and "rlhf_lab_run" in content
 
 
+def _shown(path: Path) -> list[str]:
+    """The names in a folder, but for hidden ones."""
+    return [p.name for p in path.iterdir() if not p.name.startswith(".")]
+
+
 def _check_place(path: Path) -> None:
     """Refuse a file, and a folder with anything in it but a run; hidden files are let be."""
     try:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file: choose another --out")
-        others = path.is_dir() and [p.name for p in path.iterdir() if not p.name.startswith(".")]
+        others = path.is_dir() and _shown(path)
     except OSError as error:
         raise UserError(f"cannot use {path}: {error.strerror}: choose another --out") from error
     if others and not _is_run(path):

@@ -103,6 +103,28 @@ def test_other_settings_are_named_and_nothing_changes(tmp_path, config, data, sa
     RunFolder.open(tmp_path, CONFIG, data=DATA).close()  # the refusal did not keep the lock
 
 
+def test_a_run_that_fails_before_it_writes_leaves_the_folder_to_others(tmp_path):
+    with pytest.raises(OSError), RunFolder.open(tmp_path, CONFIG):
+        raise OSError("no such model")
+    assert contents(tmp_path) == {}
+    with pytest.raises(OSError), RunFolder.open(tmp_path, CONFIG | {"seed": 1}) as run:
+        run.log(ppo(1))
+        raise OSError("the disk is full")
+    assert set(contents(tmp_path)) == {"config.json", "metrics.jsonl"}  # it can go on
+    with pytest.raises(OSError), RunFolder.open(tmp_path, CONFIG | {"seed": 1}):
+        raise OSError("again")
+    assert set(contents(tmp_path)) == {"config.json", "metrics.jsonl"}
+
+
+def test_a_run_begun_earlier_is_kept_when_going_on_fails(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG):
+        pass
+    before = contents(tmp_path)
+    with pytest.raises(OSError), RunFolder.open(tmp_path, CONFIG):
+        raise OSError("no such model")
+    assert contents(tmp_path) == before
+
+
 def test_no_run_is_gone_on_with_unless_wanted(tmp_path):
     RunFolder.open(tmp_path, CONFIG, resume=False).close()
     assert "holds a run already" in refusal(RunFolder.open, tmp_path, CONFIG, resume=False)
