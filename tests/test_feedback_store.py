@@ -16,7 +16,6 @@ from random import Random
 import pytest
 
 from helpers import refusal
-from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import database, rows, schema
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt, Ranking
@@ -372,6 +371,50 @@ def test_thirty_write_at_once_one_is_killed_and_every_submitted_ranking_is_there
                for entry in store.entries())  # fmt: skip
     assert len(store.labellers()) == WORKERS and store.samples(ASK) == SAMPLES
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def make_at_once(path, start):
+    start.wait()
+    FeedbackStore(path)
+
+
+@needs_fork
+def test_thirty_make_the_same_file_at_once(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    for turn in range(5):
+        start = fork.Barrier(WORKERS)
+        workers = [fork.Process(target=make_at_once, args=(tmp_path / f"{turn}.sqlite", start))
+                   for _ in range(WORKERS)]  # fmt: skip
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0] * WORKERS
+
+
+class Locked:
+    """A connection to a file that others lock: as often as said, the question for a log fails."""
+
+    def __init__(self, times, name):
+        self.times, self.name = times, name
+
+    def execute(self, _):
+        if self.times:
+            self.times -= 1
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorname = self.name
+            raise error
+        return sqlite3.connect(":memory:").execute("SELECT 'wal'")
+
+
+def test_the_log_is_asked_for_again_while_others_make_the_file(monkeypatch):
+    """SQLite does not wait here (it answers at once that the file is locked)."""
+    assert database._write_ahead(Locked(3, "SQLITE_BUSY")) == "wal"
+    with pytest.raises(sqlite3.OperationalError):
+        database._write_ahead(Locked(1, "SQLITE_IOERR"))
+    monkeypatch.setattr(database, "PATIENCE", 0.03)
+    with pytest.raises(sqlite3.OperationalError):
+        database._write_ahead(Locked(10**6, "SQLITE_BUSY"))
 
 
 def stop_within(path, ready):

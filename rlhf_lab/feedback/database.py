@@ -3,6 +3,7 @@
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def prepare(path: Path) -> None:
         raise UserError(f"{path} is a folder: name a file in it")
     with _connection(path, "rwc") as connection:
         old = outdated(connection, path)
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        mode = _write_ahead(connection)
         if mode != "wal":
             raise UserError(f"the file system of {path} cannot hold a write-ahead log (it answers "
                             f"{mode!r}): {ELSEWHERE}")  # fmt: skip
@@ -137,6 +138,20 @@ def _connection(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     except (UnicodeEncodeError, OverflowError) as error:
         raise UserError(f"{path} cannot hold half a character (a lone surrogate) or a number "
                         f"beyond 64 bits: write it anew ({error})") from error  # fmt: skip
+
+
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """Keep a write-ahead log; returns the mode that the file is in then. SQLite does not wait here
+    for others who make the same file, as it does elsewhere: ask again."""
+    begun = time.monotonic()
+    while True:
+        try:
+            return connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+            if not busy or time.monotonic() - begun > PATIENCE:
+                raise
+        time.sleep(0.01)
 
 
 @contextmanager
