@@ -317,6 +317,23 @@ def test_where_no_row_can_be_used_that_is_an_error(tmp_path):
     assert "it is empty" in refusal(list, read_prompts(tmp_path / "header.csv"))
 
 
+@pytest.mark.parametrize("columns", [{}, {"question": "prompt"}])
+def test_a_first_row_of_no_layout_known_is_passed_over_where_bad_rows_are(tmp_path, columns):
+    row = {"question" if name == "prompt" and columns else name: text for name, text in THREE.items()}
+    path = lines(tmp_path, {"made by": "us"}, row, row)
+    assert f"{path}, line 1: " in refusal(list, read_preferences(path, columns=columns))
+    reading = read_preferences(path, columns=columns, skip_bad=True)
+    assert len(list(reading)) == 2
+    assert "passed over 1 bad row: 1 of no layout known (line 1)" in str(reading)
+
+
+@pytest.mark.parametrize("rows", [3, 200])
+def test_a_source_of_no_layout_known_is_refused_by_its_first_row(tmp_path, rows):
+    path = lines(tmp_path, *[{"made by": "us"}] * rows, *[THREE] * (rows == 200))
+    message = refusal(list, read_preferences(path, skip_bad=True))
+    assert message.startswith(f"{path}, line 1: the columns are made by, and no layout has these")
+
+
 def test_bad_rows_of_every_kind_of_source_are_named_by_number(stored):
     rows = [THREE, THREE | {"rejected": "x"}, THREE]
     source = stored(rows)

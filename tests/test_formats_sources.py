@@ -51,7 +51,7 @@ def test_the_last_line_of_a_row_is_named_where_texts_have_several(tmp_path):
     ("content", "says"),
     [
         (b'prompt,response\na,"never closed\nb,y\n', "row 1: not CSV"),
-        (b'prompt,response\na,"never closed\n' + b"b,y\n" * 50_000, "is a quote never closed?"),
+        (b'prompt,response\na,"never closed\n' + b"b,y\n" * 50_000, "131,072 characters: is a quote"),
         (b"prompt,response,prompt\na,x,b\n", "the column 'prompt' stands twice"),
         (b"prompt,response\na,caf\xe9\n", "not UTF-8: save the file as UTF-8"),
     ],

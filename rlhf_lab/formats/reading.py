@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -27,6 +27,8 @@ from rlhf_lab.text import encode_response
 Item = TypeVar("Item", Ranking, Demonstration, Prompt)
 
 NAMED = 3  # how many bad rows of a kind are named
+PATIENCE = 100  # rows of no layout known, from the first on, before a source is given up
+STRANGE = "of no layout known"
 HINT = "; to pass over such rows: --skip-bad-rows (skip_bad=True)"
 
 
@@ -63,6 +65,7 @@ class Reading(Generic[Item]):
         self.used, self.bad = Counter(), Counter()
         self.places: dict[str, list[str]] = {}
         self.first: Layout | None = None
+        self.strange: UserError | None = None
         self.unused: list[str] = []
 
     def __iter__(self) -> Iterator[Item]:
@@ -77,6 +80,8 @@ class Reading(Generic[Item]):
                 continue
             self.read += 1
             yield item
+        if not self.read and self.first is None and self.strange:
+            raise self.strange
         if not self.read:
             what = self._bad_rows() or "it is empty"
             raise UserError(f"there is no row to use in {self.source}: {what}")
@@ -112,8 +117,9 @@ class Reading(Generic[Item]):
             return row
         missing = [name for name in self.columns if name not in row.fields]
         if missing and self.first is None:
-            raise UserError(f"{row.where}: there is no column {missing[0]!r} to rename: the "
-                            f"columns are {', '.join(row.fields)}")  # fmt: skip
+            self._unknown(row, UserError(
+                f"{row.where}: there is no column {missing[0]!r} to rename: the columns are "
+                f"{', '.join(row.fields)}"))  # fmt: skip
         taken = set(self.columns.values())
         kept = {name: value for name, value in row.fields.items()
                 if name not in taken and name not in self.columns}  # fmt: skip
@@ -124,12 +130,23 @@ class Reading(Generic[Item]):
         """The layout of the first row, unless this row's columns are those of another."""
         if self.first is None:
             columns = list(row.fields)
-            self.first = layouts.recognise(row.where, columns, self.families, self.layout)
+            try:
+                self.first = layouts.recognise(row.where, columns, self.families, self.layout)
+            except UserError as error:
+                self._unknown(row, error)
             self.unused = layouts.unused(self.first, columns)
         if self.layout or set(self.first.columns) <= row.fields.keys():
             return self.first
         others = [layouts.matching(row.fields, family) for family in self.families]
         return next((fitting[0] for fitting in others if len(fitting) == 1), self.first)
+
+    def _unknown(self, row: Fields, error: UserError) -> NoReturn:
+        """A row before the first of a layout known: a bad row, where such are passed over. After
+        PATIENCE of them it is no longer one row that is strange, but the source."""
+        self.strange = self.strange or error
+        if not self.skip_bad or self.layout or self.bad[STRANGE] == PATIENCE:
+            raise self.strange
+        raise BadRow(str(error), STRANGE, row.where)
 
     def _prompt(self, row: Fields, example: Example) -> Prompt:
         self.chat |= not isinstance(example.prompt, str)

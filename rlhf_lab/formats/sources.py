@@ -102,7 +102,10 @@ def _next(path: Path, number: int, rows: Iterator[list[str]]) -> list[str] | Bad
         return next(rows, None)
     except csv.Error as error:
         where, why = f"{path}, row {number + 1}", str(error)
-        if "limit" in why or "unexpected end" in why:  # all that follows is inside the quote
+        if "limit" in why:
+            raise UserError(f"{where}: a cell of more than {csv.field_size_limit():,} characters: is a "
+                            "quote never closed? Texts that long go into JSON lines") from error
+        if "unexpected end" in why:  # all that follows is inside the quote
             raise UserError(f"{where}: not CSV: is a quote never closed? ({why})") from error
         return BadRow(f'{where}: not CSV ({why}): write "" for a quote inside a quoted cell',
                       "not CSV", where)  # fmt: skip
