@@ -46,11 +46,14 @@ def add_lora(model: nn.Module, rank: int, alpha: float = 32.0, seed: int = 0) ->
 
     Every matrix, not attention's alone, and alpha 32 at whatever rank are what Schulman et al. (2025,
     "LoRA Without Regret") found best; they found about ten times the usual learning rate best, too.
-    Raises UserError if `peft` is not installed, for a rank below 1, or if there are adapters already.
+    Raises UserError if `peft` is not installed, for a rank below 1 or an alpha that is not above 0 (no
+    adapter would act), or if there are adapters already.
     """
     peft = _peft()
     if rank < 1:
         raise UserError(f"the adapters' rank is {rank}: use at least 1")
+    if not alpha > 0:
+        raise UserError(f"the adapters' alpha is {alpha:g}, and they act by alpha / rank: use more than 0")
     if has_lora(model):
         raise UserError("the model has adapters already: train those, or merge them first")
     trunk = getattr(model, "backbone", model)

@@ -277,6 +277,10 @@ def test_a_rank_that_cannot_be(gpt2, rank, words):
     assert words in refusal(add_lora, gpt2, rank)
 
 
+def test_adapters_that_would_not_act_are_refused(gpt2):
+    assert "alpha is 0" in refusal(add_lora, gpt2, 2, 0.0)
+
+
 def test_no_adapters_on_adapters(gpt2):
     assert "already" in refusal(add_lora, add_lora(gpt2, 2), 2)
 
