@@ -61,9 +61,10 @@ class Estimate:
         listed = ", ".join(f"{name} {size(n)}" for name, n in parts if n)
         early = ", if no response ends early," if self.stage == "ppo" else ""
         time = duration(self.flops / (REACHED * peak)) + early
+        updates = f"{self.updates} update{'s' * (self.updates != 1)}"
         return (f"{self.stage}: trains {count(self.trained)} of {count(self.held)} parameters; "
                 f"memory about {size(self.memory)} beside the libraries' own ({listed})\n"
-                f"{self.stage}: about {time} for {self.updates} updates, at half the speed of a "
+                f"{self.stage}: about {time} for {updates}, at half the speed of a "
                 f"matrix product here ({peak / 1e9:,.0f} GFLOP/s)")
 
 

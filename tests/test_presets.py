@@ -88,7 +88,7 @@ def test_without_a_model_one_line_says_so(capsys):
 def test_a_task_of_ones_own_comes_before_a_preset(tmp_path):
     assert cli.main(["task", "new", str(tmp_path / "t")]) == 0
     settings = tmp_path / "t" / "task.toml"
-    lines = [f"longest_response = 17" if line.startswith("longest_response") else line
+    lines = ["longest_response = 17" if line.startswith("longest_response") else line
              for line in settings.read_text().splitlines()]
     settings.write_text("\n".join(lines) + "\n")
     given = options_of("ppo", "--task", str(tmp_path / "t"), "--out", "o", "--preset", "gpt2",
@@ -154,7 +154,7 @@ def sft(folder, *more):
 def test_an_estimate_alone_writes_nothing(folder, capsys):
     assert sft(folder, "--estimate") == 0
     out = capsys.readouterr().out
-    assert out.count("\n") == 2 and "parameters; memory" in out and "updates" in out
+    assert out.count("\n") == 2 and "parameters; memory" in out and "for 1 update, " in out
     assert not (folder / "run").exists()
 
 
