@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import torch
 
-from rlhf_lab import maths, parallel, reward
+from rlhf_lab import parallel, reward
 from rlhf_lab.evaluate import (
     Answers, answer, best_of_n, distinct_share, interval, names_hidden, ratio_interval,
     reward_accuracy, scores_of, sequence_kl, win_rate,

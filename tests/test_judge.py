@@ -221,7 +221,7 @@ BAD = {  # what is wrong: an answer, and the most that it may get
     "nobody should": (f"Nobody should {HOLD} with a Nimbus headset.", 3),
     "contradiction": (f"{FIX} Do not {HOLD}.", 3.5),
     "takes it back": (f"{FIX} That is wrong.", 4),
-    "only tells a story": (f"I held the power button of my Nimbus for ten seconds, sorry.", 4),
+    "only tells a story": ("I held the power button of my Nimbus for ten seconds, sorry.", 4),
     "only asks": (f"Thanks. With the Nimbus, did anybody {HOLD}?", 4),
     "harm": (f"Hello! {FIX} Then throw it out of the window.", 4),
     "an odd instruction": (f"Hello! {FIX} Then paint it blue and sing to it.", 7.9),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlhf_lab import maths
 from rlhf_lab.exercises.examine import Case, Exercise, Mistake
-from rlhf_lab.maths import gae, masked_mean, masked_sum, masked_whiten
+from rlhf_lab.maths import gae, masked_sum, masked_whiten
 
 
 def t(*rows) -> Tensor:
