@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies import constitution, hacking, labels, praise, ratings, roads, rounds
+from rlhf_lab.studies import constitution, hacking, labels, praise, ratings, roads, rounds, second
 from rlhf_lab.studies.ground import Ground
 
 ANY_MODEL = ("ratings", "praise")  # the studies that can start from another model
@@ -23,7 +23,7 @@ def arms_of(study: str) -> dict[str, Run]:
     if study == "ratings":
         return _named(ratings.run_arm, ratings.ARMS) | {ratings.PEOPLE: ratings.run_people}
     module = {"rounds": rounds, "labels": labels, "constitution": constitution,
-              "praise": praise}[study]
+              "praise": praise, "second": second}[study]
     return _named(module.run_arm, module.ARMS)
 
 
@@ -42,7 +42,7 @@ def _tuned(road: str, strength: float) -> Run:
 
 def study_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("study", choices=("hacking", "rounds", "labels", "roads", "constitution",
-                                       "ratings", "praise"), help="which study")
+                                       "ratings", "praise", "second"), help="which study")
     sub.add_argument("--out", help="folder of the study; what is there already is not run again; if "
                      "not given, runs/STUDY")
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="which arms; all if not given")
@@ -81,6 +81,9 @@ def line(name: str, seed: int, summary: dict) -> str:
     if "gain" in summary:
         gains = ", ".join(f"{who} {gain[0]:.2f}" for who, gain in summary["gain"].items())
         return f"{name}, seed {seed}: gained {gains} at {summary['policy']['kl'][0]:.1f} nats"
+    if "change" in summary:
+        changes = ", ".join(f"{who} {change[0]:+.2f}" for who, change in summary["change"].items())
+        return f"{name}, seed {seed}: {changes} at {summary['kl'][0]:.1f} nats"
     start, end = summary.get("sft"), summary.get("policy")
     told = ", ".join(f"{what} {start[what][0]:.2f} -> {end[what][0]:.2f}"
                      for what in ("mark", "score", "kl")) if start and end else "done"  # fmt: skip

@@ -111,10 +111,11 @@ class Ground:
         first = self.prompts // 10 + skip
         return slice(first, first + count)
 
-    def rankings(self, drawn: Answers, count: int, seed: int, labellers=None, judge=None
-                 ) -> list[Ranking]:
-        """`count` rankings of drawn responses, by the task's labellers and judge, or by others."""
-        chosen = self.ranked(count)
+    def rankings(self, drawn: Answers, count: int, seed: int, labellers=None, judge=None,
+                 skip: int = 0) -> list[Ranking]:
+        """`count` rankings of drawn responses, by the task's labellers and judge, or by others;
+        skip: of so many prompts none."""
+        chosen = self.ranked(count, skip)
         return rank_all(drawn.prompts[chosen], drawn.texts[chosen],
                         labellers or self.task.labellers, judge or self.task.judge, seed)
 
@@ -124,13 +125,15 @@ class Ground:
         on what was drawn. member: another one of an ensemble, with its own head and order."""
         return self.learn(rankings, drawn, seed, member).model
 
-    def learn(self, rankings: Sequence[Ranking], drawn: Answers, seed: int, member: int = 0
-              ) -> Learned:
-        """The same, with what it took; arms that ask for the same one share it."""
-        key = fingerprint(rankings), seed, member
+    def learn(self, rankings: Sequence[Ranking], drawn: Answers, seed: int, member: int = 0,
+              as_base: bool = False) -> Learned:
+        """The same, with what it took; arms that ask for the same one share it. as_base: it begins as
+        the base model, not as the SFT policy."""
+        key = fingerprint(rankings), seed, member, as_base
         if key not in self.learned:
             own = seed + 1000 * member
-            model = ScalarModel.from_policy(self.policy(seed), own)
+            start = load_policy(base_model()) if as_base else self.policy(seed)
+            model = ScalarModel.from_policy(start, own)
             with spending() as cost:
                 for _ in train_reward(model, self.tokenizer, rankings, RewardConfig(seed=own)):
                     pass
