@@ -290,14 +290,26 @@ def kwise_loss(
     eq. 1): a prompt weighs the same however many of its responses were compared. Tied pairs are
     dropped, or with `soft_ties` pulled together, at a loss of ln 2 when equal. 0 without any pair.
     """
-    weights = comparisons(ranks).to(scores)  # (B, K, K)
-    if soft_ties:  # half a win for either side
-        i, j = ranks.unsqueeze(-1), ranks.unsqueeze(-2)
-        itself = torch.eye(ranks.shape[-1], dtype=torch.bool, device=ranks.device)
-        weights = weights + 0.5 * ((i == j) & (i > 0) & ~itself)
+    weights = pair_weights(ranks, soft_ties).to(scores)  # (B, K, K)
     margins = _real(scores.unsqueeze(-1) - scores.unsqueeze(-2), weights)
     losses, pairs = -(weights * F.logsigmoid(margins)).sum((-2, -1)), weights.sum((-2, -1))
     return _mean((losses / pairs.clamp(min=1)).sum(), (pairs > 0).sum(), denominator)
+
+
+def pair_weights(ranks: Tensor, soft_ties: bool = False) -> Tensor:
+    """How much response i counts as better than j: 1 where it was ranked above, with `soft_ties` half
+    a win for either side of a tie, else 0: (B, K) -> (B, K, K)."""
+    weights = comparisons(ranks).float()
+    if soft_ties:
+        i, j = ranks.unsqueeze(-1), ranks.unsqueeze(-2)
+        itself = torch.eye(ranks.shape[-1], dtype=torch.bool, device=ranks.device)
+        weights = weights + 0.5 * ((i == j) & (i > 0) & ~itself)
+    return weights
+
+
+def prompts_compared(ranks: Tensor, soft_ties: bool = False) -> int:
+    """How many prompts have a pair, and so a part in `kwise_loss`: ranks (B, K) -> a number."""
+    return int((pair_weights(ranks, soft_ties) > 0).any(-1).any(-1).sum())
 
 
 def plackett_luce_loss(scores: Tensor, ranks: Tensor, denominator: Denominator = None) -> Tensor:

@@ -93,6 +93,8 @@ def train_reward(
     reward_model.to(accelerator.device).eval()
     data = encode(tokenizer, rankings)
     check_fits(reward_model, data.sequences)
+    if not maths.prompts_compared(data.ranks, config.soft_ties):
+        raise UserError("no ranking says that one response is better than another: give some that do")
     later = encode(tokenizer, held_out) if held_out else None
     updates = updates_in(len(data), config.batch_size, config.epochs)
     optimiser = Optimiser(accelerator, [reward_model.backbone, reward_model.head],
@@ -103,7 +105,7 @@ def train_reward(
     order = list(batches(len(data), config.batch_size, config.epochs, "reward", config.seed))
     for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
         batch = data.groups(rows)
-        prompts = int(maths.comparisons(batch.ranks).any(-1).any(-1).sum())
+        prompts = maths.prompts_compared(batch.ranks, config.soft_ties)
         loss, scores = 0.0, torch.zeros(batch.ranks.shape)
         for part in group_batches(batch, config.max_tokens):
             piece = batch.groups(part)

@@ -510,6 +510,16 @@ def test_a_prompt_without_comparisons_is_not_counted(empty):
         close(gradient, torch.zeros(2, 3), atol=0)
 
 
+def test_prompts_are_counted_as_the_loss_counts_them():
+    ranks = torch.tensor([[1, 2], [1, 1], [m.UNRANKED, m.UNRANKED], [1, m.ABSENT]])
+    assert m.prompts_compared(ranks) == 1
+    assert m.prompts_compared(ranks, soft_ties=True) == 2
+    scores = t([[0.3, 0.1]] * 4)
+    for soft in (False, True):
+        whole = m.kwise_loss(scores, ranks, soft)
+        close(m.kwise_loss(scores, ranks, soft, m.prompts_compared(ranks, soft)), whole)
+
+
 def test_soft_ties_cost_ln_2_at_least_and_pull_together():
     ranks = torch.tensor([[1, 1]])
     close(m.kwise_loss(t([3, 3]), ranks, soft_ties=True), LN2)

@@ -165,6 +165,27 @@ def test_untrained_loss_is_that_of_its_scores_and_unranked_pairs_do_not_count(gp
     assert record["loss/reward"] == pytest.approx(expected, abs=1e-5)
 
 
+TIED = [Ranking(p, ("good", "fair"), (1, 1)) for p in PROMPTS[:7]]
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_each_prompt_with_a_pair_weighs_the_same_ties_too_where_they_count(gpt2, tokenizer, soft):
+    model = ScalarModel.from_policy(gpt2, 0)
+    ranked = [*TIED, Ranking(PROMPTS[8], ("good", "bad"), (1, 2))]
+    texts = [(r.prompt.text, text) for r in ranked for text in r.responses]
+    scores = reward.score_texts(model, tokenizer, texts).view(-1, 2)
+    whole = maths.kwise_loss(scores, torch.tensor([r.ranks for r in ranked]), soft)
+    record = next(train_reward(model, tokenizer, ranked, RewardConfig(soft_ties=soft, max_tokens=40)))
+    assert record["loss/reward"] == pytest.approx(float(whole), abs=1e-5)
+
+
+def test_rankings_of_ties_alone_are_refused_unless_ties_count(gpt2, tokenizer):
+    model = ScalarModel.from_policy(gpt2, 0)
+    with pytest.raises(UserError, match="no ranking says"):
+        next(train_reward(model, tokenizer, TIED))
+    assert next(train_reward(model, tokenizer, TIED, RewardConfig(soft_ties=True)))["loss/reward"] > 0
+
+
 def test_a_response_that_stands_twice_is_encoded_once(tokenizer):
     data = reward.encode(tokenizer, [Ranking(PROMPTS[0], ("a", "b", "a"), (1, 3, 1))])
     assert len(data.sequences.tokens) == 2 and data.index.tolist() == [[0, 1, 0]]
