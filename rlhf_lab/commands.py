@@ -145,6 +145,7 @@ def sample(options: argparse.Namespace) -> None:
     from rlhf_lab.sampling import SamplingConfig
     from rlhf_lab.storage import read_context
     from rlhf_lab.tasks.support_desk.grammar import PROMPT
+    from rlhf_lab.training import make_accelerator
 
     texts = (options.prompt or []) + [PROMPT.format(message=m) for m in options.message or []]
     prompts = [Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
@@ -154,8 +155,8 @@ def sample(options: argparse.Namespace) -> None:
     if options.data or options.task:
         prompts = own_task.prompts(options, tokenizer, read_context(options.model),
                                    config.max_new_tokens, ("train", "second")) + prompts
-    answers = answer(load_policy(options.model, options.device if options.device != "auto" else "cpu"),
-                     tokenizer, prompts, options.responses, options.seed, config=config)
+    policy = load_policy(options.model, make_accelerator(options.device).device)
+    answers = answer(policy, tokenizer, prompts, options.responses, options.seed, config=config)
     made = {"model": options.model, "settings": asdict(config) | {"seed": options.seed}}
     rows = [{"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts} | made
             for p, texts in zip(prompts, answers.texts)]
@@ -255,7 +256,7 @@ def stage_run(options: argparse.Namespace, config, data: list):
     folder is one for the moment."""
     from tempfile import TemporaryDirectory
 
-    from rlhf_lab import own_task
+    from rlhf_lab import own_task, storage
     from rlhf_lab.adapters import MemoryConfig
     from rlhf_lab.files import fingerprint
     from rlhf_lab.run_folder import RunFolder
@@ -263,10 +264,14 @@ def stage_run(options: argparse.Namespace, config, data: list):
 
     settings = asdict(config) | {"model": options.model, "data": options.data}
     settings |= own_task.settings(options)
+    learned = {"data": fingerprint(data), "model": storage.fingerprint(options.model)}
+    if "reward_model" in options:
+        settings["reward_model"] = options.reward_model
+        learned["reward model"] = storage.fingerprint(options.reward_model)
     usual = asdict(MemoryConfig()) | {"precision": "auto"}
     settings |= {name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]}
     accelerator = make_accelerator(options.device, options.precision)
     with TemporaryDirectory() as nowhere:
         place = nowhere if options.estimate else options.out
-        with RunFolder.open(place, settings, data={"data": fingerprint(data)}) as run:
+        with RunFolder.open(place, settings, data=learned) as run:
             yield run, Checkpoint(run.checkpoints / "stage"), accelerator

@@ -22,7 +22,7 @@ from transformers.activations import NewGELUActivation
 
 from rlhf_lab.adapters import has_lora, merged
 from rlhf_lab.errors import UserError
-from rlhf_lab.maths import last_index
+from rlhf_lab.maths import last_index, normalisation
 from rlhf_lab.packed import hidden_states
 from rlhf_lab.storage import read_model, read_tokenizer, replacing, write_model  # noqa: F401
 from rlhf_lab.text import end_token, position_ids
@@ -151,14 +151,13 @@ class ScalarModel(nn.Module):
     def normalise(self, mean: float, sd: float) -> None:
         """Rescale scores of this mean and standard deviation to 0 and 1; no ranking changes.
 
-        Gain 1/sd goes into the weight, and the bias b becomes (b - mean)/sd. Raises ValueError
+        Gain 1/sd goes into the weight, and the bias b becomes (b - mean)/sd. Raises UserError
         unless sd is positive.
         """
-        if not sd > 0:
-            raise ValueError(f"the scores' standard deviation must be above 0, not {sd}")
+        gain, bias = normalisation(mean, sd)
         with torch.no_grad():
-            self.head.weight.div_(sd)
-            self.head.bias.sub_(mean).div_(sd)
+            self.head.weight.mul_(gain)
+            self.head.bias.mul_(gain).add_(bias)
 
     def save(
         self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, half: bool = False

@@ -45,7 +45,7 @@ class RunFolder:
         """Start a run in a new or empty folder, or go on with the one that is there.
 
         config: every setting, nested as you like; `jsonl.plain` says what values may be. data: the
-        sha256 of what the run learns from, by name (`files.fingerprint` gives it). resume: whether
+        sha256 of what the run learns from, by name (`files.fingerprint` gives it), models too. resume: whether
         to go on with a run that is there: its settings and data must be these. Versions may differ;
         config.json keeps those the run began with.
 
@@ -196,7 +196,8 @@ def _check_same(run: RunFolder, given: dict, resume: bool) -> None:
         raise UserError(f"{run.path} holds a run already: {way_out}")
     before = run.config
     found = differences(before["settings"], given["settings"])
-    found += [f"the data {phrase}" for phrase in differences(before["data"], given["data"])]
+    found += [f"its {name} changed since it began" for name in sorted(before["data"] | given["data"])
+              if before["data"].get(name) != given["data"].get(name)]
     if found:
         more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
         raise UserError(f"{run.path} holds a run with other settings "

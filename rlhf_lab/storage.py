@@ -3,6 +3,8 @@
 Weights are safetensors only; nothing is unpickled.
 """
 
+import hashlib
+import re
 import shutil
 import socket
 import uuid
@@ -21,6 +23,10 @@ from transformers.utils import logging
 from rlhf_lab import parallel
 from rlhf_lab.adapters import write_adapter
 from rlhf_lab.errors import UserError
+
+# What transformers and a tokenizer write, and the adapters beside it.
+MODEL_FILES = re.compile(r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
+                         r"|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter")
 
 
 def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
@@ -72,19 +78,32 @@ def read_model(
     return model
 
 
+def fingerprint(path_or_id: str | Path) -> str:
+    """The sha256 of a model's weights, where they are in a folder; "" for a hub id."""
+    total = hashlib.sha256()
+    for file in sorted(Path(path_or_id).glob("*.safetensors")):
+        with file.open("rb") as weights:
+            total.update(hashlib.file_digest(weights, "sha256").digest())
+    return total.hexdigest() if Path(path_or_id).is_dir() else ""
+
+
 def write_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: str | Path,
     adapted: PreTrainedModel | None = None,
 ) -> None:
-    """Write a folder that plain transformers loads; all of it appears at once, or none of it. Of
-    several processes the main one writes. adapted: the model whose adapters were merged into this
-    one; they are written by themselves, too."""
+    """Write a folder that plain transformers loads; all of it appears at once, or none of it, in the
+    place of a model that was there. Of several processes the main one writes. adapted: the model
+    whose adapters were merged into this one; they are written by themselves, too.
+
+    Raises UserError, and leaves it as it is, if the folder holds anything that is no part of a model.
+    """
     parallel.once(_write_model, model, tokenizer, Path(folder), adapted)
 
 
 def _write_model(model, tokenizer, folder: Path, adapted: PreTrainedModel | None) -> None:
+    _refuse_others(folder)
     with replacing(folder) as fresh, _no_progress_bars():
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
@@ -92,6 +111,17 @@ def _write_model(model, tokenizer, folder: Path, adapted: PreTrainedModel | None
             write_adapter(adapted, fresh / "adapter")
         for weights in fresh.rglob("*.safetensors"):  # written for the owner alone, otherwise
             shutil.copymode(fresh / "config.json", weights)
+
+
+def _refuse_others(folder: Path) -> None:
+    """Raise UserError for a folder in whose place a model would take something else away."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: name a folder for the model")
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    others = sorted(name for name in names if not MODEL_FILES.fullmatch(name))
+    if others:
+        raise UserError(f"{folder} holds '{others[0]}', which is no part of a model and would be lost: "
+                        "name another folder")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line, run as a user would: each stage alone on files of one's own, and bad input."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -53,6 +54,21 @@ def test_the_three_stages_alone_leave_models_that_plain_transformers_loads(folde
     assert model.config.num_labels == 1
     stages = {json.loads(line)["stage"] for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()}
     assert stages == {"ppo"}
+
+
+def test_a_run_of_ppo_is_one_of_its_models(folder, capsys):
+    ask = ("--updates", 1, "--batch-size", 4, "--max-new-tokens", 4, "--reward-model")
+    for seed in (0, 1):
+        assert stage(folder, "reward", "ranked", "--epochs", 1, "--seed", seed, out=f"r{seed}") == 0
+    assert stage(folder, "ppo", "asked", *ask, "@r0/reward_model") == 0
+    assert stage(folder, "ppo", "asked", *ask, "@r0/reward_model") == 0  # it is there already
+    capsys.readouterr()
+    assert stage(folder, "ppo", "asked", *ask, "@r1/reward_model") == 1
+    assert "reward_model was" in capsys.readouterr().err
+    shutil.rmtree(folder / "r0" / "reward_model")
+    shutil.copytree(folder / "r1" / "reward_model", folder / "r0" / "reward_model")
+    assert stage(folder, "ppo", "asked", *ask, "@r0/reward_model") == 1
+    assert "its reward model changed since it began" in capsys.readouterr().err
 
 
 def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monkeypatch):

@@ -11,6 +11,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from helpers import refusal
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import (
     ScalarModel,
@@ -162,6 +163,20 @@ def test_whoever_may_read_the_folder_may_read_its_weights(policy, tokenizer, tmp
     assert len(modes) == 1
 
 
+@pytest.mark.parametrize("name", ["thesis.txt", "metrics.jsonl", ".git"])
+def test_a_folder_of_something_else_is_not_replaced_by_a_model(policy, tokenizer, tmp_path, name):
+    folder = tmp_path / "model"
+    save_policy(policy, tokenizer, folder)
+    save_policy(policy, tokenizer, folder)  # a model takes the place of a model
+    (folder / name).write_text("years of work")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for save in (lambda: save_policy(policy, tokenizer, folder),
+                 lambda: ScalarModel.from_policy(policy, 0).save(folder, tokenizer)):
+        assert f"holds '{name}'" in refusal(save)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "is a file" in refusal(save_policy, policy, tokenizer, folder / name)
+
+
 def test_a_folder_is_replaced_whole(tmp_path):
     for name in ("first", "second"):
         with replacing(tmp_path / "a" / "b") as folder:
@@ -293,7 +308,7 @@ def test_normalising_shifts_and_scales(policy):
         scores = model.score(tokens, attention)
     assert scores.mean().item() == pytest.approx(0, abs=1e-5)
     assert scores.std().item() == pytest.approx(1, abs=1e-5)
-    with pytest.raises(ValueError, match="above 0"):
+    with pytest.raises(UserError, match="are all the same"):
         model.normalise(0.0, 0.0)
 
 

@@ -276,7 +276,7 @@ def test_the_pages_python_does_the_same(mine, monkeypatch, capsys):
         session.submit(range(1, 1 + len(session.current.responses)))
     exec(rest.replace("PPOConfig(", "PPOConfig(updates=2, batch_size=4, "), names)
     task, (before, after) = names["task"], names["found"].rows
-    assert after["rival"] == before["model"] == "runs/sft"
+    assert after["rival"] == before["model"] == "models/sft"
     assert len(names["held_out"]) == len(task.prompts("held-out"))
     with torch.no_grad():  # what PPO optimised and what judges are two models
         heads = [model.head.weight for model in names["reward_models"].values()]
