@@ -100,7 +100,7 @@ def sequence_kl(policy: PreTrainedModel, reference: PreTrainedModel, answers: An
     """KL(policy || reference) over the whole vocabulary at every token, summed, (P, S), in nats."""
 
     def kl(model, batch: Sequences) -> Tensor:
-        both = (response_logits(m, batch) for m in (model, reference))
+        both = (response_logits(m, batch.to(m.device)).to(batch.mask.device) for m in (model, reference))
         return scatter(maths.kl(*both, temperature), batch.mask).sum(1)
 
     return in_batches(kl, policy, answers.sequences, max_tokens).view(-1, answers.per_prompt)

@@ -127,8 +127,10 @@ def train_ppo(
     accelerator = accelerator or make_accelerator()
     parallel.check_shares(config.batch_size, config.minibatches)
     policy.to(accelerator.device).eval()
-    reference = frozen_copy(reference or policy)
-    value_model = value_model or new_value_model(policy, reward_model, config)
+    reference = frozen_copy(reference or policy).to(accelerator.device)
+    value_model = (value_model or new_value_model(policy, reward_model, config)).to(accelerator.device)
+    if isinstance(reward_model, nn.Module):
+        reward_model.to(accelerator.device)
     trained = {"policy": policy, "value": value_model}
     optimiser = Optimiser(accelerator, trained.values(), config.learning_rate,
                           config.updates * config.epochs * config.minibatches, config.warmup, eps=1e-5)

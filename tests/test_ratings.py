@@ -391,9 +391,10 @@ def test_what_reads_first_reads_the_training_side_and_is_kept(tmp_path, monkeypa
     shown = []
     train = learning.train_sft
 
-    def training(policy, tokenizer, demonstrations, config):
+    def training(policy, tokenizer, demonstrations, config, accelerator):
         shown.extend(one.response for one in demonstrations)
-        return train(policy, tokenizer, demonstrations[:4], config)
+        assert accelerator.device.type == "cpu"  # as all else in the study
+        return train(policy, tokenizer, demonstrations[:4], config, accelerator=accelerator)
 
     monkeypatch.setattr(learning, "train_sft", training)
     ground, sides = Ground(tmp_path, model=str(base_model())), ratings.split(study())

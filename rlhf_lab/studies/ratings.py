@@ -167,7 +167,8 @@ def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):
     if not folder.exists():
         policy = load_policy(base)
         config = SFTConfig(seed=seed) if small(policy) else SFTConfig(seed=seed, learning_rate=5e-5)
-        for _ in train_sft(policy, tokenizer, ratings.demonstrations(train), config):
+        for _ in train_sft(policy, tokenizer, ratings.demonstrations(train), config,
+                           accelerator=make_accelerator("cpu", ground.precision)):
             pass
         save_policy(policy, tokenizer, folder)
     return load_policy(folder), tokenizer
