@@ -31,6 +31,13 @@ def test_a_csv_answer_that_looks_like_json_stays_a_text(tmp_path):
     assert [d.response for d in read_demonstrations(path)] == ["[1, 2]", "[{ is how it begins"]
 
 
+def test_messages_in_pythons_notation_are_refused(tmp_path):
+    """As pandas writes a column of lists to CSV."""
+    path = csv_file(tmp_path, b"prompt,response\n\"[{'role': 'user', 'content': 'hi'}]\",yo\n")
+    assert "'prompt': is a list in Python's notation: write it as JSON" in refusal(
+        list, read_demonstrations(path))  # fmt: skip
+
+
 def test_csv_rows_with_too_many_or_too_few_cells_are_bad(tmp_path):
     path = csv_file(tmp_path, b'prompt,response\na,x\nb,y,z\nc\n"d\nd",w\ne,"f" g\nh,i\n')
     message = refusal(list, read_demonstrations(path))

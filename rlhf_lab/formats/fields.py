@@ -1,6 +1,7 @@
 """The fields of one row, by name and type, whatever kind of file they came from."""
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -8,6 +9,7 @@ from rlhf_lab.errors import BadRow
 from rlhf_lab.formats.chat import Messages, messages_in
 from rlhf_lab.jsonl import Row, strict_json
 
+PYTHON = re.compile(r"\s*\[\{\s*'(role|from|content|value)'\s*:")  # how pandas writes messages to CSV
 EXAMPLES = {list: '["a", "b"]', dict: '{"a": 1}', int: "2"}
 
 
@@ -38,8 +40,10 @@ class Fields(Row):
         if self.cells and isinstance(value, str) and value.lstrip().startswith("[{"):
             try:
                 value = strict_json(self.where, value.encode())
-            except BadRow:
-                pass  # an answer may begin like that
+            except BadRow:  # an answer may begin like that
+                if PYTHON.match(value):
+                    self.refuse(field, "is a list in Python's notation: write it as JSON (json.dumps), or "
+                                "the table as Parquet", "not JSON")
         return messages_in(self, field, value) if isinstance(value, list) else self.text(field)
 
     def _read_cell(self, field: str, kind: type, cell: str, default):
