@@ -114,12 +114,15 @@ def ppo(options: argparse.Namespace) -> None:
     from rlhf_lab import own_task
     from rlhf_lab.adapters import MemoryConfig, prepare
     from rlhf_lab.estimate import estimate_ppo
-    from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
+    from rlhf_lab.models import (
+        ScalarModel, check_same_words, load_policy, load_tokenizer, save_policy,
+    )
     from rlhf_lab.ppo import PPOConfig, train_ppo
     from rlhf_lab.storage import read_context
     from rlhf_lab.tasks import load_task
 
     config, tokenizer = read_config(options, PPOConfig), load_tokenizer(options.model)
+    check_same_words(options.model, options.reward_model)
     memory = read_config(options, MemoryConfig)
     data = own_task.prompts(options, tokenizer, read_context(options.model), config.max_new_tokens,
                             ("train",), judged=True)
@@ -151,6 +154,8 @@ def sample(options: argparse.Namespace) -> None:
     prompts = [Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
     if not prompts and not options.data and not options.task:
         raise UserError("nothing to answer: give --prompt, --message, --data or --task")
+    if options.out:
+        own_task.check_replaceable(Path(options.out), options.data)
     config, tokenizer = read_config(options, SamplingConfig), load_tokenizer(options.model)
     if options.data or options.task:
         prompts = own_task.prompts(options, tokenizer, read_context(options.model),

@@ -42,6 +42,16 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def check_same_words(policy: str | Path, reward_model: str | Path) -> None:
+    """Raise UserError if a reward model, by its folder, has not the tokenizer of a policy: it would
+    take the policy's tokens for other words."""
+    vocabularies = [read_tokenizer(place).get_vocab() for place in (policy, reward_model)]
+    if vocabularies[0] != vocabularies[1]:
+        raise UserError(f"the reward model '{reward_model}' has another tokenizer than '{policy}', and "
+                        "would read other words than it wrote: take one that began as a model with the "
+                        "same")
+
+
 def load_policy(
     path_or_id: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> PreTrainedModel:

@@ -198,6 +198,23 @@ def prompts(options: argparse.Namespace, tokenizer, context: int | None, new_tok
     return found
 
 
+def check_replaceable(out: Path, data: str | None) -> None:
+    """Raise UserError if samples written to `out` would take the place of anything but samples, or of
+    the file that they are made from."""
+    from rlhf_lab.jsonl import Row, read_numbered
+
+    if not out.exists():
+        return
+    if data and Path(data).exists() and out.samefile(data):
+        raise UserError(f"{out} is what --data reads: name another file for the samples")
+    try:
+        first = next((Row.parse(*line).fields for line in read_numbered(out)), None)
+    except UserError:
+        first = {}
+    if first is not None and not first.keys() >= {"responses", "model", "settings"}:
+        raise UserError(f"{out} is there, and holds no samples: name another file, so that it is not lost")
+
+
 def tested(reward_model, tokenizer, apart: Sequence[Ranking]) -> Interval:
     """How many of the comparisons in these rankings the model orders as people did, with a 95 %
     interval, each prompt drawn whole; equal scores count half, ties of people's are left out."""

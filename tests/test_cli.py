@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rlhf_lab import commands
 from rlhf_lab.cli import main
 from rlhf_lab.files import read_samples
-from rlhf_lab.models import save_policy
+from rlhf_lab.data import base_model
+from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 
 
 FEW = ("--max-new-tokens", 5, "--device", "cpu")
@@ -101,6 +102,31 @@ def test_sample_prints_json_lines(folder, capsys):
     assert prompt.text == "ask:" and len(samples) == 2
     assert samples[0].model == str(folder / "model")
     assert samples[0].settings["temperature"] == 1.0 and samples[0].settings["seed"] == 0
+
+
+def test_samples_take_the_place_of_samples_alone(folder, capsys):
+    ask = ("sample", "--model", "@model", "--responses", 1, "--max-new-tokens", 3, "--device", "cpu")
+    (folder / "thesis.txt").write_text("years of work")
+    (folder / "empty.jsonl").write_text("")
+    assert run(folder, *ask, "--prompt", "ask:", "--out", "@thesis.txt") == 1
+    assert "thesis.txt is there, and holds no samples" in capsys.readouterr().err
+    assert run(folder, *ask, "--data", "@ranked.jsonl", "--out", "@ranked.jsonl") == 1
+    assert "is what --data reads" in capsys.readouterr().err
+    for name in ("empty.jsonl", "new.jsonl", "new.jsonl", "new.jsonl.gz", "new.jsonl.gz"):
+        assert run(folder, *ask, "--prompt", "ask:", "--out", f"@{name}") == 0
+    assert (folder / "thesis.txt").read_text() == "years of work"
+    assert len((folder / "ranked.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_reward_model_with_other_words_is_refused(folder, capsys):
+    ours = base_model()
+    policy = load_policy(ours)
+    ScalarModel.from_policy(policy, 0).save(folder / "other", load_tokenizer(ours))
+    assert stage(folder, "ppo", "asked", "--updates", 1, "--reward-model", "@other") == 1
+    assert "another tokenizer" in capsys.readouterr().err
+    assert run(folder, "compare", "@model", "--data", "@asked.jsonl", "--out", "@table.json",
+               "--reward-model", "@other", *FEW) == 1
+    assert "another tokenizer" in capsys.readouterr().err
 
 
 def test_compare_without_a_judge_goes_by_a_reward_model(folder, capsys):

@@ -22,7 +22,7 @@ from rlhf_lab.evaluate import (
     Answers, Interval, Judge, answer, distinct_share, interval, mean_share, names_hidden,
     scores_of, sequence_kl, win_rate,
 )
-from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
+from rlhf_lab.models import ScalarModel, check_same_words, load_policy, load_tokenizer
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
 
@@ -67,13 +67,16 @@ def compare(folders: Sequence[str | Path], prompts: Sequence[Prompt], judge: Jud
     one, or its twin of the same seed (`rival_of`); reference: another model for the KL. watch: may
     show the models as their turn comes. In memory are two models at a time, and the reward model.
 
-    Raises UserError without a judge or a reward model to go by, and without prompts.
+    Raises UserError without a judge or a reward model to go by, without prompts, and for a reward
+    model with another tokenizer than a model's.
     """
     if judge is None and reward_model is None:
         raise UserError("nothing to compare by: give --task, or --reward-model with --data")
     if not prompts or samples < 1:
         raise UserError("nothing to compare on: give at least one prompt, and 1 sample or more")
     models = contestants_of(folders)
+    for model in models if reward_model else ():
+        check_same_words(model.folder, reward_model)
     scorer = ScalarModel.load(reward_model, device) if reward_model else None
     rivals = [rival_of(models, place) for place in range(len(models))]
     references = [model_in(reference) if reference else models[r].folder for r in rivals]
