@@ -39,7 +39,10 @@ HELP = {
     "lora_alpha": "scale of the adapters: alpha / rank",
     "gradient_checkpointing": "work layers out again in the backward pass: less memory, more time",
 }
-COUNTED = ("epochs", "batch_size", "updates", "minibatches", "max_tokens")  # each at least 1
+COUNTED = ("epochs", "batch_size", "updates", "minibatches", "max_tokens", "horizon")  # at least 1
+ABOVE_0 = ("learning_rate", "head_factor", "target_kl", "epsilon", "value_epsilon")
+NOT_BELOW_0 = ("warmup", "weight_decay", "beta", "value_coefficient", "no_end_penalty", "lora")
+SHARES = ("gamma", "lam")  # from 0 to 1
 
 
 def demo_options(sub: argparse.ArgumentParser) -> None:
@@ -197,9 +200,16 @@ def add_config(sub: argparse.ArgumentParser, config: type) -> None:
 
 
 def read_config(options: argparse.Namespace, config: type):
-    """A config object from the options. Raises UserError for a count of nothing."""
+    """A config object from the options. Raises UserError for a number that makes no sense, such as a
+    count of nothing."""
     given = {item.name: getattr(options, item.name) for item in fields(config)}
-    for name in COUNTED:
-        if given.get(name, 1) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {given[name]}: take 1 or more")
+    for names, fits, advice in (
+        (COUNTED, lambda x: x >= 1, "take 1 or more"),
+        (ABOVE_0, lambda x: x > 0, "take more than 0"),
+        (NOT_BELOW_0, lambda x: x >= 0, "take 0 or more"),
+        (SHARES, lambda x: 0 <= x <= 1, "take 0 to 1"),
+    ):
+        for name in names:
+            if given.get(name) is not None and not fits(given[name]):
+                raise UserError(f"--{name.replace('_', '-')} {given[name]}: {advice}")
     return config(**given)

@@ -110,8 +110,11 @@ def own(options: argparse.Namespace, judged: bool = False) -> FolderTask | None:
     """The task that is to be taken in place of --data; None if the data is in --data. judged:
     whether --task may name one whose judge looks on.
 
-    Raises UserError unless there is one of the two, and for options that go with the other.
+    Raises UserError unless there is one of the two, for options that go with the other, and for
+    --rows below 1.
     """
+    if getattr(options, "rows", None) is not None and options.rows < 1:
+        raise UserError(f"--rows {options.rows}: take 1 or more")
     chooses = getattr(options, "labellers", None) or getattr(options, "part", TRAIN) != TRAIN
     if options.data and chooses:
         raise UserError("--part and --labellers go with --task: --data has its file's rankings")

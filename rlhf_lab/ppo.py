@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab import maths, parallel
 from rlhf_lab.adapters import frozen_twin, has_lora, trainable_copy
 from rlhf_lab.ensemble import Ensemble
+from rlhf_lab.errors import UserError
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.packed import hidden_states
 from rlhf_lab.records import Mark, Prompt
@@ -122,10 +123,12 @@ def train_ppo(
     earlier start is what the KL shall be paid for. `value_model` is by default a copy of
     the reward model (of an ensemble's first, or of the policy's trunk where the scorer is a
     function). `judge`, if given, only watches: its mean mark is logged as judge/mark. Raises
-    UserError for a minibatch with fewer responses than there are processes.
+    UserError without prompts, and for a minibatch with fewer responses than there are processes.
     """
     accelerator = accelerator or make_accelerator()
     parallel.check_shares(config.batch_size, config.minibatches)
+    if not prompts:
+        raise UserError("no prompts to answer: give at least one")
     policy.to(accelerator.device).eval()
     reference = frozen_copy(reference or policy).to(accelerator.device)
     value_model = (value_model or new_value_model(policy, reward_model, config)).to(accelerator.device)

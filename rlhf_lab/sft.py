@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import parallel
+from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, micro_batches, response_logprobs
 from rlhf_lab.training import (
@@ -47,6 +48,8 @@ def train_sft(
     """
     accelerator = accelerator or make_accelerator()
     policy.to(accelerator.device).eval()  # eval: no dropout, as in the later stages
+    if not demonstrations:
+        raise UserError("no demonstrations to learn from: give at least one")
     data = encode(tokenizer, demonstrations)
     check_fits(policy, data)
     later = encode(tokenizer, held_out) if held_out else None

@@ -178,6 +178,16 @@ def test_a_count_below_one_is_named_before_a_run_begins(folder, capsys, command,
     assert not (folder / command).exists()
 
 
+@pytest.mark.parametrize("option, value, advice", [
+    ("learning-rate", -1.0, "take more than 0"), ("learning-rate", "nan", "take more than 0"),
+    ("warmup", -1, "take 0 or more"), ("beta", -1.0, "take 0 or more"), ("gamma", 2.0, "take 0 to 1"),
+    ("target-kl", 0.0, "take more than 0"), ("horizon", 0, "take 1 or more"),
+])  # fmt: skip
+def test_a_number_that_makes_no_sense_is_named(folder, capsys, option, value, advice):
+    assert stage(folder, "ppo", "asked", "--reward-model", "@model", f"--{option}", value) == 1
+    assert capsys.readouterr().err == f"rlhf-lab: --{option} {value}: {advice}\n"
+
+
 def test_a_gpu_that_is_not_there(folder, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert run(folder, "sft", "--model", "@model", "--data", "@shown.jsonl", "--out", "@gpu",

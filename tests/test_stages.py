@@ -165,6 +165,13 @@ def test_untrained_loss_is_that_of_its_scores_and_unranked_pairs_do_not_count(gp
     assert record["loss/reward"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_nothing_to_learn_from_is_said(gpt2, tokenizer):
+    with pytest.raises(UserError, match="no demonstrations"):
+        next(train_sft(gpt2, tokenizer, []))
+    with pytest.raises(UserError, match="no prompts"):
+        next(train_ppo(gpt2, count_e, tokenizer, []))
+
+
 TIED = [Ranking(p, ("good", "fair"), (1, 1)) for p in PROMPTS[:7]]
 
 
