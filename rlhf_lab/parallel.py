@@ -83,12 +83,14 @@ def once(do: Callable[..., object], *arguments) -> None:
 
 
 def check_same(what: str, value: int) -> None:
-    """Raise UserError if a whole number, which says something of `what`, is not the same in all
-    processes."""
+    """Raise UserError, in every process, if a whole number, which says something of `what`, is not
+    the same in all of them."""
     import torch
 
-    if int(total(torch.tensor(value))) != value * count():
-        raise UserError(f"process {number()} of {count()} differs from the others in {what}")
+    values = torch.zeros(count(), dtype=torch.int64)
+    values[number()] = value
+    if (total(values) != value).any():
+        raise UserError(f"the processes differ in {what}")
 
 
 def check_same_weights(parameters: Sequence) -> None:

@@ -230,9 +230,21 @@ def test_accelerate_takes_the_examples_of_its_settings(name, kind, processes):
 def test_processes_that_differ_say_so_before_they_start(folder, launched):
     for number in (0, 1):
         found = report(folder, number)["refusals"]
-        assert re.search(f"process {number} of 2 .* weights", found["weights"])
+        assert "the processes differ in the weights" in found["weights"]
         assert re.search("checkpoint .*own-.* all machines share", found["checkpoint"])
         assert "a minibatch of 1 cannot be shared by 2 processes" in found["rows"]
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3], [2, 2, 3], [2, 2, 2]])
+def test_where_one_of_three_differs_all_three_say_so(monkeypatch, values):
+    monkeypatch.setattr(parallel, "count", lambda: 3)
+    monkeypatch.setattr(parallel, "total", lambda _: torch.tensor(values))
+    for number, value in enumerate(values):
+        monkeypatch.setattr(parallel, "number", lambda number=number: number)
+        if values == [2, 2, 2]:
+            parallel.check_same("the folder", value)
+        else:
+            assert "the processes differ in the folder" in refusal(parallel.check_same, "the folder", value)
 
 
 def test_the_smallest_minibatch_is_that_of_the_split(monkeypatch):
