@@ -43,6 +43,7 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def pretrain(options: argparse.Namespace) -> None:
+    from rlhf_lab.jsonl import plain
     from rlhf_lab.models import save_policy
     from rlhf_lab.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
     from rlhf_lab.tasks import load_judged
@@ -51,7 +52,8 @@ def pretrain(options: argparse.Namespace) -> None:
     config, task = read_config(options, PretrainConfig), load_judged(options.task)
     tokenizer = train_tokenizer(task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary)
     model = new_model(tokenizer, config)
-    kept = Checkpoint(Path(options.out + ".checkpoint"), every=100)
+    kept = Checkpoint(Path(options.out + ".checkpoint"), every=100,
+                      settings=plain(asdict(config)) | {"task": options.task})
     for _ in watch("pretrain", train_base(model, tokenizer, task, config, kept,
                                           make_accelerator(options.device))):
         pass

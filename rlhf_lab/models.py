@@ -24,7 +24,7 @@ from rlhf_lab.adapters import has_lora, merged
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index, normalisation
 from rlhf_lab.packed import hidden_states
-from rlhf_lab.storage import read_model, read_tokenizer, replacing, write_model  # noqa: F401
+from rlhf_lab.storage import read_model, read_tokenizer, write_model
 from rlhf_lab.text import end_token, position_ids
 
 PAD_TOKEN = "<|pad|>"

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from rlhf_lab import parallel
 from rlhf_lab.errors import UserError
-from rlhf_lab.models import replacing
+from rlhf_lab.provenance import differences
+from rlhf_lab.storage import replacing
 
 Record = dict[str, float | int | str]
 # Settings of `accelerate launch` under which a process would not hold whole models.
@@ -129,7 +130,8 @@ class Optimiser:
 class Checkpoint:
     """Where a stage keeps its state while it trains: one folder, replaced as a whole.
 
-    every: updates between two saves. A full disk or a kill leaves the previous one intact. Stages
+    every: updates between two saves. settings: where no RunFolder holds them, what a run that goes on
+    must have in common with the one that saved. A full disk or a kill leaves the previous one intact. Stages
     save after they have yielded an update's record: a record logged twice can be dropped on
     resuming (`RunFolder.rewind`), one never logged would be lost. Of several processes the main
     one saves and all restore, in any number.
@@ -140,6 +142,7 @@ class Checkpoint:
 
     folder: Path
     every: int = 10
+    settings: dict | None = None
 
     def due(self, update: int, updates: int) -> bool:
         """Whether to save after this update (counted from 1)."""
@@ -158,6 +161,7 @@ class Checkpoint:
                     save_file(_unshared(module, still), fresh / f"{name}.safetensors")
                 save_file(optimiser.tensors(), fresh / "optimiser.safetensors")
                 state = {"update": update, "still": parallel.checksum(still.values())} | (extra or {})
+                state |= {"settings": self.settings} if self.settings is not None else {}
                 (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
         except OSError as error:
             raise UserError(f"could not save a checkpoint to {self.folder}: {error}; the previous "
@@ -170,8 +174,8 @@ class Checkpoint:
     def restore(self, modules: dict[str, nn.Module], optimiser: Optimiser) -> dict:
         """Load the saved state and return it; {"update": 0} if there is none.
 
-        Raises UserError if some process does not see what the others do, or if the weights beneath
-        adapters are not those the run began with.
+        Raises UserError if some process does not see what the others do, if the settings are not those
+        it was saved with, or if the weights beneath adapters are not those the run began with.
         """
         file, state = self.folder / "state.json", {"update": 0}
         if file.exists():
@@ -180,6 +184,10 @@ class Checkpoint:
                             "machines share", state["update"])
         if state["update"] == 0:
             return state
+        found = differences(state.pop("settings", {}), self.settings or {})
+        if found:
+            raise UserError(f"the checkpoint in {self.folder} is of a run with other settings "
+                            f"({'; '.join(found)}): give those, choose another --out, or delete it")
         if state.pop("still", 0) != parallel.checksum(_still(modules).values()):
             raise UserError(f"the checkpoint in {self.folder} is of adapters on other weights: name "
                             "the model that the run began with, or choose another --out")

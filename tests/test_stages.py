@@ -165,6 +165,18 @@ def test_untrained_loss_is_that_of_its_scores_and_unranked_pairs_do_not_count(gp
     assert record["loss/reward"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_checkpoint_of_other_settings_is_not_gone_on_with(gpt2, tmp_path):
+    def kept(**settings):
+        return Checkpoint(tmp_path / "kept", settings=settings)
+
+    optimiser = Optimiser(make_accelerator("cpu"), [gpt2], 1e-3, 5)
+    kept(seed=0, width=32).save(3, {"model": gpt2}, optimiser, {"beta": 0.1})
+    state = kept(seed=0, width=32).restore({"model": gpt2}, optimiser)
+    assert (state["update"], state["beta"]) == (3, 0.1)
+    with pytest.raises(UserError, match="seed was 0, now 3; width was 32, now 64"):
+        kept(seed=3, width=64).restore({"model": gpt2}, optimiser)
+
+
 def test_nothing_to_learn_from_is_said(gpt2, tokenizer):
     with pytest.raises(UserError, match="no demonstrations"):
         next(train_sft(gpt2, tokenizer, []))
