@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         if parallel.is_main():
-            print("rlhf-lab: stopped; the last checkpoint is kept, run the same command again to go on",
-                  file=sys.stderr)
+            kept = "; the last checkpoint is kept, run the same command again to go on"
+            print("rlhf-lab: stopped" + kept * (arguments[0] in SHARED), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -104,6 +104,18 @@ def test_sample_prints_json_lines(folder, capsys):
     assert samples[0].settings["temperature"] == 1.0 and samples[0].settings["seed"] == 0
 
 
+def test_a_command_that_keeps_nothing_does_not_say_that_it_does(folder, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "read_config", stop)
+    ask = ("--model", "@model", "--prompt", "ask:")
+    assert run(folder, "sample", *ask) == 130
+    assert capsys.readouterr().err == "rlhf-lab: stopped\n"
+    assert stage(folder, "sft", "shown") == 130
+    assert "the last checkpoint is kept" in capsys.readouterr().err
+
+
 def test_samples_take_the_place_of_samples_alone(folder, capsys):
     ask = ("sample", "--model", "@model", "--responses", 1, "--max-new-tokens", 3, "--device", "cpu")
     (folder / "thesis.txt").write_text("years of work")
