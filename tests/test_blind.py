@@ -230,6 +230,18 @@ def test_who_stops_early_on_the_terminal_is_told_what_there_is():
     assert "1 skipped" in screen[-1] and "Nothing tells the two apart" in screen[-1]
 
 
+def test_who_can_go_on_is_told_at_the_end_and_who_cannot_that_nothing_is_kept(tmp_path):
+    def said(**kept):
+        lines, screen = iter(["a", "q"]), []
+        comparison(4, **kept).ask(lambda _: next(lines), screen.append)
+        return screen[-2:]
+
+    stored, outcome = said(store=tmp_path / "blind.sqlite3")
+    assert "is stored" in stored and outcome.startswith("1 choices made. 3 to go;")
+    lost, outcome = said()
+    assert "no file keeps them" in lost and outcome.startswith("After 1 of 4 choices")
+
+
 # ---- what is kept -----------------------------------------------------------------------------
 
 

@@ -73,6 +73,7 @@ class BlindComparison:
             raise UserError(f"{count} choices: make at least 1")
         self.names, self.labeller, self.guidelines = names, labeller, guidelines
         self.pairs, self._same_after = draw_pairs(first, second, count, seed)
+        self.kept = store is not None
         if store is None:
             self._folder = tempfile.TemporaryDirectory(prefix="rlhf-lab-")  # goes with this object
             store = Path(self._folder.name) / "blind.sqlite3"
@@ -87,11 +88,11 @@ class BlindComparison:
                               len(self.pairs) or None, guidelines=self.guidelines)  # fmt: skip
 
     def ask(self, read: Callable[[str], str] = input, write: Callable[[str], None] = print) -> None:
-        """Let the person choose on the terminal, then tell what came of it, also when they stop
-        before the end."""
+        """Let the person choose on the terminal, then tell what came of it. Whoever stops before the
+        end is told what there is, unless a store keeps the choices: then they can go on."""
         write(INTRO)
-        rank_in_terminal(self.session(), read, write)
-        write(textwrap.fill(str(self.result(early=True)), WIDTH))
+        rank_in_terminal(self.session(), read, write, self.kept)
+        write(textwrap.fill(str(self.result(early=not self.kept)), WIDTH))
 
     def result(self, early: bool = False) -> Outcome:
         """What the choices came to. early: tell it even though there are pairs left."""

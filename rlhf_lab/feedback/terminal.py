@@ -33,11 +33,11 @@ SHORT = 2000  # characters of a text; the rest is shown on request
 
 
 def rank_in_terminal(session: RankingSession, read: Callable[[str], str] = input,
-                     write: Callable[[str], None] = print) -> None:
+                     write: Callable[[str], None] = print, kept: bool = True) -> None:
     """Ask until the session is finished, or the person quits (q, end of input, Ctrl-C).
 
     read: shows its argument and returns a line. What the store or the session refuses is shown,
-    and asked again.
+    and asked again. kept: whether the store stays.
     """
     write(help_on(session.current))
     asked = None
@@ -55,7 +55,8 @@ def rank_in_terminal(session: RankingSession, read: Callable[[str], str] = input
         if said:
             write(said)
     done, total = session.progress
-    write(f"{done} of {total} done; everything up to here is stored.")
+    what = "everything up to here is stored" if kept else "no file keeps them (give a store for that)"
+    write(f"{done} of {total} done; {what}.")
 
 
 def _line(read: Callable[[str], str], question: str) -> str:
