@@ -46,9 +46,11 @@ def pretrain(options: argparse.Namespace) -> None:
     from rlhf_lab.jsonl import plain
     from rlhf_lab.models import save_policy
     from rlhf_lab.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
+    from rlhf_lab.storage import check_place
     from rlhf_lab.tasks import load_judged
     from rlhf_lab.training import Checkpoint, make_accelerator
 
+    check_place(options.out)
     config, task = read_config(options, PretrainConfig), load_judged(options.task)
     tokenizer = train_tokenizer(task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary)
     model = new_model(tokenizer, config)

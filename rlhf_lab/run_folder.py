@@ -196,8 +196,9 @@ def _check_same(run: RunFolder, given: dict, resume: bool) -> None:
         raise UserError(f"{run.path} holds a run already: {way_out}")
     before = run.config
     found = differences(before["settings"], given["settings"])
-    found += [f"its {name} changed since it began" for name in sorted(before["data"] | given["data"])
-              if before["data"].get(name) != given["data"].get(name)]
+    was, now = before["data"], given["data"]
+    found += [f"its {name} " + ("changed since it began" if name in was else "was not noted then")
+              for name in sorted(was | now) if was.get(name) != now.get(name)]
     if found:
         more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
         raise UserError(f"{run.path} holds a run with other settings "

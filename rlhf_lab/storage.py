@@ -103,7 +103,7 @@ def write_model(
 
 
 def _write_model(model, tokenizer, folder: Path, adapted: PreTrainedModel | None) -> None:
-    _refuse_others(folder)
+    check_place(folder)
     with replacing(folder) as fresh, _no_progress_bars():
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
@@ -113,8 +113,10 @@ def _write_model(model, tokenizer, folder: Path, adapted: PreTrainedModel | None
             shutil.copymode(fresh / "config.json", weights)
 
 
-def _refuse_others(folder: Path) -> None:
-    """Raise UserError for a folder in whose place a model would take something else away."""
+def check_place(folder: str | Path) -> None:
+    """Raise UserError for a folder in whose place a model would take something else away: call it
+    before a long training."""
+    folder = Path(folder)
     if folder.is_file():
         raise UserError(f"{folder} is a file: name a folder for the model")
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []

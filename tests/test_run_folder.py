@@ -88,6 +88,7 @@ def test_the_same_settings_go_on_with_a_run(tmp_path):
         (CONFIG | {"new": "x"}, DATA, '(new was unset, now "x")'),
         (CONFIG, {"prompts": "cd" * 32}, "(its prompts changed since it began)"),
         (CONFIG | {"data": "x"}, {}, "now \"x\"; its prompts changed"),
+        (CONFIG, DATA | {"model": "cd" * 32}, "(its model was not noted then)"),
         ({}, DATA, "seed was 0, now unset"),
         (CONFIG | {f"n{i}": i for i in range(9)}, DATA, "n4 was unset, now 4; and 4 more)"),
     ],
