@@ -67,8 +67,8 @@ def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] |
     policy ("sft") and of the policy, what was gained by every opinion ("gain", paired by prompt), and
     how good reward model, judge and words are on the test side's sentences ("known").
 
-    Writes metrics.jsonl.gz, and lines.jsonl.gz with what both wrote to every beginning. All seeds begin with the same
-    SFT policy. Raises UserError if the ratings or the lexicon are not there.
+    Writes metrics.jsonl.gz, and lines.jsonl.gz with what both wrote to every beginning. All seeds
+    begin with the same SFT policy. Raises UserError if the ratings or the lexicon are not there.
     """
     return ground.once(arm.name, seed, lambda: _steer(ground, arm, seed, sentences))
 
