@@ -32,6 +32,8 @@ def text_of(path: Path) -> str:
 def test_it_was_executed_from_top_to_bottom_without_an_error(path):
     cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert all(o.get("execution_count", cell.execution_count) == cell.execution_count
+               for cell in cells for o in cell.outputs)  # fmt: skip
     assert [o.ename for cell in cells for o in cell.outputs if o.output_type == "error"] == []
 
 

@@ -48,6 +48,9 @@ def add_badges(notebook: nbformat.NotebookNode, repository: str, name: str) -> N
         for cell in notebook.cells:
             if cell.cell_type == "code" and cell.execution_count:
                 cell.execution_count += 1
+                for output in cell.outputs:
+                    if "execution_count" in output:
+                        output.execution_count = cell.execution_count
     address = f"https://github.com/{repository}" if repository else ""
     made = [new_code_cell(SETUP.format(address=address), id="setup", execution_count=1,
                           metadata={"tags": ["setup"], "jupyter": {"source_hidden": True}})]
