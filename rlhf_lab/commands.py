@@ -117,6 +117,7 @@ def reward(options: argparse.Namespace) -> None:
 def ppo(options: argparse.Namespace) -> None:
     from rlhf_lab import own_task
     from rlhf_lab.adapters import MemoryConfig, prepare
+    from rlhf_lab.compare.standing import spent
     from rlhf_lab.estimate import estimate_ppo
     from rlhf_lab.models import (
         ScalarModel, check_same_words, load_policy, load_tokenizer, save_policy,
@@ -127,6 +128,8 @@ def ppo(options: argparse.Namespace) -> None:
 
     config, tokenizer = read_config(options, PPOConfig), load_tokenizer(options.model)
     check_same_words(options.model, options.reward_model)
+    if warning := spent(options.reward_model):
+        print(warning, file=sys.stderr)
     memory = read_config(options, MemoryConfig)
     data = own_task.prompts(options, tokenizer, read_context(options.model), config.max_new_tokens,
                             ("train",), judged=True)

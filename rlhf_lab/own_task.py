@@ -95,7 +95,12 @@ def _missing(task: FolderTask, ranked: Sequence[Ranking]) -> list[str]:
             said.append(str(error))
     unused = sum(task.part_of(r.prompt) == HELD_OUT for r in ranked)
     if unused:
-        said.append(f"{unused} rankings are of prompts that are held out: nothing learns from them.")
+        said.append(f"Rankings of prompts that are held out: {unused}. Nothing learns from them.")
+    strangers = len(task.strangers(ranked))
+    if strangers:
+        said.append(f"Rankings of prompts that {task.sources[0]} does not hold: {strangers}. If `end` "
+                    f"in {SETTINGS} was changed since they were ranked, put it back: with another end "
+                    "a prompt may be in another part, and what was ranked held out.")  # fmt: skip
     return said
 
 
@@ -163,6 +168,7 @@ def demonstrations(options: argparse.Namespace, tokenizer, context: int | None
     parts = task.demonstrations(TRAIN)[: options.rows], task.demonstrations(HELD_OUT)
     rows = [(d.prompt, [d.response]) for part in parts for d in part]
     check_room(task.sources[1], rows, tokenizer, context)
+    _check_prompts(task, tokenizer, context, task.longest_response)
     return parts
 
 
@@ -196,9 +202,8 @@ def prompts(options: argparse.Namespace, tokenizer, context: int | None, new_tok
     task = own(options, judged)
     if task is None:
         return read_data(options, read_prompts, tokenizer, context, new_tokens)
-    found = task.prompts(*parts)[: options.rows]
-    check_room(task.sources[0], [(p, []) for p in found], tokenizer, context, new_tokens)
-    return found
+    _check_prompts(task, tokenizer, context, new_tokens)
+    return task.prompts(*parts)[: options.rows]
 
 
 def check_replaceable(out: Path, data: str | None) -> None:
@@ -250,6 +255,12 @@ def check_room(file: str | Path, rows: Sequence[tuple[Prompt, Sequence[str]]], t
             todo = "its response" if responses else f"longest_response in {SETTINGS}"
             raise UserError(f"{file}: the prompt {prompt.text[:40]!r} and its response have "
                             f"{tokens} tokens, and the model reads {context}: shorten it, or {todo}")
+
+
+def _check_prompts(task: FolderTask, tokenizer, context: int | None, new_tokens: int) -> None:
+    """The same of every prompt of a task, whatever its part: what is held out is read last of all,
+    and hours of work later is late to learn that one is too long."""
+    check_room(task.sources[0], [(p, []) for p in task.every_prompt], tokenizer, context, new_tokens)
 
 
 def store_of(task: FolderTask) -> FeedbackStore:

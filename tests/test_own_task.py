@@ -5,6 +5,7 @@ import io
 import json
 import re
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from helpers import refusal
 from rlhf_lab import own_task
 from rlhf_lab.cli import main
+from rlhf_lab.compare.contestants import contestants_of
 from rlhf_lab.compare.standing import standing_of
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.store import FeedbackStore
@@ -23,6 +25,7 @@ from rlhf_lab.ratings.read import Sentence
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import score_texts
 from rlhf_lab.run_folder import RunFolder
+from rlhf_lab.storage import fingerprint as weights
 from rlhf_lab.tasks import load_task
 from rlhf_lab.tasks.folder import read_folder
 from rlhf_lab.tasks.parts import PARTS, Shares
@@ -335,7 +338,12 @@ def test_show_counts_and_says_what_to_do(mine, capsys):
     run("feedback import mine/rankings.sqlite3 one.jsonl --labeller ben")
     run("task show mine")
     shown = capsys.readouterr().out
-    assert "'train'" in shown and "'second'" in shown and "1 rankings are of prompts that" in shown
+    assert "'train'" in shown and "'second'" in shown
+    assert "held out: 1." in shown and "does not hold" not in shown
+    toml = mine / "mine/task.toml"
+    toml.write_text(toml.read_text().replace(r'end = "\nAgent:"', r'end = "\nA:"'))
+    run("task show mine")
+    assert "mine/prompts.jsonl does not hold: 1. If `end`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", ["mine", "mine/rankings.sqlite3"])
@@ -367,13 +375,27 @@ def test_the_tasks_length_holds_unless_another_is_given(mine):
     ("reward --model model --out o --data x.jsonl --part second", "--part and --labellers go with"),
     ("sample --model model --task mine --max-new-tokens 500", "mine/prompts.jsonl: the prompt"),
     ("demo --task mine --out o", "has no judge"),
-    ("compare model --task mine", "nothing to compare by"),
+    ("compare model --task mine", "mine has no judge: give --reward-model"),
     ("compare model --task mine --set apart", "no set 'apart'"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_line(mine, capsys, command, said):
     assert main(command.split()) == 1
     message = capsys.readouterr().err.strip()
     assert said in message.splitlines()[-1] and not (mine / "o").exists()
+
+
+@pytest.mark.parametrize("command", [
+    "sft --model model --out o", "sample --model model --rows 1", "compare model --reward-model model"])
+def test_a_prompt_that_is_too_long_is_found_by_the_first_command_whatever_its_part(
+        mine, capsys, command):  # fmt: skip
+    task = read_folder("mine")
+    long = next(text for i in range(99) if task.shares.part_of(
+        (text := f"Held {i}: " + "tea, " * 200) + task.end) == "held-out")
+    with open(mine / "mine/prompts.jsonl", "a") as file:
+        file.write(json.dumps({"prompt": long}) + "\n")
+    assert main([*command.split(), "--task", "mine"]) == 1
+    assert "mine/prompts.jsonl: the prompt 'Held" in capsys.readouterr().err
+    assert not (mine / "o").exists()
 
 
 def test_the_reward_model_that_ppo_optimises_is_no_judge(mine, capsys):
@@ -385,6 +407,41 @@ def test_the_reward_model_that_ppo_optimises_is_no_judge(mine, capsys):
     run("compare model --task mine --reward-model first/reward_model --samples 1 --prompts 3 "
         "--max-new-tokens 4 --device cpu")  # fmt: skip
     assert "no evidence; give the one of" in capsys.readouterr().err
+
+
+def test_a_reward_model_that_ppo_optimised_is_named_with_the_policy_wherever_it_lies(tmp_path):
+    said = "is what PPO optimised in mine"
+    inside = tmp_path / "whole"  # a run of all stages holds its reward model
+    with RunFolder.open(inside, {"seed": 0}):
+        pass
+    for name in ("policy", "reward_model", "sft"):
+        (inside / name).mkdir()
+        (inside / name / "model.safetensors").write_bytes(name.encode())
+    stage = tmp_path / "stage"  # a run of PPO alone notes which one it was
+    with RunFolder.open(stage, {}, data={"reward model": weights(inside / "reward_model")}):
+        pass
+    (stage / "policy").mkdir()
+    moved = tmp_path / "copy/reward_model"
+    moved.parent.mkdir()
+    copytree(inside / "reward_model", moved)
+    for run_of, judged in ((inside, True), (stage, True), (inside / "sft", False)):
+        known = standing_of(moved, contestants_of([f"mine={run_of}"]))
+        assert [said in text for text in known] == [True] * judged
+    (moved / "model.safetensors").write_bytes(b"another")
+    assert standing_of(moved, contestants_of([f"mine={inside}", f"other={stage}"])) == []
+
+
+def test_ppo_against_the_reward_model_that_is_to_judge_is_warned_of(mine, capsys):
+    rows = [{"prompt": p.text, "chosen": "yes", "rejected": "no"}
+            for p in read_folder("mine").prompts()]  # fmt: skip
+    (mine / "ranked.jsonl").write_text(lines(rows))
+    run("feedback import mine/rankings.sqlite3 ranked.jsonl --labeller ben")
+    for part, warned in (("second", True), ("train", False)):
+        run(f"reward --model model --task mine --part {part} --out {part} --epochs 1 --device cpu")
+        capsys.readouterr()
+        run(f"ppo --model model --task mine --reward-model {part}/reward_model --out ppo_{part} "
+            "--updates 1 --batch-size 4 --max-new-tokens 4 --device cpu")  # fmt: skip
+        assert ("cannot be judged by it any more" in capsys.readouterr().err) == warned
 
 
 def test_a_reward_model_that_may_be_a_coin_is_named_one(tmp_path):

@@ -69,7 +69,9 @@ def compare_models(options: argparse.Namespace, config: SamplingConfig, device) 
     models = contestants_of(options.models)
     task, prompts, source = asked(options, models)
     judge = task.judge if task else None
-    known = standing_of(options.reward_model)
+    if judge is None and not options.reward_model:
+        raise UserError(f"nothing to compare by: {_why_no_judge(options, task)}")
+    known = standing_of(options.reward_model, models)
     print("\n".join(known), end="\n" * bool(known), file=sys.stderr)
     result = compare(options.models, prompts, judge, options.reward_model,
                      options.samples, options.blind, options.seed, config, device,
@@ -85,6 +87,9 @@ def compare_models(options: argparse.Namespace, config: SamplingConfig, device) 
         _write(options.html, page(result, setup))
     if options.out:
         _write(options.out, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+    if result.pairs:
+        print(f"{options.out} has {len(result.pairs)} blind pairs under \"pairs\" and, at its end, which "
+              'is which under "key"; `rlhf-lab blind` asks a person for the choices instead')
 
 
 def ask_blind(options: argparse.Namespace, config: SamplingConfig, device) -> None:
@@ -125,6 +130,8 @@ def asked(options: argparse.Namespace,
         if chosen not in sets:
             raise UserError(f"no set '{chosen}' of held-out prompts: there are {', '.join(sets)}")
         prompts, source = sets[chosen], f"{task.name.replace('_', ' ')}, {chosen}"
+        if isinstance(task, FolderTask):
+            _check_room(task, prompts[: options.prompts], models, options.max_new_tokens)
     return task, prompts[: options.prompts], source
 
 
@@ -138,10 +145,29 @@ def _read(options: argparse.Namespace, models: Sequence[Contestant]) -> list[Pro
                      min(contexts, default=None), options.max_new_tokens, options.prompts)
 
 
+def _check_room(task: FolderTask, prompts: Sequence[Prompt], models: Sequence[Contestant],
+                new_tokens: int) -> None:  # fmt: skip
+    """Raise UserError if a prompt of one's own task and its response are too long for a model."""
+    from rlhf_lab.models import load_tokenizer
+    from rlhf_lab.own_task import check_room
+    from rlhf_lab.storage import read_context
+
+    for folder in dict.fromkeys(model.folder for model in models):
+        check_room(task.sources[0], [(p, []) for p in prompts], load_tokenizer(folder),
+                   read_context(folder), new_tokens)  # fmt: skip
+
+
 def _why_no_task(models: Sequence[Contestant], names: Sequence[str]) -> str:
     places = ", ".join(dict.fromkeys(m.folder for m in models))
     return (f"the runs are of several tasks: {', '.join(names)}" if names else
             f"no run of a task is in {places}")  # fmt: skip
+
+
+def _why_no_judge(options: argparse.Namespace, task: FolderTask | None) -> str:
+    if task is None:
+        return "give --task of a task with a judge, or --reward-model"
+    return (f"the task in {task.folder} has no judge: give --reward-model, the one that `rlhf-lab "
+            f"reward --task {task.folder} --part second` makes, or choose by eye with `rlhf-lab blind`")
 
 
 def _note(comparison: Comparison) -> str:

@@ -86,7 +86,7 @@ def _contestant(given: str) -> Contestant:
     if not (name and equals and place) or Path(given).exists():
         name, place = "", given
     folder = model_in(place)
-    run, part = _run_around(folder)
+    run, part = run_around(folder)
     config = run.config if run else {}
     settings = config.get("settings")
     seed = settings.get("seed") if isinstance(settings, dict) else None
@@ -115,7 +115,7 @@ def model_in(place: str) -> str:
                     f"folder, such as {path / 'sft'}")  # fmt: skip
 
 
-def _run_around(folder: str) -> tuple[RunFolder | None, str]:
+def run_around(folder: str) -> tuple[RunFolder | None, str]:
     """The run that a model's folder lies in, and its place there, such as "policy"."""
     path = Path(folder)
     if path.is_dir() and _is_run(path.resolve().parent):

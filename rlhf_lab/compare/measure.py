@@ -27,6 +27,7 @@ from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
 
 MEASURES = ("value", "score", "difference", "win_rate", "kl", "length", "distinct")
+FIRST_SECOND = ("first", "second")  # the two models of the blind pairs
 FIRST, WORST = 6, 3  # examples: prompts from the top of the set, and the best model's worst
 
 
@@ -37,13 +38,15 @@ class Comparison:
     rows: one a model, all in the same units (the judge's marks or the reward model's scores).
     groups: one for each way to train, with the rows of its seeds and their means. examples: prompts
     with each model's first response. pairs: blind ones of the first two models, as `draw_pairs`
-    draws them, each {"prompt", "left", "right", "left_is"} with "first" or "second" as left_is.
+    draws them, each {"prompt", "left", "right"}; key: for each pair which model is on the left,
+    "first" or "second", apart from them so that nobody who reads the pairs sees it.
     """
 
     rows: list[dict]
     pairs: list[dict]
     groups: list[dict] = field(default_factory=list)
     examples: list[dict] = field(default_factory=list)
+    key: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def compare(folders: Sequence[str | Path], prompts: Sequence[Prompt], judge: Jud
     pairs = draw_pairs(*(p.answers for p in play[:2]), blind, seed)[0] if len(play) > 1 else []
     groups = [_group([rows[i] for i in places]) for places in groups_of(models)]
     return Comparison(rows, [_blind_row(pair) for pair in pairs], groups,
-                      _examples(prompts, rows, play))
+                      _examples(prompts, rows, play), [FIRST_SECOND[p.shown[0]] for p in pairs])
 
 
 def paired(values: Tensor, rival: Tensor) -> Interval:
@@ -165,8 +168,7 @@ def _unpaired_half(values: Tensor, rival: Tensor) -> float:
 
 def _blind_row(pair: Pair) -> dict:
     left, right = pair.shown
-    return {"prompt": pair.prompt.text, "left": pair.texts[left], "right": pair.texts[right],
-            "left_is": ("first", "second")[left]}
+    return {"prompt": pair.prompt.text, "left": pair.texts[left], "right": pair.texts[right]}
 
 
 def _flaws(played: list[_Played]) -> list[str]:

@@ -1,20 +1,32 @@
 """What is known of a reward model that is to judge: how well it orders what people ranked and it
-has not seen, and whether PPO learned what it learned. A run of a task of one's own says both."""
+has not seen, and whether PPO optimised it, or one that learned the same. The runs say both."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_lab.run_folder import RunFolder
-from rlhf_lab.tasks.parts import TRAIN
+from rlhf_lab.compare.contestants import Contestant, run_around
+from rlhf_lab.storage import fingerprint
+from rlhf_lab.tasks.parts import SECOND, TRAIN
 
 TESTED = "tested.json"  # share of comparisons that it orders as people did, and its interval
 
 
-def standing_of(reward_model: str | Path | None) -> list[str]:
-    """What to know before believing what this reward model says, a sentence each."""
+def standing_of(reward_model: str | Path | None, models: Sequence[Contestant] = ()) -> list[str]:
+    """What to know before believing what this reward model says of these models, a sentence each."""
     if reward_model is None:
         return []
-    return [text for text in (tested_as(reward_model), _optimised(reward_model)) if text]
+    told = _optimised(reward_model, models) or _learned_alike(reward_model)
+    return [text for text in (tested_as(reward_model), told) if text]
+
+
+def spent(reward_model: str | Path) -> str:
+    """What PPO takes away by optimising a reward model that is there to judge; "" for another."""
+    if _part(reward_model) != SECOND:
+        return ""
+    return (f"{reward_model} is the second reward model, which is there to judge: a policy that "
+            "was optimised against it cannot be judged by it any more; give the one of `reward` "
+            "without --part second")  # fmt: skip
 
 
 def tested_as(reward_model: str | Path) -> str:
@@ -31,12 +43,37 @@ def tested_as(reward_model: str | Path) -> str:
     return text + coin * (low <= 0.5)
 
 
-def _optimised(reward_model: str | Path) -> str:
+def _optimised(reward_model: str | Path, models: Sequence[Contestant]) -> str:
+    """Whether a policy among the models was optimised against this very reward model."""
+    weights = fingerprint(reward_model)
+    names = [model.name for model in models if weights and _optimised_by(model.folder) == weights]
+    if not names:
+        return ""
+    return (f"{reward_model} is what PPO optimised in {' and '.join(names)}: what it says of that is "
+            "no evidence; give one that learned from other rankings (`reward --part second`)")  # fmt: skip
+
+
+def _optimised_by(folder: str) -> str:
+    """The fingerprint of the reward model that made the policy in a folder; "" where none is known."""
+    run, part = run_around(folder)
+    if run is None or part != run.policy.name:
+        return ""
+    data = run.config.get("data")
+    noted = data.get("reward model", "") if isinstance(data, dict) else ""
+    return noted or fingerprint(run.reward_model)  # a run of all stages holds its own
+
+
+def _learned_alike(reward_model: str | Path) -> str:
     """Whether it learned from the part of a task that the policy learns from too: then PPO has
     found out what pleases it."""
-    run = Path(reward_model).resolve().parent
-    settings = RunFolder.view(run).config.get("settings") if (run / "config.json").is_file() else {}
-    if not isinstance(settings, dict) or settings.get("part") != TRAIN:
+    if _part(reward_model) != TRAIN:
         return ""
     return (f"{reward_model} learned from the rankings that PPO's reward model learns from: what "
             "it says of a policy is no evidence; give the one of `reward --part second`")  # fmt: skip
+
+
+def _part(reward_model: str | Path) -> str | None:
+    """The part of a task whose rankings it learned from; None where its run does not say."""
+    run, _ = run_around(str(reward_model))
+    settings = run.config.get("settings") if run else {}
+    return settings.get("part") if isinstance(settings, dict) else None

@@ -55,9 +55,9 @@ class FolderTask:
         """
         parts = parts or PARTS
         for part in parts:
-            if not any(self.part_of(p) == part for p in self._prompts):
-                self._refuse_empty(self.sources[0], "prompt", len(self._prompts), part)
-        return [p for p in self._prompts if self.part_of(p) in parts]
+            if not any(self.part_of(p) == part for p in self.every_prompt):
+                self._refuse_empty(self.sources[0], "prompt", len(self.every_prompt), part)
+        return [p for p in self.every_prompt if self.part_of(p) in parts]
 
     def demonstrations(self, part: str = TRAIN) -> list[Demonstration]:
         """The demonstrations whose prompts are in a part; those held out may be none.
@@ -93,8 +93,15 @@ class FolderTask:
             self._refuse_empty(self.store, "ranking", len(rankings), part)
         return found
 
+    def strangers(self, rankings: Iterable[Ranking]) -> list[Ranking]:
+        """Those rankings whose prompts the task does not hold: from elsewhere, or ranked when `end`
+        was another."""
+        known = {p.text for p in self.every_prompt}
+        return [r for r in rankings if self._complete(r.prompt).text not in known]
+
     @cached_property
-    def _prompts(self) -> list[Prompt]:
+    def every_prompt(self) -> list[Prompt]:
+        """The prompts of the file in its order, each text once, whatever part they are in."""
         from rlhf_lab.formats import read_prompts  # brings transformers along: to rank needs none
 
         read = map(self._complete, read_prompts(self.sources[0]))
