@@ -38,8 +38,8 @@ SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it went well, 1 with one line on standard error if not."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
     try:
+        options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
         options = with_defaults(arguments, options)
         with one_voice(options):
             options.run(options)

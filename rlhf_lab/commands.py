@@ -204,7 +204,7 @@ def report(options: argparse.Namespace) -> None:
     from rlhf_lab.report import write_report
     from rlhf_lab.run_folder import RunFolder
 
-    print(f"wrote {write_report(RunFolder.view(options.folder))}")
+    print(f"wrote {write_report(RunFolder.view(options.named or options.folder))}")
 
 
 def fetch(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.intervals import share
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Mark, Prompt
@@ -73,8 +74,10 @@ def answer(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts:
     """Sample `per_prompt` responses to each prompt, and mark them where there is a judge.
 
     The seeds depend on the prompt and the number of the response, so two models that answer the
-    same prompts with the same seed share their luck.
+    same prompts with the same seed share their luck. Raises UserError for less than one response.
     """
+    if per_prompt < 1:
+        raise UserError(f"{per_prompt} responses to each prompt: ask for 1 or more")
     rows = [(p, s) for p in prompts for s in range(per_prompt)]
     samples = sample(policy, tokenizer, [encode_prompt(tokenizer, p.text) for p, _ in rows],
                      [seed_of("answer", seed, p.id, p.text, s) for p, s in rows], config, batch_size)

@@ -128,7 +128,8 @@ def blind_options(sub: argparse.ArgumentParser) -> None:
 
 
 def report_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--run", dest="folder", default="runs/demo", help="folder of the run")
+    sub.add_argument("folder", nargs="?", default="runs/demo", metavar="RUN", help="folder of the run")
+    sub.add_argument("--run", dest="named", help="the same")
 
 
 def fetch_options(sub: argparse.ArgumentParser) -> None:

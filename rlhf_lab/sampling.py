@@ -41,8 +41,10 @@ class SamplingConfig:
             raise UserError(f"max_new_tokens is {self.max_new_tokens}: ask for at least 1")
         if not self.temperature > 0:
             raise UserError(f"temperature is {self.temperature}: use more than 0 (greedy: top_k=1)")
-        if self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise UserError(f"top_k is {self.top_k}, top_p {self.top_p}: use >= 0 and (0, 1]")
+        if self.top_k < 0:
+            raise UserError(f"top_k is {self.top_k}: give a number of tokens, or 0 for all of them")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p}: give a probability above 0, up to 1 for all tokens")
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def read_model(
             f"no safetensors file in '{folder}': other weights are not read, as they unpickle;"
             " convert them with save_pretrained"
         )
-    with _explaining(path_or_id, what), _no_progress_bars():
+    with _explaining(path_or_id, what), _quiet():
         model, report = auto_class.from_pretrained(
             str(path_or_id), dtype=dtype, use_safetensors=True, output_loading_info=True,
             **_where(folder),
@@ -104,7 +104,7 @@ def write_model(
 
 def _write_model(model, tokenizer, folder: Path, adapted: PreTrainedModel | None) -> None:
     check_place(folder)
-    with replacing(folder) as fresh, _no_progress_bars():
+    with replacing(folder) as fresh, _quiet():
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
         if adapted is not None:
@@ -151,8 +151,8 @@ def replacing(folder: str | Path) -> Iterator[Path]:
 
 def _refuse_outer(folder: Path, what: str) -> None:
     """Raise UserError for a folder, such as a run's, that holds models in folders of their own."""
-    inside = sorted({str(file.parent) for file in folder.glob("*/*.safetensors")})
-    if inside and not any(folder.glob("*.safetensors")):
+    inside = sorted({str(file.parent) for file in folder.glob("*/model*.safetensors")})
+    if inside and not any(folder.glob("model*.safetensors")):
         raise UserError(f"no {what} in '{folder}' itself: name the folder in it that you mean: "
                         f"{' or '.join(inside)}")
 
@@ -161,6 +161,8 @@ def _refuse_outer(folder: Path, what: str) -> None:
 def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
     """Turn the many ways in which reading fails into one line that says what to do."""
     name, folder = str(path_or_id), Path(path_or_id)
+    if folder.is_file():
+        raise UserError(f"{name} is a file: name the folder of a {what}")
     if not folder.is_dir() and (folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1):
         raise UserError(f"no folder '{name}': check its name, or make it first")
     try:
@@ -195,11 +197,15 @@ def _where(folder: Path) -> dict[str, bool]:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    shown = logging.is_progress_bar_enabled()
+def _quiet() -> Iterator[None]:
+    """Transformers without its progress bars, and without its table of weights that are missing or
+    left over, which is read here instead."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
-        if shown:
+        logging.set_verbosity(verbosity)
+        if bars:
             logging.enable_progress_bar()

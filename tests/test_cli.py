@@ -156,9 +156,10 @@ def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsy
     models = ("compare", "@model", "@sft/sft", "--data", "@asked.jsonl", "--reward-model",
               "@reward/reward_model", "--samples", 1, "--blind", 3, *FEW)
     assert run(folder, *models, "--out", "@table.json") == 0
-    pairs = json.loads((folder / "table.json").read_text())["pairs"]
+    table = json.loads((folder / "table.json").read_text())
+    pairs = table["pairs"]
     assert len(pairs) == 3 and all(pair["left"].strip() != pair["right"].strip() for pair in pairs)
-    assert {pair["left_is"] for pair in pairs} <= {"first", "second"}
+    assert len(table["key"]) == 3 and set(table["key"]) <= {"first", "second"}
     capsys.readouterr()
     assert run(folder, *models) == 1
     assert "--out" in capsys.readouterr().err
@@ -168,6 +169,8 @@ def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsy
     (("sft", "--data", "@nowhere.jsonl", "--model", "@model"), ["nowhere.jsonl"]),
     (("sft", "--data", "@asked.jsonl", "--model", "@model"), ["asked.jsonl", "line 1", "response"]),
     (("sft", "--data", "@shown.jsonl", "--model", "@nothing"), ["nothing"]),
+    (("sft", "--data", "@shown.jsonl", "--model", "@shown.jsonl"), ["shown.jsonl is a file"]),
+    (("sample", "--prompt", "hi", "--model", "@model", "--responses", 0), ["0 responses"]),
     (("reward", "--data", "@shown.jsonl", "--model", "@model"), ["shown.jsonl", "line 1"]),
     (("ppo", "--data", "@asked.jsonl", "--model", "@model", "--reward-model", "@model"), ["model"]),
 ])  # fmt: skip

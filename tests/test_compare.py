@@ -417,7 +417,7 @@ def test_compare_finds_the_task_the_policies_and_the_seeds(runs, capsys):
     table = json.loads((runs / "table.json").read_text())
     assert [r["seed"] for r in table["rows"]] == [0, 0, 1] and len(table["pairs"]) == 3
     assert "left_is" not in table["pairs"][0] and set(table["key"]) <= {"first", "second"}
-    assert len(table["key"]) == 3 and '3 blind pairs under "pairs"' in screen
+    assert len(table["key"]) == 3 and '3 blind pairs are under "pairs"' in screen
     content = (runs / "page.html").read_text(encoding="utf-8")
     assert "5 prompts" in content and "wrong colours" in content
 

@@ -88,8 +88,8 @@ def compare_models(options: argparse.Namespace, config: SamplingConfig, device) 
     if options.out:
         _write(options.out, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
     if result.pairs:
-        print(f"{options.out} has {len(result.pairs)} blind pairs under \"pairs\" and, at its end, which "
-              'is which under "key"; `rlhf-lab blind` asks a person for the choices instead')
+        print(f'its {len(result.pairs)} blind pairs are under "pairs" and, at its end, which is which '
+              'under "key"; `rlhf-lab blind` asks for the choices instead')
 
 
 def ask_blind(options: argparse.Namespace, config: SamplingConfig, device) -> None:
