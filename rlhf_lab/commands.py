@@ -91,6 +91,7 @@ def reward(options: argparse.Namespace) -> None:
     from rlhf_lab.adapters import MemoryConfig, prepare
     from rlhf_lab.compare.standing import tested_as
     from rlhf_lab.estimate import estimate_reward
+    from rlhf_lab.evaluate import ranking_accuracy
     from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
     from rlhf_lab.reward import RewardConfig, normalise, score_texts, train_reward
     from rlhf_lab.storage import read_context
@@ -109,7 +110,7 @@ def reward(options: argparse.Namespace) -> None:
         normalise(model, score_texts(model, tokenizer, pairs))
         model.save(run.reward_model, tokenizer)
         if apart:
-            run.write_json("tested.json", own_task.tested(model, tokenizer, apart))
+            run.write_json("tested.json", ranking_accuracy(model, tokenizer, apart))
             print(tested_as(run.reward_model))
         print(f"wrote {run.reward_model}")
 
@@ -235,15 +236,8 @@ def watch(stage: str, records: Iterator[dict]) -> Iterable[dict]:
 
 def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
     """Run one stage to its end, into the run's metrics."""
-    def logged():
-        for number, record in enumerate(records):
-            if number == 0:
-                run.rewind(stage, record["update"] - 1)
-            run.log(record)
-            yield record
-
-    for _ in watch(stage, logged()):
-        pass
+    if sum(1 for _ in watch(stage, run.logged(stage, records))) == 0:
+        print(f"nothing was left to train: the run in {run.path} was at its end already")
 
 
 def foretold(options: argparse.Namespace, accelerator, estimate: Callable, *arguments) -> bool:
@@ -253,7 +247,7 @@ def foretold(options: argparse.Namespace, accelerator, estimate: Callable, *argu
 
     try:
         needs = estimate(*arguments, accelerator)
-        print(needs.lines(matmul_speed(accelerator.device) * parallel.count()), flush=True)
+        print(needs.lines(matmul_speed(accelerator) * parallel.count()), flush=True)
     except Exception as error:
         reason = f"no estimate for this model and data: {type(error).__name__}: {error}".splitlines()[0]
         if options.estimate:

@@ -160,7 +160,8 @@ class Pipeline:
         sft_scores = scores_of(model, answers["sft"])
         main = slice(len(next(iter(sets.values()))))
         answers["best_of_n"] = best_of_n(answers["sft"], sft_scores, c.samples)
-        kl = {"policy": sequence_kl(models["policy"], models["sft"], answers["policy"], c.ppo.temperature)}
+        kl = {"policy": sequence_kl(models["policy"], models["sft"], answers["policy"],
+                                    c.ppo.temperature)}
         table = {name: self._row(answers[name], answers["sft"], model, kl.get(name), sets)
                  for name in ("base", "sft", "best_of_n", "policy")}
         self.run.write_lines("samples.jsonl", sample_rows(prompts, answers))
@@ -217,17 +218,9 @@ class Pipeline:
     def _train(self, stage: str, records: Iterator[Record]) -> None:
         """Run a stage to its end, logging every record with the seconds since the stage began."""
         started = time.perf_counter()
-
-        def logged() -> Iterator[Record]:
-            for number, record in enumerate(records):
-                if number == 0:
-                    self.run.rewind(stage, record["update"] - 1)
-                record["seconds"] = time.perf_counter() - started
-                self.run.log(record)
-                yield record
-
+        timed = (record | {"seconds": time.perf_counter() - started} for record in records)
         with self._measured(stage):
-            for _ in self.watch(stage, logged()):
+            for _ in self.watch(stage, self.run.logged(stage, timed)):
                 pass
 
     @contextmanager

@@ -5,6 +5,8 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+# They change a run's speed and memory, not its result: it may go on with others.
+FREE = ("max_tokens", "gradient_checkpointing")
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "rlhf-lab")
 
 
@@ -24,12 +26,13 @@ def surroundings() -> dict:
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """One phrase for every setting that is not the same, such as "ppo.beta was 0.05, now 0.1"."""
+    """One phrase for every setting that is not the same, such as "ppo.beta was 0.05, now 0.1"; none
+    for those that are FREE."""
     before, now = flat(before), flat(now)
     return [
         f"{name} was {before.get(name, 'unset'):.40}, now {now.get(name, 'unset'):.40}"
         for name in before | now
-        if before.get(name) != now.get(name)
+        if before.get(name) != now.get(name) and name.rpartition(".")[2] not in FREE
     ]
 
 

@@ -14,7 +14,7 @@ Where several processes make a run together, all open it and the main one alone 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from rlhf_lab import parallel
@@ -45,8 +45,8 @@ class RunFolder:
         """Start a run in a new or empty folder, or go on with the one that is there.
 
         config: every setting, nested as you like; `jsonl.plain` says what values may be. data: the
-        sha256 of what the run learns from, by name (`files.fingerprint` gives it), models too. resume: whether
-        to go on with a run that is there: its settings and data must be these. Versions may differ;
+        sha256 of what the run learns from, by name (`files.fingerprint` gives it), models too.
+        resume: whether to go on with a run that is there: its settings and data must be these. Versions may differ;
         config.json keeps those the run began with.
 
         Raises UserError, and leaves the folder's files as they are, if another run is using it, if
@@ -99,6 +99,15 @@ class RunFolder:
         """The records logged so far, of one stage or of all; a line torn by a kill is left out."""
         records = read_lines(self.metrics_file)
         return [r for r in records if stage is None or r.get("stage") == stage]
+
+    def logged(self, stage: str, records: Iterable[dict]) -> Iterator[dict]:
+        """A stage's records, each logged on its way. Those logged before of updates that a resumed
+        stage does again are dropped."""
+        for number, record in enumerate(records):
+            if number == 0:
+                self.rewind(stage, record["update"] - 1)
+            self.log(record)
+            yield record
 
     def rewind(self, stage: str, update: int) -> None:
         """Drop the stage's records of later updates: its checkpoint is from this one.

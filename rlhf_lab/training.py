@@ -36,7 +36,7 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
 
     device: "auto", "cpu" or "cuda". precision, of the arithmetic (weights stay float32): "float32",
     "bf16", or "auto", which is bf16 on a GPU that has it and float32 elsewhere. Raises UserError if a
-    GPU is asked for that is not there, if another precision is in use already, or if the models
+    GPU, or bf16 on one, is asked for that is not there, if another precision is in use already, or if the models
     should be cut in pieces (FSDP, DeepSpeed).
     """
     if device not in ("auto", "cpu", "cuda"):
@@ -45,6 +45,8 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
         raise UserError("device cuda was asked for, but torch sees no GPU: use --device cpu")
     gpu = device != "cpu" and torch.cuda.is_available()
     able = "bf16" if gpu and torch.cuda.is_bf16_supported() else "no"
+    if precision == "bf16" and gpu and able == "no":
+        raise UserError("this GPU has no bf16: use --precision float32")
     half = {"float32": "no", "bf16": "bf16"}.get(precision, able)
     try:
         accelerator = Accelerator(cpu=not gpu, mixed_precision=half)
@@ -131,10 +133,10 @@ class Checkpoint:
     """Where a stage keeps its state while it trains: one folder, replaced as a whole.
 
     every: updates between two saves. settings: where no RunFolder holds them, what a run that goes on
-    must have in common with the one that saved. A full disk or a kill leaves the previous one intact. Stages
-    save after they have yielded an update's record: a record logged twice can be dropped on
-    resuming (`RunFolder.rewind`), one never logged would be lost. Of several processes the main
-    one saves and all restore, in any number.
+    must have in common with the one that saved. A full disk or a kill leaves the previous one
+    intact. Stages save after they have yielded an update's record: a record logged twice can be
+    dropped on resuming (`RunFolder.logged`), one never logged would be lost. Of several processes
+    the main one saves and all restore, in any number.
 
     Where adapters are trained, the weights beneath them are not saved: they are those of the model's
     folder, and a checksum tells whether they still are.

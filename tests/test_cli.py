@@ -72,7 +72,7 @@ def test_a_run_of_ppo_is_one_of_its_models(folder, capsys):
     assert "its reward model changed since it began" in capsys.readouterr().err
 
 
-def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monkeypatch, capsys):
     import rlhf_lab.ppo as ppo
 
     arguments = ("--updates", 4, "--batch-size", 4, "--max-new-tokens", 4,
@@ -92,6 +92,10 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
     assert stage(folder, "ppo", "asked", *arguments) == 0
     logged = [json.loads(line) for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()]
     assert [r["update"] for r in logged] == [1, 2, 3, 4]
+    capsys.readouterr()
+    assert stage(folder, "ppo", "asked", *arguments, "--max-tokens", 512) == 0
+    assert "nothing was left to train" in capsys.readouterr().out
+    assert len((folder / "ppo/metrics.jsonl").read_text().splitlines()) == 4
 
 
 def test_sample_prints_json_lines(folder, capsys):

@@ -219,6 +219,17 @@ def test_rewind_drops_later_updates_of_that_stage_alone(tmp_path):
         assert run.metrics() == [*kept, ppo(2)]
 
 
+def test_a_resumed_stage_is_logged_once_and_others_as_they_were(tmp_path):
+    with RunFolder.open(tmp_path, CONFIG) as run:
+        run.log(ppo(1) | {"stage": "sft"})
+        assert list(run.logged("ppo", [ppo(1), ppo(2), ppo(3)])) == [ppo(1), ppo(2), ppo(3)]
+        assert list(run.logged("ppo", (ppo(u, again=True) for u in (3, 4)))) == [
+            ppo(3, again=True), ppo(4, again=True)]  # fmt: skip
+        assert run.metrics("ppo") == [ppo(1), ppo(2), ppo(3, again=True), ppo(4, again=True)]
+        assert list(run.logged("ppo", [])) == [] and len(run.metrics("ppo")) == 4
+        assert len(run.metrics("sft")) == 1
+
+
 def test_a_line_torn_by_a_kill_neither_hides_nor_spoils_others(tmp_path):
     with RunFolder.open(tmp_path, CONFIG) as run:
         run.log(ppo(1))
@@ -258,6 +269,14 @@ def test_differences_name_nested_settings():
         "a.b was 1, now 1.5", "a.c was [1, 2], now [1]", 'd was "x", now unset',
         "e was unset, now null",
     ]  # fmt: skip
+
+
+def test_what_changes_memory_and_speed_alone_bars_no_run_from_going_on():
+    before = {"ppo": {"max_tokens": 3072, "beta": 0.05}}
+    now = {"ppo": {"max_tokens": 512, "beta": 0.05}, "gradient_checkpointing": True}
+    assert differences(before, now) == []
+    now["ppo"]["beta"] = 0.1
+    assert differences(before, now) == ["ppo.beta was 0.05, now 0.1"]
 
 
 # ---- kills --------------------------------------------------------------------------------------
