@@ -111,9 +111,11 @@ def projection(policy: PreTrainedModel, some: Sequences, backward: bool = True) 
     return times * 2 * weight.numel() * float(some.mask.sum()) / len(some.tokens)
 
 
-def matmul_speed(device: torch.device | str = "cpu", size: int = 1024, rounds: int = 5) -> float:
-    """FLOPs a second of a square product, the best of a few."""
-    half = torch.device(device).type == "cuda" and torch.cuda.is_bf16_supported()
+def matmul_speed(accelerator: Accelerator | None = None, size: int = 1024, rounds: int = 5) -> float:
+    """FLOPs a second of a square product where the accelerator computes, in its precision (None:
+    float32 on the CPU), the best of a few."""
+    device = accelerator.device if accelerator else torch.device("cpu")
+    half = accelerator is not None and accelerator.mixed_precision == "bf16"
     a = torch.ones(size, size, device=device, dtype=torch.bfloat16 if half else torch.float32)
     best = float("inf")
     for _ in range(rounds):

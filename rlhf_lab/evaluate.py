@@ -7,6 +7,7 @@ prompt counts once, with the mean of its responses (95 %, normal or bootstrap ov
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,16 +17,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.intervals import share
+from rlhf_lab.feedback.intervals import Interval, share
+from rlhf_lab.feedback.pairs import comparisons
 from rlhf_lab.models import ScalarModel
-from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.records import Mark, Prompt, Ranking
+from rlhf_lab.reward import score_texts
 from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import Sequences, in_batches, response_logits, response_scores, scatter
 from rlhf_lab.text import encode_prompt
 from rlhf_lab.training import seed_of
 
 Judge = Callable[[Prompt, str], Mark]
-Interval = tuple[float, float, float]  # estimate, lower and upper end at 95 %
 
 
 @dataclass
@@ -160,7 +162,8 @@ def ratio_interval(table: Tensor, rival: Tensor, draws: int = 2000, seed: int = 
     rng = torch.Generator().manual_seed(seed)
     rows = torch.randint(len(a), (draws, len(a)), generator=rng)
     ratios = (a[rows].mean(1) / b[rows].mean(1)).sort().values
-    return float(a.mean() / b.mean()), float(ratios[int(0.025 * draws)]), float(ratios[int(0.975 * draws) - 1])
+    low, high = ratios[int(0.025 * draws)], ratios[int(0.975 * draws) - 1]
+    return float(a.mean() / b.mean()), float(low), float(high)
 
 
 # ------------------------------------------------------------------------------ the reward model
@@ -193,6 +196,22 @@ def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None
     return result
 
 
+def ranking_accuracy(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
+                     rankings: Sequence[Ranking]) -> Interval:  # fmt: skip
+    """How many of the comparisons in these rankings the reward model orders as people did, with a
+    95 % interval, each prompt drawn whole; equal scores count half, ties of people's are left out."""
+    texts = list({(r.prompt.text, text): None for r in rankings for text in r.responses})
+    scores = dict(zip(texts, score_texts(reward_model, tokenizer, texts).tolist()))
+    right, pairs = Counter(), Counter()
+    for ranking in rankings:
+        prompt = ranking.prompt.text
+        for (a, b), sign in comparisons(ranking).items():  # 1: a before b, -1: b before a, 0: a tie
+            ahead = sign * (scores[prompt, a] - scores[prompt, b])
+            right[prompt] += abs(sign) * ((ahead > 0) + (ahead >= 0)) / 2
+            pairs[prompt] += abs(sign)
+    return share(list(right.values()), list(pairs.values()))
+
+
 def _accuracy(margins: Tensor) -> dict:
     return {"accuracy": float(((margins.sign() + 1) / 2).mean()), "pairs": len(margins)}
 
@@ -200,5 +219,5 @@ def _accuracy(margins: Tensor) -> dict:
 def _differs(answers: Answers, items: Sequence[str], by: float = 1e-6) -> Tensor:
     """Pairs (P, S, S) whose rubric differs in any of these items, by that much or more."""
     known = [i for i in items if i in answers.marks[0][0].rubric]
-    tables = torch.stack([answers.rubric_table(i) for i in known]) if known else torch.zeros(1, *answers.ended.shape)
+    tables = torch.stack([answers.rubric_table(i) for i in known] or [torch.zeros(answers.ended.shape)])
     return ((tables[:, :, :, None] - tables[:, :, None, :]).abs() >= by).any(0)

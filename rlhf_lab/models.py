@@ -86,22 +86,6 @@ def save_policy(
     write_model(stored, tokenizer, folder, adapted=policy if has_lora(policy) else None)
 
 
-def response_logits(policy: nn.Module, tokens: Tensor, attention: Tensor, n: int) -> Tensor:
-    """Logits that predict the last `n` tokens of each row, (B, n, V).
-
-    The logits of a token come from the position before it: T-n-1 to T-2. The vocabulary
-    projection, the largest product of a small model, is made at those positions only.
-    """
-    attention = attention[:, :-1]  # the last token predicts nothing we need
-    return policy(
-        input_ids=tokens[:, :-1],
-        attention_mask=attention,
-        position_ids=position_ids(attention),
-        use_cache=False,
-        logits_to_keep=n,
-    ).logits
-
-
 class ScalarModel(nn.Module):
     """A transformer with one number per token: a reward model, or a value network.
 

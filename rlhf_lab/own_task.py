@@ -8,8 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.intervals import Interval, share
-from rlhf_lab.feedback.pairs import CHANCE_PICKS, comparisons
+from rlhf_lab.feedback.pairs import CHANCE_PICKS
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.jsonl import write_whole
 from rlhf_lab.markup import visible
@@ -220,25 +219,8 @@ def check_replaceable(out: Path, data: str | None) -> None:
     except UserError:
         first = {}
     if first is not None and not first.keys() >= {"responses", "model", "settings"}:
-        raise UserError(f"{out} is there, and holds no samples: name another file, so that it is not lost")
-
-
-def tested(reward_model, tokenizer, apart: Sequence[Ranking]) -> Interval:
-    """How many of the comparisons in these rankings the model orders as people did, with a 95 %
-    interval, each prompt drawn whole; equal scores count half, ties of people's are left out."""
-    from rlhf_lab.reward import score_texts
-
-    texts = list({(r.prompt.text, text): None for r in apart for text in r.responses})
-    scores = dict(zip(texts, score_texts(reward_model, tokenizer, texts).tolist()))
-    right, pairs = {}, {}
-    for ranking in apart:
-        prompt = ranking.prompt.text
-        for (a, b), sign in comparisons(ranking).items():
-            ahead = scores[prompt, a] - scores[prompt, b]
-            right[prompt] = right.get(prompt, 0) + ((ahead > 0) + (ahead >= 0)) / 2 * (sign > 0)
-            right[prompt] += ((ahead < 0) + (ahead <= 0)) / 2 * (sign < 0)
-            pairs[prompt] = pairs.get(prompt, 0) + (sign != 0)
-    return share(list(right.values()), list(pairs.values()))
+        raise UserError(f"{out} is there, and holds no samples: name another file, so that it is "
+                        "not lost")  # fmt: skip
 
 
 def check_room(file: str | Path, rows: Sequence[tuple[Prompt, Sequence[str]]], tokenizer,

@@ -6,7 +6,7 @@ language model of transformers.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -69,11 +69,6 @@ class Samples:
     def prompt_length(self) -> int:
         """P: the column in which every response begins."""
         return self.tokens.shape[1] - self.mask.shape[1]
-
-    def select(self, rows: Tensor | Sequence[int]) -> "Samples":
-        """The samples in these rows, in that order."""
-        rows = torch.as_tensor(rows)
-        return Samples(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """Each response as text, without its end token."""

@@ -174,5 +174,6 @@ def in_batches(function, model: nn.Module, batch: Sequences, max_tokens: int = 3
         if out is None:
             out = torch.zeros(len(batch.tokens), *batch.mask.shape[1:][: value.dim() - 1])
         if parts:
-            out[index] = value if value.dim() == 1 else nn.functional.pad(value, (0, out.shape[1] - value.shape[1]))
+            missing = [0, out.shape[1] - value.shape[1]] if value.dim() > 1 else []
+            out[index] = nn.functional.pad(value, missing)
     return parallel.total(out)

@@ -5,6 +5,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.text import position_ids
 
 END, PAD = "<|end|>", "<|pad|>"
 
@@ -26,3 +27,11 @@ def byte_level(*special: str) -> Tokenizer:
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens(list(special))
     return backend
+
+
+def response_logits(policy, tokens, attention, n: int):
+    """Logits that predict the last `n` tokens of each row, (B, n, V), by transformers' own forward
+    pass over padded rows: what the lab's packed reading is held against."""
+    attention = attention[:, :-1]  # the last token predicts nothing we need
+    return policy(input_ids=tokens[:, :-1], attention_mask=attention, use_cache=False,
+                  position_ids=position_ids(attention), logits_to_keep=n).logits

@@ -11,14 +11,13 @@ from transformers import (
     AutoTokenizer,
 )
 
-from helpers import refusal
+from helpers import refusal, response_logits
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import (
     ScalarModel,
     evaluating,
     load_policy,
     load_tokenizer,
-    response_logits,
     save_policy,
 )
 from rlhf_lab.storage import replacing

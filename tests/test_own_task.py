@@ -16,6 +16,7 @@ from rlhf_lab.cli import main
 from rlhf_lab.compare.contestants import contestants_of
 from rlhf_lab.compare.standing import standing_of
 from rlhf_lab.errors import UserError
+from rlhf_lab.evaluate import ranking_accuracy
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.files import fingerprint, read_rankings, read_samples
 from rlhf_lab.models import ScalarModel, load_tokenizer, save_policy
@@ -303,7 +304,7 @@ def test_each_reward_model_is_tested_on_the_others_rankings(mine, capsys):
         logged = RunFolder.view(part).metrics("reward")[-1]["reward/held_out_accuracy"]
         assert logged == pytest.approx(right)
         said = re.search(r"orders (\d+) %.*interval (\d+) to (\d+)", capsys.readouterr().out)
-        found, low, high = own_task.tested(model, load_tokenizer("model"), task.rankings(
+        found, low, high = ranking_accuracy(model, load_tokenizer("model"), task.rankings(
             store.rankings(), other))  # fmt: skip
         assert [int(n) for n in said.groups()] == [round(100 * n) for n in (right, low, high)]
         assert found == pytest.approx(right)
@@ -316,12 +317,12 @@ def test_each_reward_model_is_tested_on_the_others_rankings(mine, capsys):
 
 def test_tested_counts_ties_and_unranked_as_people_said(gpt2, tokenizer, monkeypatch):
     scores = {"a": 3.0, "b": 2.0, "c": 2.0, "d": 1.0}
-    monkeypatch.setattr("rlhf_lab.reward.score_texts", lambda model, tokenizer, pairs: torch.tensor(
+    monkeypatch.setattr("rlhf_lab.evaluate.score_texts", lambda model, tokenizer, pairs: torch.tensor(
         [scores[text] for _, text in pairs]))
     one = Ranking(Prompt("", "p"), ("a", "b", "c"), (1, 2, 1))  # a > b right, c > b half; a = c
     two = Ranking(Prompt("", "q"), ("a", "d", "b"), (None, 1, None))  # d > a and d > b both wrong
-    assert own_task.tested(gpt2, tokenizer, [one])[0] == pytest.approx(1.5 / 2)
-    found, low, high = own_task.tested(gpt2, tokenizer, [one, two])
+    assert ranking_accuracy(gpt2, tokenizer, [one])[0] == pytest.approx(1.5 / 2)
+    found, low, high = ranking_accuracy(gpt2, tokenizer, [one, two])
     assert found == pytest.approx(1.5 / 4) and low < found < high
 
 
@@ -479,6 +480,7 @@ def test_the_film_task_reads_back_and_overwrites_nothing(tmp_path):
     sentences = [Sentence(n, f"{start} goes on {word} here", (n % 5, 1), 0)
                  for n, (start, word) in enumerate((s, w) for s in starts for w in "abcde")]
     place = tmp_path / "films"
+    assert "0 ratings" in refusal(write_task, place, sentences, ratings=0) and not place.exists()
     assert write_task(place, sentences, ratings=1) == {
         "prompts": 60, "demonstrations": 300, "rankings": 60}
     task = load_task(str(place))

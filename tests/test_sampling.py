@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import response_logits
 
 import rlhf_lab.sampling as sampling
 from rlhf_lab.errors import UserError
 from rlhf_lab.fast_gpt2 import GPT2Decoder, supports
-from rlhf_lab.models import response_logits
 from rlhf_lab.sampling import LibraryDecoder, SamplingConfig, choose, sample
 from rlhf_lab.text import encode_prompt, pad_left
 
@@ -94,18 +94,13 @@ def test_samples_may_be_trained_on(policy):
     assert not any(value.is_inference() for value in vars(samples).values())
 
 
-def test_select_and_texts(gpt2, tokenizer):
+def test_texts_are_the_responses_without_their_end(gpt2, tokenizer):
     words = ["Hello", "Why", "Hm"]
     prompts = [encode_prompt(tokenizer, word) for word in words]
     samples = sample(gpt2, tokenizer, prompts, [1, 2, 3], SamplingConfig(8))
-    some = samples.select([2, 0])
-    assert torch.equal(some.tokens, samples.tokens[[2, 0]])
-    assert torch.equal(some.logprobs, samples.logprobs[[2, 0]])
-    assert some.prompt_length == samples.prompt_length == 5
-    texts = samples.texts(tokenizer)
-    assert some.texts(tokenizer) == [texts[2], texts[0]]
-    ids = responses_of(samples)[0]
-    assert texts[0] == tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert samples.prompt_length == 5
+    for text, ids in zip(samples.texts(tokenizer), responses_of(samples), strict=True):
+        assert text == tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
 # ---- a sample is its seed's ----------------------------------------------------------------------

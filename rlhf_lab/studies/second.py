@@ -8,9 +8,8 @@ it notices when the mark falls.
 
 from dataclasses import asdict, dataclass
 
-from rlhf_lab.evaluate import interval, scores_of, sequence_kl, win_rate
+from rlhf_lab.evaluate import interval, ranking_accuracy, scores_of, sequence_kl, win_rate
 from rlhf_lab.models import ScalarModel
-from rlhf_lab.own_task import tested
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.studies.ground import Ground
 
@@ -62,7 +61,7 @@ def _run(ground: Ground, arm: Arm, seed: int) -> dict:
         "sd": float(said["judge"][0].std()),  # of SFT's marks, one response at a time
         "change": {name: interval(new - old) for name, (old, new) in said.items()},
         "wins": {name: win_rate(new, old) for name, (old, new) in said.items()},
-        "known": {name: tested(model, ground.tokenizer, first) for name, model in asked.items()},
+        "known": {name: ranking_accuracy(model, ground.tokenizer, first) for name, model in asked.items()},
     }
 
 

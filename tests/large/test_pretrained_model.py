@@ -4,12 +4,12 @@ import random
 
 import pytest
 import torch
+from helpers import response_logits
 from transformers import AutoModelForCausalLM
 from transformers.utils import import_utils
 
 from rlhf_lab import SamplingConfig, pretrained, sample
 from rlhf_lab.formats.chat import Message, render
-from rlhf_lab.models import response_logits
 from rlhf_lab.packages import archive_of, taken
 from rlhf_lab.sequences import Sequences, response_logprobs
 from rlhf_lab.text import decode_response, encode_prompt, encode_response, pad_left
