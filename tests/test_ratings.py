@@ -23,6 +23,7 @@ from rlhf_lab.ratings.read import Sentence, parse
 from rlhf_lab.ratings.reliability import deal, spearman_brown, split_half, worth
 from rlhf_lab.reward import encode
 from rlhf_lab.studies import command
+from rlhf_lab.studies import ground as ground_module
 from rlhf_lab.studies import ratings as learning
 from rlhf_lab.studies.ground import Ground
 from rlhf_lab.studies.ratings_reading import ALIKE
@@ -389,14 +390,14 @@ def test_an_arm_learns_from_its_own_sentences_and_is_tested_on_others(tmp_path, 
 
 def test_what_reads_first_reads_the_training_side_and_is_kept(tmp_path, monkeypatch):
     shown = []
-    train = learning.train_sft
+    train = ground_module.train_sft
 
     def training(policy, tokenizer, demonstrations, config, accelerator):
         shown.extend(one.response for one in demonstrations)
         assert accelerator.device.type == "cpu"  # as all else in the study
         return train(policy, tokenizer, demonstrations[:4], config, accelerator=accelerator)
 
-    monkeypatch.setattr(learning, "train_sft", training)
+    monkeypatch.setattr(ground_module, "train_sft", training)
     ground, sides = Ground(tmp_path, model=str(base_model())), ratings.split(study())
     policy, _ = learning.start(ground, learning.Arm(24, 1), 3, sides.train)
     assert shown == [one.text for one in sides.train]

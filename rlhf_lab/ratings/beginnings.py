@@ -40,8 +40,10 @@ def write_task(folder: str | Path, sentences: Sequence[Sentence], ratings: int =
     """Write a task (`tasks.folder`) and rankings.jsonl, to be taken into its store; returns how
     many of each there are. ratings: how many single ratings of each sentence the rankings use.
 
-    Raises UserError, and writes nothing, if the folder holds anything.
+    Raises UserError, and writes nothing, if the folder holds anything, or for no rating at all.
     """
+    if ratings < 1:
+        raise UserError(f"{ratings} ratings of each sentence rank nothing: take 1 or more")
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} is not empty: name a new folder, so that nothing is overwritten")

@@ -58,8 +58,8 @@ def study(options: argparse.Namespace) -> None:
     model or precision for a study that takes none."""
     for name, usual in (("model", None), ("precision", "auto")):
         if getattr(options, name) != usual and options.study not in ANY_MODEL:
-            raise UserError(f"the study {options.study} starts from the compact model, in float32: "
-                            f"leave --{name} out")
+            raise UserError(f"--{name} goes with the studies of {' and '.join(ANY_MODEL)}: the study "
+                            f"{options.study} starts from the compact model; leave --{name} out")
     arms = arms_of(options.study)
     for name in options.arms or arms:
         if name not in arms:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from rlhf_lab.data import base_model
 from rlhf_lab.ensemble import Ensemble
@@ -25,7 +27,7 @@ from rlhf_lab.feedback import rank_all
 from rlhf_lab.files import fingerprint
 from rlhf_lab.jsonl import write_whole
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
-from rlhf_lab.records import Prompt, Ranking
+from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, normalise, train_reward
 from rlhf_lab.sft import SFTConfig, train_sft
 from rlhf_lab.spending import spending
@@ -49,8 +51,8 @@ class Ground:
     demonstrations: of SFT. prompts: whose four responses the SFT policy gives to be ranked; the
     first tenth is left out. batch_size: PPO's. watched: held-out prompts that are answered along
     the way. judged: other held-out prompts, for the summary, with `samples` responses each. model:
-    folder or hub id that the study of ratings starts from, if not the compact model; precision: of
-    its arithmetic, as in `make_accelerator`.
+    folder or hub id that the studies of ratings and praise start from, if not the compact model;
+    precision: of their arithmetic, as in `make_accelerator`.
     """
 
     folder: Path
@@ -87,14 +89,9 @@ class Ground:
 
     def sft(self, seed: int) -> Path:
         """The folder of the seed's SFT policy, trained as in the main job if it is not there."""
-        folder = self.folder / f"sft_{seed}"
-        if not folder.exists():
-            policy = load_policy(base_model())
-            shown = self.task.demonstrations(seed, self.demonstrations + 200)[200:]
-            for _ in train_sft(policy, self.tokenizer, shown, SFTConfig(seed=seed)):
-                pass
-            save_policy(policy, self.tokenizer, folder)
-        return folder
+        return imitator(
+            self.folder / f"sft_{seed}", base_model(), lambda policy: SFTConfig(seed=seed),
+            lambda: self.task.demonstrations(seed, self.demonstrations + 200)[200:])
 
     def policy(self, seed: int):
         """A fresh copy of the seed's SFT policy."""
@@ -196,3 +193,16 @@ class Ground:
             "distinct": distinct_share(answers.texts, names_hidden(words)),
             "marks": [round(m, 3) for m in marks.mean(1).tolist()],
         }
+
+
+def imitator(folder: Path, base: str | Path, config: Callable[[PreTrainedModel], SFTConfig],
+             shown: Callable[[], Sequence[Demonstration]], accelerator: Accelerator | None = None
+             ) -> Path:  # fmt: skip
+    """The folder of an SFT policy that began as `base` and imitates what is `shown`; trained, and
+    kept for every arm that asks for it, if it is not there."""
+    if not folder.exists():
+        policy, tokenizer = load_policy(base), load_tokenizer(base)
+        for _ in train_sft(policy, tokenizer, shown(), config(policy), accelerator=accelerator):
+            pass
+        save_policy(policy, tokenizer, folder)
+    return folder

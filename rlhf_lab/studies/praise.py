@@ -25,14 +25,14 @@ from torch import Tensor
 from rlhf_lab import ratings
 from rlhf_lab.data import base_model
 from rlhf_lab.evaluate import Answers, answer, distinct_share, interval, sequence_kl
-from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
+from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.ratings import Sentence, beginnings, lexicon_scores, probe
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import score_texts
 from rlhf_lab.sampling import SamplingConfig
-from rlhf_lab.sft import SFTConfig, train_sft
-from rlhf_lab.studies.ground import Ground, Rows
+from rlhf_lab.sft import SFTConfig
+from rlhf_lab.studies.ground import Ground, Rows, imitator
 from rlhf_lab.studies.ratings import tested
 from rlhf_lab.training import make_accelerator
 
@@ -81,8 +81,8 @@ def _steer(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | 
     sft = load_policy(writer(ground, sides.train))
     told_before = answer(sft, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
 
-    drawn = ratings.rankings(sides.train, arm.ratings, seed)
-    reward_model = learned(ground, "train", sides.train, drawn)
+    reward_model = learned(ground, "train", sides.train,
+                           ratings.rankings(sides.train, arm.ratings, seed))
     judge = learned(ground, "judge", sides.judge, ratings.rankings_by_mean(sides.judge, ROUNDS))
     opinions = {name: opinion(model, tokenizer, told_before, ground.precision)
                 for name, model in (("score", reward_model), ("judge", judge))}
@@ -100,25 +100,30 @@ def _steer(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | 
     told_after = answer(policy, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
     before, after = (said(opinions, answers) for answers in (told_before, told_after))
     kl = sequence_kl(policy, sft, told_after, max_tokens=512)
+    heard = opinions["words"]([Prompt("", "")] * len(sides.test), [one.text for one in sides.test])
     summary = {
         "arm": asdict(arm), "seed": seed, "model": Path(ground.model or "compact").name,
         "sft": told(before, told_before), "policy": told(after, told_after) | {"kl": interval(kl)},
         "gain": {name: interval((after[name] - before[name])[:, None]) for name in opinions},
         "known": {"score": _known(ground, reward_model, sides.test),
                   "judge": _known(ground, judge, sides.test),
-                  "words": tested(opinions["words"]([Prompt("", "")] * len(sides.test),
-                                                    [one.text for one in sides.test]).numpy(),
-                                  sides.test)},
+                  "words": tested(heard.numpy(), sides.test)},
     }
     kept = ("update", "objective/kl", "objective/scores", "policy/entropy_avg", "response/length",
             "response/ended")  # fmt: skip
-    tokens = [answers.sequences.mask.sum(1).tolist() for answers in (told_before, told_after)]
-    rows = [{"prompt": p.text, "sft": a, "policy": b, "tokens": [n[i] for n in tokens]}
-            | {name: [round(float(which[name][i]), 2) for which in (before, after)]
-               for name in opinions}
-            for i, (p, [a], [b]) in enumerate(zip(held_out, told_before.texts, told_after.texts))]
     return summary, {"metrics": [{k: record[k] for k in kept} for record in metrics],
-                     "lines": rows}
+                     "lines": _lines(told_before, told_after, before, after)}
+
+
+def _lines(told_before: Answers, told_after: Answers, before: dict[str, Tensor],
+           after: dict[str, Tensor]) -> Rows:  # fmt: skip
+    """What both wrote to every beginning, in how many tokens, and every opinion of both."""
+    tokens = [answers.sequences.mask.sum(1).tolist() for answers in (told_before, told_after)]
+    return [{"prompt": prompt.text, "sft": a, "policy": b, "tokens": [n[i] for n in tokens]}
+            | {name: [round(float(which[name][i]), 2) for which in (before, after)]
+               for name in before}
+            for i, (prompt, [a], [b]) in enumerate(
+                zip(told_before.prompts, told_before.texts, told_after.texts))]
 
 
 # ---- who has a part in it ------------------------------------------------------------------------
@@ -133,17 +138,11 @@ def prompts_of(sentences: Sequence[Sentence]) -> list[Prompt]:
 def writer(ground: Ground, train: Sequence[Sentence]) -> Path:
     """The folder of the SFT policy, which has read lines of the training side; trained if it is not
     there."""
-    folder = Path(ground.folder) / "writer"
-    if not folder.exists():
-        base = ground.model or base_model()
-        policy, tokenizer = load_policy(base), load_tokenizer(base)
-        shown = beginnings.demonstrations(ratings.some(train, min(len(train), ground.demonstrations)))
-        config = SFTConfig(epochs=1, learning_rate=5e-5)
-        for _ in train_sft(policy, tokenizer, shown, config,
-                           accelerator=make_accelerator("cpu", ground.precision)):
-            pass
-        save_policy(policy, tokenizer, folder)
-    return folder
+    some = ratings.some(train, min(len(train), ground.demonstrations))
+    return imitator(
+        Path(ground.folder) / "writer", ground.model or base_model(),
+        lambda policy: SFTConfig(epochs=1, learning_rate=5e-5),
+        lambda: beginnings.demonstrations(some), make_accelerator("cpu", ground.precision))
 
 
 def learned(ground: Ground, side: str, sentences: Sequence[Sentence], ranked: Sequence[Ranking]

@@ -27,12 +27,12 @@ from torch import Tensor
 
 from rlhf_lab import ratings
 from rlhf_lab.data import base_model
-from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
+from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.ratings import Sentence, Sides, probe
 from rlhf_lab.records import Ranking
 from rlhf_lab.reward import RewardConfig, score_texts, train_reward
-from rlhf_lab.sft import SFTConfig, train_sft
-from rlhf_lab.studies.ground import Ground
+from rlhf_lab.sft import SFTConfig
+from rlhf_lab.studies.ground import Ground, imitator
 from rlhf_lab.training import make_accelerator
 
 SENTENCES, RATINGS = (375, 750, 1500, 3000, 6000), (1, 2, 4, 8, 15)
@@ -88,7 +88,8 @@ def name_of(ground: Ground, arm: Arm) -> str:
 
 def run_people(ground: Ground, seed: int = 0, sentences: Sequence[Sentence] | None = None) -> dict:
     """What people's own ratings are worth on the study's test sentences, and VADER's lexicon: by
-    name, accuracy and the way to the ceiling as `run_arm` has them.
+    name, accuracy and the way to the ceiling as `run_arm` has them. Nothing in them depends on the
+    seed, which names the folder alone.
 
     Raises UserError if the ratings or the lexicon are not there.
     """
@@ -164,14 +165,14 @@ def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):
     if not arm.read:
         return load_policy(base), tokenizer
     folder = Path(ground.folder) / f"read{_model(ground)}_{seed}".replace(", ", "-")
-    if not folder.exists():
-        policy = load_policy(base)
-        config = SFTConfig(seed=seed) if small(policy) else SFTConfig(seed=seed, learning_rate=5e-5)
-        for _ in train_sft(policy, tokenizer, ratings.demonstrations(train), config,
-                           accelerator=make_accelerator("cpu", ground.precision)):
-            pass
-        save_policy(policy, tokenizer, folder)
-    return load_policy(folder), tokenizer
+    return load_policy(imitator(
+        folder, base, lambda policy: sft_config(policy, seed), lambda: ratings.demonstrations(train),
+        make_accelerator("cpu", ground.precision))), tokenizer
+
+
+def sft_config(policy, seed: int) -> SFTConfig:
+    """The lab's defaults; for a large model smaller steps."""
+    return SFTConfig(seed=seed) if small(policy) else SFTConfig(seed=seed, learning_rate=5e-5)
 
 
 def reward_config(policy, seed: int) -> RewardConfig:
