@@ -57,8 +57,10 @@ class Estimate:
     def lines(self, peak: float) -> str:
         """Two lines for the screen; peak: FLOPs a second of a matrix product."""
         parts = [("weights", self.weights), ("gradients", self.gradients), ("Adam", self.adam),
-                 ("activations", self.activations), ("KV cache", self.cache)]
+                 ("activations", self.activations)]
         listed = ", ".join(f"{name} {size(n)}" for name, n in parts if n)
+        if self.cache:  # there while nothing is trained: no part of that sum
+            listed += f"; while sampling KV cache {size(self.cache)} in place of gradients and activations"
         early = ", if no response ends early," if self.stage == "ppo" else ""
         time = duration(self.flops / (REACHED * peak)) + early
         updates = f"{self.updates} update{'s' * (self.updates != 1)}"

@@ -166,6 +166,7 @@ def test_two_lines_for_the_screen():
                      adam=12_000_000, activations=2 * 10**9, cache=0, flops=9e12, updates=40)
     first, second = found.lines(peak=2e10).splitlines()
     assert "1.5M of 3.0M" in first and "2.0 GB" in first and "KV cache" not in first
+    assert "while sampling KV cache 45 MB" in replace(found, cache=45_000_000).lines(2e10)
     assert "15 minutes" in second and "40 updates" in second and "20 GFLOP/s" in second
 
 
