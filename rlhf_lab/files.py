@@ -118,6 +118,11 @@ def ranked(row: Row) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
             shown = json.dumps(rank, default=str)
             row.refuse("ranking", f"{shown} is no rank: use 1 for the best, then 2, 3, ..., the "
                        "same for ties, and null for unranked", "no such rank")  # fmt: skip
+    told: dict[str, int] = {}
+    for response, rank in zip(responses, ranks):
+        if rank is not None and told.setdefault(response, rank) != rank:
+            row.refuse("ranking", "ranks the same text twice, and not alike: leave one of them out",
+                       "same text ranked apart")  # fmt: skip
     if all(rank is None for rank in ranks):
         row.refuse("ranking", "ranks nothing (null throughout): rank one or leave the row out",
                    "nothing ranked")  # fmt: skip

@@ -34,7 +34,7 @@ quick = settings(max_examples=40, deadline=None, derandomize=True)
 def rankings(draw):
     ranks = draw(st.lists(st.none() | st.integers(1, 4), min_size=2, max_size=5)
                  .filter(lambda ranks: any(ranks)))  # fmt: skip
-    responses = draw(st.lists(TEXTS, min_size=len(ranks), max_size=len(ranks)))
+    responses = draw(st.lists(TEXTS, min_size=len(ranks), max_size=len(ranks), unique=True))
     return Ranking(draw(PROMPTS), tuple(responses), tuple(ranks), draw(st.text(max_size=5)))
 
 

@@ -230,6 +230,7 @@ BAD_ROWS = [
     (RANKED, {"ranking": [0, 1]}, "ranking", "no such rank", "0 is no rank"),
     (RANKED, {"ranking": [1.5, 1]}, "ranking", "no such rank", "1.5 is no rank"),
     (RANKED, {"ranking": [None, None]}, "ranking", "nothing ranked", "ranks nothing"),
+    (RANKED, {"responses": ["x", "x"]}, "ranking", "same text ranked apart", "leave one of them out"),
     (RANKED, {"ranking": "1, 2"}, "ranking", "wrong type", "is a text: give a list"),
     (RANKED, {"responses": ["x"], "ranking": [1]}, "responses", "too few responses", "has 1"),
     (RANKED, {"responses": ["x", None]}, "responses", "wrong type", "number 2 is null"),
@@ -479,3 +480,30 @@ def test_the_page_has_an_example_of_every_layout_and_names_every_kind_of_bad_row
     kinds |= {"response too long", "no room for the prompt", "refused by the chat template"}
     kinds |= {"cells unlike the header", "not CSV", "not UTF-8", "half a character"}
     assert {kind for kind in kinds if kind not in table} == set()
+
+
+# ---- columns that are nearly known --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("names", "todo"), [
+    (("Prompt", "CHOSEN", "rejected"), "--columns Prompt=prompt,CHOSEN=chosen"),
+    (("prompt", " chosen", "Rejected "), "in the file, write 'chosen' for ' chosen', 'rejected' for "
+     "'Rejected '"),
+    (("question", "good", "bad"), "--columns yours=known (columns=) renames them"),
+])  # fmt: skip
+def test_columns_that_are_a_known_layouts_but_for_capitals_are_said_as_options(tmp_path, names, todo):
+    path = lines(tmp_path, dict(zip(names, ("a", "x", "y"))))
+    assert refusal(list, read_preferences(path)).endswith(todo)
+    if "yours" not in todo and " " not in "".join(names):
+        pairs = dict(pair.split("=") for pair in todo.split()[1].split(","))
+        [ranking] = read_preferences(path, columns=pairs)
+        assert ranking.prompt.text == "a" and ranking.responses == ("x", "y")
+
+
+def test_where_there_are_no_options_none_are_advised(tmp_path):
+    for rows in ([{"Prompt": "a", "response": "b"}], [{"prompt": "a"}],
+                 [{"prompt": "a", "response": "b", "completion": "c"}],
+                 [{"prompt": "a", "response": ""}]):  # fmt: skip
+        message = refusal(list, read_demonstrations(lines(tmp_path, *rows), options=False))
+        assert "--" not in message and "=" not in message
+    assert message.endswith("; mend the row, or take it out")

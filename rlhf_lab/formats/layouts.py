@@ -52,11 +52,12 @@ class Layout:
 
 
 def recognise(where: str, columns: Collection[str], families: Sequence[Sequence[Layout]],
-              chosen: str | None = None) -> Layout:  # fmt: skip
+              chosen: str | None = None, options: bool = True) -> Layout:  # fmt: skip
     """The layout that a row's columns fit, or the `chosen` one.
 
-    families: sets of layouts in the order of preference. Raises UserError, with the columns and the
-    layouts there are, if none fits, or several of one family do.
+    families: sets of layouts in the order of preference. options: whether there are --layout and
+    --columns to advise. Raises UserError, with the columns and the layouts there are, if none fits,
+    or several of one family do.
     """
     known = [layout for family in families for layout in family]
     names = ", ".join(layout.name for layout in known)
@@ -70,10 +71,25 @@ def recognise(where: str, columns: Collection[str], families: Sequence[Sequence[
             return fitting[0]
         if fitting:
             several = " and ".join(layout.name for layout in fitting)
-            raise UserError(f"{where}: the columns {', '.join(columns)} fit {several}: choose with "
-                            f"--layout {fitting[0].name} (layout=)")  # fmt: skip
+            todo = (f"choose with --layout {fitting[0].name} (layout=)" if options
+                    else "keep those of one")  # fmt: skip
+            raise UserError(f"{where}: the columns {', '.join(columns)} fit {several}: {todo}")
     raise UserError(f"{where}: the columns are {', '.join(columns)}, and no layout has these: the "
-                    f"layouts are {names}; --columns yours=known (columns=) renames them")
+                    f"layouts are {names}; {_renaming(columns, known, options)}")
+
+
+def _renaming(columns: Collection[str], known: Sequence[Layout], options: bool) -> str:
+    """How to give columns the names of a layout: spelled out where but for capital letters and
+    white space they have them."""
+    theirs = {name.strip().lower(): name for name in columns}
+    fitting = matching(theirs, known)
+    if not fitting:
+        return ("--columns yours=known (columns=) renames them" if options
+                else "rename them in the file")  # fmt: skip
+    meant = {theirs[name]: name for name in fitting[0].columns if theirs[name] != name}
+    if options and all(name == name.strip() for name in meant):
+        return "--columns " + ",".join(f"{theirs}={ours}" for theirs, ours in meant.items())
+    return "in the file, write " + ", ".join(f"{ours!r} for {theirs!r}" for theirs, ours in meant.items())
 
 
 def matching(columns: Collection[str], family: Sequence[Layout]) -> list[Layout]:

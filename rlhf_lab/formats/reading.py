@@ -30,6 +30,7 @@ NAMED = 3  # how many bad rows of a kind are named
 PATIENCE = 100  # rows of no layout known, from the first on, before a source is given up
 STRANGE = "of no layout known"
 HINT = "; to pass over such rows: --skip-bad-rows (skip_bad=True)"
+MEND = "; mend the row, or take it out"
 
 
 @dataclass
@@ -39,7 +40,8 @@ class Reading(Generic[Item]):
     tokenizer: gives chat messages their template, and prompts their length. max_tokens: of a prompt
     and its longest response together; max_prompt_tokens: of a prompt alone. Of a prompt that is
     longer the end is kept. skip_bad: pass over bad rows. layout: its name, where the columns fit
-    several. columns: new names for columns, {theirs: ours}.
+    several. columns: new names for columns, {theirs: ours}. options: whether errors advise such
+    options, which the files of a task have not.
 
     read, shortened: how many items were read, and how many prompts lost their beginning. bad,
     places: how many rows of each kind were passed over, and where the first few are.
@@ -54,6 +56,7 @@ class Reading(Generic[Item]):
     skip_bad: bool = False
     layout: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    options: bool = True
 
     def __post_init__(self):
         if self.tokenizer is None and (self.max_tokens or self.max_prompt_tokens):
@@ -131,7 +134,8 @@ class Reading(Generic[Item]):
         if self.first is None:
             columns = list(row.fields)
             try:
-                self.first = layouts.recognise(row.where, columns, self.families, self.layout)
+                self.first = layouts.recognise(row.where, columns, self.families, self.layout,
+                                                self.options)
             except UserError as error:
                 self._unknown(row, error)
             self.unused = layouts.unused(self.first, columns)
@@ -191,7 +195,7 @@ class Reading(Generic[Item]):
 
     def _pass_over(self, bad: BadRow) -> None:
         if not self.skip_bad:
-            raise BadRow(f"{bad}{HINT}", bad.kind, bad.where) from bad
+            raise BadRow(f"{bad}{HINT if self.options else MEND}", bad.kind, bad.where) from bad
         self.bad[bad.kind] += 1
         places = self.places.setdefault(bad.kind, [])
         if len(places) < NAMED:

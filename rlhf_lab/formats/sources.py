@@ -2,7 +2,8 @@
 
     .jsonl                              JSON lines
     .json and any other name            JSON lines, or one JSON list (which is read whole)
-    .csv .tsv                           a header and rows; commas, semicolons or tabs
+    .csv .tsv                           a header and rows; commas, semicolons or tabs, or what a
+                                        first line such as Excel's sep=; says
     .parquet                            needs pyarrow (extra "parquet")
     hub:owner/name[/part][:split]       needs datasets (extra "hub")
 
@@ -12,6 +13,7 @@ A name that ends in .gz as well is uncompressed on the way.
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -22,6 +24,15 @@ from rlhf_lab.formats.hub import hub_rows
 from rlhf_lab.formats.parquet import parquet_rows
 from rlhf_lab.jsonl import opened, read_numbered, strict_json
 
+# What a file begins with that no name tells, and what to do about it.
+STRANGE = {
+    b"PK\x03\x04": "a workbook or another zip file: save the sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "a workbook: save the sheet as CSV",
+    b"PAR1": "a Parquet file: let its name end in .parquet",
+    codecs.BOM_UTF16_LE: "in UTF-16: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "in UTF-16: save it as UTF-8",
+}
+SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 LIST = "put one comma between objects, none after the last, and ] at the end; use double quotes"
 
 
@@ -36,10 +47,20 @@ def rows_of(source: str | Path) -> Iterator[Fields | BadRow]:
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending == ".parquet":
         return parquet_rows(path)
+    _check_beginning(path)
     if ending in (".csv", ".tsv"):
         return _cells(path, "\t" if ending == ".tsv" else None)
     one_list = ending != ".jsonl" and _first_byte(path) == b"["
     return _list(path) if one_list else _lines(path)
+
+
+def _check_beginning(path: Path) -> None:
+    """Raise UserError for a file that is none of text, with what it is."""
+    with opened(path) as file:
+        first = file.read(4)
+    for beginning, what in STRANGE.items():
+        if first.startswith(beginning):
+            raise UserError(f"{path} is {what}")
 
 
 def _lines(path: Path) -> Iterator[Fields | BadRow]:
@@ -71,19 +92,34 @@ def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
     with opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         try:
-            header = text.readline()
+            header, above = text.readline(), 1  # lines above the first row
+            if said := SEPARATOR.fullmatch(header):
+                delimiter, header, above = said[1], text.readline(), 2
             delimiter = delimiter or max(",;\t", key=header.count)
             rows = csv.reader(chain([header], text), delimiter=delimiter, strict=True)
             names = _header(path, rows)
             while (cells := _next(path, number, rows)) is not None:
                 if cells:  # a blank line has none
                     number += 1
+                    line = rows.line_num + above - 1
                     where = f"{path}, row {number}"
-                    where += f" (to line {rows.line_num})" if rows.line_num != number + 1 else ""
+                    where += f" (to line {line})" if line != number + above else ""
                     yield _row(where, names, cells)
         except UnicodeDecodeError as error:
-            where = f"{path}, after row {number}"
-            raise UserError(f"{where}: not UTF-8: save the file as UTF-8") from error
+            raise UserError(f"{path}, line {_first_strange(path)}: not UTF-8, but Windows-1252 perhaps, "
+                            'as Excel writes "CSV": save it as "CSV UTF-8", or convert it with '
+                            "iconv -f WINDOWS-1252 -t UTF-8") from error  # fmt: skip
+
+
+def _first_strange(path: Path) -> int:
+    """The number of the first line that is not UTF-8."""
+    with opened(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    raise AssertionError(f"{path}: every line is UTF-8")
 
 
 def _header(path: Path, rows: Iterator[list[str]]) -> list[str]:

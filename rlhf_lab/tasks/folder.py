@@ -104,7 +104,7 @@ class FolderTask:
         """The prompts of the file in its order, each text once, whatever part they are in."""
         from rlhf_lab.formats import read_prompts  # brings transformers along: to rank needs none
 
-        read = map(self._complete, read_prompts(self.sources[0]))
+        read = map(self._complete, read_prompts(self.sources[0], options=False))
         return list({p.text: p for p in read}.values())
 
     @cached_property
@@ -112,7 +112,7 @@ class FolderTask:
         from rlhf_lab.formats import read_demonstrations
 
         return [replace(d, prompt=self._complete(d.prompt))
-                for d in read_demonstrations(self.sources[1])]  # fmt: skip
+                for d in read_demonstrations(self.sources[1], options=False)]  # fmt: skip
 
     def _complete(self, prompt: Prompt) -> Prompt:
         text = prompt.text if prompt.text.endswith(self.end) else prompt.text + self.end
