@@ -227,7 +227,7 @@ def run(*arguments) -> None:
 def test_merge_says_what_was_new(store, tmp_path, capsys):
     run("merge", tmp_path / "class.sqlite", store.path, store.path)
     first, second = capsys.readouterr().out.splitlines()
-    assert first == (f"{store.path}: new: 3 prompts, 6 samples, 3 labellers, 3 ranking, 1 skip, "
+    assert first == (f"{store.path}: new: 3 prompts, 6 samples, 3 labellers, 3 rankings, 1 skip, "
                      "1 flag, 1 undo")  # fmt: skip
     assert second == f"{store.path}: nothing new"
     assert FeedbackStore(tmp_path / "class.sqlite").contents() == store.contents()
@@ -244,6 +244,45 @@ def test_export_and_import_both_formats(store, tmp_path, capsys):
     assert f"wrote 2 lines to {tmp_path / 'pairs.jsonl'}" in capsys.readouterr().out
     assert "give --pairs too" in refusal(
         run, "export", store.path, tmp_path / "x.jsonl", "--labellers", "ann")  # fmt: skip
+
+
+def test_an_export_takes_the_place_of_nothing(store, tmp_path, monkeypatch):
+    before = store.path.read_bytes()
+    (tmp_path / "mine.jsonl").write_text("what I wrote")
+    for file in (tmp_path / "mine.jsonl", store.path):
+        for how in ([], ["--pairs"]):
+            assert f"{file} is there already" in refusal(run, "export", store.path, file, *how)
+    assert (tmp_path / "mine.jsonl").read_text() == "what I wrote"
+    assert store.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("row", [{"prompt": "p", "chosen": "a", "rejected": "b"},
+                                 {"prompt": "p", "responses": ["a", "b"], "ranking": [1, 2]}])
+def test_rankings_of_another_make_ask_whose_they_are(tmp_path, row):
+    (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
+    assert "--labeller NAME" in refusal(run, "import", tmp_path / "s.sqlite", tmp_path / "r.jsonl")
+    run("import", tmp_path / "s.sqlite", tmp_path / "r.jsonl", "--labeller", "zoe")
+    assert len(FeedbackStore(tmp_path / "s.sqlite").rankings(["zoe"])) == 1
+
+
+def test_of_a_tasks_folder_the_store_in_it_is_meant(store, tmp_path, capsys):
+    task = tmp_path / "mine"
+    task.mkdir()
+    assert f"there is no task in {task}" in refusal(run, "show", task)
+    (task / "task.toml").write_text('name = "mine"\nprompts = "p.jsonl"\n')
+    (task / "p.jsonl").write_text('{"prompt": "p"}\n')
+    assert "rankings.sqlite3" in refusal(run, "show", task) and len(list(task.iterdir())) == 2
+    run("merge", task, store.path)
+    assert FeedbackStore(task / "rankings.sqlite3").contents() == store.contents()
+    run("merge", tmp_path / "all.sqlite", task)
+    assert FeedbackStore(tmp_path / "all.sqlite").contents() == store.contents()
+
+
+def test_one_of_a_thing_is_no_several(tmp_path, capsys):
+    one = FeedbackStore(tmp_path / "one.sqlite")
+    one.add(Prompt("a", "ask"), [Sample("x")])
+    run("show", one.path)
+    assert "1 prompt, 1 sample, 0 entries" in capsys.readouterr().out
 
 
 def test_show_counts_for_each_labeller(store, capsys):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import terminal
-from rlhf_lab.feedback.guidelines import GUIDELINES
+from rlhf_lab.feedback.guidelines import GUIDELINES, Guidelines
 from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.session import RankingSession
 from rlhf_lab.feedback.store import FeedbackStore, Sample
@@ -178,8 +178,16 @@ def test_an_empty_store_asks_nothing(tmp_path):
 
 def test_guidelines_and_help_are_a_key_away(store):
     screen = say(store, "?", "", "q")
-    assert GUIDELINES.text in screen and screen.count(terminal.help_on(None)) == 2
+    assert screen.count(GUIDELINES.text.strip()) == 2 == screen.count(terminal.help_on(None))
     assert stored(store) == []
+
+
+def test_guidelines_come_before_the_first_item_and_once(store):
+    first = say(store, "a", "q")
+    assert first.index(GUIDELINES.text.strip()) < first.index("---- 1 of 3")
+    assert GUIDELINES.text.strip() not in say(store, "b", "q")
+    odd = say(store, chooser=Fixed(), guidelines=Guidelines("odd", "Be \x1b[2Jkind."))
+    assert "\x1b" not in odd
 
 
 def test_the_help_names_only_letters_that_are_on_screen(tmp_path):
@@ -276,6 +284,14 @@ def test_the_command_takes_samples_in_and_goes_on_where_it_stopped(tmp_path, mon
     assert [len(entry.responses) for entry in store.entries("ann")] == [2, 2, 3]
     assert all(len(store.samples(prompt)) == 3 for prompt in store.prompts())
     assert "3 of 3 done" in capsys.readouterr().out
+
+
+def test_where_nothing_can_be_compared_that_is_said(tmp_path, monkeypatch):
+    samples = write_samples(tmp_path / "samples.jsonl", *(
+        {"prompt": prompt, "responses": ["yes"] * count} for prompt, count in (("a", 1), ("b", 3))))
+    with pytest.raises(UserError, match="no prompt in .* two different responses.*--responses 4"):
+        run(monkeypatch, [str(tmp_path / "s.sqlite"), "--labeller", "ann", "--samples", samples])
+    assert len(FeedbackStore(tmp_path / "s.sqlite").prompts()) == 2
 
 
 def test_samples_may_name_their_model_and_facts(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import exchange
 from rlhf_lab.feedback.store import Entry, FeedbackStore
+from rlhf_lab.feedback.terminal import task_of
 from rlhf_lab.markup import visible
 
 
@@ -23,7 +24,7 @@ def feedback_options(sub: argparse.ArgumentParser) -> None:
     ):
         name = action.__name__.rstrip("_")
         chosen[name] = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        chosen[name].add_argument("store", help="file of the store")
+        chosen[name].add_argument("store", help="file of the store, or folder of a task of your own")
         chosen[name].set_defaults(action=action)
     chosen["merge"].add_argument("others", nargs="+", help="files of other stores")
     chosen["export"].add_argument("file", help="where to write; .gz compresses")
@@ -45,7 +46,8 @@ def feedback(options: argparse.Namespace) -> None:
 def show(options: argparse.Namespace) -> None:
     contents = _existing(options.store).contents()
     samples = sum(len(samples) for _, samples in contents.prompts)
-    print(f"{len(contents.prompts)} prompts, {samples} samples, {len(contents.entries)} entries")
+    print(", ".join((counted(len(contents.prompts), "prompt"), counted(samples, "sample"),
+                     counted(len(contents.entries), "entry", "entries"))))
     print(f"{'rankings':>8s} {'skips':>8s} {'flags':>8s} {'undone':>8s} {'seconds':>8s}  labeller")
     for name in contents.labellers:
         print(_account([entry for entry in contents.entries if entry.labeller == name]),
@@ -53,8 +55,8 @@ def show(options: argparse.Namespace) -> None:
 
 
 def merge(options: argparse.Namespace) -> None:
-    store = FeedbackStore(options.store)
-    for other in options.others:
+    store = FeedbackStore(store_file(options.store))
+    for other in map(store_file, options.others):
         print(f"{other}: {_new(store.merge(other))}")
 
 
@@ -62,13 +64,15 @@ def export(options: argparse.Namespace) -> None:
     store = _existing(options.store)
     if options.labellers and not options.pairs:
         raise UserError("--labellers chooses comparisons: give --pairs too")
+    if Path(options.file).exists():
+        raise UserError(f"{options.file} is there already: name another file, or delete it first")
     lines = (exchange.export_pairs(store, options.file, options.labellers) if options.pairs
              else exchange.export_jsonl(store, options.file))  # fmt: skip
-    print(f"wrote {lines} lines to {options.file}")
+    print(f"wrote {counted(lines, 'line')} to {options.file}")
 
 
 def import_(options: argparse.Namespace) -> None:
-    store = FeedbackStore(options.store)
+    store = FeedbackStore(store_file(options.store))
     new = (exchange.import_rankings(store, options.file, options.labeller) if options.labeller
            else exchange.import_jsonl(store, options.file))  # fmt: skip
     print(f"{options.file}: {_new(new)}")
@@ -81,17 +85,29 @@ def forget(options: argparse.Namespace) -> None:
     if not known:
         raise UserError(f"no labeller {options.labeller!r} in {options.store}, so nothing was "
                         "deleted: `rlhf-lab feedback show` lists the names")  # fmt: skip
-    print(f"forgot {visible(options.labeller)}: {deleted} entries deleted")
+    print(f"forgot {visible(options.labeller)}: {counted(deleted, 'entry', 'entries')} deleted")
 
 
-def _existing(path: str) -> FeedbackStore:
-    if not Path(path).exists():
+def store_file(place: str) -> Path:
+    """The file that is meant: of a task's folder the store in it."""
+    task = task_of(Path(place)) if Path(place).is_dir() else None
+    return task.store if task else Path(place)
+
+
+def _existing(place: str) -> FeedbackStore:
+    path = store_file(place)
+    if not path.exists():
         raise UserError(f"there is no file {path}: check its name and folder")
     return FeedbackStore(path)
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with its noun."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
 def _new(counts: dict[str, int]) -> str:
-    said = [f"{count} {what}" for what, count in counts.items() if count]
+    said = [counted(count, what.removesuffix("s")) for what, count in counts.items() if count]
     return f"new: {', '.join(said)}" if said else "nothing new"
 
 

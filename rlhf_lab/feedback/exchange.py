@@ -145,6 +145,9 @@ def _read(path: str | Path) -> Contents:
 
 
 def _kind(row: Row) -> str:
+    if "kind" not in row.fields and row.fields.keys() & {"ranking", "chosen"}:
+        row.refuse("kind", "is missing, as in rankings of another make: to take those in, say whose "
+                   "they are (--labeller NAME, or import_rankings)")  # fmt: skip
     kind = row.text("kind")
     if kind not in FIELDS:
         row.refuse("kind", f"is {kind!r}: the kinds are {', '.join(FIELDS)}")

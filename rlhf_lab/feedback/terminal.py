@@ -37,8 +37,10 @@ def rank_in_terminal(session: RankingSession, read: Callable[[str], str] = input
     """Ask until the session is finished, or the person quits (q, end of input, Ctrl-C).
 
     read: shows its argument and returns a line. What the store or the session refuses is shown,
-    and asked again. kept: whether the store stays.
+    and asked again. kept: whether the store stays. One who begins sees the guidelines first.
     """
+    if session.current and session.progress[0] == 0:
+        write(_guidelines(session) + "\n")
     write(help_on(session.current))
     asked = None
     while session.current or _last_taken_back(session, read):
@@ -81,7 +83,7 @@ def _answer(session: RankingSession, line: str) -> str:
         case []:
             return help_on(session.current)
         case ["?"]:
-            return session.guidelines.text
+            return _guidelines(session)
         case ["m"]:
             return _page(session, limit=sys.maxsize)
         case ["s"]:
@@ -118,6 +120,11 @@ def read_order(line: str, shown: tuple[int, ...]) -> list[int | None]:
 def help_on(item: Item | None) -> str:
     """What can be typed, with letters that are on screen."""
     return HELP.format(example=OF_TWO if item and len(item.responses) == 2 else OF_MORE)
+
+
+def _guidelines(session: RankingSession) -> str:
+    """What to look for; it may come from a file, and is made harmless as all else is."""
+    return visible(session.guidelines.text.strip())
 
 
 def _page(session: RankingSession, limit: int = SHORT) -> str:
@@ -164,8 +171,11 @@ def rank_options(sub: argparse.ArgumentParser) -> None:
                      "`rlhf-lab sample --responses 4 --out FILE` writes them")
 
 
-def _task_of(place: Path) -> FolderTask | None:
-    """The task of one's own that a folder, or the store in it, belongs to."""
+def task_of(place: Path) -> FolderTask | None:
+    """The task of one's own that a folder, or the store in it, belongs to.
+
+    Raises UserError for a folder that holds no task.
+    """
     if place.is_dir():
         return read_folder(place)
     task = read_folder(place.parent) if is_folder(place.parent) else None
@@ -175,10 +185,15 @@ def _task_of(place: Path) -> FolderTask | None:
 def rank(options: argparse.Namespace) -> None:
     selection = Selection(responses=options.k, seed=options.seed)
     samples = read_samples(options.samples) if options.samples else []
-    task = _task_of(Path(options.store))
+    task = task_of(Path(options.store))
     store = FeedbackStore(task.store if task else options.store)
     store.add_all(samples)
     if not store.prompts():
         raise UserError(f"there is nothing to rank in {options.store}: give --samples FILE")
-    rank_in_terminal(RankingSession(store, options.labeller, selection, options.goal,
-                                    guidelines=guidelines_of(task)))  # fmt: skip
+    session = RankingSession(store, options.labeller, selection, options.goal,
+                             guidelines=guidelines_of(task))  # fmt: skip
+    if session.current is None and session.progress[0] == 0:
+        raise UserError(f"no prompt in {options.store} has two different responses to compare: sample "
+                        "several to each (`rlhf-lab sample --responses 4 --out FILE`), and give them "
+                        "as --samples FILE")
+    rank_in_terminal(session)
