@@ -105,30 +105,40 @@ def train_reward(
     order = list(batches(len(data), config.batch_size, config.epochs, "reward", config.seed))
     for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
         batch = data.groups(rows)
-        prompts = maths.prompts_compared(batch.ranks, config.soft_ties)
-        loss, scores = 0.0, torch.zeros(batch.ranks.shape)
-        for part in group_batches(batch, config.max_tokens):
-            piece = batch.groups(part)
-            sequences, ranks = piece.sequences.to(accelerator.device), piece.ranks.to(accelerator.device)
-            with accelerator.autocast():
-                flat = response_scores(reward_model, sequences)  # each response once
-            piece_scores = flat.float()[piece.index.to(flat.device)]  # (g, K)
-            piece_loss = maths.kwise_loss(piece_scores, ranks, config.soft_ties, max(prompts, 1))
-            accelerator.backward(piece_loss)
-            loss += piece_loss.item()
-            scores[part] = piece_scores.detach().cpu()
-        loss, scores = parallel.total(loss), parallel.total(scores)
+        loss, scores = batch_gradients(reward_model, batch, config, accelerator)
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
         record = {"stage": "reward", "update": update, "updates": updates, "epoch": epoch,
-                  "loss/reward": loss, "reward/accuracy": float(maths.pair_accuracy(scores, batch.ranks)),
-                  "lr": rate, "grad_norm": norm}
+                  "loss/reward": loss, "lr": rate, "grad_norm": norm,
+                  "reward/accuracy": float(maths.pair_accuracy(scores, batch.ranks))}
         if later and (update == updates or order[update][0] > epoch):
             margins = maths.pair_margins(score_groups(reward_model, later), later.ranks)
             record |= held_out_metrics(margins)
         yield record
         if checkpoint and checkpoint.due(update, updates):
             checkpoint.save(update, {"model": reward_model}, optimiser)
+
+
+def batch_gradients(reward_model: ScalarModel, batch: RankedData, config: RewardConfig,
+                    accelerator: Accelerator) -> tuple[float, Tensor]:  # fmt: skip
+    """Add the gradients of the k-wise loss over a batch; returns the loss and the scores, (G, K).
+
+    The batch is read in pieces of like length, each response once. Each piece's loss is divided by
+    the prompts of the whole batch, so the gradient does not depend on how it was cut.
+    """
+    prompts = maths.prompts_compared(batch.ranks, config.soft_ties)
+    loss, scores = 0.0, torch.zeros(batch.ranks.shape)
+    for part in group_batches(batch, config.max_tokens):
+        piece = batch.groups(part)
+        sequences, ranks = piece.sequences.to(accelerator.device), piece.ranks.to(accelerator.device)
+        with accelerator.autocast():
+            flat = response_scores(reward_model, sequences)
+        piece_scores = flat.float()[piece.index.to(flat.device)]  # (g, K)
+        piece_loss = maths.kwise_loss(piece_scores, ranks, config.soft_ties, max(prompts, 1))
+        accelerator.backward(piece_loss)
+        loss += piece_loss.item()
+        scores[part] = piece_scores.detach().cpu()
+    return parallel.total(loss), parallel.total(scores)
 
 
 def rankings_from(store: FeedbackStore, labellers: Sequence[str] | None = None
