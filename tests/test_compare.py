@@ -100,6 +100,12 @@ def test_the_same_run_twice_is_no_other_seed(seeds):
     assert found[1].name != found[2].name
 
 
+def test_seeds_on_machines_of_other_memory_are_seeds_of_one_way_to_train(seeds, tmp_path):
+    lean = run_folder(tmp_path / "lean", 3, max_tokens=512)
+    found = contestants_of([*seeds[0], lean])
+    assert len({c.group for c in found}) == 1 and set_apart(found) == [{}] * 4
+
+
 def test_a_name_given_twice_makes_a_group(seeds, tmp_path):
     runs, other = seeds
     found = contestants_of([f"ours={runs[0]}", f"ours={other}", "ours=gpt2"])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.provenance import flat
+from rlhf_lab.provenance import FREE, flat
 from rlhf_lab.run_folder import RunFolder
 
 
@@ -75,10 +75,12 @@ def set_apart(contestants: Sequence[Contestant]) -> list[dict[str, str]]:
 
 
 def without_seeds(settings):
-    """Settings as they are for every seed: nothing in them that is called a seed."""
+    """Settings as they are for every seed: nothing in them that is called a seed, or that changes
+    no result."""
     if not isinstance(settings, dict):
         return settings
-    return {key: without_seeds(value) for key, value in settings.items() if key != "seed"}
+    return {key: without_seeds(value) for key, value in settings.items()
+            if key not in ("seed", *FREE)}  # fmt: skip
 
 
 def _contestant(given: str) -> Contestant:
