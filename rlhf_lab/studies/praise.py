@@ -138,11 +138,12 @@ def prompts_of(sentences: Sequence[Sentence]) -> list[Prompt]:
 def writer(ground: Ground, train: Sequence[Sentence]) -> Path:
     """The folder of the SFT policy, which has read lines of the training side; trained if it is not
     there."""
-    some = ratings.some(train, min(len(train), ground.demonstrations))
-    return imitator(
-        Path(ground.folder) / "writer", ground.model or base_model(),
-        lambda policy: SFTConfig(epochs=1, learning_rate=5e-5),
-        lambda: beginnings.demonstrations(some), make_accelerator("cpu", ground.precision))
+    def shown():
+        return beginnings.demonstrations(ratings.some(train, min(len(train), ground.demonstrations)))
+
+    return imitator(Path(ground.folder) / "writer", ground.model or base_model(),
+                    lambda policy: SFTConfig(epochs=1, learning_rate=5e-5), shown,
+                    make_accelerator("cpu", ground.precision))  # fmt: skip
 
 
 def learned(ground: Ground, side: str, sentences: Sequence[Sentence], ranked: Sequence[Ranking]
