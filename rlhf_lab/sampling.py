@@ -5,7 +5,7 @@ There are two that agree: GPT2Decoder, made for speed, and LibraryDecoder, which
 language model of transformers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch

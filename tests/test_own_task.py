@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from helpers import refusal
-from rlhf_lab import own_task
 from rlhf_lab.cli import main
 from rlhf_lab.compare.contestants import contestants_of
 from rlhf_lab.compare.standing import standing_of
