@@ -205,7 +205,10 @@ def report(options: argparse.Namespace) -> None:
     from rlhf_lab.report import write_report
     from rlhf_lab.run_folder import RunFolder
 
-    print(f"wrote {write_report(RunFolder.view(options.named or options.folder))}")
+    if options.folder and options.named:
+        raise UserError(f"{options.folder} and --run {options.named} both name a run: give one")
+    run = RunFolder.view(options.folder or options.named or "runs/demo")
+    print(f"wrote {write_report(run)}")
 
 
 def fetch(options: argparse.Namespace) -> None:

@@ -18,6 +18,14 @@ from rlhf_lab.errors import BadRow, UserError
 
 KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false",
          int: "a number", float: "a number", type(None): "null"}  # fmt: skip
+# What a file begins with that is no text in UTF-8, and what to do about it.
+STRANGE = {
+    b"PK\x03\x04": "a workbook or another zip file: save the sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "a workbook: save the sheet as CSV",
+    b"PAR1": "a Parquet file: let its name end in .parquet",
+    codecs.BOM_UTF16_LE: "in UTF-16: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "in UTF-16: save it as UTF-8",
+}
 ONE_A_LINE = "write one object a line, with double quotes"
 
 
@@ -96,10 +104,20 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 def read_numbered(path: str | Path) -> Iterator[tuple[str, bytes]]:
     """Where each line of a file stands, and the line; blank ones are passed over."""
+    check_text(path)
     with opened(path) as file:
         for number, line in enumerate(file, 1):  # at \n alone: U+2028 may stand in a text
             if line := line.removeprefix(codecs.BOM_UTF8).strip():
                 yield f"{path}, line {number}", line
+
+
+def check_text(path: str | Path) -> None:
+    """Raise UserError for a file that is none of text, with what it is."""
+    with opened(path) as file:
+        first = file.read(4)
+    for beginning, what in STRANGE.items():
+        if first.startswith(beginning):
+            raise UserError(f"{path} is {what}")
 
 
 @contextmanager

@@ -128,8 +128,9 @@ def blind_options(sub: argparse.ArgumentParser) -> None:
 
 
 def report_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("folder", nargs="?", default="runs/demo", metavar="RUN", help="folder of the run")
-    sub.add_argument("--run", dest="named", help="the same")
+    sub.add_argument("folder", nargs="?", metavar="RUN", help="folder of the run; if not given, "
+                     "runs/demo")
+    sub.add_argument("--run", dest="named", metavar="RUN", help="the same")
 
 
 def fetch_options(sub: argparse.ArgumentParser) -> None:

@@ -46,8 +46,9 @@ class RunFolder:
 
         config: every setting, nested as you like; `jsonl.plain` says what values may be. data: the
         sha256 of what the run learns from, by name (`files.fingerprint` gives it), models too.
-        resume: whether to go on with a run that is there: its settings and data must be these. Versions may differ;
-        config.json keeps those the run began with.
+        resume: whether to go on with a run that is there: its settings and data must be these, but
+        for settings that change no result. Versions may differ; config.json keeps those the run
+        began with.
 
         Raises UserError, and leaves the folder's files as they are, if another run is using it, if
         it holds a run that differs (without `resume`: any run) or anything else, or if it cannot be

@@ -162,11 +162,16 @@ def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
     """Turn the many ways in which reading fails into one line that says what to do."""
     name, folder = str(path_or_id), Path(path_or_id)
     if folder.is_file():
-        raise UserError(f"{name} is a file: name the folder of a {what}")
+        raise UserError(f"{name} is a file: name the folder of a model")
     if not folder.is_dir() and (folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1):
         raise UserError(f"no folder '{name}': check its name, or make it first")
     try:
         yield
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise UserError(f"the weights in '{name}' are of other sizes than its config.json says: bring "
+                        "the two files that were saved together") from error  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if folder.is_dir():

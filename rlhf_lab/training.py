@@ -36,8 +36,8 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
 
     device: "auto", "cpu" or "cuda". precision, of the arithmetic (weights stay float32): "float32",
     "bf16", or "auto", which is bf16 on a GPU that has it and float32 elsewhere. Raises UserError if a
-    GPU, or bf16 on one, is asked for that is not there, if another precision is in use already, or if the models
-    should be cut in pieces (FSDP, DeepSpeed).
+    GPU, or bf16 on one, is asked for that is not there, if another precision is in use already, or
+    if the models should be cut in pieces (FSDP, DeepSpeed).
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device '{device}' is not known: use auto, cpu or cuda")

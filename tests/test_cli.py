@@ -151,7 +151,8 @@ def test_compare_without_a_judge_goes_by_a_reward_model(folder, capsys):
                "@table.json", "--reward-model", "@reward/reward_model", "--samples", 2, *FEW) == 0
     table = json.loads((folder / "table.json").read_text())
     assert table["rows"][1]["win_rate"][0] == pytest.approx(0.5)  # the same model, the same luck
-    assert table["rows"][1]["kl"][0] == pytest.approx(0, abs=1e-5) and table["pairs"] == []
+    assert table["rows"][1]["kl"][0] == pytest.approx(0, abs=1e-5) and table["key"] == []
+    assert not (folder / "table.pairs.json").exists()
 
 
 def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsys):
@@ -161,7 +162,9 @@ def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsy
               "@reward/reward_model", "--samples", 1, "--blind", 3, *FEW)
     assert run(folder, *models, "--out", "@table.json") == 0
     table = json.loads((folder / "table.json").read_text())
-    pairs = table["pairs"]
+    pairs = json.loads((folder / "table.pairs.json").read_text())
+    assert "pairs" not in table and {name for pair in pairs for name in pair} == {
+        "prompt", "left", "right"}  # fmt: skip
     assert len(pairs) == 3 and all(pair["left"].strip() != pair["right"].strip() for pair in pairs)
     assert len(table["key"]) == 3 and set(table["key"]) <= {"first", "second"}
     capsys.readouterr()

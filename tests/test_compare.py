@@ -421,9 +421,9 @@ def test_compare_finds_the_task_the_policies_and_the_seeds(runs, capsys):
     screen = capsys.readouterr().out
     assert "all 2 seeds" in screen and "difference" in screen and "against\nsft" in screen
     table = json.loads((runs / "table.json").read_text())
-    assert [r["seed"] for r in table["rows"]] == [0, 0, 1] and len(table["pairs"]) == 3
-    assert "left_is" not in table["pairs"][0] and set(table["key"]) <= {"first", "second"}
-    assert len(table["key"]) == 3 and '3 blind pairs are under "pairs"' in screen
+    assert [r["seed"] for r in table["rows"]] == [0, 0, 1] and len(table["key"]) == 3
+    assert set(table["key"]) <= {"first", "second"} and "pairs" not in table
+    assert len(json.loads((runs / "table.pairs.json").read_text())) == 3
     content = (runs / "page.html").read_text(encoding="utf-8")
     assert "5 prompts" in content and "wrong colours" in content
 

@@ -189,6 +189,7 @@ def test_durations(seconds, text):
 
 def test_the_speed_is_measured():
     assert costs.matmul_speed(size=64, rounds=2) > 1e6
+    assert costs.matmul_speed(make_accelerator("cpu"), size=64, rounds=2) > 1e6
 
 
 def test_an_estimate_leaves_everything_as_it_was(policy, tokenizer):

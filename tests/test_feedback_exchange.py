@@ -265,6 +265,16 @@ def test_rankings_of_another_make_ask_whose_they_are(tmp_path, row):
     assert len(FeedbackStore(tmp_path / "s.sqlite").rankings(["zoe"])) == 1
 
 
+@pytest.mark.parametrize("action", [["import", "bad.jsonl"], ["import", "bad.jsonl", "--labeller", "a"],
+                                    ["import", "sheet.xlsx"], ["merge", "none.sqlite"]])
+def test_what_cannot_be_taken_in_makes_no_store(tmp_path, action):
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n')
+    (tmp_path / "sheet.xlsx").write_bytes(b"PK\x03\x04rest")
+    name, file, *rest = action
+    assert file in refusal(run, name, tmp_path / "new.sqlite", tmp_path / file, *rest)
+    assert not (tmp_path / "new.sqlite").exists()
+
+
 def test_of_a_tasks_folder_the_store_in_it_is_meant(store, tmp_path, capsys):
     task = tmp_path / "mine"
     task.mkdir()

@@ -486,10 +486,11 @@ def test_the_page_has_an_example_of_every_layout_and_names_every_kind_of_bad_row
 
 
 @pytest.mark.parametrize(("names", "todo"), [
-    (("Prompt", "CHOSEN", "rejected"), "--columns Prompt=prompt,CHOSEN=chosen"),
+    (("Prompt", "CHOSEN", "rejected"), "--columns Prompt=prompt,CHOSEN=chosen (columns=)"),
     (("prompt", " chosen", "Rejected "), "in the file, write 'chosen' for ' chosen', 'rejected' for "
      "'Rejected '"),
     (("question", "good", "bad"), "--columns yours=known (columns=) renames them"),
+    (("Question", "Chosen", "Rejected"), "--columns yours=known (columns=) renames them"),
 ])  # fmt: skip
 def test_columns_that_are_a_known_layouts_but_for_capitals_are_said_as_options(tmp_path, names, todo):
     path = lines(tmp_path, dict(zip(names, ("a", "x", "y"))))
@@ -500,10 +501,19 @@ def test_columns_that_are_a_known_layouts_but_for_capitals_are_said_as_options(t
         assert ranking.prompt.text == "a" and ranking.responses == ("x", "y")
 
 
+def test_all_columns_that_belong_to_a_layout_are_in_the_advice(tmp_path):
+    row = {"Query": "a", **{f"Sample{i}": f"s{i}" for i in range(4)}, "Best": 3, "ID": "x"}
+    message = refusal(list, read_preferences(lines(tmp_path, row)))
+    pairs = dict(pair.split("=") for pair in message.split("--columns ")[1].split()[0].split(","))
+    [ranking] = read_preferences(lines(tmp_path, row), columns=pairs)
+    assert ranking.responses == ("s0", "s1", "s2", "s3") and ranking.ranks == (None, None, None, 1)
+    assert ranking.prompt.id == "x"
+
+
 def test_where_there_are_no_options_none_are_advised(tmp_path):
     for rows in ([{"Prompt": "a", "response": "b"}], [{"prompt": "a"}],
                  [{"prompt": "a", "response": "b", "completion": "c"}],
                  [{"prompt": "a", "response": ""}]):  # fmt: skip
         message = refusal(list, read_demonstrations(lines(tmp_path, *rows), options=False))
         assert "--" not in message and "=" not in message
-    assert message.endswith("; mend the row, or take it out")
+    assert message.endswith("is empty: write at least one word, or leave the row out")

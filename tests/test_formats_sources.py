@@ -93,6 +93,12 @@ def test_a_file_that_is_no_text_is_named_by_what_it_is(tmp_path, name, content, 
     assert message.startswith(f"{path} is ") and says in message
 
 
+@pytest.mark.parametrize("first", [b"sep=\r\n", b'sep="\n', b"sep=x\n"])
+def test_a_first_line_that_names_no_separator_is_a_header(tmp_path, first):
+    message = refusal(list, read_prompts(csv_file(tmp_path, first + b"prompt\na\n")))
+    assert "the columns are sep=" in message or "not CSV" in message
+
+
 def test_the_first_line_that_is_not_utf8_is_named_though_the_header_is(tmp_path):
     content = b"prompt,response\n" + "na\u00efve,x\n".encode() * 3000 + b"caf\xe9,y\n"
     assert f"{tmp_path / 't.csv'}, line 3002: not UTF-8" in refusal(

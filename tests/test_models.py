@@ -2,6 +2,7 @@ import copy
 import json
 import math
 import shutil
+from logging import StreamHandler
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
+from transformers.utils import logging
 
 from helpers import refusal, response_logits
 from rlhf_lab.errors import UserError
@@ -36,13 +38,6 @@ def same_weights(one, other, tolerance=0.0):
 
 
 # ---- reading log-probabilities -------------------------------------------------------------------
-
-
-def test_response_logits_are_those_that_predict_the_last_tokens(policy):
-    tokens = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
-    every = policy(input_ids=tokens).logits
-    logits = response_logits(policy, tokens, torch.ones_like(tokens), 3)
-    torch.testing.assert_close(logits, every[:, 4:7], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("extra", [0, 5])
@@ -198,6 +193,27 @@ def test_a_reward_model_is_no_policy(gpt2, tokenizer, tmp_path):
     with pytest.raises(UserError, match="is no causal language model but a reward model"):
         load_policy(tmp_path / "rm")
     assert ScalarModel.load(tmp_path / "rm").head.out_features == 1
+
+
+def test_weights_of_other_sizes_than_the_config_says_are_named_without_a_table(
+        gpt2, tokenizer, tmp_path):  # fmt: skip
+    save_policy(gpt2, tokenizer, tmp_path / "p")
+    ScalarModel.from_policy(gpt2, seed=0).save(tmp_path / "r", tokenizer)
+    config = json.loads((tmp_path / "p/config.json").read_text())
+    (tmp_path / "p/config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+    library, heard = logging.get_logger("transformers"), []
+    listener = StreamHandler()
+    listener.emit = lambda record: heard.append(record.getMessage())
+    library.addHandler(listener)
+    verbosity = logging.get_verbosity()
+    try:
+        assert "of other sizes than its config.json says" in refusal(load_policy, tmp_path / "p")
+        assert "a reward model" in refusal(load_policy, tmp_path / "r")
+        assert heard == [] and logging.get_verbosity() == verbosity
+        AutoModelForCausalLM.from_pretrained(tmp_path / "r")
+        assert heard  # what we do not pass on
+    finally:
+        library.removeHandler(listener)
 
 
 def test_of_a_run_the_folder_in_it_is_to_be_named(gpt2, tokenizer, tmp_path):

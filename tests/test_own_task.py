@@ -258,8 +258,9 @@ def test_the_pages_commands_lead_from_the_template_to_the_evaluation(mine, monke
     table = json.loads((mine / "table.json").read_text())
     assert [row["model"] for row in table["rows"]] == ["SFT", "policy"]
     value, low, high = table["rows"][1]["difference"]
-    assert low < value < high and len(table["pairs"]) == 3
-    assert {pair["prompt"] for pair in table["pairs"]} <= {p.text for p in parts["held-out"]}
+    assert low < value < high and len(table["key"]) == 3
+    pairs = json.loads((mine / "table.pairs.json").read_text())
+    assert {pair["prompt"] for pair in pairs} <= {p.text for p in parts["held-out"]}
     assert len(parts["held-out"]) == int(re.search(r"held-out, (\d+) prompts", (
         mine / "comparison.html").read_text())[1])  # fmt: skip
 
@@ -429,6 +430,30 @@ def test_a_reward_model_that_ppo_optimised_is_named_with_the_policy_wherever_it_
         assert [said in text for text in known] == [True] * judged
     (moved / "model.safetensors").write_bytes(b"another")
     assert standing_of(moved, contestants_of([f"mine={inside}", f"other={stage}"])) == []
+
+
+def test_what_learned_the_same_as_the_reward_model_of_ppo_is_no_judge_whichever_part(tmp_path):
+    def learned(name, part, weight):
+        with RunFolder.open(tmp_path / name, {"part": part}):
+            pass
+        place = tmp_path / name / "reward_model"
+        place.mkdir()
+        (place / "model.safetensors").write_bytes(weight)
+        return place
+
+    first, second = learned("first", "train", b"1"), learned("second", "second", b"2")
+    again = learned("again", "second", b"3")
+    with RunFolder.open(tmp_path / "ppo", {"reward_model": str(second)}):
+        pass
+    (tmp_path / "ppo/policy").mkdir()
+    models = contestants_of([f"mine={tmp_path / 'ppo'}"])
+    [told] = standing_of(second, models)
+    assert "is what PPO optimised" not in told  # this run did not note whose weights they were
+    for judge, better in ((second, "without --part second"), (again, "without --part second")):
+        [told] = standing_of(judge, models)
+        assert "learned from the rankings that PPO's" in told and better in told
+    assert standing_of(first, models) == [] != standing_of(first)
+    assert standing_of(second) == []
 
 
 def test_ppo_against_the_reward_model_that_is_to_judge_is_warned_of(mine, capsys):

@@ -176,6 +176,14 @@ def test_one_precision_a_process():
     assert "start afresh" in refusal(make_accelerator, "cpu", "bf16")
 
 
+def test_a_gpu_without_bf16_is_told_from_another_precision(monkeypatch):
+    from rlhf_lab.training import make_accelerator
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
+    assert "no bf16: use --precision float32" in refusal(make_accelerator, "cuda", "bf16")
+
+
 def test_settings_note_what_saves_memory_only_where_it_is_used(folder):
     assert sft(folder) == 0
     settings = json.loads((folder / "run/config.json").read_text())["settings"]

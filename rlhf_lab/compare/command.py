@@ -35,8 +35,8 @@ def compare_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--reference", help="model from which the KL is taken, if not the rival")
     sub.add_argument("--reward-model", help="a second reward model, trained on other rankings")
     sub.add_argument("--samples", type=int, default=4, help="responses to each prompt")
-    sub.add_argument("--blind", type=int, default=0, help="put so many blind pairs of the first "
-                     "two models into --out, for a person to choose from")
+    sub.add_argument("--blind", type=int, default=0, help="write so many blind pairs of the first "
+                     "two models beside --out, for a person to choose from")
     sub.add_argument("--html", help="file for the whole comparison as a page")
     sub.add_argument("--out", help="file for the table as JSON")
 
@@ -65,7 +65,7 @@ def compare_models(options: argparse.Namespace, config: SamplingConfig, device) 
     from tqdm import tqdm
 
     if options.blind and not options.out:
-        raise UserError("--blind puts its pairs into the file of --out: give --out FILE too")
+        raise UserError("--blind writes its pairs beside the file of --out: give --out FILE too")
     models = contestants_of(options.models)
     task, prompts, source = asked(options, models)
     judge = task.judge if task else None
@@ -86,10 +86,13 @@ def compare_models(options: argparse.Namespace, config: SamplingConfig, device) 
                       held_out=not options.data)
         _write(options.html, page(result, setup))
     if options.out:
-        _write(options.out, json.dumps(plain(result), indent=2, ensure_ascii=False) + "\n")
+        _write(options.out, _json({name: value for name, value in vars(result).items()
+                                   if name != "pairs"}))
     if result.pairs:
-        print(f'its {len(result.pairs)} blind pairs are under "pairs" and, at its end, which is which '
-              'under "key"; `rlhf-lab blind` asks for the choices instead')
+        pairs = Path(options.out).with_suffix(".pairs.json")
+        _write(str(pairs), _json(result.pairs))
+        print(f"which is which in {pairs} stands under \"key\" in {options.out}; `rlhf-lab blind` "
+              "asks for the choices instead")
 
 
 def ask_blind(options: argparse.Namespace, config: SamplingConfig, device) -> None:
@@ -175,6 +178,10 @@ def _note(comparison: Comparison) -> str:
     rival = "the first model of the same seed" if len(rivals) > 1 else "".join(rivals)
     several = any(len(group["models"]) > 1 for group in comparison.groups)
     return NOTE + RIVAL.format(rival=rival) * bool(rivals) + "." + SEEDS * several
+
+
+def _json(value) -> str:
+    return json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def _write(file: str, text: str) -> None:

@@ -39,7 +39,7 @@ class Comparison:
     groups: one for each way to train, with the rows of its seeds and their means. examples: prompts
     with each model's first response. pairs: blind ones of the first two models, as `draw_pairs`
     draws them, each {"prompt", "left", "right"}; key: for each pair which model is on the left,
-    "first" or "second", apart from them so that nobody who reads the pairs sees it.
+    "first" or "second". (A file for who is to choose has the pairs alone: the examples tell, too.)
     """
 
     rows: list[dict]

@@ -16,7 +16,7 @@ def standing_of(reward_model: str | Path | None, models: Sequence[Contestant] = 
     """What to know before believing what this reward model says of these models, a sentence each."""
     if reward_model is None:
         return []
-    told = _optimised(reward_model, models) or _learned_alike(reward_model)
+    told = _optimised(reward_model, models) or _learned_alike(reward_model, models)
     return [text for text in (tested_as(reward_model), told) if text]
 
 
@@ -50,7 +50,7 @@ def _optimised(reward_model: str | Path, models: Sequence[Contestant]) -> str:
     if not names:
         return ""
     return (f"{reward_model} is what PPO optimised in {' and '.join(names)}: what it says of that is "
-            "no evidence; give one that learned from other rankings (`reward --part second`)")  # fmt: skip
+            "no evidence; give one that learned from other rankings")  # fmt: skip
 
 
 def _optimised_by(folder: str) -> str:
@@ -63,13 +63,17 @@ def _optimised_by(folder: str) -> str:
     return noted or fingerprint(run.reward_model)  # a run of all stages holds its own
 
 
-def _learned_alike(reward_model: str | Path) -> str:
-    """Whether it learned from the part of a task that the policy learns from too: then PPO has
-    found out what pleases it."""
-    if _part(reward_model) != TRAIN:
+def _learned_alike(reward_model: str | Path, models: Sequence[Contestant]) -> str:
+    """Whether it learned from the same part of a task as the reward model that PPO optimised: then
+    PPO has found out what pleases it. Where no run says which that was, it was the first."""
+    part = _part(reward_model)
+    asked = [settings["reward_model"] for model in models
+             if "reward_model" in (settings := model.settings or {})]  # fmt: skip
+    if part is None or part not in ({_part(one) for one in asked} - {None} or {TRAIN}):
         return ""
-    return (f"{reward_model} learned from the rankings that PPO's reward model learns from: what "
-            "it says of a policy is no evidence; give the one of `reward --part second`")  # fmt: skip
+    other = "`reward --part second`" if part == TRAIN else "`reward` without --part second"
+    return (f"{reward_model} learned from the rankings that PPO's reward model learned from: what "
+            f"it says of a policy is no evidence; give the one of {other}")  # fmt: skip
 
 
 def _part(reward_model: str | Path) -> str | None:

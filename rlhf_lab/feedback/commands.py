@@ -55,8 +55,9 @@ def show(options: argparse.Namespace) -> None:
 
 
 def merge(options: argparse.Namespace) -> None:
+    others = [_existing(other).path for other in options.others]
     store = FeedbackStore(store_file(options.store))
-    for other in map(store_file, options.others):
+    for other in others:
         print(f"{other}: {_new(store.merge(other))}")
 
 
@@ -72,10 +73,9 @@ def export(options: argparse.Namespace) -> None:
 
 
 def import_(options: argparse.Namespace) -> None:
+    contents = exchange.contents_of(options.file, options.labeller)  # a bad file makes no store
     store = FeedbackStore(store_file(options.store))
-    new = (exchange.import_rankings(store, options.file, options.labeller) if options.labeller
-           else exchange.import_jsonl(store, options.file))  # fmt: skip
-    print(f"{options.file}: {_new(new)}")
+    print(f"{options.file}: {_new(exchange.take_in(store, options.file, contents))}")
 
 
 def forget(options: argparse.Namespace) -> None:

@@ -52,7 +52,7 @@ def import_jsonl(store: FeedbackStore, path: str | Path) -> dict[str, int]:
 
     Raises UserError at the first line that is not right, and then takes in nothing.
     """
-    return _take_in(store, path, _read(path))
+    return take_in(store, path, contents_of(path))
 
 
 def export_pairs(store: FeedbackStore, path: str | Path,
@@ -76,6 +76,13 @@ def import_rankings(store: FeedbackStore, path: str | Path, labeller: str) -> di
     Where the responses stood on the screen nobody knows: `shown` is (). Returns how many of each
     kind were new. Raises UserError as `import_jsonl` does.
     """
+    return take_in(store, path, contents_of(path, labeller))
+
+
+def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
+    """What such a file holds: of `export_jsonl`'s or, with a labeller, rankings of another make."""
+    if labeller is None:
+        return _read(path)
     entries, seen = [], Counter()
     for ranking in read_rankings(path):
         name = ranking.labeller or labeller
@@ -84,21 +91,21 @@ def import_rankings(store: FeedbackStore, path: str | Path, labeller: str) -> di
         entries.append(Entry(uuid.uuid5(IMPORTED, f"{said} {seen[said]}").hex, "ranking", name,
                              ranking.prompt, ranking.responses, ranking.ranks))  # fmt: skip
     prompts = [(entry.prompt, [Sample(text) for text in entry.responses]) for entry in entries]
-    labellers = list(dict.fromkeys(entry.labeller for entry in entries))
-    return _take_in(store, path, Contents(prompts, labellers, entries))
+    return Contents(prompts, list(dict.fromkeys(entry.labeller for entry in entries)), entries)
+
+
+def take_in(store: FeedbackStore, path: str | Path, contents: Contents) -> dict[str, int]:
+    """Take in what a file held; how many of each kind were new."""
+    try:
+        return store.take_in(contents)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _preferences(ranking: Ranking) -> Iterator[tuple[str, str]]:
     for (first, second), sign in comparisons(ranking).items():
         if sign:
             yield (first, second) if sign > 0 else (second, first)
-
-
-def _take_in(store: FeedbackStore, path: str | Path, contents: Contents) -> dict[str, int]:
-    try:
-        return store.take_in(contents)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 # ---- lines to write -----------------------------------------------------------------------------
@@ -145,7 +152,7 @@ def _read(path: str | Path) -> Contents:
 
 
 def _kind(row: Row) -> str:
-    if "kind" not in row.fields and row.fields.keys() & {"ranking", "chosen"}:
+    if "kind" not in row.fields and {*map(str.lower, row.fields)} & {"ranking", "chosen"}:
         row.refuse("kind", "is missing, as in rankings of another make: to take those in, say whose "
                    "they are (--labeller NAME, or import_rankings)")  # fmt: skip
     kind = row.text("kind")

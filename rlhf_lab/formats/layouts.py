@@ -79,17 +79,17 @@ def recognise(where: str, columns: Collection[str], families: Sequence[Sequence[
 
 
 def _renaming(columns: Collection[str], known: Sequence[Layout], options: bool) -> str:
-    """How to give columns the names of a layout: spelled out where but for capital letters and
-    white space they have them."""
+    """How to give columns the names of a layout: spelled out where they have them all, but for
+    capital letters and white space."""
     theirs = {name.strip().lower(): name for name in columns}
     fitting = matching(theirs, known)
-    if not fitting:
+    if not fitting or unused(fitting[0], list(theirs)):  # another column may be the prompt, say
         return ("--columns yours=known (columns=) renames them" if options
                 else "rename them in the file")  # fmt: skip
-    meant = {theirs[name]: name for name in fitting[0].columns if theirs[name] != name}
+    meant = {name: ours for ours, name in theirs.items() if name != ours}
     if options and all(name == name.strip() for name in meant):
-        return "--columns " + ",".join(f"{theirs}={ours}" for theirs, ours in meant.items())
-    return "in the file, write " + ", ".join(f"{ours!r} for {theirs!r}" for theirs, ours in meant.items())
+        return f"--columns {','.join(f'{name}={ours}' for name, ours in meant.items())} (columns=)"
+    return "in the file, write " + ", ".join(f"{ours!r} for {name!r}" for name, ours in meant.items())
 
 
 def matching(columns: Collection[str], family: Sequence[Layout]) -> list[Layout]:

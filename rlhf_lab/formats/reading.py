@@ -30,7 +30,6 @@ NAMED = 3  # how many bad rows of a kind are named
 PATIENCE = 100  # rows of no layout known, from the first on, before a source is given up
 STRANGE = "of no layout known"
 HINT = "; to pass over such rows: --skip-bad-rows (skip_bad=True)"
-MEND = "; mend the row, or take it out"
 
 
 @dataclass
@@ -195,7 +194,7 @@ class Reading(Generic[Item]):
 
     def _pass_over(self, bad: BadRow) -> None:
         if not self.skip_bad:
-            raise BadRow(f"{bad}{HINT if self.options else MEND}", bad.kind, bad.where) from bad
+            raise BadRow(f"{bad}{HINT if self.options else ''}", bad.kind, bad.where) from bad
         self.bad[bad.kind] += 1
         places = self.places.setdefault(bad.kind, [])
         if len(places) < NAMED:

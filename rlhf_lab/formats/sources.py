@@ -22,17 +22,9 @@ from rlhf_lab.errors import BadRow, UserError
 from rlhf_lab.formats.fields import Fields
 from rlhf_lab.formats.hub import hub_rows
 from rlhf_lab.formats.parquet import parquet_rows
-from rlhf_lab.jsonl import opened, read_numbered, strict_json
+from rlhf_lab.jsonl import check_text, opened, read_numbered, strict_json
 
-# What a file begins with that no name tells, and what to do about it.
-STRANGE = {
-    b"PK\x03\x04": "a workbook or another zip file: save the sheet as CSV, or unpack it",
-    b"\xd0\xcf\x11\xe0": "a workbook: save the sheet as CSV",
-    b"PAR1": "a Parquet file: let its name end in .parquet",
-    codecs.BOM_UTF16_LE: "in UTF-16: save it as UTF-8",
-    codecs.BOM_UTF16_BE: "in UTF-16: save it as UTF-8",
-}
-SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)\s*", re.IGNORECASE)
 LIST = "put one comma between objects, none after the last, and ] at the end; use double quotes"
 
 
@@ -47,20 +39,11 @@ def rows_of(source: str | Path) -> Iterator[Fields | BadRow]:
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending == ".parquet":
         return parquet_rows(path)
-    _check_beginning(path)
+    check_text(path)
     if ending in (".csv", ".tsv"):
         return _cells(path, "\t" if ending == ".tsv" else None)
     one_list = ending != ".jsonl" and _first_byte(path) == b"["
     return _list(path) if one_list else _lines(path)
-
-
-def _check_beginning(path: Path) -> None:
-    """Raise UserError for a file that is none of text, with what it is."""
-    with opened(path) as file:
-        first = file.read(4)
-    for beginning, what in STRANGE.items():
-        if first.startswith(beginning):
-            raise UserError(f"{path} is {what}")
 
 
 def _lines(path: Path) -> Iterator[Fields | BadRow]:

@@ -61,7 +61,8 @@ def _run(ground: Ground, arm: Arm, seed: int) -> dict:
         "sd": float(said["judge"][0].std()),  # of SFT's marks, one response at a time
         "change": {name: interval(new - old) for name, (old, new) in said.items()},
         "wins": {name: win_rate(new, old) for name, (old, new) in said.items()},
-        "known": {name: ranking_accuracy(model, ground.tokenizer, first) for name, model in asked.items()},
+        "known": {name: ranking_accuracy(model, ground.tokenizer, first)
+                  for name, model in asked.items()},
     }
 
 
