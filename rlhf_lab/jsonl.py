@@ -18,13 +18,14 @@ from rlhf_lab.errors import BadRow, UserError
 
 KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false",
          int: "a number", float: "a number", type(None): "null"}  # fmt: skip
+UTF16 = 'in UTF-16: save it as UTF-8 (Excel: "CSV UTF-8"), or iconv -f UTF-16 -t UTF-8'
 # What a file begins with that is no text in UTF-8, and what to do about it.
 STRANGE = {
-    b"PK\x03\x04": "a workbook or another zip file: save the sheet as CSV, or unpack it",
-    b"\xd0\xcf\x11\xe0": "a workbook: save the sheet as CSV",
+    b"PK\x03\x04": "a workbook or another zip file: save the sheet as CSV (UTF-8), or unpack it",
+    b"\xd0\xcf\x11\xe0": "a workbook: save the sheet as CSV (UTF-8)",
     b"PAR1": "a Parquet file: let its name end in .parquet",
-    codecs.BOM_UTF16_LE: "in UTF-16: save it as UTF-8",
-    codecs.BOM_UTF16_BE: "in UTF-16: save it as UTF-8",
+    codecs.BOM_UTF16_LE: UTF16,
+    codecs.BOM_UTF16_BE: UTF16,
 }
 ONE_A_LINE = "write one object a line, with double quotes"
 

@@ -3,6 +3,8 @@
 import argparse
 import gzip
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -127,7 +129,8 @@ def test_the_least_a_line_must_say(fresh, tmp_path):
     ({"shown": [0, None]}, "field 'shown': number 2 is null"),
     ({"seconds": "8"}, "field 'seconds': is a text: give a number"),
     ({"labeller": "bob"}, "entry 0000000"),
-    ({"ranks": [1]}, "it has 1 ranks for 2 responses"),
+    ({"ranks": [1]}, "it has 1 rank for 2 responses"),
+    ({"responses": ["a"], "ranks": [1]}, "it ranks 1 response: it takes two"),
     ({"shown": [0, 0]}, "shown is [0, 0]"),
     ({"responses": ["a", "c"]}, "the response 'c'"),
     ({"seconds": 1e999}, "not JSON"),
@@ -206,6 +209,16 @@ def test_pairs_survive_a_store(store, fresh, tmp_path):
     assert fresh.labellers() == ["everybody"]
 
 
+def test_the_same_text_ranked_apart_is_refused_and_ranked_alike_is_not(fresh, tmp_path):
+    alike = {"prompt": "Why?", "responses": ["a", "b", "a"], "ranking": [1, 2, 1]}
+    apart = alike | {"ranking": [1, 2, 3]}
+    message = refusal(import_rankings, fresh, rows_file(tmp_path, alike, apart), "ann")
+    assert "line 2, field 'ranking': ranks the same text twice, and not alike" in message
+    assert fresh.prompts() == []
+    import_rankings(fresh, rows_file(tmp_path, alike), "ann")
+    assert [ranking.ranks for ranking in fresh.rankings()] == [(1, 2, 1)]
+
+
 def test_a_bad_line_of_another_make_takes_nothing_in(fresh, tmp_path):
     good = {"prompt": "Why?", "chosen": "a", "rejected": "b"}
     path = rows_file(tmp_path, good, good | {"rejected": 1})
@@ -233,6 +246,23 @@ def test_merge_says_what_was_new(store, tmp_path, capsys):
     assert FeedbackStore(tmp_path / "class.sqlite").contents() == store.contents()
 
 
+def test_merge_writes_to_none_of_the_others(store, tmp_path):
+    """Not even how SQLite keeps its log, which is what opening a store to write would change."""
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    (tmp_path / "empty.sqlite").touch()
+    others = {path: path.read_bytes() for path in (store.path, tmp_path / "empty.sqlite")}
+    run("merge", tmp_path / "class.sqlite", *others)
+    assert FeedbackStore(tmp_path / "class.sqlite").contents().entries
+    assert {path: path.read_bytes() for path in others} == others
+
+
+def test_merge_takes_in_nothing_if_one_of_the_others_is_refused(store, fresh, tmp_path):
+    (tmp_path / "notes.txt").write_text("what I wrote")
+    assert "notes.txt" in refusal(run, "merge", fresh.path, store.path, tmp_path / "notes.txt")
+    assert fresh.prompts() == [] and (tmp_path / "notes.txt").read_text() == "what I wrote"
+
+
 def test_export_and_import_both_formats(store, tmp_path, capsys):
     run("export", store.path, tmp_path / "all.jsonl.gz")
     run("import", tmp_path / "b.sqlite", tmp_path / "all.jsonl.gz")
@@ -246,7 +276,7 @@ def test_export_and_import_both_formats(store, tmp_path, capsys):
         run, "export", store.path, tmp_path / "x.jsonl", "--labellers", "ann")  # fmt: skip
 
 
-def test_an_export_takes_the_place_of_nothing(store, tmp_path, monkeypatch):
+def test_an_export_takes_the_place_of_nothing(store, tmp_path):
     before = store.path.read_bytes()
     (tmp_path / "mine.jsonl").write_text("what I wrote")
     for file in (tmp_path / "mine.jsonl", store.path):
@@ -265,8 +295,9 @@ def test_rankings_of_another_make_ask_whose_they_are(tmp_path, row):
     assert len(FeedbackStore(tmp_path / "s.sqlite").rankings(["zoe"])) == 1
 
 
-@pytest.mark.parametrize("action", [["import", "bad.jsonl"], ["import", "bad.jsonl", "--labeller", "a"],
-                                    ["import", "sheet.xlsx"], ["merge", "none.sqlite"]])
+@pytest.mark.parametrize("action", [
+    ["import", "bad.jsonl"], ["import", "bad.jsonl", "--labeller", "a"], ["import", "sheet.xlsx"],
+    ["merge", "none.sqlite"], ["merge", "bad.jsonl"]])  # fmt: skip
 def test_what_cannot_be_taken_in_makes_no_store(tmp_path, action):
     (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n')
     (tmp_path / "sheet.xlsx").write_bytes(b"PK\x03\x04rest")
@@ -286,6 +317,24 @@ def test_of_a_tasks_folder_the_store_in_it_is_meant(store, tmp_path, capsys):
     assert FeedbackStore(task / "rankings.sqlite3").contents() == store.contents()
     run("merge", tmp_path / "all.sqlite", task)
     assert FeedbackStore(tmp_path / "all.sqlite").contents() == store.contents()
+    run("export", task, tmp_path / "all.jsonl")
+    run("forget", task, "ann")
+    assert FeedbackStore(task / "rankings.sqlite3").labellers() == ["bob", "nobody yet"]
+    (task / "rankings.sqlite3").unlink()
+    run("import", task, tmp_path / "all.jsonl")
+    assert FeedbackStore(task / "rankings.sqlite3").contents() == store.contents()
+
+
+@pytest.mark.parametrize("action", [["show"], ["merge", "a.sqlite"], ["export", "x.jsonl"],
+                                    ["import", "all.jsonl"], ["forget", "ann"]])
+def test_a_folder_that_is_no_task_is_named_and_left_as_it_is(store, tmp_path, action):
+    export_jsonl(store, tmp_path / "all.jsonl")
+    (tmp_path / "plain").mkdir()
+    name, *rest = action
+    files = [tmp_path / file if "." in file else file for file in rest]
+    assert f"there is no task in {tmp_path / 'plain'}" in refusal(
+        run, name, tmp_path / "plain", *files)  # fmt: skip
+    assert list((tmp_path / "plain").iterdir()) == []
 
 
 def test_one_of_a_thing_is_no_several(tmp_path, capsys):

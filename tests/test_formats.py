@@ -489,11 +489,12 @@ def test_the_page_has_an_example_of_every_layout_and_names_every_kind_of_bad_row
     (("Prompt", "CHOSEN", "rejected"), "--columns Prompt=prompt,CHOSEN=chosen (columns=)"),
     (("prompt", " chosen", "Rejected "), "in the file, write 'chosen' for ' chosen', 'rejected' for "
      "'Rejected '"),
+    (("Prompt", "Prompt ", "Chosen", "Rejected"), "--columns yours=known (columns=) renames them"),
     (("question", "good", "bad"), "--columns yours=known (columns=) renames them"),
     (("Question", "Chosen", "Rejected"), "--columns yours=known (columns=) renames them"),
 ])  # fmt: skip
 def test_columns_that_are_a_known_layouts_but_for_capitals_are_said_as_options(tmp_path, names, todo):
-    path = lines(tmp_path, dict(zip(names, ("a", "x", "y"))))
+    path = lines(tmp_path, dict(zip(names, ("a", "x", "y", "z"))))
     assert refusal(list, read_preferences(path)).endswith(todo)
     if "yours" not in todo and " " not in "".join(names):
         pairs = dict(pair.split("=") for pair in todo.split()[1].split(","))
@@ -508,6 +509,15 @@ def test_all_columns_that_belong_to_a_layout_are_in_the_advice(tmp_path):
     [ranking] = read_preferences(lines(tmp_path, row), columns=pairs)
     assert ranking.responses == ("s0", "s1", "s2", "s3") and ranking.ranks == (None, None, None, 1)
     assert ranking.prompt.id == "x"
+
+
+def test_columns_that_no_layout_uses_stand_not_in_the_way_of_the_advice(tmp_path):
+    row = {"Prompt": "Do you ship abroad?", "Chosen": "Yes.", "Rejected": "No.", "Source": "forum"}
+    message = refusal(list, read_preferences(lines(tmp_path, row)))
+    assert message.endswith("; --columns Prompt=prompt,Chosen=chosen,Rejected=rejected (columns=)")
+    row = {"Prompt": "Do you ship abroad?", "Response": "Yes.", "Completion": "We do."}
+    message = refusal(list, read_demonstrations(lines(tmp_path, row)))
+    assert "--columns yours=known" in message  # which of the two is meant, nobody knows
 
 
 def test_where_there_are_no_options_none_are_advised(tmp_path):

@@ -79,11 +79,12 @@ def test_a_first_line_that_names_the_separator_is_none_of_the_table(tmp_path, co
 
 
 @pytest.mark.parametrize(("name", "content", "says"), [
-    ("t.xlsx", b"PK\x03\x04rest", "a workbook or another zip file: save the sheet as CSV"),
-    ("t.csv", b"PK\x03\x04rest", "a workbook or another zip file: save the sheet as CSV"),
-    ("t.xls", b"\xd0\xcf\x11\xe0rest", "a workbook: save the sheet as CSV"),
+    ("t.xlsx", b"PK\x03\x04rest", "a workbook or another zip file: save the sheet as CSV (UTF-8)"),
+    ("t.csv", b"PK\x03\x04rest", "a workbook or another zip file: save the sheet as CSV (UTF-8)"),
+    ("t.xls", b"\xd0\xcf\x11\xe0rest", "a workbook: save the sheet as CSV (UTF-8)"),
     ("t.jsonl", b"PAR1rest", "let its name end in .parquet"),
-    ("t.csv", "prompt,response\na,b\n".encode("utf-16"), "in UTF-16: save it as UTF-8"),
+    ("t.csv", "prompt,response\na,b\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
+    ("t.csv", b"\xfe\xff" + "prompt\na\n".encode("utf-16-be"), "in UTF-16: save it as UTF-8"),
     ("t.jsonl", '{"prompt": "a"}\n'.encode("utf-16"), "in UTF-16: save it as UTF-8"),
 ])  # fmt: skip
 def test_a_file_that_is_no_text_is_named_by_what_it_is(tmp_path, name, content, says):
@@ -196,6 +197,7 @@ def test_a_hub_that_fails_is_one_line_that_says_what_to_do(monkeypatch, after):
         "cannot read hub:a/b" + (", after row 2" if after else "") + ": Couldn't"
     )
     assert "check the name, the split and the network" in message
+    assert "--" not in message  # the task in a folder may name a hub data set, and has no --data
 
 
 def test_a_source_that_names_no_data_set_is_refused():

@@ -14,6 +14,7 @@ from tiny_task import ColourTask
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks import Task, load_task
+from rlhf_lab.tasks.folder import read_folder
 from rlhf_lab.tasks.labellers import Labeller, ranks_of
 from rlhf_lab.tasks.support_desk import SupportDesk, grammar
 
@@ -81,6 +82,32 @@ def test_the_tiny_judge_marks_by_hand():
     assert judge(prompt, "It is blue.").mark == 2
     assert judge(prompt, "It is red or blue.").rubric == {"right": 0.0, "short": 0.0}
     assert judge(prompt, "").mark == 0
+
+
+# ----------------------------------------------------------------------- the files of a folder
+
+PROMPT = b"prompt\nWhere is my parcel?\n"
+
+
+@pytest.mark.parametrize(("prompts", "shown", "says"), [
+    (b"Prompt \nWhere is it?\n", b"", "p.csv, row 1: .* in the file, write 'prompt' for 'Prompt '"),
+    (b"question\nWhere is my parcel?\n", b"", "p.csv, row 1: .*; rename them in the file$"),
+    (b"prompt,response,completion\na,b,c\n", b"", "p.csv, row 1: .*: keep those of one$"),
+    (b"prompt,by\nWhere?,Ann\n ,Ann\n", b"", "p.csv, row 2, field 'prompt': .* leave the row out$"),
+    (b"prompt,by\nWhere is it, please?,Ann\n", b"", "p.csv, row 1: 3 cells under a header of 2"),
+    (b"PK\x03\x04 and so on", b"", "p.csv is a workbook .* save the sheet as CSV"),
+    (PROMPT, b'{"prompt": "Where?", "answer": "Here."}\n', "d.jsonl, line 1: .* in the file$"),
+    (PROMPT, b'{"prompt": "Who?", "response": null}\n', "d.jsonl, line 1, field .*: is null"),
+])  # fmt: skip
+def test_errors_in_a_tasks_files_advise_no_option_it_refuses(tmp_path, prompts, shown, says):
+    (tmp_path / "p.csv").write_bytes(prompts)
+    (tmp_path / "d.jsonl").write_bytes(shown)
+    (tmp_path / "task.toml").write_text(
+        'name = "tea"\nprompts = "p.csv"\ndemonstrations = "d.jsonl"\n')
+    task = read_folder(tmp_path)
+    with pytest.raises(UserError, match=says) as caught:
+        task.demonstrations() if shown else task.prompts()
+    assert not re.search("--|skip_bad|columns=|layout=", str(caught.value))
 
 
 # ------------------------------------------------------------------------- the support desk's text

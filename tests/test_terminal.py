@@ -238,6 +238,7 @@ def test_a_long_text_is_cut_until_the_person_asks_for_more(tmp_path):
     store = one_item(tmp_path, "Which?", "x" * 20_000 + "THE END", "short")
     assert say(store, "q", chooser=Fixed((0, 1))).count("x" * 50) < 50
     assert "... and 18,007 characters more (m)" in say(store, "q", chooser=Fixed((0, 1)))
+    assert "and 1 character more (m)" in terminal._indented("x" * 11, 10)
     assert "THE END" in say(store, "m", "q", chooser=Fixed((0, 1)))
 
 

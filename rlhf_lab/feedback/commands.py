@@ -6,8 +6,10 @@ from pathlib import Path
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import exchange
+from rlhf_lab.feedback.database import reading_other
 from rlhf_lab.feedback.store import Entry, FeedbackStore
 from rlhf_lab.feedback.terminal import task_of
+from rlhf_lab.feedback.wording import counted
 from rlhf_lab.markup import visible
 
 
@@ -24,7 +26,8 @@ def feedback_options(sub: argparse.ArgumentParser) -> None:
     ):
         name = action.__name__.rstrip("_")
         chosen[name] = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        chosen[name].add_argument("store", help="file of the store, or folder of a task of your own")
+        chosen[name].add_argument("store", help="file of the store, or folder of a task of your "
+                                  "own")  # fmt: skip
         chosen[name].set_defaults(action=action)
     chosen["merge"].add_argument("others", nargs="+", help="files of other stores")
     chosen["export"].add_argument("file", help="where to write; .gz compresses")
@@ -55,7 +58,10 @@ def show(options: argparse.Namespace) -> None:
 
 
 def merge(options: argparse.Namespace) -> None:
-    others = [_existing(other).path for other in options.others]
+    others = [store_file(other) for other in options.others]
+    for other in others:
+        with reading_other(other):
+            pass  # one that is refused makes no store, and none of them is written to
     store = FeedbackStore(store_file(options.store))
     for other in others:
         print(f"{other}: {_new(store.merge(other))}")
@@ -99,11 +105,6 @@ def _existing(place: str) -> FeedbackStore:
     if not path.exists():
         raise UserError(f"there is no file {path}: check its name and folder")
     return FeedbackStore(path)
-
-
-def counted(count: int, one: str, several: str = "") -> str:
-    """A number with its noun."""
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def _new(counts: dict[str, int]) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.wording import counted
 from rlhf_lab.records import Prompt, Sample
 
 KINDS = ("ranking", "skip", "flag", "undo")
@@ -101,11 +102,12 @@ def later(made: str) -> str:
 
 
 def _check_ranks(entry: Entry) -> None:
+    responses = counted(len(entry.responses), "response")
     if len(entry.responses) < 2:
-        refuse(entry, f"it ranks {len(entry.responses)} responses: it takes two to compare")
+        refuse(entry, f"it ranks {responses}: it takes two to compare")
     if len(entry.ranks) != len(entry.responses):
-        refuse(entry, f"it has {len(entry.ranks)} ranks for {len(entry.responses)} responses: give "
-               "each one a rank, or None")  # fmt: skip
+        refuse(entry, f"it has {counted(len(entry.ranks), 'rank')} for {responses}: give each "
+               "one a rank, or None")  # fmt: skip
     for rank in entry.ranks:
         if rank is not None and (type(rank) is not int or rank < 1):
             refuse(entry, f"{rank!r} is no rank: use 1 for the best, then 2, 3, ..., the same for "

@@ -153,8 +153,8 @@ def _read(path: str | Path) -> Contents:
 
 def _kind(row: Row) -> str:
     if "kind" not in row.fields and {*map(str.lower, row.fields)} & {"ranking", "chosen"}:
-        row.refuse("kind", "is missing, as in rankings of another make: to take those in, say whose "
-                   "they are (--labeller NAME, or import_rankings)")  # fmt: skip
+        row.refuse("kind", "is missing, as in rankings of another make: to take those in, say "
+                   "whose they are (--labeller NAME, or import_rankings)")  # fmt: skip
     kind = row.text("kind")
     if kind not in FIELDS:
         row.refuse("kind", f"is {kind!r}: the kinds are {', '.join(FIELDS)}")

@@ -55,7 +55,8 @@ class Selection:
 
     def __post_init__(self):
         if not 2 <= self.responses <= MOST:
-            raise UserError(f"{self.responses} responses to show: choose from 2 to {MOST}")
+            raise UserError(f"{self.responses} as the number of responses to show: choose from 2 "
+                            f"to {MOST}")  # fmt: skip
         for name in ("common", "repeats"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: choose a share from 0 to 1")

@@ -19,6 +19,7 @@ from rlhf_lab.feedback.guidelines import guidelines_of
 from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.session import RankingSession, ranks_from_order
 from rlhf_lab.feedback.store import FeedbackStore
+from rlhf_lab.feedback.wording import counted
 from rlhf_lab.files import read_samples
 from rlhf_lab.markup import visible
 from rlhf_lab.tasks.folder import FolderTask, is_folder, read_folder
@@ -150,7 +151,8 @@ def order_of(ranks: tuple[int | None, ...], item: Item) -> str:
 def _indented(text: str, limit: int) -> str:
     """The text made harmless: its lines are indented, and none is for the terminal to break."""
     text = text.strip()
-    more = f"\n... and {len(text) - limit:,} characters more (m)" if len(text) > limit else ""
+    left = counted(len(text) - limit, "character")
+    more = f"\n... and {left} more (m)" if len(text) > limit else ""
     shown = visible(text[:limit]) + more if text else "(nothing)"
     width = min(WIDTH, shutil.get_terminal_size().columns)
     return "\n".join(textwrap.fill(line, width, initial_indent=INDENT, subsequent_indent=INDENT)
@@ -193,7 +195,7 @@ def rank(options: argparse.Namespace) -> None:
     session = RankingSession(store, options.labeller, selection, options.goal,
                              guidelines=guidelines_of(task))  # fmt: skip
     if session.current is None and session.progress[0] == 0:
-        raise UserError(f"no prompt in {options.store} has two different responses to compare: sample "
-                        "several to each (`rlhf-lab sample --responses 4 --out FILE`), and give them "
-                        "as --samples FILE")
+        raise UserError(f"no prompt in {options.store} has two different responses to compare: "
+                        "sample several to each (`rlhf-lab sample --responses 4 --out FILE`), and "
+                        "give them as --samples FILE")  # fmt: skip
     rank_in_terminal(session)

@@ -46,4 +46,4 @@ def _explanation(source: str, error: Exception, number: int) -> str:
     why = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
     after = f", after row {number}" if number else ""
     return (f"cannot read {source}{after}: {why}: check the name, the split and the network, or "
-            "fetch the files on a machine with one and give their path as --data")  # fmt: skip
+            "fetch the files on a machine with one and give their path instead")  # fmt: skip

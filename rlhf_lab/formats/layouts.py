@@ -83,13 +83,21 @@ def _renaming(columns: Collection[str], known: Sequence[Layout], options: bool) 
     capital letters and white space."""
     theirs = {name.strip().lower(): name for name in columns}
     fitting = matching(theirs, known)
-    if not fitting or unused(fitting[0], list(theirs)):  # another column may be the prompt, say
+    alike = len(theirs) < len(columns)  # "Prompt" and "prompt": which of them is it?
+    if len(fitting) != 1 or alike or _may_lose_the_prompt(fitting[0], theirs):
         return ("--columns yours=known (columns=) renames them" if options
                 else "rename them in the file")  # fmt: skip
-    meant = {name: ours for ours, name in theirs.items() if name != ours}
+    others = unused(fitting[0], list(theirs))
+    meant = {name: ours for ours, name in theirs.items() if name != ours and ours not in others}
     if options and all(name == name.strip() for name in meant):
         return f"--columns {','.join(f'{name}={ours}' for name, ours in meant.items())} (columns=)"
-    return "in the file, write " + ", ".join(f"{ours!r} for {name!r}" for name, ours in meant.items())
+    pairs = ", ".join(f"{ours!r} for {name!r}" for name, ours in meant.items())
+    return f"in the file, write {pairs}"
+
+
+def _may_lose_the_prompt(layout: Layout, columns: Collection[str]) -> bool:
+    """Whether a column that the layout passes over may be the prompt, as it names none itself."""
+    return not {"prompt", "query"} & set(layout.columns) and bool(unused(layout, list(columns)))
 
 
 def matching(columns: Collection[str], family: Sequence[Layout]) -> list[Layout]:

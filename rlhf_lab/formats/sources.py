@@ -89,7 +89,8 @@ def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
                     where += f" (to line {line})" if line != number + above else ""
                     yield _row(where, names, cells)
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {_first_strange(path)}: not UTF-8, but Windows-1252 perhaps, "
+            where = f"{path}, line {_first_strange(path)}"
+            raise UserError(f"{where}: not UTF-8, but Windows-1252 perhaps, "
                             'as Excel writes "CSV": save it as "CSV UTF-8", or convert it with '
                             "iconv -f WINDOWS-1252 -t UTF-8") from error  # fmt: skip
 
