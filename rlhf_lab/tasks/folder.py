@@ -126,7 +126,7 @@ class FolderTask:
             todo = "rank more prompts" if count else "rank some prompts"
         else:
             todo = f"add {what}s"
-        raise UserError(f"{file}: of its {count} {what}s none has a prompt in the part '{part}', "
+        raise UserError(f"{file}: of its {what}s ({count}) none has a prompt in the part '{part}', "
                         f"which is a share of {share:.2g} of all: {todo} ({10 / share:.0f} or more "
                         "in all make it all but certain that there are some)")  # fmt: skip
 
