@@ -168,6 +168,10 @@ def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsy
     assert len(pairs) == 3 and all(pair["left"].strip() != pair["right"].strip() for pair in pairs)
     assert len(table["key"]) == 3 and set(table["key"]) <= {"first", "second"}
     capsys.readouterr()
+    (folder / "table.pairs.json").write_text("my choices")
+    assert run(folder, *models, "--out", "@table.json") == 1
+    assert "table.pairs.json is there already" in capsys.readouterr().err
+    assert (folder / "table.pairs.json").read_text() == "my choices"
     assert run(folder, *models) == 1
     assert "--out" in capsys.readouterr().err
 

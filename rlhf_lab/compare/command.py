@@ -66,6 +66,10 @@ def compare_models(options: argparse.Namespace, config: SamplingConfig, device) 
 
     if options.blind and not options.out:
         raise UserError("--blind writes its pairs beside the file of --out: give --out FILE too")
+    pairs = Path(options.out).with_suffix(".pairs.json") if options.blind else None
+    if pairs and pairs.exists():
+        raise UserError(f"{pairs} is there already, and somebody may have chosen in it: give another "
+                        "--out, or delete it first")
     models = contestants_of(options.models)
     task, prompts, source = asked(options, models)
     judge = task.judge if task else None
@@ -89,7 +93,6 @@ def compare_models(options: argparse.Namespace, config: SamplingConfig, device) 
         _write(options.out, _json({name: value for name, value in vars(result).items()
                                    if name != "pairs"}))
     if result.pairs:
-        pairs = Path(options.out).with_suffix(".pairs.json")
         _write(str(pairs), _json(result.pairs))
         print(f"which is which in {pairs} stands under \"key\" in {options.out}; `rlhf-lab blind` "
               "asks for the choices instead")

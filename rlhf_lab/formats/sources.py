@@ -39,7 +39,6 @@ def rows_of(source: str | Path) -> Iterator[Fields | BadRow]:
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     if ending == ".parquet":
         return parquet_rows(path)
-    check_text(path)
     if ending in (".csv", ".tsv"):
         return _cells(path, "\t" if ending == ".tsv" else None)
     one_list = ending != ".jsonl" and _first_byte(path) == b"["
@@ -72,6 +71,7 @@ def _first_byte(path: Path) -> bytes:
 
 def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
     number = 0
+    check_text(path)  # of JSON lines, `read_numbered` does
     with opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         try:
