@@ -14,9 +14,16 @@ import time
 import torch
 
 from rlhf_lab import (
-    PPOConfig, ScalarModel, base_model, load_policy, load_task, load_tokenizer, shipped, train_ppo,
+    PPOConfig,
+    ScalarModel,
+    base_model,
+    load_policy,
+    load_task,
+    load_tokenizer,
+    shipped,
+    train_ppo,
 )
-from rlhf_lab.widgets import Dashboard
+from rlhf_lab.show.widgets.dashboard import Dashboard
 
 
 class Screen:

@@ -4,7 +4,7 @@
     python benchmarks/estimate.py --models 124M --ways plain lora --updates 3
 
 For random GPT-2s (the compact one, one of 30M parameters and one of GPT-2's 124M) each stage is
-estimated by `rlhf_lab.estimate` and then run for a few updates, in processes of its own. Shown is
+estimated by `rlhf_lab.runs.costs.estimate` and then run for a few updates, in processes of its own. Shown is
 estimated / measured: 1 is right, above 1 means that the run needed less.
 
 Memory is the peak of resident memory above what the process held after its imports: once as it comes,
@@ -27,15 +27,20 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from rlhf_lab.adapters import MemoryConfig, prepare
-from rlhf_lab.costs import matmul_speed
-from rlhf_lab.estimate import REACHED, Estimate, estimate_ppo, estimate_reward, estimate_sft
+from rlhf_lab.engine.adapters import MemoryConfig, prepare
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, train_reward
+from rlhf_lab.runs.costs.counting import matmul_speed, spending
+from rlhf_lab.runs.costs.estimate import (
+    REACHED,
+    Estimate,
+    estimate_ppo,
+    estimate_reward,
+    estimate_sft,
+)
 from rlhf_lab.sft import SFTConfig, train_sft
-from rlhf_lab.spending import spending
 
 MODELS = {  # layers, width, heads, vocabulary, responses in a batch
     "compact": (4, 256, 4, 2048, 64),

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
-from rlhf_lab.pretrain import PretrainConfig, new_model, train_tokenizer
+from rlhf_lab.runs.pretrain import PretrainConfig, new_model, train_tokenizer
 from rlhf_lab.tasks import load_task
 from rlhf_lab.text import encode_prompt, encode_response
 

@@ -24,9 +24,20 @@ from itertools import islice
 import torch
 
 from rlhf_lab import (
-    PPOConfig, RewardConfig, ScalarModel, base_model, load_policy, load_task, load_tokenizer,
-    parallel, rank_all, shipped, train_ppo, train_reward, train_sft,
+    PPOConfig,
+    RewardConfig,
+    ScalarModel,
+    base_model,
+    load_policy,
+    load_task,
+    load_tokenizer,
+    rank_all,
+    shipped,
+    train_ppo,
+    train_reward,
+    train_sft,
 )
+from rlhf_lab.engine import parallel
 from rlhf_lab.training import make_accelerator
 
 WARM = 2  # updates that are not counted

@@ -22,12 +22,25 @@ HERE = Path(__file__).resolve()
 def measure(road: str, threads: int) -> dict[str, float]:
     """Train it here, and say what that took."""
     from rlhf_lab import (
-        PPOConfig, RewardConfig, ScalarModel, base_model, load_policy, load_task, load_tokenizer,
-        shipped, train_dpo, train_grpo, train_ppo, train_reward, train_rloo,
+        PPOConfig,
+        RewardConfig,
+        ScalarModel,
+        base_model,
+        load_policy,
+        load_task,
+        load_tokenizer,
+        shipped,
+        train_dpo,
+        train_grpo,
+        train_ppo,
+        train_reward,
+        train_rloo,
     )
-    from rlhf_lab.alternatives import DPOConfig, GRPOConfig, RLOOConfig
-    from rlhf_lab.files import read_rankings
-    from rlhf_lab.spending import peak_memory_mb, spending
+    from rlhf_lab.alternatives.dpo import DPOConfig
+    from rlhf_lab.alternatives.grpo import GRPOConfig
+    from rlhf_lab.alternatives.rloo import RLOOConfig
+    from rlhf_lab.disk.files import read_rankings
+    from rlhf_lab.runs.costs.counting import peak_memory_mb, spending
 
     torch.set_num_threads(threads)
     task, tokenizer = load_task("support_desk"), load_tokenizer(base_model())

@@ -9,17 +9,17 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "UserError": "errors", "base_model": "data", "shipped": "data", "load_task": "tasks",
+    "UserError": "errors", "base_model": "disk.data", "shipped": "disk.data", "load_task": "tasks",
     "load_policy": "models", "load_tokenizer": "models", "save_policy": "models",
     "ScalarModel": "models", "SamplingConfig": "sampling", "sample": "sampling",
     "SFTConfig": "sft", "train_sft": "sft",
     "RewardConfig": "reward", "train_reward": "reward", "normalise": "reward", "score_texts": "reward",
-    "PPOConfig": "ppo", "train_ppo": "ppo", "rank_all": "feedback",
-    "DPOConfig": "alternatives", "train_dpo": "alternatives",
-    "RLOOConfig": "alternatives", "train_rloo": "alternatives",
-    "GRPOConfig": "alternatives", "train_grpo": "alternatives",
-    "BlindComparison": "blind",
-    "answer": "evaluate", "win_rate": "evaluate", "interval": "evaluate",
+    "PPOConfig": "ppo", "train_ppo": "ppo", "rank_all": "tasks.labellers",
+    "DPOConfig": "alternatives.dpo", "train_dpo": "alternatives.dpo",
+    "RLOOConfig": "alternatives.rloo", "train_rloo": "alternatives.rloo",
+    "GRPOConfig": "alternatives.grpo", "train_grpo": "alternatives.grpo",
+    "BlindComparison": "compare.blind.comparison",
+    "answer": "evaluate", "win_rate": "evaluate", "interval": "intervals",
 }
 __all__ = sorted(_HOMES)
 

@@ -4,7 +4,6 @@ Intervals are clustered by prompt: several responses to one prompt are not indep
 prompt counts once, with the mean of its responses (95 %, normal or bootstrap over prompts).
 """
 
-import math
 import re
 import statistics
 from collections import Counter
@@ -17,8 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.intervals import Interval, share
 from rlhf_lab.feedback.pairs import comparisons
+from rlhf_lab.intervals import Interval, interval, share
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.reward import score_texts
@@ -128,24 +127,6 @@ def names_hidden(prompt_words: Sequence[str]) -> Callable[[str], str]:
 # ------------------------------------------------------------------------------ intervals
 
 
-def interval(table: Tensor) -> Interval:
-    """The mean of (P, S) numbers with its 95 % interval, each prompt counted once."""
-    means = table.float().mean(1)
-    mean = float(means.mean())
-    half = 1.96 * float(means.std()) / math.sqrt(len(means)) if len(means) > 1 else math.nan
-    return mean, mean - half, mean + half
-
-
-def mean_share(table: Tensor) -> Interval:
-    """The share of ones in (P, S) zeros and ones, with a 95 % interval that keeps a width where all
-    prompts agree: none of 40 is not never (`intervals.share`).
-
-    It is for what a response has or has not. Graded numbers are for `interval`: the two made-up
-    prompts that keep the width, a 0 and a 1, are unlike any of theirs.
-    """
-    return share(table.float().mean(1), torch.ones(len(table)))
-
-
 def win_rate(marks: Tensor, rival: Tensor) -> Interval:
     """How often a response beats the rival's to the same prompt, ties half: (P, S), (P, R).
 
@@ -154,16 +135,6 @@ def win_rate(marks: Tensor, rival: Tensor) -> Interval:
     difference = marks[:, :, None] - rival[:, None, :]
     wins = (difference.sign() + 1) / 2
     return interval(wins.flatten(1))
-
-
-def ratio_interval(table: Tensor, rival: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
-    """mean(table) / mean(rival) with a bootstrap interval over prompts; both (P, ...)."""
-    a, b = table.float().flatten(1).mean(1), rival.float().flatten(1).mean(1)
-    rng = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(a), (draws, len(a)), generator=rng)
-    ratios = (a[rows].mean(1) / b[rows].mean(1)).sort().values
-    low, high = ratios[int(0.025 * draws)], ratios[int(0.975 * draws) - 1]
-    return float(a.mean() / b.mean()), float(low), float(high)
 
 
 # ------------------------------------------------------------------------------ the reward model

@@ -6,8 +6,9 @@ unpickled, and every folder written here loads with plain transformers.
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,11 +21,12 @@ from transformers import (
 )
 from transformers.activations import NewGELUActivation
 
-from rlhf_lab.adapters import has_lora, merged
+from rlhf_lab import maths
+from rlhf_lab.disk.storage import read_model, read_tokenizer, write_model
+from rlhf_lab.engine.adapters import has_lora, merged
+from rlhf_lab.engine.packed import hidden_states
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index, normalisation
-from rlhf_lab.packed import hidden_states
-from rlhf_lab.storage import read_model, read_tokenizer, write_model
 from rlhf_lab.text import end_token, position_ids
 
 PAD_TOKEN = "<|pad|>"
@@ -229,3 +231,38 @@ def _cover_vocabulary(policy: PreTrainedModel, size: int) -> None:
     with torch.no_grad():
         for layer in {policy.get_input_embeddings(), policy.get_output_embeddings()}:
             layer.weight[known:] = layer.weight[:known].mean(dim=0)
+
+
+# How the scores of M members, (M, B), become one, (B,). The weight of the variance was set before
+# any run.
+COMBINATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": partial(maths.uncertainty_weighted, weight=0.0),
+    "worst": maths.worst_case,
+    "uncertainty": partial(maths.uncertainty_weighted, weight=0.5),
+}
+
+
+class Ensemble(nn.Module):
+    """Reward models whose scores are combined; `train_ppo` and `scores_of` take it as one.
+
+    members: each normalised on the same responses, so that their scores have one unit. combine:
+    (M, B) -> (B,), see COMBINATIONS. What it gives has another mean and spread than its members:
+    `reward.normalise` the ensemble too.
+    """
+
+    def __init__(self, members: Sequence[ScalarModel], combine: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.combine, self.mean, self.sd = combine, 0.0, 1.0
+
+    def score(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """The combined score of each row, (B,); tokens and attention (B, T)."""
+        return (self.combine(self.scores(tokens, attention)) - self.mean) / self.sd
+
+    def normalise(self, mean: float, sd: float) -> None:
+        """Rescale scores of this mean and standard deviation to 0 and 1, as a ScalarModel does."""
+        self.mean, self.sd = self.mean + mean * self.sd, self.sd * sd
+
+    def scores(self, tokens: Tensor, attention: Tensor) -> Tensor:
+        """What each member says, (M, B)."""
+        return torch.stack([member.score(tokens, attention) for member in self.members])

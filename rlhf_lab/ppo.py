@@ -7,31 +7,28 @@ out advantages with a value network, and improves the policy with the clipped lo
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import maths, parallel
-from rlhf_lab.adapters import frozen_twin, has_lora, trainable_copy
-from rlhf_lab.ensemble import Ensemble
+from rlhf_lab import maths
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.engine import parallel
+from rlhf_lab.engine.adapters import frozen_twin, has_lora, trainable_copy
+from rlhf_lab.engine.packed import hidden_states
 from rlhf_lab.errors import UserError
-from rlhf_lab.models import ScalarModel
-from rlhf_lab.packed import hidden_states
+from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Mark, Prompt
-from rlhf_lab.sampling import SamplingConfig, sample
+from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.sequences import (
-    Sequences, in_batches, micro_batches, response_logprobs, response_scores, response_values,
+    micro_batches,
+    response_logprobs,
+    response_values,
 )
-from rlhf_lab.text import encode_prompt
-from rlhf_lab.training import (
-    Checkpoint, Optimiser, Record, check_finite, make_accelerator, seed_of, shuffled,
-)
-
-# Scores responses: a reward model that reads tokens, or any function of prompts and texts.
-Scorer = ScalarModel | Ensemble | Callable[[list[Prompt], list[str]], list[float]]
+from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator, seed_of, shuffled
 
 
 @dataclass(frozen=True)
@@ -66,28 +63,6 @@ class PPOConfig:
     max_new_tokens: int = 64
     seed: int = 0
     max_tokens: int = 3072
-
-
-@dataclass
-class Rollout:
-    """One batch of responses and everything PPO knows about them; shapes as in the design:
-    scores (B,), all else (B, N) and 0 on padding."""
-
-    prompts: list[Prompt]
-    texts: list[str]
-    sequences: Sequences
-    ended: Tensor
-    logprobs: Tensor
-    ref_logprobs: Tensor
-    values: Tensor | None
-    scores: Tensor
-    rewards: Tensor = field(default=None)
-    advantages: Tensor = field(default=None)
-    returns: Tensor = field(default=None)
-
-    @property
-    def mask(self) -> Tensor:
-        return self.sequences.mask
 
 
 class SharedValue(nn.Module):
@@ -181,32 +156,6 @@ def collect(policy, reference, value_model, reward_model: Scorer, tokenizer,
     return roll_out(policy, reference, value_model, reward_model, tokenizer, batch, seeds, config)
 
 
-@torch.no_grad()
-def roll_out(policy, reference, value_model: nn.Module | None, reward_model: Scorer, tokenizer,
-             batch: list[Prompt], seeds: list[int], config) -> Rollout:
-    """Sample a response for each prompt and seed and let every model read it; without a value model
-    there are no values. config: has temperature, max_new_tokens and max_tokens."""
-    samples = sample(
-        policy, tokenizer, [encode_prompt(tokenizer, p.text) for p in batch], seeds,
-        SamplingConfig(config.max_new_tokens, config.temperature), batch_size=len(batch))
-    sequences, texts = Sequences.of_samples(samples, tokenizer.pad_token_id), samples.texts(tokenizer)
-
-    def ref(model, rows: Sequences) -> Tensor:
-        return response_logprobs(model, rows, config.temperature)[0]
-
-    size = config.max_tokens
-    if isinstance(reward_model, nn.Module):
-        scores = in_batches(response_scores, reward_model, sequences, size)
-    else:
-        scores = torch.tensor(reward_model(batch, texts), dtype=torch.float32)
-    values = None
-    if value_model is not None:
-        values = in_batches(response_values, value_model, sequences, size) * sequences.mask
-    return Rollout(
-        batch, texts, sequences, samples.ended, samples.logprobs,
-        ref_logprobs=in_batches(ref, reference, sequences, size), values=values, scores=scores)
-
-
 def optimise(policy, value_model, rollout: Rollout, optimiser: Optimiser,
              config: PPOConfig, update: int) -> Record:
     """PPO's epochs over one rollout; returns the mean of each metric over all minibatches."""
@@ -256,34 +205,6 @@ def minibatch_gradients(policy, value_model, rollout: Rollout, rows: Tensor, acc
         for name, value in metrics.items():
             totals[name] = totals.get(name, 0.0) + value.item()
     return parallel.total(totals)
-
-
-def describe(rollout: Rollout, beta: float, config: PPOConfig, update: int) -> Record:
-    """The metrics of a rollout before the update: sums over a response, means over responses."""
-    kl = maths.masked_sum(maths.kl_k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask)
-    scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
-    lengths = rollout.mask.sum(1).float()
-    return {
-        "stage": "ppo", "update": update, "updates": config.updates,
-        "episode": update * config.batch_size,
-        "objective/kl": float(kl.mean()),
-        "objective/kl_se": float(kl.std() / len(kl) ** 0.5),
-        "objective/scores": float(scores.mean()),
-        "objective/non_score_reward": float(-beta * kl.mean()),
-        "objective/rlhf_reward": float(maths.masked_sum(rollout.rewards, rollout.mask).mean()),
-        "objective/entropy": float(-maths.masked_sum(rollout.logprobs, rollout.mask).mean()),
-        "objective/beta": beta,
-        "response/length": float(lengths.mean()),
-        "response/ended": float(rollout.ended.float().mean()),
-    }
-
-
-def batch_of(prompts: Sequence[Prompt], config: PPOConfig, update: int) -> list[Prompt]:
-    """The prompts of an update: the list is gone through in a fresh order, again and again."""
-    wanted = range((update - 1) * config.batch_size, update * config.batch_size)
-    orders = {turn: shuffled(len(prompts), "prompts", config.seed, turn)
-              for turn in {i // len(prompts) for i in wanted}}
-    return [prompts[orders[i // len(prompts)][i % len(prompts)]] for i in wanted]
 
 
 def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:

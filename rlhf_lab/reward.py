@@ -13,7 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_lab import maths, parallel
+from rlhf_lab import maths
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
 from rlhf_lab.feedback.selection import distinct, split_by_prompt
@@ -21,9 +23,7 @@ from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_scores
-from rlhf_lab.training import (
-    Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
-)
+from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
 
 
 @dataclass(frozen=True)

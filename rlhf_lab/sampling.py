@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import parallel
+from rlhf_lab.engine import parallel
+from rlhf_lab.engine.fast_gpt2 import GPT2Decoder, supports
 from rlhf_lab.errors import UserError
-from rlhf_lab.fast_gpt2 import GPT2Decoder, supports
 from rlhf_lab.maths import response_mask
 from rlhf_lab.models import evaluating
 from rlhf_lab.text import decode_response, end_token, pad_left, position_ids

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import parallel
+from rlhf_lab.engine import parallel
+from rlhf_lab.engine.packed import hidden_states
+from rlhf_lab.engine.recompute import recomputing
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
 from rlhf_lab.models import ScalarModel
-from rlhf_lab.packed import hidden_states
-from rlhf_lab.recompute import recomputing
 from rlhf_lab.sampling import Samples
 from rlhf_lab.text import encode_prompt, encode_response, end_token, pad_right, position_ids
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import parallel
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, micro_batches, response_logprobs
-from rlhf_lab.training import (
-    Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
-)
+from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
 
 
 @dataclass(frozen=True)

@@ -106,3 +106,8 @@ def _pad(rows: Sequence[Sequence[int]], pad_id: int, left: bool) -> tuple[Tensor
 
 def _shorten(text: str, length: int = 60) -> str:
     return repr(text if len(text) <= length else text[: length - 3] + "...")
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number with its noun: 1 entry, 2,000 entries. several: its plural, if not with an s."""
+    return f"{count:,} {one if count == 1 else several or one + 's'}"

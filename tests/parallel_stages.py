@@ -12,19 +12,25 @@ from unittest import mock
 import torch
 from safetensors.torch import save_file
 
-from rlhf_lab import parallel, ppo, training
-from rlhf_lab.alternatives import DPOConfig, GRPOConfig, RLOOConfig, grpo, rloo, train_dpo
+from rlhf_lab import ppo
+from rlhf_lab.alternatives import grpo, rloo
+from rlhf_lab.alternatives.dpo import DPOConfig, train_dpo
+from rlhf_lab.alternatives.grpo import GRPOConfig
+from rlhf_lab.alternatives.rloo import RLOOConfig
 from rlhf_lab.cli import main
+from rlhf_lab.disk import checkpoint
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import answer, scores_of
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.ppo import PPOConfig
-from rlhf_lab.pretrain import PretrainConfig, train_base
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, train_reward
+from rlhf_lab.runs.pretrain import PretrainConfig, train_base
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sft import SFTConfig, train_sft
-from rlhf_lab.training import Checkpoint, Optimiser, make_accelerator
+from rlhf_lab.training import Optimiser, make_accelerator
 
 TEXTS = ["ab:", "c:", "a rather long one, this:", "xyz:", "?"] * 2 + ["the last:"]
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(TEXTS)]
@@ -161,8 +167,8 @@ def worker(folder: Path) -> None:
     make_accelerator("cpu")
     place, saved = folder / f"process-{parallel.number()}", []
     place.mkdir()
-    write = training.save_file
-    with mock.patch.object(training, "save_file", lambda *a: (saved.append(str(a[1])), write(*a))):
+    write = checkpoint.save_file
+    with mock.patch.object(checkpoint, "save_file", lambda *a: (saved.append(str(a[1])), write(*a))):
         for stage in STAGES:
             keep(place / stage, run(stage, folder))
         for stage in RESUMED:  # from one process's checkpoint, and to one for one process

@@ -10,21 +10,31 @@ from helpers import refusal
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf_lab import parallel
-from rlhf_lab.adapters import (
-    MemoryConfig, add_lora, has_lora, merged, prepare, trainable_copy, without_lora,
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.engine import parallel
+from rlhf_lab.engine.adapters import (
+    MemoryConfig,
+    add_lora,
+    has_lora,
+    merged,
+    prepare,
+    trainable_copy,
+    without_lora,
 )
+from rlhf_lab.engine.recompute import recompute_layers, recomputed
 from rlhf_lab.models import ScalarModel, load_policy, save_policy
 from rlhf_lab.ppo import PPOConfig, frozen_copy, new_value_model, train_ppo
-from rlhf_lab.recompute import recompute_layers, recomputed
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, train_reward
 from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import (
-    Sequences, in_batches, response_logprobs, response_scores, response_values,
+    Sequences,
+    in_batches,
+    response_logprobs,
+    response_scores,
+    response_values,
 )
 from rlhf_lab.sft import SFTConfig, train_sft
-from rlhf_lab.training import Checkpoint
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "c:", "a long one:", "xyz:"] * 3)]
 SHOWN = [Demonstration(p, "yes" if i % 2 else "no, never") for i, p in enumerate(PROMPTS)]

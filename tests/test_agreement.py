@@ -7,10 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from rlhf_lab.feedback import agreement, habits, intervals, pairs
-from rlhf_lab.feedback.browse import browse_disagreements
+from rlhf_lab import intervals
+from rlhf_lab.feedback import agreement, habits, pairs
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt, Ranking
+from rlhf_lab.show.feedback_browser import browse_disagreements
 from rlhf_lab.tasks.labellers import ranks_of
 
 TEXTS = ("a", "b", "c", "d")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_lab.alarms import RULES, alarms
-from rlhf_lab.data import data_folder, shipped
+from rlhf_lab.disk.data import data_folder, shipped
+from rlhf_lab.show.alarms import RULES, alarms
 
 ROOT = Path(__file__).resolve().parents[1]
 

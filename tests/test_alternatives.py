@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from helpers import refusal
+
 from rlhf_lab import maths
-from rlhf_lab.alternatives import (
-    DPOConfig, GRPOConfig, RLOOConfig, best_of_n, dpo, frontier, groups, grpo, rloo, train_dpo,
-    train_grpo, train_rloo,
-)
+from rlhf_lab.alternatives import dpo, groups, grpo, rloo
+from rlhf_lab.alternatives.best_of_n import best_of_n, frontier
+from rlhf_lab.alternatives.dpo import DPOConfig, train_dpo
+from rlhf_lab.alternatives.grpo import GRPOConfig, train_grpo
+from rlhf_lab.alternatives.rloo import RLOOConfig, train_rloo
+from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import answer, scores_of
 from rlhf_lab.models import ScalarModel
@@ -20,7 +22,7 @@ from rlhf_lab.ppo import PPOConfig, frozen_copy, train_ppo
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import Sequences
-from rlhf_lab.training import Checkpoint, make_accelerator
+from rlhf_lab.training import make_accelerator
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "c:", "a long one:", "xyz:"] * 3)]
 RANKED = [Ranking(p, ("good", "fair one", "bad", "worst"), (1, 2, 3, None)) for p in PROMPTS]

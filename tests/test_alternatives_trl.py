@@ -14,12 +14,13 @@ trl = pytest.importorskip("trl", reason="TRL is not installed: nothing to compar
 from datasets import Dataset  # noqa: E402
 from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 
-from rlhf_lab import maths  # noqa: E402
-from rlhf_lab.alternatives import (  # noqa: E402
-    DPOConfig, GRPOConfig, RLOOConfig, dpo, groups, grpo, rloo,
-)
-from rlhf_lab.records import Prompt, Ranking  # noqa: E402
-from rlhf_lab.training import make_accelerator  # noqa: E402
+from rlhf_lab import maths
+from rlhf_lab.alternatives import dpo, groups, grpo, rloo
+from rlhf_lab.alternatives.dpo import DPOConfig
+from rlhf_lab.alternatives.grpo import GRPOConfig
+from rlhf_lab.alternatives.rloo import RLOOConfig
+from rlhf_lab.records import Prompt, Ranking
+from rlhf_lab.training import make_accelerator
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "cd:", "xyz", "w w"])]  # 3 tokens
 RANKED = [Ranking(Prompt("a", "ab:"), ("yes", "no, never"), (1, 2)),

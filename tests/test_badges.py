@@ -8,10 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import badges
 import nbformat
 import pytest
-
-import badges
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhf_lab.bill import Machine, Work, bill
+from rlhf_lab.course.bill import Machine, Work, bill
 from rlhf_lab.errors import UserError
 
 

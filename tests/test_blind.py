@@ -10,8 +10,9 @@ import pytest
 import torch
 from helpers import refusal
 
-from rlhf_lab.blind import BlindComparison, Outcome, chance
-from rlhf_lab.blind.comparison import draw_pairs
+from rlhf_lab import intervals as chance
+from rlhf_lab.compare.blind.comparison import BlindComparison, draw_pairs
+from rlhf_lab.compare.blind.outcome import Outcome
 from rlhf_lab.evaluate import Answers
 from rlhf_lab.feedback.session import rank_headless
 from rlhf_lab.records import Mark, Prompt

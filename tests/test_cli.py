@@ -8,12 +8,10 @@ import torch
 import tqdm
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf_lab import commands
-from rlhf_lab.cli import main
-from rlhf_lab.files import read_samples
-from rlhf_lab.data import base_model
+from rlhf_lab.cli import main, sample, sft, stages
+from rlhf_lab.disk.data import base_model
+from rlhf_lab.disk.files import read_samples
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
-
 
 FEW = ("--max-new-tokens", 5, "--device", "cpu")
 
@@ -87,7 +85,7 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
         return real(*a)
 
     monkeypatch.setattr(ppo, "optimise", interrupted)
-    monkeypatch.setattr("rlhf_lab.training.Checkpoint.due", lambda self, update, updates: True)
+    monkeypatch.setattr("rlhf_lab.disk.checkpoint.Checkpoint.due", lambda self, update, updates: True)
     assert stage(folder, "ppo", "asked", *arguments) == 130
     assert stage(folder, "ppo", "asked", *arguments) == 0
     logged = [json.loads(line) for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()]
@@ -112,7 +110,8 @@ def test_a_command_that_keeps_nothing_does_not_say_that_it_does(folder, capsys, 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "read_config", stop)
+    for command in (sample, sft):
+        monkeypatch.setattr(command, "read_config", stop)
     ask = ("--model", "@model", "--prompt", "ask:")
     assert run(folder, "sample", *ask) == 130
     assert capsys.readouterr().err == "rlhf-lab: stopped\n"
@@ -261,8 +260,8 @@ def test_the_time_left_counts_only_what_this_run_has_done(monkeypatch):
             super().__init__(*args, **kwargs)
             bars.append(self)
 
-    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    monkeypatch.setattr(stages, "tqdm", Bar)
     resumed = ({"update": update, "updates": 3000} for update in (1601, 1602))
-    assert [record["update"] for record in commands.watch("sft", resumed)] == [1601, 1602]
+    assert [record["update"] for record in stages.watch("sft", resumed)] == [1601, 1602]
     (bar,) = bars
     assert (bar.n - bar.initial, bar.total) == (2, 3000)

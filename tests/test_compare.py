@@ -12,16 +12,21 @@ from helpers import refusal
 from tiny_task import ColourTask
 
 from rlhf_lab.cli import main
-from rlhf_lab.compare import compare, contestants_of
-from rlhf_lab.compare.contestants import rival_of, set_apart
-from rlhf_lab.compare.measure import Comparison, paired
+from rlhf_lab.compare.comparison_table import (
+    main_table,
+    rubric_differences,
+    rubric_table,
+    terminal_lines,
+)
+from rlhf_lab.compare.conclusions import cautions, headline, pairing, sentences
+from rlhf_lab.compare.contestants import contestants_of, rival_of, set_apart
+from rlhf_lab.compare.measure import Comparison, compare, paired
 from rlhf_lab.compare.page import Setup, page
-from rlhf_lab.compare.table import main_table, rubric_differences, rubric_table, terminal_lines
-from rlhf_lab.compare.verdict import cautions, headline, pairing, sentences
-from rlhf_lab.evaluate import answer, interval, win_rate
+from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.evaluate import answer, win_rate
+from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Mark, Prompt
-from rlhf_lab.run_folder import RunFolder
 from rlhf_lab.sampling import SamplingConfig
 
 SHORT = SamplingConfig(max_new_tokens=6)
@@ -401,7 +406,7 @@ def test_a_hostile_name_stays_a_name():
 @pytest.fixture
 def runs(models, tmp_path, monkeypatch):
     """Two runs of the colours' task, seeds 0 and 1, with models in them."""
-    monkeypatch.setattr("rlhf_lab.compare.command.load_task", lambda name: ColourTask())
+    monkeypatch.setattr("rlhf_lab.cli.compare.load_task", lambda name: ColourTask())
     for seed in (0, 1):
         run_folder(tmp_path / f"run{seed}", seed, parts=(), task="colours")
         for part, model in (("sft", models[0]), ("policy", models[1])):

@@ -7,18 +7,26 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlhf_lab.constitution import (
-    ModelCritic, Rule, broken_shares, check, conflicts, critique, demonstrations_from, kept_table,
-    rank_by_rules, read_rules, revise, revise_all, weights_of, without,
+from rlhf_lab.constitution import checkers
+from rlhf_lab.constitution.critique import check, critique
+from rlhf_lab.constitution.model_critic import AFTER, BEFORE, ModelCritic, answer_tokens
+from rlhf_lab.constitution.ranking import (
+    broken_shares,
+    conflicts,
+    kept_table,
+    rank_by_rules,
+    weights_of,
 )
-from rlhf_lab.constitution import checkers, manual, words
-from rlhf_lab.constitution.model_critic import AFTER, BEFORE, answer_tokens
-from rlhf_lab.data import base_model, data_folder
-from rlhf_lab.exercises.constitution import PROMISES, RANK_BY_RULES
+from rlhf_lab.constitution.revise import demonstrations_from, revise, revise_all
+from rlhf_lab.constitution.rules import Rule, read_rules, without
+from rlhf_lab.course.exercises.nb09_constitution import PROMISES, RANK_BY_RULES
+from rlhf_lab.disk.data import base_model, data_folder
 from rlhf_lab.models import load_policy, load_tokenizer
 from rlhf_lab.records import Prompt
 from rlhf_lab.reward import encode
 from rlhf_lab.tasks import load_task
+from rlhf_lab.tasks import phrases as words
+from rlhf_lab.tasks.support_desk import manual
 from tests.helpers import refusal
 
 ASKED = Prompt("1", "Customer: Hi, my Iris does not turn on. My old Pinnacle camera works fine."

@@ -6,12 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from rlhf_lab.constitution import critique, read_rules
-from rlhf_lab.data import base_model
+from rlhf_lab.cli import study as command
+from rlhf_lab.constitution.critique import critique
+from rlhf_lab.constitution.rules import read_rules
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.models import load_policy, load_tokenizer, save_policy
-from rlhf_lab.studies import command, constitution
+from rlhf_lab.studies import constitution
 from rlhf_lab.studies.constitution import (
-    ARMS, CURT, MANUAL, PROMISES, rankings_of, rules_of, run_arm,
+    ARMS,
+    CURT,
+    MANUAL,
+    PROMISES,
+    rankings_of,
+    rules_of,
+    run_arm,
 )
 from rlhf_lab.studies.ground import Ground
 

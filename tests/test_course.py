@@ -13,7 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from rlhf_lab.cli import main
-from rlhf_lab.course import exercises, instructor_edition, student_edition, tags
+from rlhf_lab.course.editions import exercises, instructor_edition, student_edition, tags
 from rlhf_lab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,7 +127,7 @@ def course(tmp_path_factory):
     """A class: the exercises of notebook 04 handed out, and handed in by three students."""
     folder = tmp_path_factory.mktemp("class")
     whole = nbformat.read(ROOT / "notebooks" / "04_policy_gradients_and_ppo.ipynb", as_version=4)
-    begin = new_code_cell("import torch\nfrom rlhf_lab.exercises import check", id="begin")
+    begin = new_code_cell("import torch\nfrom rlhf_lab.course.exercises import check", id="begin")
     wanted = {"exercise", "check", "solution"}
     whole.cells = [begin, *(c for c in whole.cells if wanted & set(tags(c)))]
     source = folder / "source/ps/ppo.ipynb"

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.panels import PANELS, Line, Panel
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.sampling import SamplingConfig
-from rlhf_lab.widgets import dashboard as module
-from rlhf_lab.widgets.curves import curve
-from rlhf_lab.widgets.dashboard import Dashboard
+from rlhf_lab.show.panels import PANELS, Line, Panel
+from rlhf_lab.show.widgets import dashboard as module
+from rlhf_lab.show.widgets.curves import curve
+from rlhf_lab.show.widgets.dashboard import Dashboard
 
 SHORT = SamplingConfig(max_new_tokens=5)
 SCRIPT = "<script>alert(1)</script>"

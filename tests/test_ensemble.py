@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from rlhf_lab import maths
-from rlhf_lab.data import base_model
-from rlhf_lab.ensemble import COMBINATIONS, Ensemble
-from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
+from rlhf_lab.disk.data import base_model
+from rlhf_lab.models import COMBINATIONS, Ensemble, ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.ppo import PPOConfig, new_value_model
 from rlhf_lab.reward import normalise
 from rlhf_lab.sequences import Sequences, in_batches, response_scores

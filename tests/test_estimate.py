@@ -7,17 +7,23 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from rlhf_lab import costs, estimate
-from rlhf_lab.adapters import MemoryConfig, add_lora, prepare
-from rlhf_lab.estimate import Estimate, estimate_ppo, estimate_reward, estimate_sft
-from rlhf_lab.estimate_plots import memory
-from rlhf_lab.fast_gpt2 import GPT2Decoder
+from rlhf_lab.engine.adapters import MemoryConfig, add_lora, prepare
+from rlhf_lab.engine.fast_gpt2 import GPT2Decoder
+from rlhf_lab.engine.packed import hidden_states
+from rlhf_lab.engine.recompute import recomputed
 from rlhf_lab.models import ScalarModel
-from rlhf_lab.packed import hidden_states
 from rlhf_lab.ppo import PPOConfig, frozen_copy, new_value_model
-from rlhf_lab.recompute import recomputed
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig
+from rlhf_lab.runs.costs import counting as costs
+from rlhf_lab.runs.costs import estimate
+from rlhf_lab.runs.costs.estimate import (
+    Estimate,
+    estimate_ppo,
+    estimate_reward,
+    estimate_sft,
+    memory,
+)
 from rlhf_lab.sampling import LibraryDecoder
 from rlhf_lab.sequences import Sequences
 from rlhf_lab.sft import SFTConfig

@@ -6,11 +6,18 @@ import math
 import pytest
 import torch
 
-
 from rlhf_lab.evaluate import (
-    Answers, answer, best_of_n, distinct_share, interval, mean_share, names_hidden, ratio_interval,
-    reward_accuracy, scores_of, sequence_kl, win_rate,
+    Answers,
+    answer,
+    best_of_n,
+    distinct_share,
+    names_hidden,
+    reward_accuracy,
+    scores_of,
+    sequence_kl,
+    win_rate,
 )
+from rlhf_lab.intervals import interval, mean_share, ratio_interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.sampling import SamplingConfig

@@ -9,17 +9,53 @@ import pandas as pd
 import pytest
 import torch
 
-from rlhf_lab import evaluate, maths, ratings
+from rlhf_lab import evaluate, maths
 from rlhf_lab.compare.measure import paired
-from rlhf_lab.constitution.words import find
-from rlhf_lab.exercises import (
-    check, constitution, feedback, hacking, microscope, ppo_advantages, ppo_losses, reward, roads,
-    rounds, scaling, sft, tour,
+from rlhf_lab.course.exercises import (
+    check,
 )
-from rlhf_lab.exercises.examine import judge, recognise
-from rlhf_lab.ratings import Sentence
+from rlhf_lab.course.exercises import (
+    nb00_tour as tour,
+)
+from rlhf_lab.course.exercises import (
+    nb01_sft as sft,
+)
+from rlhf_lab.course.exercises import (
+    nb02_rankings as feedback,
+)
+from rlhf_lab.course.exercises import (
+    nb03_reward as reward,
+)
+from rlhf_lab.course.exercises import (
+    nb04_advantages as ppo_advantages,
+)
+from rlhf_lab.course.exercises import (
+    nb04_losses as ppo_losses,
+)
+from rlhf_lab.course.exercises import (
+    nb05_microscope as microscope,
+)
+from rlhf_lab.course.exercises import (
+    nb06_hacking as hacking,
+)
+from rlhf_lab.course.exercises import (
+    nb07_rounds as rounds,
+)
+from rlhf_lab.course.exercises import (
+    nb08_roads as roads,
+)
+from rlhf_lab.course.exercises import (
+    nb09_constitution as constitution,
+)
+from rlhf_lab.course.exercises import (
+    nb10_scaling as scaling,
+)
+from rlhf_lab.course.exercises.examine import judge, recognise
 from rlhf_lab.sequences import Sequences
 from rlhf_lab.studies.overoptimisation import overoptimisation
+from rlhf_lab.tasks.film_reviews import rated_pairs
+from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
+from rlhf_lab.tasks.phrases import find
 
 EXERCISES = {
     exercise.name: exercise
@@ -204,7 +240,7 @@ def test_the_best_accuracy_is_the_ceiling_of_two_sentences():
     for case in scaling.BEST_ACCURACY.cases:
         pair = [Sentence(i, str(i), tuple(int(r) for r in given), sheet=i)
                 for i, given in enumerate(case.inputs.values())]
-        flattered = ratings.ceiling(pair).high.accuracy
+        flattered = rated_pairs.ceiling(pair).high.accuracy
         assert scaling.best_accuracy(**case.inputs).item() == pytest.approx(flattered)
 
 

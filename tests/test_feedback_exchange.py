@@ -7,12 +7,12 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-
 from helpers import refusal
-from rlhf_lab.feedback.commands import feedback, feedback_options
+
+from rlhf_lab.cli import feedback
+from rlhf_lab.disk.files import read_rankings, write_rankings
 from rlhf_lab.feedback.exchange import export_jsonl, export_pairs, import_jsonl, import_rankings
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
-from rlhf_lab.files import read_rankings, write_rankings
 from rlhf_lab.records import Prompt, Ranking
 
 ASK = Prompt("p1", "My kettle leaks.", {"product": "kettle", "parts": [1, 2.5, None, True]})
@@ -233,8 +233,8 @@ def test_a_bad_line_of_another_make_takes_nothing_in(fresh, tmp_path):
 
 def run(*arguments) -> None:
     parser = argparse.ArgumentParser()
-    feedback_options(parser)
-    feedback(parser.parse_args([str(argument) for argument in arguments]))
+    feedback.add_options(parser)
+    feedback.run(parser.parse_args([str(argument) for argument in arguments]))
 
 
 def test_merge_says_what_was_new(store, tmp_path, capsys):

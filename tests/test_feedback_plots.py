@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rlhf_lab import feedback_plots, plots
+from rlhf_lab.show import feedback_plots, plots
 
 NAMES = ["ann", "bob"]
 SHARES = pd.DataFrame({"labeller": NAMES, "agreement": [0.8, 0.7], "low": [0.7, 0.5],

@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-
 from helpers import refusal
+
 from rlhf_lab.feedback import database, rows, schema
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt, Ranking

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_lab import files
+from rlhf_lab.disk import files
+from rlhf_lab.disk.jsonl import append_line, plain, read_lines, write_whole
 from rlhf_lab.errors import UserError
-from rlhf_lab.formats import read_demonstrations, read_prompts
-from rlhf_lab.jsonl import append_line, plain, read_lines, write_whole
+from rlhf_lab.formats.reading import read_demonstrations, read_prompts
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 
 ASK = "My kettle leaks."

@@ -28,10 +28,11 @@ from format_rows import (
 )
 from helpers import refusal
 
-from rlhf_lab import files
 from rlhf_lab.cli import main
+from rlhf_lab.disk import files
 from rlhf_lab.errors import BadRow
-from rlhf_lab.formats import layouts, read_demonstrations, read_preferences, read_prompts
+from rlhf_lab.formats import layouts
+from rlhf_lab.formats.reading import read_demonstrations, read_preferences, read_prompts
 from rlhf_lab.models import save_policy
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from rlhf_lab.formats import chat, dialogues, read_demonstrations, read_preferences, read_prompts
+from rlhf_lab.formats import chat, dialogues
 from rlhf_lab.formats.chat import Message
+from rlhf_lab.formats.reading import read_demonstrations, read_preferences, read_prompts
 from rlhf_lab.text import encode_prompt, encode_response
 
 CHATML = (

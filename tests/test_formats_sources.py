@@ -8,7 +8,7 @@ import pytest
 from format_rows import DEMO, PREFERENCES, WRITERS, Hub, write_lines
 from helpers import refusal
 
-from rlhf_lab.formats import read_demonstrations, read_preferences, read_prompts
+from rlhf_lab.formats.reading import read_demonstrations, read_preferences, read_prompts
 
 # ---- CSV as it comes ----------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlhf_lab.cli import main
-from rlhf_lab.run_folder import RunFolder
+from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import Sequences, response_logprobs
 from rlhf_lab.training import make_accelerator

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from rlhf_lab.cli import main
-from rlhf_lab.data import base_model
-from rlhf_lab.ensemble import Ensemble
+from rlhf_lab.cli import study as command
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.evaluate import scores_of
-from rlhf_lab.models import load_policy, load_tokenizer, save_policy
+from rlhf_lab.models import Ensemble, load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Mark, Prompt, Ranking
-from rlhf_lab.studies import command, hacking
+from rlhf_lab.studies import hacking
 from rlhf_lab.studies.ground import Ground
 from rlhf_lab.studies.hacking import ARMS, ENSEMBLE_ARMS, PLANTED, Arm, plant, run_arm, turn_over
 

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from helpers import byte_level
 from tokenizers import processors
 from transformers import (
     AutoModelForCausalLM,
@@ -14,7 +15,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from helpers import byte_level
 from rlhf_lab import maths, ppo
 from rlhf_lab.cli import main
 from rlhf_lab.evaluate import answer
@@ -24,7 +24,11 @@ from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, train_reward
 from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import (
-    Sequences, in_batches, response_logprobs, response_scores, response_values,
+    Sequences,
+    in_batches,
+    response_logprobs,
+    response_scores,
+    response_values,
 )
 from rlhf_lab.sft import SFTConfig, train_sft
 from rlhf_lab.text import encode_prompt

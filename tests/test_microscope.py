@@ -8,13 +8,21 @@ import torch
 from helpers import refusal
 
 from rlhf_lab import maths, ppo
-from rlhf_lab.data import shipped
-from rlhf_lab.microscope import (
-    PER_TOKEN, SavedRollout, Settings, load_rollout, recompute, save_rollout, saved_rollout,
-    spread_by_score, token_table, token_texts,
-)
+from rlhf_lab.disk.data import shipped
 from rlhf_lab.records import Prompt
 from rlhf_lab.sequences import Sequences, response_logprobs, response_values
+from rlhf_lab.show.microscope import (
+    PER_TOKEN,
+    SavedRollout,
+    Settings,
+    load_rollout,
+    recompute,
+    save_rollout,
+    saved_rollout,
+    spread_by_score,
+    token_table,
+    token_texts,
+)
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "c:", "a long one:", "xyz:"] * 2)]
 CONFIG = ppo.PPOConfig(updates=2, batch_size=8, epochs=1, learning_rate=3e-3, max_new_tokens=12,

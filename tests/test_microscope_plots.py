@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from helpers import refusal
 
-from rlhf_lab.data import shipped
-from rlhf_lab.microscope import load_rollout, recompute, token_table
-from rlhf_lab.microscope_plots import advantages_by_lambda, kl_share, pushes, values_along
-from rlhf_lab.plots import to_bytes
+from rlhf_lab.disk.data import shipped
+from rlhf_lab.show.microscope import load_rollout, recompute, token_table
+from rlhf_lab.show.microscope_plots import advantages_by_lambda, kl_share, pushes, values_along
+from rlhf_lab.show.plots import to_bytes
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,20 @@ import pytest
 import torch
 from helpers import refusal
 
-from rlhf_lab.data import shipped
-from rlhf_lab.microscope import load_rollout, name_of, recompute, token_table
-from rlhf_lab.widgets import ClippedObjective, Microscope
-from rlhf_lab.widgets.clip import clip_picture, clipping, objective
-from rlhf_lab.widgets.microscope import RANGES, moved
-from rlhf_lab.widgets.quantities import (
-    BY_KEY, COLOURS, INK, QUANTITIES, blend, ends, level, number, sign,
+from rlhf_lab.disk.data import shipped
+from rlhf_lab.show.microscope import load_rollout, name_of, recompute, token_table
+from rlhf_lab.show.widgets.clip import ClippedObjective, clip_picture, clipping, objective
+from rlhf_lab.show.widgets.microscope_widget import RANGES, Microscope, moved
+from rlhf_lab.show.widgets.quantities import (
+    BY_KEY,
+    COLOURS,
+    INK,
+    QUANTITIES,
+    blend,
+    ends,
+    level,
+    number,
+    sign,
 )
 
 HOSTILE = ("<script>alert(1)</script>", "\x1b[31mred", "\u202egnp.exe", "</style>", " \n\t")

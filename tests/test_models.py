@@ -6,6 +6,7 @@ from logging import StreamHandler
 
 import pytest
 import torch
+from helpers import refusal, response_logits
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -13,16 +14,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from helpers import refusal, response_logits
+from rlhf_lab.disk.storage import replacing
 from rlhf_lab.errors import UserError
-from rlhf_lab.models import (
-    ScalarModel,
-    evaluating,
-    load_policy,
-    load_tokenizer,
-    save_policy,
-)
-from rlhf_lab.storage import replacing
+from rlhf_lab.models import ScalarModel, evaluating, load_policy, load_tokenizer, save_policy
 from rlhf_lab.text import pad_left, pad_right
 
 ROWS = [[7], [1, 2, 3, 4, 5], [9, 8, 7], [60, 61, 62, 63, 64, 65, 66, 67, 68]]

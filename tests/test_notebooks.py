@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rlhf_lab.course import exercises, tags
+from rlhf_lab.course.editions import exercises, tags
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

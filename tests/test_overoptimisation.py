@@ -11,7 +11,13 @@ import torch
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import overoptimisation_bon, overoptimisation_rl
 from rlhf_lab.studies.overoptimisation import (
-    at_distance, fit, load_best_of_n, load_metrics, load_samples, load_summaries, overoptimisation,
+    at_distance,
+    fit,
+    load_best_of_n,
+    load_metrics,
+    load_samples,
+    load_summaries,
+    overoptimisation,
 )
 from rlhf_lab.studies.overoptimisation_plots import best_of_n, fitted, marks, score_and_mark
 

@@ -9,24 +9,24 @@ from shutil import copytree
 
 import pytest
 import torch
-
 from helpers import refusal
+
 from rlhf_lab.cli import main
 from rlhf_lab.compare.contestants import contestants_of
 from rlhf_lab.compare.standing import standing_of
+from rlhf_lab.disk.files import fingerprint, read_rankings, read_samples
+from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.disk.storage import fingerprint as weights
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import ranking_accuracy
 from rlhf_lab.feedback.store import FeedbackStore
-from rlhf_lab.files import fingerprint, read_rankings, read_samples
 from rlhf_lab.models import ScalarModel, load_tokenizer, save_policy
-from rlhf_lab.ratings.beginnings import beginning, write_task
-from rlhf_lab.ratings.beginnings import rankings as ranked_beginnings
-from rlhf_lab.ratings.read import Sentence
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import score_texts
-from rlhf_lab.run_folder import RunFolder
-from rlhf_lab.storage import fingerprint as weights
 from rlhf_lab.tasks import load_task
+from rlhf_lab.tasks.film_reviews.beginnings import beginning, write_task
+from rlhf_lab.tasks.film_reviews.beginnings import rankings as ranked_beginnings
+from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
 from rlhf_lab.tasks.folder import read_folder
 from rlhf_lab.tasks.parts import PARTS, Shares
 
@@ -268,7 +268,7 @@ def test_the_pages_commands_lead_from_the_template_to_the_evaluation(mine, monke
 def test_the_pages_python_does_the_same(mine, monkeypatch, capsys):
     page = blocks("The same in Python")
     first, widget, rest = (block.replace("mytask", "mine") for block in page)
-    monkeypatch.setattr("rlhf_lab.data.base_model", lambda: mine / "model")
+    monkeypatch.setattr("rlhf_lab.disk.data.base_model", lambda: mine / "model")
     toml = mine / "mine/task.toml"
     toml.write_text(toml.read_text().replace("longest_response = 64", "longest_response = 6"))
     names = {}

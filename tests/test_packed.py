@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from rlhf_lab.packed import hidden_states, packs
+from rlhf_lab.engine.packed import hidden_states, packs
 from rlhf_lab.text import pad_left, pad_right, position_ids
 
 ROWS = [[7], [1, 2, 3, 4, 5], [9, 8, 7], [60, 61, 62, 63, 64, 65, 66, 67, 68]]

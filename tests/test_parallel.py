@@ -14,17 +14,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import parallel_stages as stages
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from helpers import refusal
 from safetensors.torch import load_file
 
-import parallel_stages as stages
-from helpers import refusal
-from rlhf_lab import parallel, training
+from rlhf_lab import training
 from rlhf_lab.cli import main
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.engine import parallel
 from rlhf_lab.models import load_policy, save_policy
-from rlhf_lab.training import Checkpoint, make_accelerator
+from rlhf_lab.training import make_accelerator
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ROOT / "docs" / "accelerate"

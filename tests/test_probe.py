@@ -3,18 +3,20 @@
 import pytest
 import torch
 
-from rlhf_lab import maths, ratings
-from rlhf_lab.data import base_model
+from rlhf_lab import maths
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
-from rlhf_lab.ratings import Sentence, probe
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import score_texts
+from rlhf_lab.studies import probe
+from rlhf_lab.tasks.film_reviews import draw
+from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
 
 TEXTS = ["a fine film", "a dull film, and long", "warm", "it is what it is"]
 
 
 def ranking(texts, ranks, id="p"):
-    return Ranking(Prompt(id, ratings.PROMPT), tuple(texts), tuple(ranks))
+    return Ranking(Prompt(id, draw.PROMPT), tuple(texts), tuple(ranks))
 
 
 def test_with_one_pair_the_head_is_the_one_worked_out_by_hand():
@@ -52,6 +54,6 @@ def test_the_model_with_its_head_scores_as_the_head_does_on_features():
                                atol=1e-6, rtol=0)
     head = probe.fit_head(known, [ranking(TEXTS, (1, 4, 2, 3))], {t: i for i, t in enumerate(TEXTS)})
     scores = score_texts(probe.with_head(model, head, found), tokenizer,
-                         [(ratings.PROMPT, text) for text in TEXTS])
+                         [(draw.PROMPT, text) for text in TEXTS])
     torch.testing.assert_close(scores, (known @ head).float(), atol=1e-3, rtol=1e-3)
     assert float(maths.pair_accuracy(scores[None], torch.tensor([[1, 4, 2, 3]]))) == 1.0

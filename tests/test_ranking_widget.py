@@ -9,8 +9,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.selection import Selection
 from rlhf_lab.feedback.store import FeedbackStore, Sample
 from rlhf_lab.records import Prompt
-from rlhf_lab.widgets import RankingWidget
-from rlhf_lab.widgets.ranking import order_on_screen
+from rlhf_lab.show.widgets.ranking_widget import RankingWidget, order_on_screen
 
 HOSTILE = (
     "<script>alert(1)</script>", "\x1b[31mred", "\u202egnp.exe", "half \x00 null", "x" * 20_000

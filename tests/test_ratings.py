@@ -10,24 +10,32 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from rlhf_lab import maths, ratings
+from rlhf_lab import maths
 from rlhf_lab.cli import main
-from rlhf_lab.data import base_model
+from rlhf_lab.cli import study as command
+from rlhf_lab.cli.ratings import described
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.errors import UserError
-from rlhf_lab.ratings import probe
-from rlhf_lab.ratings.commands import described
-from rlhf_lab.ratings.draw import K
-from rlhf_lab.ratings.fetch import cached
-from rlhf_lab.ratings.pairs import Ceiling, Pairs, accuracy, ceiling, leans, ties, way
-from rlhf_lab.ratings.read import Sentence, parse
-from rlhf_lab.ratings.reliability import deal, spearman_brown, split_half, worth
 from rlhf_lab.reward import encode
-from rlhf_lab.studies import command
 from rlhf_lab.studies import ground as ground_module
+from rlhf_lab.studies import probe
 from rlhf_lab.studies import ratings as learning
 from rlhf_lab.studies.ground import Ground
 from rlhf_lab.studies.ratings_reading import ALIKE
-from rlhf_lab.studies.runs import lines
+from rlhf_lab.studies.results import lines
+from rlhf_lab.tasks.film_reviews import draw, rated_pairs, ratings_file
+from rlhf_lab.tasks.film_reviews.draw import K
+from rlhf_lab.tasks.film_reviews.rated_pairs import (
+    Ceiling,
+    Pairs,
+    accuracy,
+    ceiling,
+    leans,
+    ties,
+    way,
+)
+from rlhf_lab.tasks.film_reviews.ratings_file import Sentence, cached, parse
+from rlhf_lab.tasks.film_reviews.split_half import deal, spearman_brown, split_half, worth
 
 
 def sentences(*given, sheets=None, text="sentence {}"):
@@ -67,7 +75,7 @@ def test_thirty_rows_are_a_sheet():
 
 def test_what_was_not_fetched_is_said(capsys):
     with pytest.raises(UserError, match="rlhf-lab ratings fetch"):
-        ratings.read()
+        ratings_file.read()
     assert main(["ratings", "show"]) == 1
     assert "rlhf-lab ratings fetch" in capsys.readouterr().err
 
@@ -255,7 +263,7 @@ def study(count=240, per_sheet=6):
 def test_sides_share_no_sheet_and_no_text():
     given = study()
     given[100] = replace(given[100], text="Sentence, 7!!")  # "sentence 7" once more
-    sides = ratings.split(given)
+    sides = draw.split(given)
     parts = (sides.train, sides.test, sides.judge)
     assert [len({one.sheet for one in part}) for part in parts] == [24, 6, 10]
     for one, other in itertools.combinations(parts, 2):
@@ -264,25 +272,25 @@ def test_sides_share_no_sheet_and_no_text():
     assert not any(set(a) & set(b) for a, b in itertools.combinations(words, 2))
     whole = {s.id for part in parts for s in part}
     assert whole | {7, 101} == {one.id for one in given} and len(whole) >= 239
-    assert ratings.split(given) == sides != ratings.split(given, seed=1)
+    assert draw.split(given) == sides != draw.split(given, seed=1)
 
 
 def test_a_round_uses_every_sentence_once_with_ratings_it_has():
     given = study(count=22)
-    drawn = ratings.rankings(given, ratings=3)
+    drawn = draw.rankings(given, ratings=3)
     assert [len(one.responses) for one in drawn] == 3 * ([K] * 5 + [2])
     by_text = {one.text: one for one in given}
     for turn in range(3):
         texts = [t for one in drawn[6 * turn : 6 * turn + 6] for t in one.responses]
         assert sorted(texts) == sorted(by_text)
     assert len({one.prompt.id for one in drawn}) == len(drawn)
-    assert {one.prompt.text for one in drawn} == {ratings.PROMPT}
-    assert ratings.rankings(given, 1) == drawn[:6]
-    assert ratings.rankings(given, 1, seed=1) != drawn[:6]
+    assert {one.prompt.text for one in drawn} == {draw.PROMPT}
+    assert draw.rankings(given, 1) == drawn[:6]
+    assert draw.rankings(given, 1, seed=1) != drawn[:6]
 
 
 def test_the_higher_rating_is_ranked_better():
-    [ranking] = ratings.rankings(sentences([3], [-2], [3], [0]), 1)
+    [ranking] = draw.rankings(sentences([3], [-2], [3], [0]), 1)
     ranks = dict(zip(ranking.responses, ranking.ranks))
     assert ranks == {"sentence 1": 1, "sentence 3": 1, "sentence 4": 3, "sentence 2": 4}
 
@@ -291,29 +299,29 @@ def test_a_ranking_draws_each_rating_equally_often():
     # The first wins against 0 with its 1 and loses with its -1: half of the draws each.
     given = sentences([1, -1], [0, 0])
     wins = sum(dict(zip(r.responses, r.ranks))["sentence 1"] == 1
-               for seed in range(400) for r in ratings.rankings(given, 1, seed))
+               for seed in range(400) for r in draw.rankings(given, 1, seed))
     assert 160 < wins < 240  # four standard deviations
     # In two rounds each of its ratings is used once.
     for seed in range(10):
-        drawn = ratings.rankings(given, 2, seed)
+        drawn = draw.rankings(given, 2, seed)
         both = [dict(zip(r.responses, r.ranks))["sentence 1"] for r in drawn]
         assert sorted(both) == [1, 2]
 
 
 def test_a_reward_model_takes_the_rankings(tokenizer):
-    drawn = ratings.rankings(sentences([3], [3], [3], [0]), 1)
+    drawn = draw.rankings(sentences([3], [3], [3], [0]), 1)
     data = encode(tokenizer, drawn)
     assert int(maths.comparisons(data.ranks).sum()) == 3  # ties compare nothing
 
 
 def test_fewer_sentences_are_among_more():
     given = study(count=50)
-    few, many = ratings.some(given, 10), ratings.some(given, 30)
+    few, many = draw.some(given, 10), draw.some(given, 30)
     assert few == many[:10] and len({one.id for one in many}) == 30
     with pytest.raises(UserError, match="60 sentences asked for, and there are 50"):
-        ratings.some(given, 60)
+        draw.some(given, 60)
     with pytest.raises(UserError, match="too few to take 16"):
-        ratings.rankings(given, 16)
+        draw.rankings(given, 16)
 
 
 # ---- a second opinion, and the command -----------------------------------------------------------
@@ -328,10 +336,10 @@ def test_the_lexicon_is_asked_if_it_is_installed(monkeypatch):
     module.SentimentIntensityAnalyzer = Analyser
     monkeypatch.setitem(sys.modules, "vaderSentiment", types.ModuleType("vaderSentiment"))
     monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", module)
-    assert ratings.lexicon_scores(["good", "bad"]).tolist() == [0.5, -0.25]
+    assert ratings_file.lexicon_scores(["good", "bad"]).tolist() == [0.5, -0.25]
     monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
     with pytest.raises(UserError, match=r"pip install 'rlhf-lab\[ratings\]'"):
-        ratings.lexicon_scores(["good"])
+        ratings_file.lexicon_scores(["good"])
 
 
 def test_described_by_hand():
@@ -345,7 +353,7 @@ def test_described_by_hand():
 
 
 def test_show_prints_the_table(capsys, monkeypatch):
-    monkeypatch.setattr("rlhf_lab.ratings.commands.read", study)
+    monkeypatch.setattr("rlhf_lab.cli.ratings.read", study)
     monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
     assert main(["ratings", "show"]) == 0
     printed = capsys.readouterr().out
@@ -376,7 +384,7 @@ def test_an_arm_learns_from_its_own_sentences_and_is_tested_on_others(tmp_path, 
     ground, given = Ground(tmp_path), study()
     arm = learning.Arm(sentences=24, ratings=2, read=False)
     summary = learning.run_arm(ground, arm, 0, given)
-    sides = ratings.split(given)
+    sides = draw.split(given)
     used = {text for one in learned for text in one.responses}
     assert len(learned) == summary["rankings"] == 12 and summary["ratings"] == 48
     assert len(used) == 24 and used <= {one.text for one in sides.train}
@@ -398,7 +406,7 @@ def test_what_reads_first_reads_the_training_side_and_is_kept(tmp_path, monkeypa
         return train(policy, tokenizer, demonstrations[:4], config, accelerator=accelerator)
 
     monkeypatch.setattr(ground_module, "train_sft", training)
-    ground, sides = Ground(tmp_path, model=str(base_model())), ratings.split(study())
+    ground, sides = Ground(tmp_path, model=str(base_model())), draw.split(study())
     policy, _ = learning.start(ground, learning.Arm(24, 1), 3, sides.train)
     assert shown == [one.text for one in sides.train]
     again, _ = learning.start(ground, learning.Arm(48, 2), 3, sides.train)
@@ -430,7 +438,7 @@ def test_arms_of_one_price_differ_in_how_often_they_ask(capsys):
 def test_a_head_alone_and_words_are_fitted_to_the_same_rankings(tmp_path, monkeypatch):
     monkeypatch.setattr(learning, "train_reward", lambda *a, **k: pytest.fail("something trained"))
     ground, given = Ground(tmp_path), study()
-    sides = ratings.split(given)
+    sides = draw.split(given)
     arm = learning.Arm(24, 2, read=False, head_alone=True)
     summary = learning.run_arm(ground, arm, 0, given)
     assert summary["arm"]["name"] == "24 x 2, unread, head alone" and summary["ratings"] == 48
@@ -452,17 +460,17 @@ def test_words_tell_what_they_can():
     test = [replace(one, text=f"{'bad' if one.mean < 0 else 'good'} thing") for one in rows]
     known = probe.word_features(train, test)
     assert known.shape == (16, 3) and known.sum(1).tolist() == [2.0] * 8 + [1.0] * 8
-    head = probe.fit_head(known[:8], ratings.rankings(train, 2), {one.text: i for i, one
+    head = probe.fit_head(known[:8], draw.rankings(train, 2), {one.text: i for i, one
                                                                  in enumerate(train)}, 0.01)
     assert head[1] > 0 > head[0] and head[2].abs() < 1e-3  # bad, good, number
     assert accuracy((known[8:] @ head).numpy(), test).accuracy == pytest.approx(
-        ratings.ceiling(test).high.accuracy)
+        rated_pairs.ceiling(test).high.accuracy)
 
 
 def test_people_are_asked_about_the_test_side(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning.ratings, "lexicon_scores", lambda texts: np.zeros(len(list(texts))))
+    monkeypatch.setattr(learning.ratings_file, "lexicon_scores", lambda texts: np.zeros(len(list(texts))))
     found = learning.run_people(Ground(tmp_path), 0, study())
-    test = ratings.split(study()).test
+    test = draw.split(study()).test
     best, one = ceiling(test), worth(test, 1)
     assert found["opinions"]["1 rating"]["way"][0] == pytest.approx(way(one, best)[0])
     assert found["opinions"]["VADER's lexicon"]["way"][0] == pytest.approx(0)
@@ -476,7 +484,7 @@ def test_people_are_asked_about_the_test_side(tmp_path, monkeypatch):
 def real():
     if cached() is None:
         pytest.skip("the ratings are not in the cache: rlhf-lab ratings fetch")
-    return ratings.read()
+    return ratings_file.read()
 
 
 def test_the_real_ratings_are_as_described(real):
@@ -488,10 +496,10 @@ def test_the_real_ratings_are_as_described(real):
                                  if len(a) == len(b) and (one.id % 30 != 0) == inside])
                 for inside in (True, False)}  # fmt: skip
     assert together[True] > 0.2 and abs(together[False]) < 0.1
-    best = ceiling(ratings.split(real).test)
+    best = ceiling(draw.split(real).test)
     found = best.middle.accuracy, best.middle.alike.accuracy
     assert found == pytest.approx((0.832, 0.708), abs=5e-4)  # as docs/human-ratings.md has it
     alike = best.middle.alike.pairs.sum() / best.middle.pairs.sum()
     assert alike == pytest.approx(ALIKE, abs=5e-5)
     assert best.low.accuracy < best.middle.accuracy < best.high.accuracy
-    assert worth(ratings.split(real).test, 1).accuracy < best.low.accuracy
+    assert worth(draw.split(real).test, 1).accuracy < best.low.accuracy

@@ -7,7 +7,7 @@ import pytest
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.studies import praise_reading, ratings_reading
-from rlhf_lab.studies.runs import place_of
+from rlhf_lab.studies.results import place_of
 
 
 def put(folder, name, seed, summary, **tables):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf_lab import feedback_plots, plots
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Prompt, Ranking
-from rlhf_lab.relearn import relearn, relearn_in_turn, shuffle_ranks
 from rlhf_lab.reward import RewardConfig, rankings_from, score_texts, train_reward
+from rlhf_lab.show import feedback_plots, plots
+from rlhf_lab.studies.relearn import relearn, relearn_in_turn, shuffle_ranks
 
 TEXTS = ("good", "fair one", "bad", "worst")
 QUICK = RewardConfig(epochs=8, batch_size=4, learning_rate=3e-3, warmup=0)
@@ -210,7 +210,7 @@ def test_unranked_responses_have_a_place_of_their_own(learned):
 
 def test_every_prompt_is_tested_once_by_models_that_did_not_see_it(gpt2, tokenizer, monkeypatch):
     """What each fold learned from and was tested on, caught on the way."""
-    from rlhf_lab import relearn as module
+    from rlhf_lab.studies import relearn as module
 
     seen, real = [], module.relearn
     monkeypatch.setattr(module, "relearn", lambda model, tok, some, apart, *rest: seen.append(

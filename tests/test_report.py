@@ -6,11 +6,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rlhf_lab.markup import Html, join, tag, visible
-from rlhf_lab.report import print_table, write_report
-from rlhf_lab.run_folder import RunFolder
-from rlhf_lab.table import Cell, cell, judge_table, table_by_set
-from rlhf_lab.verdict import change, verdict, warnings
+from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.runs.report import print_table, write_report
+from rlhf_lab.runs.verdict import change, verdict, warnings
+from rlhf_lab.show.markup import Html, join, tag, visible
+from rlhf_lab.show.tables import Cell, cell, judge_table, table_by_set
 
 NASTY = "<script>alert(1)</script> & \"quotes\" \x1b[31mred\x1b[0m \u202eflipped"
 
@@ -368,9 +368,9 @@ def test_a_weak_reward_model_carries_a_warning():
 def test_colours_of_the_page_are_those_of_the_figures():
     from importlib.resources import files
 
-    from rlhf_lab.plots import SERIES
+    from rlhf_lab.show.plots import SERIES
 
-    style = files("rlhf_lab").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("rlhf_lab.runs").joinpath("report.css").read_text(encoding="utf-8")
     light = dict(re.findall(r"--(\w+): (#\w+);", style.split("@media")[0]))
     assert {light[k].upper() for k in ("base", "sft", "best", "policy")} == {
         SERIES[k] for k in ("base", "sft", "best_of_n", "policy")}  # fmt: skip

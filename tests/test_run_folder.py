@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-
 from helpers import refusal
-from rlhf_lab import lock
-from rlhf_lab.provenance import differences
-from rlhf_lab.run_folder import RunFolder
+
+from rlhf_lab.disk import lock
+from rlhf_lab.disk.provenance import differences
+from rlhf_lab.disk.run_folder import RunFolder
 
 CONFIG = {"seed": 0, "ppo": {"beta": 0.05, "updates": 3}, "base": Path("data/base")}
 DATA = {"prompts": "ab" * 32}
@@ -283,7 +283,7 @@ def test_what_changes_memory_and_speed_alone_bars_no_run_from_going_on():
 
 BUSY = """
 import os, sys
-from rlhf_lab.run_folder import RunFolder
+from rlhf_lab.disk.run_folder import RunFolder
 
 run = RunFolder.open(sys.argv[1], {"seed": 0})
 update = max((record["update"] for record in run.metrics()), default=0)
@@ -336,8 +336,8 @@ def test_a_killed_run_can_be_read_and_resumed(tmp_path):
 
 
 def test_what_a_kill_left_half_done_is_undone(tmp_path):
-    from rlhf_lab.jsonl import write_whole
-    from rlhf_lab.storage import replacing
+    from rlhf_lab.disk.jsonl import write_whole
+    from rlhf_lab.disk.storage import replacing
 
     RunFolder.open(tmp_path, CONFIG).close()
     write_whole(tmp_path / "summary.json", "{}")

@@ -7,8 +7,8 @@ import torch
 from helpers import response_logits
 
 import rlhf_lab.sampling as sampling
+from rlhf_lab.engine.fast_gpt2 import GPT2Decoder, supports
 from rlhf_lab.errors import UserError
-from rlhf_lab.fast_gpt2 import GPT2Decoder, supports
 from rlhf_lab.sampling import LibraryDecoder, SamplingConfig, choose, sample
 from rlhf_lab.text import encode_prompt, pad_left
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from rlhf_lab.data import base_model
+from rlhf_lab.cli import study as command
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.models import load_policy, load_tokenizer, save_policy
-from rlhf_lab.studies import command, second
+from rlhf_lab.studies import second
 from rlhf_lab.studies.ground import Ground
 
 TINY = second.Arm("tiny", 3, 0.05, right=True, updates=2)

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.selection import (
-    Selection, common_prompts, next_pick, pick_responses, shuffled, split_by_prompt,
+    Selection,
+    common_prompts,
+    next_pick,
+    pick_responses,
+    shuffled,
+    split_by_prompt,
 )
 from rlhf_lab.feedback.session import RankingSession
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample

@@ -6,7 +6,12 @@ import torch
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import (
-    Sequences, in_batches, micro_batches, response_logprobs, response_scores, response_values,
+    Sequences,
+    in_batches,
+    micro_batches,
+    response_logprobs,
+    response_scores,
+    response_values,
 )
 
 PAIRS = [("ab", "cde"), ("a long prompt", "x"), ("q", "yes, and more")]

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from tiny_task import ColourTask
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.guidelines import GUIDELINES, Guidelines
 from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.session import RankingSession, rank_headless, ranks_from_order
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt
-from rlhf_lab.tasks.labellers import Labeller
+from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines, Labeller
 
 TEXTS = ("It is red.", "It is blue.", "red", "No idea, sorry.")
 TASK = ColourTask()

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from rlhf_lab.spending import STATUS, peak_memory_mb, spending
+from rlhf_lab.runs.costs.counting import STATUS, peak_memory_mb, spending
 
 
 def test_seconds_are_there_even_if_the_block_fails():

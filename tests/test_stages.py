@@ -8,14 +8,23 @@ import pytest
 import torch
 
 from rlhf_lab import maths, reward
+from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import ScalarModel
-from rlhf_lab.ppo import PPOConfig, SharedValue, batch_of, collect, frozen_copy, minibatch_gradients, train_ppo
+from rlhf_lab.ppo import (
+    PPOConfig,
+    SharedValue,
+    collect,
+    frozen_copy,
+    minibatch_gradients,
+    train_ppo,
+)
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, train_reward
+from rlhf_lab.rollout import batch_of
 from rlhf_lab.sequences import Sequences
 from rlhf_lab.sft import SFTConfig, train_sft
-from rlhf_lab.training import Checkpoint, Optimiser, make_accelerator, shuffled
+from rlhf_lab.training import Optimiser, make_accelerator, shuffled
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "c:", "a long one:", "xyz:"] * 3)]
 SHOWN = [Demonstration(p, "yes" if i % 2 else "no, never") for i, p in enumerate(PROMPTS)]
@@ -120,7 +129,7 @@ def test_a_failed_save_leaves_the_previous_checkpoint(gpt2, tokenizer, tmp_path,
     kept = Checkpoint(tmp_path / "kept", every=1)
     steps = train_sft(gpt2, tokenizer, SHOWN, SFTConfig(1, 4), checkpoint=kept)
     next(steps), next(steps)  # the checkpoint of an update follows its record
-    monkeypatch.setattr("rlhf_lab.training.save_file", full_disk)
+    monkeypatch.setattr("rlhf_lab.disk.checkpoint.save_file", full_disk)
     with pytest.raises(UserError, match="previous one is kept"):
         next(steps)
     monkeypatch.undo()

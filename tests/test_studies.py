@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlhf_lab.data import base_model
+from rlhf_lab.cli import study as command
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.models import load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Mark
-from rlhf_lab.studies import command, labels, roads, rounds
+from rlhf_lab.studies import labels, roads, rounds
 from rlhf_lab.studies.ground import Ground
 from rlhf_lab.tasks.labellers import Labeller
 

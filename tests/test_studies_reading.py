@@ -7,10 +7,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from rlhf_lab.blind import BlindComparison
+from rlhf_lab.compare.blind.comparison import BlindComparison
 from rlhf_lab.errors import UserError
 from rlhf_lab.studies import constitution_reading, roads_reading, rounds_reading
-from rlhf_lab.studies.runs import place_of
+from rlhf_lab.studies.results import place_of
 
 
 def write(folder, arm, seed, **summary):

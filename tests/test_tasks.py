@@ -1,8 +1,8 @@
 """The tasks: what is drawn from them, what is kept apart, and the simulated labellers."""
 
 import hashlib
-import re
 import inspect
+import re
 import statistics
 from pathlib import Path
 from random import Random
@@ -299,13 +299,14 @@ def test_ranks_are_shared_within_the_tie_and_count_all_before_them():
 def test_the_tiny_task_goes_through_all_three_stages(tmp_path):
     from dataclasses import asdict
 
-    from rlhf_lab.models import save_policy
-    from rlhf_lab.pipeline import Pipeline, PipelineConfig, smoke
-    from rlhf_lab.ppo import PPOConfig
-    from rlhf_lab.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
-    from rlhf_lab.run_folder import RunFolder
-    from rlhf_lab.sampling import SamplingConfig
     from tiny_task import ColourTask
+
+    from rlhf_lab.disk.run_folder import RunFolder
+    from rlhf_lab.models import save_policy
+    from rlhf_lab.ppo import PPOConfig
+    from rlhf_lab.runs.pipeline import Pipeline, PipelineConfig, smoke
+    from rlhf_lab.runs.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
+    from rlhf_lab.sampling import SamplingConfig
 
     task = ColourTask()
     sizes = PretrainConfig(layers=1, width=32, heads=2, context=48, vocabulary=600, updates=40,

@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhf_lab.cli import rank
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback import terminal
-from rlhf_lab.feedback.guidelines import GUIDELINES, Guidelines
 from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.session import RankingSession
 from rlhf_lab.feedback.store import FeedbackStore, Sample
-from rlhf_lab.feedback.terminal import order_of, rank_in_terminal, rank_options, read_order
 from rlhf_lab.records import Prompt
+from rlhf_lab.show import terminal_ranking as terminal
+from rlhf_lab.show.terminal_ranking import order_of, rank_in_terminal, read_order
+from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines
 
 TEXTS = ("red", "blue", "green", "grey")
 
@@ -264,8 +265,8 @@ def test_an_empty_response_is_seen_and_can_be_ranked(tmp_path):
 def run(monkeypatch, arguments: list[str], *lines: str) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
     parser = argparse.ArgumentParser()
-    rank_options(parser)
-    terminal.rank(parser.parse_args(arguments))
+    rank.add_options(parser)
+    rank.run(parser.parse_args(arguments))
 
 
 def write_samples(path, *rows) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlhf_lab import maths
-from rlhf_lab import tiny_world as world
+from rlhf_lab.course import tiny_world as world
 
 
 @pytest.fixture

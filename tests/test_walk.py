@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from rlhf_lab.widgets import SampleWalk
+from rlhf_lab.show.widgets.walk import SampleWalk
 
 
 @pytest.fixture

@@ -7,11 +7,3 @@ is in groups.
 The records count what each road spends: `episode`, the responses sampled for training so far, and
 `steps`, the steps of the optimiser so far.
 """
-
-from rlhf_lab.alternatives.best_of_n import best_of_n, frontier
-from rlhf_lab.alternatives.dpo import DPOConfig, train_dpo
-from rlhf_lab.alternatives.grpo import GRPOConfig, train_grpo
-from rlhf_lab.alternatives.rloo import RLOOConfig, train_rloo
-
-__all__ = ["DPOConfig", "GRPOConfig", "RLOOConfig", "best_of_n", "frontier", "train_dpo",
-           "train_grpo", "train_rloo"]  # fmt: skip

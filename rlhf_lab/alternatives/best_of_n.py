@@ -11,7 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.evaluate import Answers, Judge, answer, interval, scores_of
+from rlhf_lab.evaluate import Answers, Judge, answer, scores_of
+from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig

@@ -14,7 +14,9 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import maths, parallel
+from rlhf_lab import maths
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import answer, sequence_kl
 from rlhf_lab.ppo import frozen_copy
@@ -22,9 +24,7 @@ from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.reward import RankedData, encode, group_batches
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_logprobs
-from rlhf_lab.training import (
-    Checkpoint, Optimiser, Record, batches, check_finite, make_accelerator, updates_in,
-)
+from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
 
 
 @dataclass(frozen=True)

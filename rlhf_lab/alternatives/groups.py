@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab import maths, parallel
+from rlhf_lab import maths
+from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
-from rlhf_lab.ppo import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.sequences import micro_batches, response_logprobs
 from rlhf_lab.training import Optimiser, Record, seed_of, shuffled
 

@@ -14,10 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.alternatives.groups import check_groups, collect, described, optimise, spread
+from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.errors import UserError
-from rlhf_lab.ppo import Rollout, Scorer, frozen_copy
+from rlhf_lab.ppo import frozen_copy
 from rlhf_lab.records import Mark, Prompt
-from rlhf_lab.training import Checkpoint, Optimiser, Record, check_finite, make_accelerator
+from rlhf_lab.rollout import Rollout, Scorer
+from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator
 
 ESTIMATORS = {"k2": maths.kl_k2, "k3": maths.kl_k3}
 

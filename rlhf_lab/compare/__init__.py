@@ -8,10 +8,5 @@
     plots, page   pictures, and all of it on one page
     command       `rlhf-lab compare`
 
-How a person compares two of them without knowing which is which: `rlhf_lab.blind`.
+How a person compares two of them without knowing which is which: `rlhf_lab.compare.blind`.
 """
-
-from rlhf_lab.compare.contestants import Contestant, contestants_of
-from rlhf_lab.compare.measure import Comparison, compare
-
-__all__ = ["Comparison", "Contestant", "compare", "contestants_of"]

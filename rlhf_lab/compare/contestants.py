@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rlhf_lab.disk.provenance import FREE, flat
+from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.errors import UserError
-from rlhf_lab.provenance import FREE, flat
-from rlhf_lab.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,27 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rlhf_lab.blind.comparison import Pair, draw_pairs
+from rlhf_lab.compare.blind.comparison import Pair, draw_pairs
 from rlhf_lab.compare.contestants import (
-    Contestant, contestants_of, groups_of, model_in, rival_of, set_apart,
+    Contestant,
+    contestants_of,
+    groups_of,
+    model_in,
+    rival_of,
+    set_apart,
 )
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import (
-    Answers, Interval, Judge, answer, distinct_share, interval, mean_share, names_hidden,
-    scores_of, sequence_kl, win_rate,
+    Answers,
+    Judge,
+    answer,
+    distinct_share,
+    names_hidden,
+    scores_of,
+    sequence_kl,
+    win_rate,
 )
+from rlhf_lab.intervals import Interval, interval, mean_share
 from rlhf_lab.models import ScalarModel, check_same_words, load_policy, load_tokenizer
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig

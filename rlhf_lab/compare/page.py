@@ -4,16 +4,16 @@ pictures, responses side by side, and what was compared."""
 from dataclasses import dataclass
 from importlib.resources import files
 
-from rlhf_lab.compare import plots
+from rlhf_lab.compare import comparison_plots as plots
+from rlhf_lab.compare.comparison_table import main_table, rows_of, rubric_differences, rubric_table
+from rlhf_lab.compare.conclusions import cautions, headline, pairing, sentences
 from rlhf_lab.compare.measure import FIRST, Comparison
-from rlhf_lab.compare.table import main_table, rows_of, rubric_differences, rubric_table
-from rlhf_lab.compare.verdict import cautions, headline, pairing, sentences
-from rlhf_lab.examples import clipped, said
-from rlhf_lab.jsonl import plain
-from rlhf_lab.markup import Html, join, tag
-from rlhf_lab.report import document, figure
+from rlhf_lab.disk.jsonl import plain
+from rlhf_lab.runs.examples import clipped, said
+from rlhf_lab.runs.report import document, figure
 from rlhf_lab.sampling import SamplingConfig
-from rlhf_lab.table import NOTHING, Cell, Table
+from rlhf_lab.show.markup import Html, join, tag
+from rlhf_lab.show.tables import NOTHING, Cell, Table
 
 HOW_TO_READ = {
     "interval": "The small figures are 95 % intervals. They say how far the figure may move on "

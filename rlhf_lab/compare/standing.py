@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_lab.compare.contestants import Contestant, run_around
-from rlhf_lab.storage import fingerprint
+from rlhf_lab.disk.storage import fingerprint
 from rlhf_lab.tasks.parts import SECOND, TRAIN
 
 TESTED = "tested.json"  # share of comparisons that it orders as people did, and its interval

@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlhf_lab.constitution.manual import look_up
-from rlhf_lab.constitution.words import find, is_denied, places, sentences, words_of
+from rlhf_lab.tasks.phrases import find, is_denied, places, sentences, words_of
+from rlhf_lab.tasks.support_desk.manual import look_up
 
 NEGATIONS = (
     "no", "not", "never", "neither", "nor", "cannot", "can't", "don't", "doesn't", "won't", "isn't",

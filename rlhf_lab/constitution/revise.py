@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from rlhf_lab.constitution.checkers import Finding, products
 from rlhf_lab.constitution.critique import Critic, Critique, check, critique
 from rlhf_lab.constitution.rules import Rule
-from rlhf_lab.constitution.words import find, sentences
 from rlhf_lab.records import Demonstration, Prompt
+from rlhf_lab.tasks.phrases import find, sentences
 
 LESS = 1e-9  # weights that differ by no more are equal
 

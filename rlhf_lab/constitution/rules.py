@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlhf_lab.constitution.checkers import CHECKERS
-from rlhf_lab.data import data_folder
+from rlhf_lab.disk.data import data_folder
+from rlhf_lab.disk.jsonl import KINDS, Row
 from rlhf_lab.errors import UserError
-from rlhf_lab.jsonl import KINDS, Row
 
 FIELDS = ("name", "says", "weight", "check", "add", "at", "on")  # of every rule
 PLACES = ("front", "end")

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.intervals import Interval, resampled, share
 from rlhf_lab.feedback.pairs import CHANCE_PICKS, Pair, Source, agreed, comparisons, rankings_in
+from rlhf_lab.intervals import Interval, resampled, share
 
 DISPUTED_PICKS = (*CHANCE_PICKS, "active")  # what can be disputed: all but a labeller's repeats
 Votes = dict[str, dict[str, dict[Pair, int]]]  # the prompt's text, then the labeller

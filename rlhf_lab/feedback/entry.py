@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.wording import counted
 from rlhf_lab.records import Prompt, Sample
+from rlhf_lab.text import counted
 
 KINDS = ("ranking", "skip", "flag", "undo")
 PICKS = ("random", "common", "active", "repeat")

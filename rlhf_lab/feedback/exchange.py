@@ -21,12 +21,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+from rlhf_lab.disk.files import read_rankings
+from rlhf_lab.disk.jsonl import KINDS, Row, read_rows, write_whole
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.entry import KINDS as ENTRY_KINDS
 from rlhf_lab.feedback.pairs import comparisons
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
-from rlhf_lab.files import read_rankings
-from rlhf_lab.jsonl import KINDS, Row, read_rows, write_whole
 from rlhf_lab.records import Prompt, Ranking
 
 FIELDS = {

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import pandas as pd
 
 from rlhf_lab.feedback.entry import Entry
-from rlhf_lab.feedback.intervals import median, share
 from rlhf_lab.feedback.pairs import agreed, comparisons, rankings_in
 from rlhf_lab.feedback.store import FeedbackStore
+from rlhf_lab.intervals import median, share
 
 EVERYBODY = "everybody"
 

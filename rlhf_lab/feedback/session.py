@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.guidelines import GUIDELINES, Guidelines
 from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.store import Entry, FeedbackStore
-from rlhf_lab.tasks.labellers import Judge, Labeller
+from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines, Judge, Labeller
 
 
 class Clock:

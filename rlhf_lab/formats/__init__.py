@@ -14,7 +14,3 @@ the source may be larger than memory:
     reading.py                         all of it together, with a count of what came of the rows
     options.py                         the options of the commands
 """
-
-from rlhf_lab.formats.reading import Reading, read_demonstrations, read_preferences, read_prompts
-
-__all__ = ["Reading", "read_demonstrations", "read_preferences", "read_prompts"]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from rlhf_lab.jsonl import Row, kind_of
+from rlhf_lab.disk.jsonl import Row, kind_of
 
 # "human" and "gpt" with "from" and "value" are how ShareGPT wrote its messages.
 ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user",

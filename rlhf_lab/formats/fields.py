@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from rlhf_lab.disk.jsonl import Row, strict_json
 from rlhf_lab.errors import BadRow
 from rlhf_lab.formats.chat import Messages, messages_in
-from rlhf_lab.jsonl import Row, strict_json
 
 PYTHON = re.compile(r"\s*\[\{\s*'(role|from|content|value)'\s*:")  # how pandas writes messages to CSV
 EXAMPLES = {list: '["a", "b"]', dict: '{"a": 1}', int: "2"}

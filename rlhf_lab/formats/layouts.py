@@ -18,12 +18,12 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_lab.disk.files import ranked
+from rlhf_lab.disk.jsonl import kind_of
 from rlhf_lab.errors import UserError
-from rlhf_lab.files import ranked
 from rlhf_lab.formats import chat, dialogues
 from rlhf_lab.formats.chat import Message, Messages
 from rlhf_lab.formats.fields import Fields
-from rlhf_lab.jsonl import kind_of
 
 OPTIONAL = ("id", "facts", "labeller")
 SAMPLE = r"sample\d+"

@@ -18,11 +18,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from rlhf_lab.disk.jsonl import check_text, opened, read_numbered, strict_json
 from rlhf_lab.errors import BadRow, UserError
 from rlhf_lab.formats.fields import Fields
-from rlhf_lab.formats.hub import hub_rows
-from rlhf_lab.formats.parquet import parquet_rows
-from rlhf_lab.jsonl import check_text, opened, read_numbered, strict_json
 
 SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)\s*", re.IGNORECASE)
 LIST = "put one comma between objects, none after the last, and ] at the end; use double quotes"
@@ -138,3 +136,74 @@ def _row(where: str, names: list[str], cells: list[str] | BadRow) -> Fields | Ba
         return BadRow(f"{where}: {len(cells)} cells under a header of {len(names)}: quote a text "
                       "that holds a comma or a new line", "cells unlike the header", where)
     return Fields(where, dict(zip(names, cells)), cells=True)
+
+
+SOURCE = re.compile(r"hub:(?P<name>\w[\w.-]*/\w[\w.-]*)(/(?P<part>[^:]+))?(:(?P<split>[\w.-]+))?")
+
+
+def hub_rows(source: str) -> Iterator[Fields]:
+    """The rows of a split ("train" if none is named) of a data set or of one part (configuration)
+    of it. They are fetched as they are read, and nothing is stored; without a network, what an
+    earlier download by `datasets` left is read.
+
+    Raises UserError if there is no such data set, it cannot be reached, or `datasets` is not
+    installed.
+    """
+    match = SOURCE.fullmatch(source)
+    if not match:
+        raise UserError(f"'{source}' names no data set: write hub:owner/name or "
+                        "hub:owner/name:split")  # fmt: skip
+    split = match["split"] or "train"
+    number = 0
+    try:
+        for number, fields in enumerate(_load(source, match["name"], match["part"], split), 1):
+            yield Fields(f"{source}, row {number}", dict(fields))
+    except UserError:
+        raise
+    except Exception as error:  # every layer below, down to the network, has errors of its own
+        raise UserError(_explanation(source, error, number)) from error
+
+
+def _load(source: str, name: str, part: str | None, split: str):
+    try:
+        import datasets
+    except ImportError as error:
+        raise UserError(f"reading {source} takes the package datasets: "
+                        "pip install 'rlhf-lab[hub]'") from error  # fmt: skip
+    online = not datasets.config.HF_HUB_OFFLINE
+    return datasets.load_dataset(name, part, split=split, streaming=online)
+
+
+def _explanation(source: str, error: Exception, number: int) -> str:
+    why = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+    after = f", after row {number}" if number else ""
+    return (f"cannot read {source}{after}: {why}: check the name, the split and the network, or "
+            "fetch the files on a machine with one and give their path instead")  # fmt: skip
+
+
+BATCH = 256  # rows turned into Python's types at once
+
+
+def parquet_rows(path: Path) -> Iterator[Fields]:
+    """The rows of a file. Raises UserError if it cannot be read, or pyarrow is not installed."""
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise UserError(f"reading {path} takes the package pyarrow: "
+                        "pip install 'rlhf-lab[parquet]'") from error  # fmt: skip
+    number = 0
+    with opened(path) as file:
+        try:
+            table = ParquetFile(file)
+            for group in range(table.num_row_groups):
+                for batch in table.iter_batches(BATCH, row_groups=[group]):
+                    for fields in batch.to_pylist():
+                        number += 1
+                        yield Fields(f"{path}, row {number}", fields)
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}, after row {number}: not UTF-8: write its texts as "
+                            "UTF-8") from error  # fmt: skip
+        except ArrowException as error:
+            why = f"{path}, after row {number}: {str(error).splitlines()[0]}"
+            raise UserError(f"cannot read {why}: check the file") from error

@@ -14,10 +14,9 @@ The rules are those of data/constitution.toml: whoever edits it runs another stu
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from rlhf_lab.constitution import (
-    Revision, Rule, broken_shares, conflicts, demonstrations_from, kept_table, rank_by_rules,
-    read_rules, revise_all, without,
-)
+from rlhf_lab.constitution.ranking import broken_shares, conflicts, kept_table, rank_by_rules
+from rlhf_lab.constitution.revise import Revision, demonstrations_from, revise_all
+from rlhf_lab.constitution.rules import Rule, read_rules, without
 from rlhf_lab.evaluate import Answers, answer
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Ranking

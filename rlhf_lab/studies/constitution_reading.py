@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from rlhf_lab.plots import STYLE, Picture
-from rlhf_lab.studies.runs import summaries
+from rlhf_lab.show.plots import STYLE, Picture
+from rlhf_lab.studies.results import summaries
 
 
 def by_the_judge(folder: Path) -> pd.DataFrame:

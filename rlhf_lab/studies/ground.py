@@ -18,21 +18,27 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rlhf_lab.data import base_model
-from rlhf_lab.ensemble import Ensemble
+from rlhf_lab.disk.data import base_model
+from rlhf_lab.disk.files import fingerprint
+from rlhf_lab.disk.jsonl import write_whole
 from rlhf_lab.evaluate import (
-    Answers, answer, distinct_share, interval, names_hidden, scores_of, sequence_kl, win_rate,
+    Answers,
+    answer,
+    distinct_share,
+    names_hidden,
+    scores_of,
+    sequence_kl,
+    win_rate,
 )
-from rlhf_lab.feedback import rank_all
-from rlhf_lab.files import fingerprint
-from rlhf_lab.jsonl import write_whole
-from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
+from rlhf_lab.intervals import interval
+from rlhf_lab.models import Ensemble, ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, normalise, train_reward
+from rlhf_lab.runs.costs.counting import spending
 from rlhf_lab.sft import SFTConfig, train_sft
-from rlhf_lab.spending import spending
-from rlhf_lab.studies.runs import place_of
+from rlhf_lab.studies.results import place_of
 from rlhf_lab.tasks import Task, load_task
+from rlhf_lab.tasks.labellers import rank_all
 
 Rows = list[dict]
 

@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from rlhf_lab.alternatives.best_of_n import frontier, scores_after_penalty
-from rlhf_lab.ensemble import COMBINATIONS, Ensemble
 from rlhf_lab.evaluate import Answers, Judge, answer, scores_of
-from rlhf_lab.ppo import PPOConfig, Scorer, new_value_model, train_ppo
+from rlhf_lab.models import COMBINATIONS, Ensemble
+from rlhf_lab.ppo import PPOConfig, new_value_model, train_ppo
 from rlhf_lab.records import Mark, Prompt, Ranking
-from rlhf_lab.relearn import shuffle_ranks
 from rlhf_lab.reward import normalise
+from rlhf_lab.rollout import Scorer
 from rlhf_lab.studies.ground import Ground, Rows
+from rlhf_lab.studies.relearn import shuffle_ranks
 
 SAMPLED = 10  # updates between two samples of the same prompts
 LOGGED = ("update", "objective/kl", "objective/kl_se", "objective/scores", "judge/mark",

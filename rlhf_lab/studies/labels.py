@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from rlhf_lab import maths
-from rlhf_lab.evaluate import Answers, answer, interval, reward_accuracy, scores_of
-from rlhf_lab.feedback import rank_all
+from rlhf_lab.evaluate import Answers, answer, reward_accuracy, scores_of
+from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Ranking
-from rlhf_lab.relearn import FEW_RANKINGS
 from rlhf_lab.reward import encode, score_groups, train_reward, uncertainty_of
 from rlhf_lab.studies.ground import Ground
+from rlhf_lab.studies.relearn import FEW_RANKINGS
+from rlhf_lab.tasks.labellers import rank_all
 
 SIZES = (10, 20, 40, 80, 160, 320, 640)
 PICKED_FROM = 8

@@ -15,8 +15,8 @@ import torch
 
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.plots import running_mean
-from rlhf_lab.studies.runs import lines, place_of, summaries, table
+from rlhf_lab.show.plots import running_mean
+from rlhf_lab.studies.results import lines, place_of, summaries, table
 
 WINDOW = 8  # updates of a running mean: one batch of 64 marks is noisy
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture
+from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
 from rlhf_lab.studies.overoptimisation import WINDOW, Fit, path_of
 
 DISTANCE = "distance: sqrt(KL / nats)"

@@ -7,7 +7,7 @@ writes, so whether it worked is asked of those who had no part in it: a judge th
 other sentences, rated by other people, and VADER's lexicon, which knows words alone. The beginnings
 that they hear are of the test side.
 
-Reward model and judge are heads on the features of one model as it is (`rlhf_lab.ratings.probe`),
+Reward model and judge are heads on the features of one model as it is (`rlhf_lab.studies.probe`),
 fitted to ratings that have nothing in common. What fools the features may fool both; the lexicon
 has none, and neither has a third: a head on which words a line has, fitted to the judge's ratings.
 
@@ -22,18 +22,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rlhf_lab import ratings
-from rlhf_lab.data import base_model
-from rlhf_lab.evaluate import Answers, answer, distinct_share, interval, sequence_kl
+from rlhf_lab.disk.data import base_model
+from rlhf_lab.evaluate import Answers, answer, distinct_share, sequence_kl
+from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.ppo import PPOConfig, train_ppo
-from rlhf_lab.ratings import Sentence, beginnings, lexicon_scores, probe
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import score_texts
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sft import SFTConfig
+from rlhf_lab.studies import probe
 from rlhf_lab.studies.ground import Ground, Rows, imitator
 from rlhf_lab.studies.ratings import tested
+from rlhf_lab.tasks.film_reviews import beginnings, draw, ratings_file
+from rlhf_lab.tasks.film_reviews.ratings_file import Sentence, lexicon_scores
 from rlhf_lab.training import make_accelerator
 
 LONGEST = 32  # tokens of a line's rest
@@ -75,15 +77,15 @@ def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] |
 
 def _steer(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None
            ) -> tuple[dict, dict[str, Rows]]:
-    sides = ratings.split(ratings.read() if sentences is None else sentences)
+    sides = draw.split(ratings_file.read() if sentences is None else sentences)
     tokenizer = load_tokenizer(ground.model or base_model())
     prompts, held_out = prompts_of(sides.train), prompts_of(sides.test)[: ground.judged]
     sft = load_policy(writer(ground, sides.train))
     told_before = answer(sft, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
 
     reward_model = learned(ground, "train", sides.train,
-                           ratings.rankings(sides.train, arm.ratings, seed))
-    judge = learned(ground, "judge", sides.judge, ratings.rankings_by_mean(sides.judge, ROUNDS))
+                           draw.rankings(sides.train, arm.ratings, seed))
+    judge = learned(ground, "judge", sides.judge, draw.rankings_by_mean(sides.judge, ROUNDS))
     opinions = {name: opinion(model, tokenizer, told_before, ground.precision)
                 for name, model in (("score", reward_model), ("judge", judge))}
     opinions["words"] = words_of(sides.judge)
@@ -139,7 +141,7 @@ def writer(ground: Ground, train: Sequence[Sentence]) -> Path:
     """The folder of the SFT policy, which has read lines of the training side; trained if it is not
     there."""
     def shown():
-        return beginnings.demonstrations(ratings.some(train, min(len(train), ground.demonstrations)))
+        return beginnings.demonstrations(draw.some(train, min(len(train), ground.demonstrations)))
 
     return imitator(Path(ground.folder) / "writer", ground.model or base_model(),
                     lambda policy: SFTConfig(epochs=1, learning_rate=5e-5), shown,
@@ -166,7 +168,7 @@ def features_of(ground: Ground, side: str, model: ScalarModel, sentences: Sequen
 
 def words_of(sentences: Sequence[Sentence]) -> Opinion:
     """The opinion that is left where only the words of a line are known: {prompts, texts} -> (B,)."""
-    ranked = ratings.rankings_by_mean(sentences, ROUNDS)
+    ranked = draw.rankings_by_mean(sentences, ROUNDS)
     place = {one.text: row for row, one in enumerate(sentences)}
     head = probe.fit_head(probe.word_features(sentences, []), ranked, place, probe.WORDS_RIDGE)
 
@@ -196,7 +198,7 @@ def opinion(model: ScalarModel, tokenizer, before: Answers, precision: str) -> O
     accelerator = make_accelerator("cpu", precision)
 
     def raw(prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
-        pairs = [(ratings.PROMPT, line) for line in _joined(prompts, texts)]
+        pairs = [(draw.PROMPT, line) for line in _joined(prompts, texts)]
         with accelerator.autocast():
             return score_texts(model, tokenizer, pairs)
 

@@ -6,8 +6,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture
-from rlhf_lab.studies.runs import summaries, table
+from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
+from rlhf_lab.studies.results import summaries, table
 
 WHO = {"score": ("the reward model", SERIES["score"]), "judge": ("the judge", SERIES["mark"]),
        "words": ("the words", SERIES["best_of_n"]), "lexicon": ("VADER's lexicon", SERIES["kl"])}

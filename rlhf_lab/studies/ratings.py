@@ -1,7 +1,7 @@
 """What are ratings by real people worth, and how many of each sentence? For notebook 10.
 
 Reward models learn from rankings drawn from single ratings of film review sentences
-(`rlhf_lab.ratings`): more and fewer sentences, each rated by 1 to 15 labellers. Arms that cost the
+(`rlhf_lab.tasks.film_reviews`): more and fewer sentences, each rated by 1 to 15 labellers. Arms that cost the
 same number of ratings can be compared: 6000 x 1, 3000 x 2, 1500 x 4. All are tested on the same
 sentences, of sheets that no training sentence is of, on every comparison of two single ratings. The
 judge's side is left alone.
@@ -14,7 +14,7 @@ demonstrations. The arms "unread" go without: a control, and the arms for models
 already.
 
 In the arms "head alone" the model stays as it is and a head is fitted to its features
-(`rlhf_lab.ratings.probe`), which takes one reading of the sentences for all of them. The arms
+(`rlhf_lab.studies.probe`), which takes one reading of the sentences for all of them. The arms
 "words" do the same with the words of a sentence and no model: a control.
 """
 
@@ -25,14 +25,16 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from rlhf_lab import ratings
-from rlhf_lab.data import base_model
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
-from rlhf_lab.ratings import Sentence, Sides, probe
 from rlhf_lab.records import Ranking
 from rlhf_lab.reward import RewardConfig, score_texts, train_reward
 from rlhf_lab.sft import SFTConfig
+from rlhf_lab.studies import probe
 from rlhf_lab.studies.ground import Ground, imitator
+from rlhf_lab.tasks.film_reviews import draw, rated_pairs, ratings_file, split_half
+from rlhf_lab.tasks.film_reviews.draw import Sides
+from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
 from rlhf_lab.training import make_accelerator
 
 SENTENCES, RATINGS = (375, 750, 1500, 3000, 6000), (1, 2, 4, 8, 15)
@@ -94,11 +96,11 @@ def run_people(ground: Ground, seed: int = 0, sentences: Sequence[Sentence] | No
     Raises UserError if the ratings or the lexicon are not there.
     """
     def ask() -> tuple[dict, dict]:
-        test = ratings.split(ratings.read() if sentences is None else sentences).test
-        best = ratings.ceiling(test)
-        found = {f"{k} rating" + "s" * (k > 1): ratings.worth(test, k) for k in PEOPLE_ASKED}
-        found["VADER's lexicon"] = ratings.accuracy(
-            ratings.lexicon_scores(one.text for one in test), test)
+        test = draw.split(ratings_file.read() if sentences is None else sentences).test
+        best = rated_pairs.ceiling(test)
+        found = {f"{k} rating" + "s" * (k > 1): split_half.worth(test, k) for k in PEOPLE_ASKED}
+        found["VADER's lexicon"] = rated_pairs.accuracy(
+            ratings_file.lexicon_scores(one.text for one in test), test)
         return {"sentences": len(test), "opinions": {
             name: _held(pairs, best) | {"alike": _held(pairs.alike, best.alike)}
             for name, pairs in found.items()}}, {}
@@ -108,8 +110,8 @@ def run_people(ground: Ground, seed: int = 0, sentences: Sequence[Sentence] | No
 
 def _learn(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None
            ) -> tuple[dict, dict]:
-    sides = ratings.split(ratings.read() if sentences is None else sentences)
-    drawn = ratings.rankings(ratings.some(sides.train, arm.sentences, seed), arm.ratings, seed)
+    sides = draw.split(ratings_file.read() if sentences is None else sentences)
+    drawn = draw.rankings(draw.some(sides.train, arm.sentences, seed), arm.ratings, seed)
     learn = _fit if arm.head_alone or arm.words else _train
     scores, parameters = learn(ground, arm, seed, sides, drawn)
     summary = {"arm": asdict(arm) | {"name": name_of(ground, arm)}, "seed": seed,
@@ -129,7 +131,7 @@ def _train(ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Rankin
     for _ in train_reward(reward_model, tokenizer, drawn, config,
                           accelerator=make_accelerator("cpu", ground.precision)):
         pass
-    pairs = [(ratings.PROMPT, one.text) for one in sides.test]
+    pairs = [(draw.PROMPT, one.text) for one in sides.test]
     return score_texts(reward_model, tokenizer, pairs).cpu().numpy(), policy.num_parameters()
 
 
@@ -166,7 +168,7 @@ def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):
         return load_policy(base), tokenizer
     folder = Path(ground.folder) / f"read{_model(ground)}_{seed}".replace(", ", "-")
     return load_policy(imitator(
-        folder, base, lambda policy: sft_config(policy, seed), lambda: ratings.demonstrations(train),
+        folder, base, lambda policy: sft_config(policy, seed), lambda: draw.demonstrations(train),
         make_accelerator("cpu", ground.precision))), tokenizer
 
 
@@ -189,7 +191,7 @@ def small(policy) -> bool:
 
 def tested(scores: np.ndarray, test: Sequence[Sentence]) -> dict:
     """What scores (S,) of the test sentences are worth, as `run_arm` describes it."""
-    found, best = ratings.accuracy(scores, test), ratings.ceiling(test)
+    found, best = rated_pairs.accuracy(scores, test), rated_pairs.ceiling(test)
     means = [one.mean for one in test]
     return (_held(found, best) | {"alike": _held(found.alike, best.alike)}
             | {"correlation": float(np.corrcoef(scores, means)[0, 1])})  # fmt: skip
@@ -199,7 +201,7 @@ def _model(ground: Ground) -> str:
     return f", {Path(ground.model).name}" if ground.model else ""
 
 
-def _held(found: ratings.Pairs, best: ratings.Ceiling) -> dict:
+def _held(found: rated_pairs.Pairs, best: rated_pairs.Ceiling) -> dict:
     held = {"accuracy": found.interval, "ceiling": best.middle.interval,
-            "way": ratings.way(found, best)}  # fmt: skip
+            "way": rated_pairs.way(found, best)}  # fmt: skip
     return {name: list(interval) for name, interval in held.items()}  # as JSON has them

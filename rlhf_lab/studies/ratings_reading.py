@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture
-from rlhf_lab.studies.runs import place_of, summaries
+from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
+from rlhf_lab.studies.results import place_of, summaries
 
 # What learned, in the order of the pictures: label, colour, marker.
 LEARNERS = {

@@ -11,12 +11,13 @@ model; the others draw 64 responses an update.
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
-from rlhf_lab.alternatives import (
-    DPOConfig, GRPOConfig, RLOOConfig, train_dpo, train_grpo, train_rloo,
-)
-from rlhf_lab.evaluate import answer, interval, sequence_kl
+from rlhf_lab.alternatives.dpo import DPOConfig, train_dpo
+from rlhf_lab.alternatives.grpo import GRPOConfig, train_grpo
+from rlhf_lab.alternatives.rloo import RLOOConfig, train_rloo
+from rlhf_lab.evaluate import answer, sequence_kl
+from rlhf_lab.intervals import interval
 from rlhf_lab.ppo import PPOConfig, train_ppo
-from rlhf_lab.spending import spending
+from rlhf_lab.runs.costs.counting import spending
 from rlhf_lab.studies.ground import Ground, Rows
 from rlhf_lab.training import Record
 

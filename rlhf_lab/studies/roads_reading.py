@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
-from rlhf_lab.plots import SERIES, STYLE, Picture
-from rlhf_lab.studies.runs import summaries
+from rlhf_lab.show.plots import SERIES, STYLE, Picture
+from rlhf_lab.studies.results import summaries
 
 COLOURS = {"ppo": SERIES["policy"], "rloo": SERIES["sft"], "grpo": SERIES["score"],
            "dpo": SERIES["kl"], "best of n": SERIES["best_of_n"]}  # fmt: skip

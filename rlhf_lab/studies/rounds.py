@@ -16,11 +16,10 @@ from dataclasses import asdict, dataclass
 import torch
 
 from rlhf_lab.evaluate import Answers, answer, win_rate
-from rlhf_lab.feedback import rank_all
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Ranking
 from rlhf_lab.studies.ground import Ground, Rows
-from rlhf_lab.tasks.labellers import Labeller
+from rlhf_lab.tasks.labellers import Labeller, rank_all
 
 LOGGED = ("objective/kl", "objective/scores", "judge/mark", "response/length")
 

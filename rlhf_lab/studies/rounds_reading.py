@@ -11,9 +11,9 @@ import torch
 from rlhf_lab.compare.measure import paired
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import Answers
-from rlhf_lab.plots import GUIDE, SERIES, STYLE, Picture, running_mean
 from rlhf_lab.records import Prompt
-from rlhf_lab.studies.runs import lines, place_of, summaries
+from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture, running_mean
+from rlhf_lab.studies.results import lines, place_of, summaries
 
 WINDOW = 6  # updates of a running mean
 

@@ -8,7 +8,8 @@ it notices when the mark falls.
 
 from dataclasses import asdict, dataclass
 
-from rlhf_lab.evaluate import interval, ranking_accuracy, scores_of, sequence_kl, win_rate
+from rlhf_lab.evaluate import ranking_accuracy, scores_of, sequence_kl, win_rate
+from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.studies.ground import Ground

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from rlhf_lab.disk.jsonl import KINDS, Row
 from rlhf_lab.errors import UserError
-from rlhf_lab.jsonl import KINDS, Row
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.tasks.parts import HELD_OUT, PARTS, SECOND, TRAIN, Shares
 
@@ -102,14 +102,14 @@ class FolderTask:
     @cached_property
     def every_prompt(self) -> list[Prompt]:
         """The prompts of the file in its order, each text once, whatever part they are in."""
-        from rlhf_lab.formats import read_prompts  # brings transformers along: to rank needs none
+        from rlhf_lab.formats.reading import read_prompts
 
         read = map(self._complete, read_prompts(self.sources[0], options=False))
         return list({p.text: p for p in read}.values())
 
     @cached_property
     def _demonstrations(self) -> list[Demonstration]:
-        from rlhf_lab.formats import read_demonstrations
+        from rlhf_lab.formats.reading import read_demonstrations
 
         return [replace(d, prompt=self._complete(d.prompt))
                 for d in read_demonstrations(self.sources[1], options=False)]  # fmt: skip

@@ -26,7 +26,7 @@ ANSWERS = {
 COLOURS = 48  # of a picture, which keeps it small
 CODE = """\
 from rlhf_lab.feedback.store import FeedbackStore
-from rlhf_lab.widgets import RankingWidget
+from rlhf_lab.show.widgets import RankingWidget
 RankingWidget(FeedbackStore({path!r}), "ann", responses={responses})
 """
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}

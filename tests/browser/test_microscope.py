@@ -9,11 +9,16 @@ import nbformat
 import pytest
 from PIL import Image
 
-from rlhf_lab.data import shipped
-from rlhf_lab.microscope import (
-    SavedRollout, load_rollout, name_of, recompute, save_rollout, token_table,
+from rlhf_lab.disk.data import shipped
+from rlhf_lab.show.microscope import (
+    SavedRollout,
+    load_rollout,
+    name_of,
+    recompute,
+    save_rollout,
+    token_table,
 )
-from rlhf_lab.widgets.quantities import QUANTITIES, number
+from rlhf_lab.show.widgets.quantities import QUANTITIES, number
 
 from .conftest import Lab
 from .ranking_page import CELLS, HIDE_SIDEBARS, KERNEL
@@ -24,8 +29,8 @@ pytestmark = pytest.mark.browser
 ROW = 7
 USUAL = {"viewport": {"width": 1200, "height": 1700}}
 CODE = """\
-from rlhf_lab.microscope import load_rollout
-from rlhf_lab.widgets import ClippedObjective, Microscope
+from rlhf_lab.show.microscope import load_rollout
+from rlhf_lab.show.widgets import ClippedObjective, Microscope
 {widget}
 """
 THEME = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf_lab import load_policy, load_tokenizer, pretrained
+from rlhf_lab import load_policy, load_tokenizer
+from rlhf_lab.disk import pretrained
 
 START = time.monotonic()
 FIGURES = pytest.StashKey[list[str]]()

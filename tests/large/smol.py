@@ -8,11 +8,11 @@ the tests use another seed and other prompts.
 import random
 
 from rlhf_lab import load_task
-from rlhf_lab.feedback.simulated import rank_all
 from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.reward import RewardConfig
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sft import SFTConfig
+from rlhf_lab.tasks.labellers import rank_all
 from rlhf_lab.tasks.support_desk import grammar
 from rlhf_lab.text import encode_response
 

@@ -8,9 +8,10 @@ from helpers import response_logits
 from transformers import AutoModelForCausalLM
 from transformers.utils import import_utils
 
-from rlhf_lab import SamplingConfig, pretrained, sample
+from rlhf_lab import SamplingConfig, sample
+from rlhf_lab.disk import pretrained
+from rlhf_lab.disk.packages import archive_of, taken
 from rlhf_lab.formats.chat import Message, render
-from rlhf_lab.packages import archive_of, taken
 from rlhf_lab.sequences import Sequences, response_logprobs
 from rlhf_lab.text import decode_response, encode_prompt, encode_response, pad_left
 

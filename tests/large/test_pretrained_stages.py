@@ -13,9 +13,21 @@ import smol
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from rlhf_lab import ScalarModel, answer, load_policy, load_task, maths, reward, save_policy, sft
-from rlhf_lab import train_ppo, train_reward, train_sft
-from rlhf_lab.evaluate import Answers, interval, mean_share, sequence_kl
+from rlhf_lab import (
+    ScalarModel,
+    answer,
+    load_policy,
+    load_task,
+    maths,
+    reward,
+    save_policy,
+    sft,
+    train_ppo,
+    train_reward,
+    train_sft,
+)
+from rlhf_lab.evaluate import Answers, sequence_kl
+from rlhf_lab.intervals import interval, mean_share
 from rlhf_lab.sequences import in_batches, response_logprobs
 from rlhf_lab.training import Record
 

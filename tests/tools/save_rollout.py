@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 
-from rlhf_lab.data import shipped
-from rlhf_lab.microscope import save_rollout, saved_rollout
+from rlhf_lab.disk.data import shipped
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
-from rlhf_lab.ppo import PPOConfig, batch_of, collect, new_value_model, train_ppo
+from rlhf_lab.ppo import PPOConfig, collect, new_value_model, train_ppo
+from rlhf_lab.rollout import batch_of
 from rlhf_lab.sequences import in_batches, response_logprobs, response_values
+from rlhf_lab.show.microscope import save_rollout, saved_rollout
 from rlhf_lab.tasks import load_task
 
 BEFORE = 12  # updates before the one that is saved

@@ -11,9 +11,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from rlhf_lab import plots
+from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
-from rlhf_lab.run_folder import RunFolder
+from rlhf_lab.show import plots
 
 DEMO = Path(__file__).resolve().parents[2] / "data" / "demo"
 

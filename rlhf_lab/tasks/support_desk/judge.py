@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rlhf_lab.records import Mark
-from rlhf_lab.tasks.support_desk.reading import PART, Named, Reader, Reading
+from rlhf_lab.tasks.support_desk.reader import PART, Named, Reader, Reading
 from rlhf_lab.tasks.support_desk.world import World
 
 WEIGHTS = {"helpful": 2.5, "accurate": 2.5, "polite": 2.0, "honest": 2.0, "concise": 1.0}

@@ -1,0 +1,131 @@
+"""The command line: `rlhf-lab demo` runs everything, the other commands one stage each."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
+
+from rlhf_lab.engine import parallel
+from rlhf_lab.errors import UserError
+
+COMMANDS = {  # in the order of --help; each is a module here, with add_options and run
+    "demo": "run all three stages on the shipped model and show the outcome",
+    "pretrain": "train tokenizer and base model from a task's raw text",
+    "sft": "stage one: fine-tune a model on demonstrations",
+    "reward": "stage two: train a reward model on rankings",
+    "ppo": "stage three: optimise a policy against a reward model",
+    "sample": "let a model answer prompts",
+    "compare": "compare runs or models in one table: by a task's judge or, on data of your own, "
+    "by a reward model trained on rankings that nothing else has seen",
+    "blind": "compare two models yourself without knowing which is which, on the terminal",
+    "report": "write report.html for a run",
+    "task": "begin a task of your own, and see how far it is",
+    "rank": "rank samples on the terminal",
+    "feedback": "merge, export, import and look at stores of rankings",
+    "ratings": "fetch real people's ratings, and show what they allow",
+    "fetch": "get a real pretrained model of 135 million parameters, without a hub",
+    "study": "run the arms of a study behind the notebooks, some minutes each",
+    "course": "write the notebooks for a class, without solutions or to grade by",
+}  # fmt: skip
+SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it went well, 1 with one line on standard error if not."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
+        options = with_defaults(arguments, options)
+        with one_voice(options):
+            options.run(options)
+    except UserError as error:
+        print(f"{voice()}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        if parallel.is_main():
+            kept = "; the last checkpoint is kept, run the same command again to go on"
+            print("rlhf-lab: stopped" + kept * (arguments[0] in SHARED), file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse.Namespace:
+    """The options again, with what a preset and, before that, the folder of a task of one's own say
+    as defaults."""
+    defaults = {}
+    if getattr(options, "preset", None):
+        defaults |= preset_defaults(arguments[0], options.preset)
+    if getattr(options, "task", None):
+        from rlhf_lab.cli import inputs
+        
+        defaults |= inputs.defaults(options)
+    return build_parser(arguments[0], **defaults).parse_args(arguments) if defaults else options
+
+
+def preset_defaults(command: str, name: str) -> dict:
+    """What a preset says of a command's options. It names a model where a run begins with one: later
+    stages begin with what the earlier ones made."""
+    from rlhf_lab.disk.data import base_model
+    from rlhf_lab.runs.presets import PRESETS
+
+    preset = PRESETS[name]
+    start = {"model": preset.model or os.path.relpath(base_model())}
+    if command == "demo":
+        return start | {"beta": preset.ppo.beta, "updates": preset.ppo.updates}
+    return preset.defaults(command) | (start if command == "sft" else {})
+
+
+def build_parser(chosen: str, **defaults) -> argparse.ArgumentParser:
+    """All commands; the `chosen` one with its options, as those of a stage need torch to be read.
+    defaults: of options, in place of the usual ones."""
+    parser = argparse.ArgumentParser(
+        prog="rlhf-lab", description="Learn, try and teach RLHF: supervised fine-tuning, a reward "
+        "model learned from rankings, and PPO. Start with `rlhf-lab demo`; `rlhf-lab COMMAND --help` "
+        "lists a command's options.")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
+                                    formatter_class=Help)
+        if name == chosen:
+            command = import_module(f"rlhf_lab.cli.{name}")
+            command.add_options(sub)
+            sub.set_defaults(command=name, run=command.run, **defaults)
+    return parser
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says a default where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        none = action.default is None or action.required
+        return action.help if none else super()._get_help_string(action)
+
+
+@contextmanager
+def one_voice(options: argparse.Namespace) -> Iterator[None]:
+    """Meet the other processes, if `accelerate launch` has started several, and let the main one
+    alone print. Raises UserError for a command that they would all do again, not together."""
+    if options.command not in SHARED:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError(f"{options.command} works in one process: start it without accelerate launch")
+        yield
+        return
+    from rlhf_lab.training import make_accelerator
+
+    make_accelerator(options.device, getattr(options, "precision", "auto"))
+    if parallel.is_main():
+        if parallel.count() > 1:
+            print(f"{parallel.count()} processes share the work", file=sys.stderr)
+        yield
+    else:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            yield
+
+
+def voice() -> str:
+    """Who speaks on standard error."""
+    return f"rlhf-lab (process {parallel.number()})" if parallel.count() > 1 else "rlhf-lab"

@@ -1,0 +1,39 @@
+"""`rlhf-lab blind`: choose between two models yourself, without knowing which is which."""
+
+import argparse
+
+from rlhf_lab.cli.compare import MODEL, asked, prompt_options
+from rlhf_lab.cli.options import read_config, sampling_options
+from rlhf_lab.compare.blind.comparison import BlindComparison, drawn
+from rlhf_lab.compare.contestants import contestants_of
+from rlhf_lab.evaluate import answer
+from rlhf_lab.models import load_policy, load_tokenizer
+from rlhf_lab.sampling import SamplingConfig
+from rlhf_lab.tasks.labellers import guidelines_of
+from rlhf_lab.training import make_accelerator
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("models", nargs=2, metavar="MODEL", help=MODEL)
+    prompt_options(sub)
+    sampling_options(sub)
+    sub.add_argument("--count", type=int, default=20, help="how many choices to make")
+    sub.add_argument("--store", help="file to keep the choices in, so that you can stop and go on, "
+                     "also to a larger --count; a feedback store, made if there is none")
+    sub.add_argument("--labeller", default="me", help="a name of your own choice")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Let the person choose on the terminal, and say what their choices show."""
+
+    config = read_config(options, SamplingConfig)
+    device = make_accelerator(options.device).device
+    models = contestants_of(options.models)
+    task, prompts, _ = asked(options, models)
+    enough = 3 * options.count + 20  # some will draw the same response from both
+    prompts = [prompts[place] for place in drawn(prompts, options.seed)[:enough]]
+    first, second = (
+        answer(load_policy(m.folder, device), load_tokenizer(m.folder), prompts, 1, options.seed,
+               config=config) for m in models)  # fmt: skip
+    BlindComparison(first, second, options.count, options.seed, (models[0].name, models[1].name),
+                    options.store, options.labeller, guidelines_of(task)).ask()

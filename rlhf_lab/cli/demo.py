@@ -1,0 +1,51 @@
+"""`rlhf-lab demo`: all three stages on the shipped model, and the outcome."""
+
+import argparse
+import os
+from dataclasses import asdict, replace
+
+from rlhf_lab.cli.options import (
+    HELP,
+    device_option,
+    preset_option,
+)
+from rlhf_lab.cli.stages import watch
+from rlhf_lab.disk.data import base_model
+from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.engine import parallel
+from rlhf_lab.ppo import PPOConfig
+from rlhf_lab.runs.pipeline import Pipeline, PipelineConfig, smoke
+from rlhf_lab.runs.presets import PRESETS
+from rlhf_lab.runs.report import print_table, write_report
+from rlhf_lab.tasks import load_judged
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--out", default="runs/demo", help="folder of the run")
+    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    sub.add_argument("--model", help="base model to start from; if not given, the shipped one")
+    preset_option(sub)
+    sub.add_argument("--task", default="support_desk", help="the task")
+    sub.add_argument("--beta", type=float, default=PPOConfig().beta, help=HELP["beta"])
+    sub.add_argument("--updates", type=int, default=PPOConfig().updates, help="PPO updates")
+    sub.add_argument("--smoke", action="store_true", help="a run of a minute, to see that it works")
+    device_option(sub)
+
+
+def run(options: argparse.Namespace) -> None:
+    chosen = load_judged(options.task)
+    base = options.model or os.path.relpath(base_model())  # relative: a run names no machine's paths
+    preset = PRESETS[options.preset or "compact"]
+    config = PipelineConfig(base, device=options.device, sft=preset.sft, reward=preset.reward,
+                            ppo=preset.ppo, sampling=preset.sampling)
+    config = replace(config, ppo=replace(config.ppo, beta=options.beta, updates=options.updates))
+    config = config.seeded(options.seed)
+    if options.smoke:
+        config = smoke(config)
+    settings = asdict(config) | {"task": options.task}
+    del settings["device"]  # a run may go on elsewhere
+    with RunFolder.open(options.out, settings) as run:
+        Pipeline(chosen, config, run, watch).run_all()
+        print_table(run.read_summary())
+        parallel.once(write_report, run)
+        print(f"\nThe whole story: {run.report}")

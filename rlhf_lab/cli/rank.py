@@ -1,0 +1,52 @@
+"""`rlhf-lab rank`: rank samples on the terminal."""
+
+import argparse
+from pathlib import Path
+
+from rlhf_lab.disk.files import read_samples
+from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.selection import Selection
+from rlhf_lab.feedback.session import RankingSession
+from rlhf_lab.feedback.store import FeedbackStore
+from rlhf_lab.show.terminal_ranking import rank_in_terminal
+from rlhf_lab.tasks.folder import FolderTask, is_folder, read_folder
+from rlhf_lab.tasks.labellers import guidelines_of
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("store", help="file of the feedback store, made if there is none; or the "
+                     "folder of a task of your own, which has its store in it")
+    sub.add_argument("--labeller", required=True, help="a name of your own choice")
+    sub.add_argument("--goal", type=int, help="stop after so many answers, earlier ones included")
+    sub.add_argument("--k", type=int, default=4, help="responses to show, 2 to 9")
+    sub.add_argument("--seed", type=int, default=0, help="the seed of everything random")
+    sub.add_argument("--samples", help="JSON lines with prompt and responses to put in first, as "
+                     "`rlhf-lab sample --responses 4 --out FILE` writes them")
+
+
+def task_of(place: Path) -> FolderTask | None:
+    """The task of one's own that a folder, or the store in it, belongs to.
+
+    Raises UserError for a folder that holds no task.
+    """
+    if place.is_dir():
+        return read_folder(place)
+    task = read_folder(place.parent) if is_folder(place.parent) else None
+    return task if task and task.store == place else None
+
+
+def run(options: argparse.Namespace) -> None:
+    selection = Selection(responses=options.k, seed=options.seed)
+    samples = read_samples(options.samples) if options.samples else []
+    task = task_of(Path(options.store))
+    store = FeedbackStore(task.store if task else options.store)
+    store.add_all(samples)
+    if not store.prompts():
+        raise UserError(f"there is nothing to rank in {options.store}: give --samples FILE")
+    session = RankingSession(store, options.labeller, selection, options.goal,
+                             guidelines=guidelines_of(task))  # fmt: skip
+    if session.current is None and session.progress[0] == 0:
+        raise UserError(f"no prompt in {options.store} has two different responses to compare: "
+                        "sample several to each (`rlhf-lab sample --responses 4 --out FILE`), and "
+                        "give them as --samples FILE")  # fmt: skip
+    rank_in_terminal(session)

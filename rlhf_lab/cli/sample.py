@@ -1,0 +1,62 @@
+"""`rlhf-lab sample`: let a model answer prompts."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rlhf_lab.cli import inputs
+from rlhf_lab.cli.inputs import TASK, data_options
+from rlhf_lab.cli.options import (
+    HELP,
+    add_config,
+    device_option,
+    read_config,
+)
+from rlhf_lab.disk.storage import read_context
+from rlhf_lab.errors import UserError
+from rlhf_lab.evaluate import answer
+from rlhf_lab.models import load_policy, load_tokenizer
+from rlhf_lab.records import Prompt
+from rlhf_lab.sampling import SamplingConfig
+from rlhf_lab.tasks.support_desk.grammar import PROMPT
+from rlhf_lab.training import make_accelerator
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
+    data_options(sub, "prompts, alone or with responses", required=False)
+    sub.add_argument("--task", help=f"{TASK}: the prompts that are to be ranked")
+    sub.add_argument("--prompt", action="append", help="a prompt; may be given several times")
+    sub.add_argument("--message", action="append", help="a customer's message to the support desk")
+    sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
+    sub.add_argument("--out", help="file for the responses; if not given, the screen")
+    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    add_config(sub, SamplingConfig)
+    device_option(sub)
+
+
+def run(options: argparse.Namespace) -> None:
+    texts = (options.prompt or []) + [PROMPT.format(message=m) for m in options.message or []]
+    prompts = [Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
+    if not prompts and not options.data and not options.task:
+        raise UserError("nothing to answer: give --prompt, --message, --data or --task")
+    if options.out:
+        inputs.check_replaceable(Path(options.out), options.data)
+    config, tokenizer = read_config(options, SamplingConfig), load_tokenizer(options.model)
+    if options.data or options.task:
+        prompts = inputs.prompts(options, tokenizer, read_context(options.model),
+                                   config.max_new_tokens, ("train", "second")) + prompts
+    policy = load_policy(options.model, make_accelerator(options.device).device)
+    answers = answer(policy, tokenizer, prompts, options.responses, options.seed, config=config)
+    made = {"model": options.model, "settings": asdict(config) | {"seed": options.seed}}
+    rows = [{"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts} | made
+            for p, texts in zip(prompts, answers.texts)]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    if options.out:
+        from rlhf_lab.disk.jsonl import write_whole
+
+        write_whole(Path(options.out), "\n".join(lines) + "\n")
+        print(f"wrote {options.out}")
+    else:
+        print("\n".join(lines))

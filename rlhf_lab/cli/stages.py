@@ -1,0 +1,79 @@
+"""One stage in a folder of its own: its run folder, checkpoint and device, progress and estimate."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from tempfile import TemporaryDirectory
+
+from tqdm import tqdm
+
+from rlhf_lab.cli import inputs
+from rlhf_lab.disk import storage
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.disk.files import fingerprint
+from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.engine import parallel
+from rlhf_lab.engine.adapters import MemoryConfig
+from rlhf_lab.errors import UserError
+from rlhf_lab.runs.costs.counting import matmul_speed
+from rlhf_lab.training import make_accelerator
+
+
+def watch(stage: str, records: Iterator[dict]) -> Iterable[dict]:
+    """Show the progress of a stage with the time left and its most telling numbers."""
+
+    shown = {"loss/pretrain": "loss", "loss/sft": "loss", "loss/reward": "loss",
+             "reward/accuracy": "accuracy", "objective/scores": "score", "objective/kl": "KL",
+             "judge/mark": "mark"}
+    with tqdm(desc=f"{stage:8s}", unit="update", dynamic_ncols=True, smoothing=0.1) as bar:
+        for number, record in enumerate(records):
+            if number == 0:  # what an earlier run did took none of this one's time
+                bar.initial = record["update"] - 1
+            bar.total, bar.n = record["updates"], record["update"]
+            bar.set_postfix({short: f"{record[name]:.2f}" for name, short in shown.items()
+                             if record.get(name) is not None})
+            yield record
+
+
+def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
+    """Run one stage to its end, into the run's metrics."""
+    if sum(1 for _ in watch(stage, run.logged(stage, records))) == 0:
+        print(f"nothing was left to train: the run in {run.path} was at its end already")
+
+
+def print_estimate(options: argparse.Namespace, accelerator, estimate: Callable, *arguments) -> bool:
+    """Say what a run will need; whether that is all that was asked for. An estimate that fails, as it
+    may for a model of a kind unknown here, stops no run."""
+
+    try:
+        needs = estimate(*arguments, accelerator)
+        print(needs.lines(matmul_speed(accelerator) * parallel.count()), flush=True)
+    except Exception as error:
+        reason = f"no estimate for this model and data: {type(error).__name__}: {error}".splitlines()[0]
+        if options.estimate:
+            raise UserError(f"{reason}; run it for a few updates instead") from error
+        print(reason, file=sys.stderr)
+    return options.estimate
+
+
+@contextmanager
+def stage_run(options: argparse.Namespace, config, data: list):
+    """A run folder for one stage, its checkpoint and its device. Where only an estimate is wanted the
+    folder is one for the moment."""
+
+
+    settings = asdict(config) | {"model": options.model, "data": options.data}
+    settings |= inputs.settings(options)
+    learned = {"data": fingerprint(data), "model": storage.fingerprint(options.model)}
+    if "reward_model" in options:
+        settings["reward_model"] = options.reward_model
+        learned["reward model"] = storage.fingerprint(options.reward_model)
+    usual = asdict(MemoryConfig()) | {"precision": "auto"}
+    settings |= {name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]}
+    accelerator = make_accelerator(options.device, options.precision)
+    with TemporaryDirectory() as nowhere:
+        place = nowhere if options.estimate else options.out
+        with RunFolder.open(place, settings, data=learned) as run:
+            yield run, Checkpoint(run.checkpoints / "stage"), accelerator

@@ -1,0 +1,100 @@
+"""`rlhf-lab task`: begin a task of your own, and see how far it is."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from rlhf_lab.cli.inputs import store_of
+from rlhf_lab.disk.jsonl import write_whole
+from rlhf_lab.errors import UserError
+from rlhf_lab.records import Ranking
+from rlhf_lab.show.markup import visible
+from rlhf_lab.tasks import load_judged
+from rlhf_lab.tasks.folder import SETTINGS, FolderTask, read_folder
+from rlhf_lab.tasks.parts import HELD_OUT, PARTS, SECOND, TRAIN
+
+PROMPTS, DEMONSTRATIONS = 400, 200  # in a new task
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """The options of `rlhf-lab task`: an action and a folder."""
+    actions = sub.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for action, text in (
+        (new, "write a task into a new folder, for you to change: it runs as it is, on the shipped "
+         "model and the support desk's prompts"),
+        (show, "count what is in each part of a task, and say what is missing"),
+    ):  # fmt: skip
+        chosen = actions.add_parser(action.__name__, help=text,
+                                    description=text[0].upper() + text[1:] + ".")
+        chosen.add_argument("folder", help="the task's folder")
+        chosen.set_defaults(action=action)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do what the options say. Raises UserError if that cannot be done."""
+    options.action(options)
+
+
+def new(options: argparse.Namespace) -> None:
+    """Write the template. Raises UserError, and writes nothing, if the folder holds anything."""
+
+    folder = Path(options.folder)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty: name a new folder, so that nothing is overwritten")
+    settings = files("rlhf_lab.tasks").joinpath("template.toml").read_text(encoding="utf-8")
+    named = settings.replace('"my task"', json.dumps(folder.resolve().name, ensure_ascii=False), 1)
+    desk, end = load_judged("support_desk"), "\nAgent:"
+    asked = dict.fromkeys(p.text.removesuffix(end) for p in desk.prompts(0, 2 * PROMPTS))
+    shown = [{"prompt": d.prompt.text.removesuffix(end), "response": d.response}
+             for d in desk.demonstrations(0, DEMONSTRATIONS)]  # fmt: skip
+    _write(folder / "prompts.jsonl", [{"prompt": text} for text in list(asked)[:PROMPTS]])
+    _write(folder / "demonstrations.jsonl", shown)
+    write_whole(folder / SETTINGS, named)  # last: what has it is a task
+    print(f"wrote {folder}: change {SETTINGS}, and put your own prompts and demonstrations into "
+          f"its files; `rlhf-lab task show {options.folder}` says how far it is")  # fmt: skip
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print how much each part holds, and what is missing."""
+    task = read_folder(options.folder)
+    ranked = store_of(task).rankings() if task.store.exists() else []
+    rows = {"prompts": [task.part_of(p) for p in task.prompts()]}
+    if task.sources[1]:
+        shown = [d for part in PARTS for d in task.demonstrations(part)]
+        rows["demonstrations"] = [task.part_of(d.prompt) for d in shown]
+    rows["rankings"] = [task.part_of(r.prompt) for r in ranked]
+    print(visible(task.name))
+    print(f"{'':16s}" + "".join(f"{part:>10s}" for part in PARTS))
+    for what, found in rows.items():
+        print(f"{what:16s}" + "".join(f"{found.count(part):10,d}" for part in PARTS))
+    for line in _missing(task, ranked):
+        print(line)
+
+
+def _missing(task: FolderTask, ranked: Sequence[Ranking]) -> list[str]:
+    """What there is still to do, in the order of doing it."""
+    said = []
+    if not ranked:
+        said.append(f"Nothing is ranked yet: `rlhf-lab sample --task {task.folder} --model MODEL "
+                    "--responses 4 --out FILE`, then `rlhf-lab rank "
+                    f"{task.folder} --labeller NAME --samples FILE`.")  # fmt: skip
+    for part in (TRAIN, SECOND) if ranked else ():
+        try:
+            task.rankings(ranked, part)
+        except UserError as error:
+            said.append(str(error))
+    unused = sum(task.part_of(r.prompt) == HELD_OUT for r in ranked)
+    if unused:
+        said.append(f"Rankings of prompts that are held out: {unused}. Nothing learns from them.")
+    strangers = len(task.strangers(ranked))
+    if strangers:
+        said.append(f"Rankings of prompts that {task.sources[0]} does not hold: {strangers}. If `end` "
+                    f"in {SETTINGS} was changed since they were ranked, put it back: with another end "
+                    "a prompt may be in another part, and what was ranked held out.")  # fmt: skip
+    return said
+
+
+def _write(file: Path, rows: Sequence[dict]) -> None:
+    write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

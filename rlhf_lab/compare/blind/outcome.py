@@ -1,0 +1,83 @@
+"""What a person's choices between two models came to, and how sure one can be, in plain words."""
+
+from dataclasses import dataclass
+
+from rlhf_lab import intervals
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the choices came to, seen from the second model: wins, ties, losses.
+
+    same: prompts drawn on the way to which both models wrote the same, ties too. skipped: pairs
+    passed over or flagged; left: pairs still open. As text, it tells nothing before the last choice
+    unless it was `asked` to: who looks on the way chooses otherwise, and stops when it suits.
+    """
+
+    first: str
+    second: str
+    wins: int
+    ties: int
+    losses: int
+    same: int = 0
+    skipped: int = 0
+    left: int = 0
+    asked: bool = False
+
+    @property
+    def choices(self) -> int:
+        """How many pairs were decided or tied."""
+        return self.wins + self.ties + self.losses
+
+    @property
+    def share(self) -> tuple[float, float, float]:
+        """How often the second model wins, ties half, with its 95 % interval, which is exact."""
+        return intervals.share_interval(self.wins, self.ties + self.same, self.losses)
+
+    @property
+    def p(self) -> float:
+        """The chance of a split at least this uneven, were the two equally good (sign test)."""
+        return intervals.sign_test(self.wins, self.losses)
+
+    def __str__(self) -> str:
+        if not self.choices + self.skipped + self.left:
+            return f"Nothing to choose: to all {self.same} prompts both wrote the same."
+        if not self.choices or (self.left and not self.asked):
+            open_ = f" {self.left} to go; what came of it is told at the end." if self.left else ""
+            return f"{self.choices} choices made.{open_}"
+        parts = [self._counts(), self._share(), self._verdict(), self._power()]
+        return " ".join(part for part in parts if part)
+
+    def _counts(self) -> str:
+        early = f" of {self.choices + self.left}" if self.left else ""
+        ties = f"{self.ties or 'no'} tie{'s' * (self.ties != 1)}"
+        text = (f"After {self.choices}{early} choices: {self.wins} for {self.second}, "
+                f"{self.losses} for {self.first}, {ties}.")  # fmt: skip
+        if self.same:
+            text += (f" To {self.same} more prompt{'s' * (self.same > 1)} both wrote the same, "
+                     "which counts as a tie.")
+        if self.skipped:
+            text += f" {self.skipped} skipped or flagged, which does not count."
+        return text
+
+    def _share(self) -> str:
+        rate, low, high = (100 * share for share in self.share)
+        return (f"Ties counted half, {self.second} wins {rate:.0f} %; anything from {low:.0f} to "
+                f"{high:.0f} % fits these choices (95 % interval).")  # fmt: skip
+
+    def _verdict(self) -> str:
+        p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
+        if not self.wins + self.losses:
+            return "Nothing tells the two apart."
+        if self.p >= intervals.LEVEL:
+            return (f"This could be chance: were the two equally good, {100 * self.p:.0f} of 100 "
+                    f"such readings would be at least this uneven ({p}).")  # fmt: skip
+        better = self.second if self.wins > self.losses else self.first
+        often = f"{100 * self.p:.0f}" if self.p >= 0.01 else "fewer than 1"
+        return (f"This is hardly chance: were the two equally good, {often} of 100 such readings "
+                f"would be at least this uneven ({p}). You prefer {better}.")  # fmt: skip
+
+    def _power(self) -> str:
+        found = 100 * intervals.power(self.wins + self.losses, 0.6)
+        return (f"So many choices would notice a true 60 % in {found:.0f} of 100 readings; to "
+                f"notice it in 80 takes about {intervals.choices_needed(0.6)} choices without a tie.")

@@ -1,0 +1,101 @@
+"""A comparison's figures as rows of short texts, for a screen or a page: a row a model, and beneath
+the seeds of one way to train a row for all of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rlhf_lab.compare.measure import Comparison
+from rlhf_lab.disk.jsonl import plain
+from rlhf_lab.show.tables import NOTHING, Cell, Table, cell
+
+ALL_SEEDS = "  all {n} seeds"
+LONGEST = 34  # characters of a name on the terminal; its end says most
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measure: its key in a row, its title, and how its numbers are written. brief: of several
+    seeds the mean is enough. sign: as
+    differences are, with + or −, and those of shares in percentage points (pp)."""
+
+    measure: str
+    title: str
+    digits: int = 2
+    percent: bool = False
+    sign: bool = False
+    brief: bool = False
+
+    def cell(self, value) -> Cell:
+        """A number, or an estimate with its interval, as text."""
+        shown = cell(value, self.digits, self.percent)
+        estimate = value[0] if isinstance(value, list) else value
+        if not self.sign or estimate is None:
+            return shown
+        number = f"{estimate * (100 if self.percent else 1):+z.{self.digits}f}".replace("-", "−")
+        return Cell(number, shown.spread.replace("-", "−"), " pp" if self.percent else "")
+
+    def spread(self, value) -> Cell:
+        """The mean of several seeds, with the lowest and the highest of them."""
+        if value is None:
+            return NOTHING
+        mean, low, high = (self.cell(number).estimate for number in value)
+        return Cell(mean, "" if self.brief else f"[{low}, {high}]", " %" if self.percent else "")
+
+
+def columns_of(comparison: Comparison, unit: str) -> list[Column]:
+    """The columns of the one table: those that any model has a figure for."""
+    known = [
+        Column("value", unit), Column("difference", "difference", sign=True),
+        Column("win_rate", "wins", 0, True), Column("score", "score"), Column("kl", "KL (nats)"),
+        Column("length", "tokens", 1, brief=True),
+        Column("distinct", "distinct", 0, True, brief=True),
+    ]  # fmt: skip
+    return [c for c in known if any(row[c.measure] is not None for row in comparison.rows)]
+
+
+def rows_of(comparison: Comparison) -> Iterator[tuple[str, dict, bool]]:
+    """Every row of the one table as its label, what was found, and whether it is one for all seeds
+    of a group, which follows them."""
+    rows = {row["model"]: row for row in plain(comparison.rows)}
+    for group in plain(comparison.groups):
+        for name in group["models"]:
+            yield name, rows[name], False
+        if len(group["models"]) > 1:
+            yield ALL_SEEDS.format(n=len(group["models"])), group, True
+
+
+def main_table(comparison: Comparison, unit: str = "mark") -> Table:
+    """The one table: a row a model."""
+    columns = columns_of(comparison, unit)
+    rows = [(label, [c.spread(row.get(c.measure)) if many else c.cell(row.get(c.measure))
+                     for c in columns]) for label, row, many in rows_of(comparison)]
+    return Table(["", *(c.title for c in columns)], rows)
+
+
+def rubric_table(comparison: Comparison) -> Table:
+    """Each item of the rubric, from 0 to 1, and each flaw, as the share of responses with it."""
+    return _by_item(comparison, lambda row, kind: row[kind], sign=False)
+
+
+def rubric_differences(comparison: Comparison) -> Table:
+    """The same as paired differences from the rival, for the models that have one."""
+    return _by_item(comparison, lambda row, kind: row[f"{kind}_difference"], sign=True)
+
+
+def terminal_lines(comparison: Comparison, unit: str = "mark") -> list[str]:
+    """The one table as aligned text; of long names the end."""
+    table = main_table(comparison, unit)
+    rows = [(label if len(label) <= LONGEST else f"…{label[1 - LONGEST:]}", cells)
+            for label, cells in table.rows]  # fmt: skip
+    return Table(table.head, rows).lines()
+
+
+def _by_item(comparison: Comparison, found: Callable[[dict, str], dict], sign: bool) -> Table:
+    rows = [row for row in plain(comparison.rows) if found(row, "rubric") or found(row, "flaws")]
+    items = list(rows[0]["rubric"]) if rows else []
+    flaws = list(rows[0]["flaws"]) if rows else []
+    columns = [Column(item, item, sign=sign) for item in items]
+    shares = [Column(flaw, flaw, 1, True, sign) for flaw in flaws]
+    return Table(["", *items, *flaws], [
+        (row["model"], [c.cell(found(row, "rubric")[c.measure]) for c in columns]
+         + [c.cell(found(row, "flaws")[c.measure]) for c in shares]) for row in rows])  # fmt: skip

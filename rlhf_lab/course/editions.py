@@ -1,0 +1,117 @@
+"""The course for a class: an edition of the notebooks to hand out, and one to grade by.
+
+In a notebook an exercise is five cells, told apart by their tags: the question, the stub
+("exercise", with nbgrader's solution markers), the check ("check"), and a hint ("hint") and a
+solution ("solution") that open on a click. The student edition has no solutions and no outputs. The
+instructor edition has each solution between the markers of its stub, which is what nbgrader's
+`generate_assignment` starts from.
+"""
+
+import ast
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from rlhf_lab.errors import UserError
+
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """name: nbgrader's grade_id. stub, check: their cells' numbers. solution: the code that is
+    right, as the notebook shows it."""
+
+    name: str
+    stub: int
+    check: int
+    solution: str
+
+
+def exercises(notebook: NotebookNode, where: str = "the notebook") -> list[Exercise]:
+    """The exercises of a notebook, in their order.
+
+    Raises UserError if a stub lacks its markers, its check or its solution.
+    """
+    found = []
+    stubs = [i for i, cell in enumerate(notebook.cells) if "exercise" in tags(cell)]
+    for stub, following in zip(stubs, [*stubs[1:], len(notebook.cells)]):
+        cell = notebook.cells[stub]
+        name = cell.metadata.get("nbgrader", {}).get("grade_id", f"cell {stub}")
+        rest = {tag: i for i in reversed(range(stub, following)) for tag in tags(notebook.cells[i])}
+        code = CODE.search(notebook.cells[rest["solution"]].source) if "solution" in rest else None
+        if "check" not in rest or code is None or not _marked(cell.source):
+            raise UserError(f"{where}, exercise {name}: it needs {BEGIN} and {END} in its stub, "
+                            "then a cell tagged 'check' and one tagged 'solution' with ```python")
+        found.append(Exercise(name, stub, rest["check"], code[1].rstrip("\n")))
+    return found
+
+
+def student_edition(notebook: NotebookNode) -> NotebookNode:
+    """A copy without solutions and outputs; the stubs are as they were."""
+    edition = copy.deepcopy(notebook)
+    edition.cells = [cell for cell in edition.cells if "solution" not in tags(cell)]
+    for cell in edition.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return edition
+
+
+def instructor_edition(notebook: NotebookNode, where: str = "the notebook") -> NotebookNode:
+    """The student edition, with each solution in its stub, between nbgrader's markers."""
+    solved = copy.deepcopy(notebook)
+    for exercise in exercises(notebook, where):
+        stub = solved.cells[exercise.stub]
+        before, _, rest = stub.source.partition(BEGIN)
+        after = rest.partition(END)[2]
+        body = _body(exercise.solution, f"{where}, exercise {exercise.name}")
+        stub.source = f"{before}{BEGIN}\n{body}\n    {END}{after}"
+    return student_edition(solved)
+
+
+EDITIONS = {"student": student_edition, "instructor": instructor_edition}
+
+
+def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list[Path]:
+    """Write an edition ("student" or "instructor") of each notebook into a folder.
+
+    Raises UserError for a file that is there already, which stays as it is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for path in notebooks:
+        target = folder / path.name
+        if target.exists():
+            raise UserError(f"{target} is there already: name another folder, or move it away")
+        nbformat.write(EDITIONS[edition](nbformat.read(path, as_version=4)), target)
+        written.append(target)
+    return written
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    """The tags of a cell."""
+    return cell.metadata.get("tags", [])
+
+
+def _body(solution: str, where: str) -> str:
+    """What stands in a solution's function, below its first line."""
+    functions = ast.parse(solution).body
+    if len(functions) != 1 or not isinstance(functions[0], ast.FunctionDef):
+        raise UserError(f"{where}: its solution must be one function and nothing else")
+    first = functions[0].body[0].lineno
+    return "\n".join(solution.split("\n")[first - 1:])
+
+
+def _marked(source: str) -> bool:
+    return 0 <= source.find(BEGIN) < source.find(END)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+

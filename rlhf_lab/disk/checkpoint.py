@@ -1,0 +1,112 @@
+"""Checkpoints from which a stopped stage goes on as if it had not stopped.
+
+All chance in a stage comes from its seed and the number of the update, so a checkpoint needs no
+random state: weights, optimiser and a step number are enough.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rlhf_lab.disk.provenance import differences
+from rlhf_lab.disk.storage import replacing
+from rlhf_lab.engine import parallel
+from rlhf_lab.errors import UserError
+
+
+class HasTensors(Protocol):
+    """What is saved beside the models: an optimiser whose state is named tensors."""
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None: ...
+
+
+@dataclass
+class Checkpoint:
+    """Where a stage keeps its state while it trains: one folder, replaced as a whole.
+
+    every: updates between two saves. settings: where no RunFolder holds them, what a run that goes on
+    must have in common with the one that saved. A full disk or a kill leaves the previous one
+    intact. Stages save after they have yielded an update's record: a record logged twice can be
+    dropped on resuming (`RunFolder.logged`), one never logged would be lost. Of several processes
+    the main one saves and all restore, in any number.
+
+    Where adapters are trained, the weights beneath them are not saved: they are those of the model's
+    folder, and a checksum tells whether they still are.
+    """
+
+    folder: Path
+    every: int = 10
+    settings: dict | None = None
+
+    def due(self, update: int, updates: int) -> bool:
+        """Whether to save after this update (counted from 1)."""
+        return update % self.every == 0 or update == updates
+
+    def save(self, update: int, modules: dict[str, nn.Module], optimiser: HasTensors,
+             extra: dict | None = None) -> None:
+        """Write the state after `update` updates."""
+        parallel.once(self._write, update, modules, optimiser, extra)
+
+    def _write(self, update, modules, optimiser, extra) -> None:
+        try:
+            with replacing(self.folder) as fresh:
+                still = _still(modules)
+                for name, module in modules.items():
+                    save_file(_unshared(module, still), fresh / f"{name}.safetensors")
+                save_file(optimiser.tensors(), fresh / "optimiser.safetensors")
+                state = {"update": update, "still": parallel.checksum(still.values())} | (extra or {})
+                state |= {"settings": self.settings} if self.settings is not None else {}
+                (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"could not save a checkpoint to {self.folder}: {error}; the previous "
+                            "one is kept; free some space and run the same command again") from error
+
+    def remove(self) -> None:
+        """Delete the saved state: the stage is finished and its model stored elsewhere."""
+        parallel.once(shutil.rmtree, self.folder, True)
+
+    def restore(self, modules: dict[str, nn.Module], optimiser: HasTensors) -> dict:
+        """Load the saved state and return it; {"update": 0} if there is none.
+
+        Raises UserError if some process does not see what the others do, if the settings are not those
+        it was saved with, or if the weights beneath adapters are not those the run began with.
+        """
+        file, state = self.folder / "state.json", {"update": 0}
+        if file.exists():
+            state = json.loads(file.read_text(encoding="utf-8"))
+        parallel.check_same(f"the checkpoint it finds in {self.folder}: use a folder that all "
+                            "machines share", state["update"])
+        if state["update"] == 0:
+            return state
+        found = differences(state.pop("settings", {}), self.settings or {})
+        if found:
+            raise UserError(f"the checkpoint in {self.folder} is of a run with other settings "
+                            f"({'; '.join(found)}): give those, choose another --out, or delete it")
+        if state.pop("still", 0) != parallel.checksum(_still(modules).values()):
+            raise UserError(f"the checkpoint in {self.folder} is of adapters on other weights: name "
+                            "the model that the run began with, or choose another --out")
+        for name, module in modules.items():
+            module.load_state_dict(load_file(self.folder / f"{name}.safetensors"), strict=False)
+        optimiser.load_tensors(load_file(self.folder / "optimiser.safetensors"))
+        return state
+
+
+def _still(modules: dict[str, nn.Module]) -> dict[int, nn.Parameter]:
+    """By id, the weights that stand still in a module of which others are trained: those beneath
+    adapters. (A module without any trained weight, such as a reference, has none of them.)"""
+    adapted = [m for m in modules.values() if any(p.requires_grad for p in m.parameters())]
+    return {id(p): p for m in adapted for p in m.parameters() if not p.requires_grad}
+
+
+def _unshared(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, Tensor]:
+    """Parameters, but for those that stand still, and buffers by name, each once: tied weights are
+    stored under one name."""
+    named = {name: p for name, p in module.named_parameters() if id(p) not in still}
+    return {name: x.detach().contiguous() for name, x in (named | dict(module.named_buffers())).items()}

@@ -1,0 +1,177 @@
+"""Prompts, demonstrations and rankings to and from files of JSON lines.
+
+One JSON object a line, UTF-8; a name that ends in .gz is compressed:
+
+    prompts         {"prompt": "..."}
+    demonstrations  {"prompt": "...", "response": "..."}
+    samples         {"prompt": "...", "responses": ["...", "..."]}
+    rankings        {"prompt": "...", "responses": ["...", "..."], "ranking": [2, 1]}
+    comparisons     {"prompt": "...", "chosen": "...", "rejected": "..."}
+
+Any row may have an "id" of its prompt and the "facts" a judge needs, a ranking also its "labeller",
+samples also the "model" that made them and its "settings".
+In a ranking 1 is best, equal ranks are ties and null is unranked. A bad row is a UserError that
+names file, line and field; what is written here is always read back the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from rlhf_lab.disk.jsonl import Row, kind_of, read_rows, write_whole
+from rlhf_lab.errors import UserError
+from rlhf_lab.records import Demonstration, Prompt, Ranking, Sample
+
+Item = Prompt | Demonstration | Ranking
+
+PROMPT = ("prompt", "id", "facts")
+DEMONSTRATION = ("prompt", "response", "id", "facts")
+SAMPLED = ("prompt", "responses", "id", "facts", "model", "settings")
+RANKED = ("prompt", "responses", "ranking", "labeller", "id", "facts")
+COMPARED = ("prompt", "chosen", "rejected", "labeller", "id", "facts")
+
+
+def read_rankings(path: str | Path) -> list[Ranking]:
+    """The rankings in a file, each comparison as a ranking of two; rows may be of both kinds. A row
+    without an id gets one that depends on the text of its prompt alone.
+
+    Raises UserError on the first line that is not right; so does `read_samples`.
+    """
+    return [_ranking(row) for row in read_rows(path)]
+
+
+def read_samples(path: str | Path) -> list[tuple[Prompt, list[Sample]]]:
+    """The prompts in a file with their responses, as `rlhf-lab sample` writes them."""
+    return [_sampled(row) for row in read_rows(path)]
+
+
+def write_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:
+    """Write a file that `formats.read_prompts` reads back the same, at once or not at all.
+
+    Raises UserError, and leaves the file as it was, if a reader would refuse an item (an empty
+    text, facts that JSON cannot hold), if there are none, or if the file cannot be written; so do
+    the other writers.
+    """
+    _write(path, prompts, _prompt)
+
+
+def write_demonstrations(path: str | Path, demonstrations: Iterable[Demonstration]) -> None:
+    """Write a file that `formats.read_demonstrations` reads back the same."""
+    _write(path, demonstrations, _demonstration)
+
+
+def write_rankings(path: str | Path, rankings: Iterable[Ranking]) -> None:
+    """Write a file that `read_rankings` reads back the same."""
+    _write(path, rankings, _ranking)
+
+
+def fingerprint(items: Iterable[Item]) -> str:
+    """The sha256 of the file that a writer would write: equal for equal data."""
+    return hashlib.sha256("".join(map(_line, items)).encode()).hexdigest()
+
+
+def _prompt(row: Row, known: tuple[str, ...] = PROMPT) -> Prompt:
+    row.only(known)
+    text = row.text("prompt")
+    by_text = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Prompt(row.text("id", by_text), text, row.get("facts", dict, {}))
+
+
+def _demonstration(row: Row) -> Demonstration:
+    return Demonstration(_prompt(row, DEMONSTRATION), row.text("response"))
+
+
+def _ranking(row: Row) -> Ranking:
+    if not row.fields.keys() & {"chosen", "rejected"}:
+        return _ranked(row)
+    prompt = _prompt(row, COMPARED)
+    pair = row.text("chosen"), row.text("rejected")
+    if pair[0] == pair[1]:
+        row.refuse("rejected", "is the same text as 'chosen': leave the row out")
+    return Ranking(prompt, pair, (1, 2), row.get("labeller", str, ""))
+
+
+def _ranked(row: Row) -> Ranking:
+    either = row.fields.keys() & {"responses", "ranking"}
+    prompt = _prompt(row, RANKED if either else tuple(dict.fromkeys(RANKED + COMPARED)))
+    if not either:
+        row.refuse("responses", "is missing, and so are 'chosen' and 'rejected': give 'responses' "
+                   "and their 'ranking', or those two")  # fmt: skip
+    responses, ranks = ranked(row)
+    return Ranking(prompt, responses, ranks, row.get("labeller", str, ""))
+
+
+def ranked(row: Row) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
+    """The responses of a row and their ranks; BadRow if they are not such as a Ranking has."""
+    responses, ranks = row.get("responses", list), row.get("ranking", list)
+    if len(responses) < 2:
+        row.refuse("responses", f"has {len(responses)}: it takes two to compare",
+                   "too few responses")  # fmt: skip
+    _check_texts(row, responses)
+    if len(ranks) != len(responses):
+        counts = f"{len(ranks)} ranks for {len(responses)} responses"
+        row.refuse("ranking", f"has {counts}: give each response a rank, or null",
+                   "ranking of another length")  # fmt: skip
+    for rank in ranks:
+        if rank is not None and (type(rank) is not int or rank < 1):
+            shown = json.dumps(rank, default=str)
+            row.refuse("ranking", f"{shown} is no rank: use 1 for the best, then 2, 3, ..., the "
+                       "same for ties, and null for unranked", "no such rank")  # fmt: skip
+    told: dict[str, int] = {}
+    for response, rank in zip(responses, ranks):
+        if rank is not None and told.setdefault(response, rank) != rank:
+            row.refuse("ranking", "ranks the same text twice, and not alike: leave one of them out",
+                       "same text ranked apart")  # fmt: skip
+    if all(rank is None for rank in ranks):
+        row.refuse("ranking", "ranks nothing (null throughout): rank one or leave the row out",
+                   "nothing ranked")  # fmt: skip
+    return tuple(responses), tuple(ranks)
+
+
+def _sampled(row: Row) -> tuple[Prompt, list[Sample]]:
+    prompt = _prompt(row, SAMPLED)
+    model, settings = row.get("model", str, ""), row.get("settings", dict, {})
+    responses = row.get("responses", list)
+    _check_texts(row, responses)
+    return prompt, [Sample(response, model, settings) for response in responses]
+
+
+def _check_texts(row: Row, responses: list) -> None:
+    for place, response in enumerate(responses, 1):
+        if type(response) is not str:  # it may be empty: a model can end at once
+            row.refuse("responses", f"number {place} is {kind_of(response)}: write text",
+                       "wrong type")  # fmt: skip
+
+
+def _as_row(item: Item) -> dict:
+    """The fields of one line; those at their defaults are left out."""
+    prompt = item if isinstance(item, Prompt) else item.prompt
+    row = {"id": prompt.id, "prompt": prompt.text}
+    if isinstance(item, Demonstration):
+        row["response"] = item.response
+    if isinstance(item, Ranking):
+        row |= {"responses": list(item.responses), "ranking": list(item.ranks)}
+        row |= {"labeller": item.labeller} if item.labeller else {}
+    return row | ({"facts": prompt.facts} if prompt.facts else {})
+
+
+def _line(item: Item) -> str:
+    return json.dumps(_as_row(item), ensure_ascii=False) + "\n"
+
+
+def _write(path: str | Path, items: Iterable[Item], parse: Callable[[Row], Item]) -> None:
+    lines = []
+    for number, item in enumerate(items, 1):
+        where, row = f"{path}, line {number}", _as_row(item)
+        try:
+            read_back = parse(Row.parse(where, json.dumps(row).encode()))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: {error}: use what JSON can hold") from error
+        if _as_row(read_back) != row:
+            raise UserError(f"{where}, field 'facts': JSON would change them: use lists, not "
+                            "tuples, and texts as keys")  # fmt: skip
+        lines.append(_line(item))
+    if not lines:
+        raise UserError(f"nothing to write to {path}: it would be empty")
+    write_whole(path, "".join(lines))

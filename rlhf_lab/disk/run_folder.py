@@ -1,0 +1,231 @@
+"""A run is a folder: its settings, its log, its models, its summary; one process writes to it.
+
+    config.json      settings, data (sha256 of each part), versions, platform
+    metrics.jsonl    one record an update
+    samples.jsonl    what was sampled, and rankings.jsonl, how it was ranked
+    checkpoints/     where a stopped stage goes on
+    sft/ reward_model/ policy/     models that plain transformers loads
+    summary.json report.html       the outcome
+
+A process killed at any moment leaves a folder that can be read, and resumed with the same settings.
+Where several processes make a run together, all open it and the main one alone writes.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from rlhf_lab.disk.jsonl import append_line, plain, read_lines, write_whole
+from rlhf_lab.disk.lock import lock
+from rlhf_lab.disk.provenance import differences, surroundings
+from rlhf_lab.engine import parallel
+from rlhf_lab.errors import UserError
+
+SCRAP = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|\.(.+)\.new-[0-9a-f]{8}|\.(?P<old>.+)\.old-[0-9a-f]{8}")
+FORMAT = 1  # of config.json; its key tells a run from a model, which has a config.json too
+
+
+class RunFolder:
+    """A run's folder: `open` one to write to, `view` one to read; `with` closes it at the end."""
+
+    def __init__(self, path: str | Path, release: Callable[[], None] | None = None):
+        self.path = path = Path(path)
+        self.sft, self.reward_model = path / "sft", path / "reward_model"
+        self.policy, self.checkpoints = path / "policy", path / "checkpoints"
+        self.samples, self.rankings = path / "samples.jsonl", path / "rankings.jsonl"
+        self.summary, self.report = path / "summary.json", path / "report.html"
+        self.metrics_file, self.config_file = path / "metrics.jsonl", path / "config.json"
+        self._release, self._begun = release, False
+
+    @classmethod
+    def open(cls, path: str | Path, config: dict, resume: bool = True,
+             data: dict[str, str] | None = None) -> "RunFolder":
+        """Start a run in a new or empty folder, or go on with the one that is there.
+
+        config: every setting, nested as you like; `jsonl.plain` says what values may be. data: the
+        sha256 of what the run learns from, by name (`files.fingerprint` gives it), models too.
+        resume: whether to go on with a run that is there: its settings and data must be these, but
+        for settings that change no result. Versions may differ; config.json keeps those the run
+        began with.
+
+        Raises UserError, and leaves the folder's files as they are, if another run is using it, if
+        it holds a run that differs (without `resume`: any run) or anything else, or if it cannot be
+        written to.
+        """
+        path, given = Path(path), {"settings": plain(config), "data": plain(data or {})}
+        run = cls(path, lambda: None)
+        parallel.once(run._take, given, resume)
+        return run
+
+    @classmethod
+    def view(cls, path: str | Path) -> "RunFolder":
+        """A run to read, also while another process writes it; UserError if there is none."""
+        if not _is_run(Path(path)):
+            raise UserError(f"there is no run in {path}: name a folder that a run was written to")
+        return cls(path)
+
+    def close(self) -> None:
+        """Let others use the folder; closing twice does no harm."""
+        release, self._release = self._release, None
+        if release:
+            release()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, failure, *_) -> None:
+        """Close it. A run that failed before it wrote anything leaves no trace of its settings, so
+        that the folder may be used with others."""
+        if failure and self._begun and _shown(self.path) == [self.config_file.name]:
+            self.config_file.unlink()
+        self.close()
+
+    @property
+    def config(self) -> dict:
+        """What config.json holds: settings, data, versions, platform."""
+        return _read_json(self.config_file)
+
+    def log(self, record: dict) -> None:
+        """Add a record, such as {"stage": "ppo", "update": 1, "objective/kl": 0.0}, to the metrics.
+
+        Numbers that are not finite become null. Raises UserError if the disk is full.
+        """
+        self._check_open()
+        if parallel.is_main():
+            append_line(self.metrics_file, record)
+
+    def metrics(self, stage: str | None = None) -> list[dict]:
+        """The records logged so far, of one stage or of all; a line torn by a kill is left out."""
+        records = read_lines(self.metrics_file)
+        return [r for r in records if stage is None or r.get("stage") == stage]
+
+    def logged(self, stage: str, records: Iterable[dict]) -> Iterator[dict]:
+        """A stage's records, each logged on its way. Those logged before of updates that a resumed
+        stage does again are dropped."""
+        for number, record in enumerate(records):
+            if number == 0:
+                self.rewind(stage, record["update"] - 1)
+            self.log(record)
+            yield record
+
+    def rewind(self, stage: str, update: int) -> None:
+        """Drop the stage's records of later updates: its checkpoint is from this one.
+
+        Records without an update stay. All of it is done, or none.
+        """
+        self._check_open()
+        self.write_lines("metrics.jsonl", (
+            record for record in self.metrics()
+            if record.get("stage") != stage or record.get("update", 0) <= update
+        ))  # fmt: skip
+
+    def costs(self, of: str) -> dict[str, float]:
+        """What each stage took ("seconds" or "peak_memory_mb"), where that was measured, by the
+        records {"stage": "cost", "of": ..., "seconds": ..., "peak_memory_mb": ...}."""
+        return {record["of"]: record[of] for record in self.metrics("cost") if of in record}
+
+    def write_json(self, name: str, value) -> None:
+        """Write a JSON file in the folder, such as summary.json, at once or not at all."""
+        self._check_open()
+        parallel.once(write_whole, self.path / name, _as_json(value))
+
+    def write_lines(self, name: str, records: Iterable[dict]) -> None:
+        """Write a file of JSON lines in the folder, such as samples.jsonl, whole or not at all."""
+        self._check_open()
+        lines = (json.dumps(plain(record), ensure_ascii=False) + "\n" for record in records)
+        parallel.once(write_whole, self.path / name, "".join(lines))
+
+    def read_summary(self) -> dict:
+        """What summary.json holds. Raises UserError if the run has not got that far."""
+        if not self.summary.exists():
+            raise UserError(f"the run in {self.path} has no summary yet: run it to its end first")
+        return _read_json(self.summary)
+
+    def _take(self, given: dict, resume: bool) -> None:
+        """Lock the folder; write its config, or check the one that is there."""
+        _check_place(self.path)
+        self._release = lock(self.path)
+        try:
+            if self.config_file.exists():
+                _check_same(self, given, resume)
+            else:
+                config = {"rlhf_lab_run": FORMAT} | given | surroundings()
+                write_whole(self.config_file, _as_json(config))
+                self._begun = True
+            _tidy(self.path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_open(self) -> None:
+        if self._release is None:
+            raise ValueError(f"{self.path} is not open for writing")
+
+
+def _as_json(value) -> str:
+    return json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}: mend it, or delete it") from error
+
+
+def _is_run(path: Path) -> bool:
+    file = path / "config.json"
+    content = _read_json(file) if file.is_file() else None
+    return isinstance(content, dict) and "rlhf_lab_run" in content
+
+
+def _shown(path: Path) -> list[str]:
+    """The names in a folder, but for hidden ones."""
+    return [p.name for p in path.iterdir() if not p.name.startswith(".")]
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a file, and a folder with anything in it but a run; hidden files are let be."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file: choose another --out")
+        others = path.is_dir() and _shown(path)
+    except OSError as error:
+        raise UserError(f"cannot use {path}: {error.strerror}: choose another --out") from error
+    if others and not _is_run(path):
+        raise UserError(f"{path} holds '{min(others)}' and no run: choose another --out, so that "
+                        "nothing is overwritten")  # fmt: skip
+
+
+def _check_same(run: RunFolder, given: dict, resume: bool) -> None:
+    """Refuse to go on with a run whose settings or data are not the given ones."""
+    way_out = "choose another --out, or delete the folder"
+    if not resume:
+        raise UserError(f"{run.path} holds a run already: {way_out}")
+    before = run.config
+    found = differences(before["settings"], given["settings"])
+    was, now = before["data"], given["data"]
+    found += [f"its {name} " + ("changed since it began" if name in was else "was not noted then")
+              for name in sorted(was | now) if was.get(name) != now.get(name)]
+    if found:
+        more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
+        raise UserError(f"{run.path} holds a run with other settings "
+                        f"({'; '.join(found[:5] + more)}): {way_out}")  # fmt: skip
+
+
+def _tidy(path: Path) -> None:
+    """Take away what a killed process was about to put in place, and put back what it had moved.
+
+    The names are those that `write_whole` and `storage.replacing` give their scraps.
+    """
+    for place in (path, path / "checkpoints"):
+        for scrap in list(place.glob(".*")):
+            match = SCRAP.fullmatch(scrap.name)
+            if match and match["old"] and not (place / match["old"]).exists():
+                scrap.rename(place / match["old"])
+            elif match and scrap.is_dir():
+                shutil.rmtree(scrap, ignore_errors=True)
+            elif match:
+                scrap.unlink()

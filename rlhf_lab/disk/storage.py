@@ -1,0 +1,216 @@
+"""Model folders: read with errors a person can act on, and written whole or not at all.
+
+Weights are safetensors only; nothing is unpickled.
+"""
+
+import hashlib
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import torch
+from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from rlhf_lab.engine import parallel
+from rlhf_lab.engine.adapters import write_adapter
+from rlhf_lab.errors import UserError
+
+# What transformers and a tokenizer write, and the adapters beside it.
+MODEL_FILES = re.compile(r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
+                         r"|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter")
+
+
+def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder, or of a hub id. Raises UserError if there is none."""
+    folder = Path(path_or_id)
+    if folder.is_dir() and not any(folder.glob("*token*")) and not any(folder.glob("vocab*")):
+        _refuse_outer(folder, "tokenizer")
+        raise UserError(f"no tokenizer in '{folder}': put one there with its save_pretrained")
+    with _explaining(path_or_id, "tokenizer"):
+        return AutoTokenizer.from_pretrained(str(path_or_id), **_where(folder))
+
+
+def read_context(path_or_id: str | Path) -> int | None:
+    """How many tokens a model in a folder, or of a hub id, reads at most; None if it says nothing.
+
+    Raises UserError if there is no such model.
+    """
+    with _explaining(path_or_id, "model"):
+        config = AutoConfig.from_pretrained(str(path_or_id), **_where(Path(path_or_id)))
+    return getattr(config, "max_position_embeddings", None)
+
+
+def read_model(
+    auto_class: type, path_or_id: str | Path, dtype: torch.dtype, what: str
+) -> PreTrainedModel:
+    """The model in a folder, or of a hub id, read by one of transformers' Auto classes.
+
+    what: its kind in words, for the UserError raised if there is none or weights are missing.
+    """
+    folder = Path(path_or_id)
+    _refuse_outer(folder, what)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise UserError(f"no config.json in '{folder}': name a folder that holds a {what}")
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        raise UserError(
+            f"no safetensors file in '{folder}': other weights are not read, as they unpickle;"
+            " convert them with save_pretrained"
+        )
+    with _explaining(path_or_id, what), _quiet():
+        model, report = auto_class.from_pretrained(
+            str(path_or_id), dtype=dtype, use_safetensors=True, output_loading_info=True,
+            **_where(folder),
+        )  # fmt: skip
+    if report["missing_keys"]:
+        missing = ", ".join(sorted(report["missing_keys"])[:3])
+        raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
+    if any(name.startswith("score.") for name in report["unexpected_keys"]):
+        raise UserError(f"'{path_or_id}' is no {what} but a reward model: name a policy's folder")
+    return model
+
+
+def fingerprint(path_or_id: str | Path) -> str:
+    """The sha256 of a model's weights, where they are in a folder; "" for a hub id."""
+    total = hashlib.sha256()
+    for file in sorted(Path(path_or_id).glob("*.safetensors")):
+        with file.open("rb") as weights:
+            total.update(hashlib.file_digest(weights, "sha256").digest())
+    return total.hexdigest() if Path(path_or_id).is_dir() else ""
+
+
+def write_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    adapted: PreTrainedModel | None = None,
+) -> None:
+    """Write a folder that plain transformers loads; all of it appears at once, or none of it, in the
+    place of a model that was there. Of several processes the main one writes. adapted: the model
+    whose adapters were merged into this one; they are written by themselves, too.
+
+    Raises UserError, and leaves it as it is, if the folder holds anything that is no part of a model.
+    """
+    parallel.once(_write_model, model, tokenizer, Path(folder), adapted)
+
+
+def _write_model(model, tokenizer, folder: Path, adapted: PreTrainedModel | None) -> None:
+    check_place(folder)
+    with replacing(folder) as fresh, _quiet():
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+        if adapted is not None:
+            write_adapter(adapted, fresh / "adapter")
+        for weights in fresh.rglob("*.safetensors"):  # written for the owner alone, otherwise
+            shutil.copymode(fresh / "config.json", weights)
+
+
+def check_place(folder: str | Path) -> None:
+    """Raise UserError for a folder in whose place a model would take something else away: call it
+    before a long training."""
+    folder = Path(folder)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: name a folder for the model")
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    others = sorted(name for name in names if not MODEL_FILES.fullmatch(name))
+    if others:
+        raise UserError(f"{folder} holds '{others[0]}', which is no part of a model and would be lost: "
+                        "name another folder")
+
+
+@contextmanager
+def replacing(folder: str | Path) -> Iterator[Path]:
+    """An empty folder to write to, which takes the place of `folder` if the block succeeds.
+
+    If it fails `folder` is as it was, and nothing is left beside it.
+    """
+    folder = Path(folder).absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tag = uuid.uuid4().hex[:8]
+    fresh, old = (folder.with_name(f".{folder.name}.{word}-{tag}") for word in ("new", "old"))
+    fresh.mkdir()
+    try:
+        yield fresh
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_outer(folder: Path, what: str) -> None:
+    """Raise UserError for a folder, such as a run's, that holds models in folders of their own."""
+    inside = sorted({str(file.parent) for file in folder.glob("*/model*.safetensors")})
+    if inside and not any(folder.glob("model*.safetensors")):
+        raise UserError(f"no {what} in '{folder}' itself: name the folder in it that you mean: "
+                        f"{' or '.join(inside)}")
+
+
+@contextmanager
+def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
+    """Turn the many ways in which reading fails into one line that says what to do."""
+    name, folder = str(path_or_id), Path(path_or_id)
+    if folder.is_file():
+        raise UserError(f"{name} is a file: name the folder of a model")
+    if not folder.is_dir() and (folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1):
+        raise UserError(f"no folder '{name}': check its name, or make it first")
+    try:
+        yield
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise UserError(f"the weights in '{name}' are of other sizes than its config.json says: bring "
+                        "the two files that were saved together") from error  # fmt: skip
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if folder.is_dir():
+            raise UserError(f"'{name}' holds no {what} that loads: {reason}") from error
+        if HF_HUB_OFFLINE:
+            reason = "HF_HUB_OFFLINE is set: unset it to download it once"
+        elif _where(folder):
+            reason = (f"{ENDPOINT} cannot be reached from here: where it can, `hf download {name}` keeps "
+                      "it for good")
+        else:
+            reason = (f"asked for it as a hub id, which gave: {reason.rstrip('.')}. Connect once and "
+                      f"`hf download {name}` keeps it for good")
+        raise UserError(f"'{name}' is no folder here, nor a downloaded {what}; {reason}, or bring a "
+                        "folder from another machine (save_pretrained writes one) and name that"
+                        ) from error  # fmt: skip
+
+
+def _where(folder: Path) -> dict[str, bool]:
+    """How to look for what is no folder: if there is no network, among what was downloaded alone. The
+    hub's own client would try again for half a minute first."""
+    if folder.is_dir() or HF_HUB_OFFLINE or getproxies():
+        return {}
+    try:
+        socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
+    except OSError:
+        return {"local_files_only": True}
+    return {}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Transformers without its progress bars, and without its table of weights that are missing or
+    left over, which is read here instead."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,106 @@
+"""Hidden states where they are wanted, and no work where they are not.
+
+A padded batch spends much of its multiplications on padding, and on what the last layer makes of
+positions that nobody reads: of a prompt only its keys and values matter, and a reward model reads
+one position a row. For GPT-2 the real tokens of all rows are laid end to end, so that padding meets
+no weight, and the last feed-forward layer is computed at the wanted positions alone. Attention alone
+needs the rows apart; it takes a few of like length at a time, so that little padding stands between
+them. Any other model reads its batch as transformers does.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GPT2Model, PreTrainedModel
+
+from rlhf_lab.engine.recompute import again, recomputed, recomputing
+from rlhf_lab.text import position_ids
+
+GRID_ROWS = 16  # on a CPU, what attention makes of so many rows stays in its cache
+
+
+class Grid(NamedTuple):
+    """A group of rows as attention reads them: in which of its rows * columns places each of the
+    group's tokens stands, (m,)."""
+
+    rows: int
+    columns: int
+    places: Tensor
+
+
+def hidden_states(
+    trunk: PreTrainedModel, tokens: Tensor, attention: Tensor, wanted: Tensor
+) -> Tensor:
+    """The last hidden state at each wanted position, row after row: bool (B, T) -> (W, D).
+
+    trunk: a headless transformers model. Padding, on either side, changes nothing; a wanted
+    position must be a real one.
+    """
+    positions, real = position_ids(attention), attention.bool()
+    if not packs(trunk):
+        with recomputing(trunk):
+            read = trunk(
+                input_ids=tokens, attention_mask=attention, position_ids=positions, use_cache=False
+            )
+        return read.last_hidden_state[wanted]
+    real &= wanted.flip(1).cumsum(1).flip(1).bool()  # behind the last wanted one nothing matters
+    lengths = real.sum(1)
+    order = lengths.argsort(stable=True)
+    real = real[order]
+    grids = list(grids_of(lengths[order], GRID_ROWS if tokens.device.type == "cpu" else len(tokens)))
+    keep = wanted[order][real].nonzero().squeeze(1)  # (W,), places among the M real tokens
+    x = trunk.wte(tokens[order][real]) + trunk.wpe(positions[order][real])  # (M, D)
+    for block in trunk.h:
+        work = block, x, grids, keep if block is trunk.h[-1] else None
+        x = again(advance, *work) if recomputed(block) else advance(*work)
+    number = wanted.flatten().cumsum(0).view_as(wanted) - 1  # of each wanted position, row after row
+    return trunk.ln_f(x).index_select(0, number[order][wanted[order]].argsort())
+
+
+def advance(block: nn.Module, x: Tensor, grids: list[Grid], keep: Tensor | None) -> Tensor:
+    """One layer: (M, D) -> (M, D), or (W, D) where only the places `keep` (W,) matter from here on."""
+    mixed = attend(block.attn, block.ln_1(x), grids)
+    if keep is not None:
+        x, mixed = x.index_select(0, keep), mixed.index_select(0, keep)
+    x = x + block.attn.c_proj(mixed)
+    return x + block.mlp(block.ln_2(x))
+
+
+def grids_of(lengths: Tensor, size: int) -> Iterator[Grid]:
+    """Rows of these lengths (B,), in this order, `size` at a time; empty ones are left out."""
+    for group in lengths[lengths > 0].split(size):
+        columns = int(group.max())
+        real = torch.arange(columns, device=group.device) < group[:, None]
+        yield Grid(len(group), columns, real.flatten().nonzero().squeeze(1))
+
+
+def attend(layer: nn.Module, x: Tensor, grids: list[Grid]) -> Tensor:
+    """What each token takes from itself and the earlier ones of its row: (M, D) -> (M, D)."""
+    qkv = layer.c_attn(x)  # (M, 3 D)
+    parts = qkv.split([len(grid.places) for grid in grids])
+    return torch.cat([mix(layer, part, grid) for part, grid in zip(parts, grids)])
+
+
+def mix(layer: nn.Module, qkv: Tensor, grid: Grid) -> Tensor:
+    """Causal attention in one group of rows: (m, 3 D) -> (m, D).
+
+    Every row begins in the grid's first column, so that no token sees the gap behind it.
+    """
+    rows, columns, places = grid
+    spread = qkv.new_zeros(rows * columns, qkv.shape[1]).index_copy(0, places, qkv)
+    query, keys, values = spread.view(rows, columns, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(
+        query, keys, values, is_causal=True, scale=layer.scaling
+    )
+    return mixed.transpose(1, 2).reshape(rows * columns, -1).index_select(0, places)
+
+
+def packs(trunk: nn.Module) -> bool:
+    """Whether `trunk` is a GPT-2 that does nothing but what is written above."""
+    if type(trunk) is not GPT2Model or trunk.config.add_cross_attention:
+        return False
+    dropout = any(isinstance(m, nn.Dropout) and m.p and m.training for m in trunk.modules())
+    return not (dropout or trunk.config.reorder_and_upcast_attn)

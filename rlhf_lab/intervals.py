@@ -1,0 +1,190 @@
+"""95 % intervals by bootstrap over prompts.
+
+Rankings of one prompt share its difficulty, so they are not independent: what is drawn again, with
+replacement, is whole prompts (a cluster bootstrap; Efron and Tibshirani 1993). The draws depend on
+the seed alone.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+Interval = tuple[float, float, float]  # estimate, lower and upper end at 95 %
+DRAWS = 1000
+
+
+def times_drawn(prompts: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """How often each prompt occurs in each of the draws, (draws, prompts)."""
+    chances = np.full(prompts, 1 / prompts)
+    return np.random.default_rng(seed).multinomial(prompts, chances, size=draws)
+
+
+def share(parts: ArrayLike, wholes: ArrayLike, seed: int = 0) -> Interval:
+    """sum(parts) / sum(wholes), a share from 0 to 1, with its interval; both (prompts,).
+
+    For the interval two made-up prompts join in, one with nothing and one with everything. Without
+    them, few prompts or full agreement would give an interval of no width; with them it is a little
+    too wide, and sound, as with the made-up successes and failures of Agresti and Coull (1998).
+    nan without any prompt.
+    """
+    parts, wholes = np.asarray(parts, float), np.asarray(wholes, float)
+    if not wholes.sum():
+        return np.nan, np.nan, np.nan
+    size = wholes.mean()
+    drawn = times_drawn(len(wholes) + 2, seed=seed)
+    shares = (drawn @ np.append(parts, [0, size])) / (drawn @ np.append(wholes, [size, size]))
+    return parts.sum() / wholes.sum(), *_ends(shares)
+
+
+def median(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Interval:
+    """The median of values, each of which belongs to a prompt (given by name), with its interval.
+
+    nan without any value, and no interval from a single prompt.
+    """
+    values = np.asarray(values, float)
+    if not len(values):
+        return np.nan, np.nan, np.nan
+    order = values.argsort()
+    _, prompt = np.unique(np.asarray(prompts), return_inverse=True)
+    if prompt.max() == 0:
+        return float(np.median(values)), np.nan, np.nan
+    counts = times_drawn(prompt.max() + 1, seed=seed)[:, prompt[order]].cumsum(1)
+    middle = (counts >= counts[:, -1:] / 2).argmax(1)
+    return float(np.median(values)), *_ends(values[order][middle])
+
+
+def resampled(prompts: Sequence, statistic: Callable[[list], float], draws: int = DRAWS,
+              seed: int = 0) -> Interval:
+    """statistic(prompts) with its interval; prompts holds what there is of each of them.
+
+    nan without any prompt, and no interval from a single one.
+    """
+    if not prompts:
+        return np.nan, np.nan, np.nan
+    if len(prompts) == 1:
+        return statistic(list(prompts)), np.nan, np.nan
+    drawn = [statistic([p for p, n in zip(prompts, times) for _ in range(n)])
+             for times in times_drawn(len(prompts), draws, seed)]  # fmt: skip
+    return statistic(list(prompts)), *_ends(drawn)
+
+
+def _ends(draws: ArrayLike) -> tuple[float, float]:
+    if np.isnan(draws).all():
+        return np.nan, np.nan
+    low, high = np.nanquantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+LEVEL = 0.05  # what the intervals leave out, and below which a split counts as more than chance
+
+
+STEPS = 60  # halvings in search of an end of an interval: more digits than a float has
+
+
+def probability(wins: int, choices: int, share: float = 0.5) -> float:
+    """P(X = wins) for X ~ Binomial(choices, share)."""
+    if share in (0.0, 1.0):
+        return float(wins == choices * share)
+    ways = math.lgamma(choices + 1) - math.lgamma(wins + 1) - math.lgamma(choices - wins + 1)
+    return math.exp(ways + wins * math.log(share) + (choices - wins) * math.log1p(-share))
+
+
+def at_least(wins: int, choices: int, share: float = 0.5) -> float:
+    """P(X >= wins) for X ~ Binomial(choices, share)."""
+    rest = range(max(0, wins), choices + 1)
+    return min(1.0, math.fsum(probability(k, choices, share) for k in rest))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The chance of a split at least this uneven, either way, were both equally good: the exact
+    two-sided sign test. Ties say nothing about which is better and are left out."""
+    return min(1.0, 2 * at_least(max(wins, losses), wins + losses))
+
+
+def share_interval(wins: int, ties: int, losses: int) -> tuple[float, float, float]:
+    """The share of wins with ties counted half, and a 95 % interval: it holds the true share in 95
+    of 100 cases or more, however few the choices (Clopper and Pearson 1934).
+
+    The binomial knows no half: an odd tie counts as a loss for the lower end and as a win for the
+    upper one. (nan, 0, 1) without any choice.
+    """
+    choices, halves = wins + ties + losses, 2 * wins + ties
+    if not choices:
+        return math.nan, 0.0, 1.0
+    low = _lower_end(halves // 2, choices)
+    high = 1 - _lower_end(choices - (halves + 1) // 2, choices)
+    return halves / (2 * choices), low, high
+
+
+def wins_needed(choices: int) -> int | None:
+    """The fewest wins of `choices` without a tie that the sign test calls more than chance; None
+    where even all of them are not enough (five or fewer)."""
+    tail, needed = 0.0, None
+    for wins in range(choices, choices // 2, -1):
+        tail += probability(wins, choices)
+        if 2 * tail > LEVEL:
+            break
+        needed = wins
+    return needed
+
+
+def power(choices: int, share: float) -> float:
+    """The chance that so many choices show more than chance, where one is truly preferred in this
+    `share` of them."""
+    needed = wins_needed(choices)
+    if needed is None:
+        return 0.0
+    return at_least(needed, choices, share) + at_least(needed, choices, 1 - share)
+
+
+def choices_needed(share: float = 0.6, chance: float = 0.8, most: int = 2000) -> int | None:
+    """How many choices it takes to tell a true `share` from a half with this `chance`; None if
+    `most` are too few.
+
+    The power goes up in a saw-tooth, as wins are whole numbers: this is the first number of choices
+    that reaches it.
+    """
+    return next((n for n in range(1, most + 1) if power(n, share) >= chance), None)
+
+
+def _lower_end(wins: int, choices: int) -> float:
+    """The share under which so many wins, or more, have a chance of half of LEVEL."""
+    if wins == 0:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at_least(wins, choices, middle) < LEVEL / 2 else (low, middle)
+    return low
+
+
+def interval(table: Tensor) -> Interval:
+    """The mean of (P, S) numbers with its 95 % interval, each prompt counted once."""
+    means = table.float().mean(1)
+    mean = float(means.mean())
+    half = 1.96 * float(means.std()) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    return mean, mean - half, mean + half
+
+
+def mean_share(table: Tensor) -> Interval:
+    """The share of ones in (P, S) zeros and ones, with a 95 % interval that keeps a width where all
+    prompts agree: none of 40 is not never (`intervals.share`).
+
+    It is for what a response has or has not. Graded numbers are for `interval`: the two made-up
+    prompts that keep the width, a 0 and a 1, are unlike any of theirs.
+    """
+    return share(table.float().mean(1), torch.ones(len(table)))
+
+
+def ratio_interval(table: Tensor, rival: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
+    """mean(table) / mean(rival) with a bootstrap interval over prompts; both (P, ...)."""
+    a, b = table.float().flatten(1).mean(1), rival.float().flatten(1).mean(1)
+    rng = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(a), (draws, len(a)), generator=rng)
+    ratios = (a[rows].mean(1) / b[rows].mean(1)).sort().values
+    low, high = ratios[int(0.025 * draws)], ratios[int(0.975 * draws) - 1]
+    return float(a.mean() / b.mean()), float(low), float(high)

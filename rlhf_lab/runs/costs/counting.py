@@ -1,0 +1,195 @@
+"""What reading tokens costs a model: bytes kept for the backward pass, bytes of the KV cache, and
+multiplications and additions; and how fast this machine does those."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from rlhf_lab.engine.packed import hidden_states
+from rlhf_lab.engine.recompute import recomputed
+from rlhf_lab.sequences import Sequences
+
+PROBED = 4  # rows that are read to see what is kept of them
+
+
+# ---- bytes ---------------------------------------------------------------------------------------
+
+
+def saved(model: nn.Module, some: Sequences, accelerator: Accelerator | None = None,
+          at_last: bool = False) -> tuple[float, float]:  # fmt: skip
+    """Bytes that the trunk of `model` keeps for each token, padding included, by what it keeps of the
+    first rows; and bytes of the gradients inside one layer, taken as half of what a layer keeps.
+
+    at_last: whether it is read at the last token of a row, not before every response token.
+    """
+    trunk = trunk_of(model)
+    few = some.rows(list(range(min(PROBED, len(some.tokens))))).to(trunk.device)
+    columns = torch.arange(few.tokens.shape[1], device=trunk.device)
+    wanted = columns == few.lengths[:, None] - 1 if at_last else few.before
+    layers = [m for m in trunk.modules() if recomputed(m)]
+    for layer in layers:
+        layer.gradient_checkpointing = False
+    try:
+        with accelerator.autocast() if accelerator else nullcontext():
+            kept = saved_bytes(trunk, few, wanted) / few.tokens.numel()
+    finally:  # a probe that fails, for want of memory say, stops no run
+        for layer in layers:
+            layer.gradient_checkpointing = True
+    one = kept / trunk.config.num_hidden_layers
+    if layers:  # the input of each, and all of the one that is being worked out again
+        kept = len(layers) * trunk.config.hidden_size * trunk.dtype.itemsize + one
+    return kept, one / 2
+
+
+def saved_bytes(trunk: PreTrainedModel, rows: Sequences, wanted: Tensor) -> int:
+    """Bytes that autograd keeps of one forward pass; weights are there anyway and do not count."""
+    weights = {p.untyped_storage().data_ptr() for p in trunk.parameters()}
+    found: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.enable_grad(), saved_tensors_hooks(keep, lambda x: x):
+        read = hidden_states(trunk, rows.tokens, rows.attention, wanted)
+    del read  # until here it kept everything alive, so that no storage was counted for another
+    return sum(found.values())
+
+
+def cache_bytes(policy: PreTrainedModel, rows: int, length: int) -> int:
+    """Keys and values of so many rows of so many tokens."""
+    c = policy.config
+    heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
+    width = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
+    return 2 * c.num_hidden_layers * heads * width * rows * length * policy.dtype.itemsize
+
+
+def last_gradient(policy: PreTrainedModel) -> int:
+    """The gradient of the output layer, made first and, where it is tied to the embedding, held until
+    the backward pass has reached that."""
+    weight = policy.get_output_embeddings().weight
+    return bytes_of([weight]) if weight.requires_grad else 0
+
+
+def bytes_of(parameters: Iterable[Tensor]) -> int:
+    return sum(p.numel() * p.element_size() for p in parameters)
+
+
+# ---- multiplications and additions, of one row on average ----------------------------------------
+
+
+def forward(model: nn.Module, some: Sequences) -> float:
+    """Of the trunk: 2 for each weight of a matrix and token, 4 for each unit of width and pair of
+    tokens in attention (Kaplan et al. 2020)."""
+    c, lengths = trunk_of(model).config, some.lengths.double()
+    pairs = (lengths * (lengths + 1) / 2).mean()
+    weights = sum(w.numel() for w in matrices(model))
+    return float(2 * weights * lengths.mean() + 4 * c.hidden_size * c.num_hidden_layers * pairs)
+
+
+def training(model: nn.Module, some: Sequences) -> float:
+    """Of the trunk, forward and backward: as much again for the gradients of the inputs, and for
+    those of the weights as far as they are trained; once more where layers are worked out again."""
+    trained = sum(w.numel() for w in matrices(model) if w.requires_grad)
+    share = trained / sum(w.numel() for w in matrices(model))
+    return forward(model, some) * (2 + share + any(map(recomputed, trunk_of(model).modules())))
+
+
+def projection(policy: PreTrainedModel, some: Sequences, backward: bool = True) -> float:
+    """Of the logits, which are made for the response tokens alone."""
+    weight = policy.get_output_embeddings().weight
+    times = 1 + backward * (1 + weight.requires_grad)
+    return times * 2 * weight.numel() * float(some.mask.sum()) / len(some.tokens)
+
+
+def matmul_speed(accelerator: Accelerator | None = None, size: int = 1024, rounds: int = 5) -> float:
+    """FLOPs a second of a square product where the accelerator computes, in its precision (None:
+    float32 on the CPU), the best of a few."""
+    device = accelerator.device if accelerator else torch.device("cpu")
+    half = accelerator is not None and accelerator.mixed_precision == "bf16"
+    a = torch.ones(size, size, device=device, dtype=torch.bfloat16 if half else torch.float32)
+    best = float("inf")
+    for _ in range(rounds):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()  # to read a number is to wait for it
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+# ---- parts of a model ----------------------------------------------------------------------------
+
+
+def trunk_of(model: nn.Module) -> PreTrainedModel:
+    """Of a policy, a scalar model, or a value head on a policy's trunk."""
+    if hasattr(model, "trunk"):
+        return model.trunk[0]
+    return model.backbone if hasattr(model, "backbone") else model.base_model
+
+
+def matrices(model: nn.Module) -> list[Tensor]:
+    """What the layers of a trunk multiply with."""
+    return [m.weight for m in trunk_of(model).modules() if isinstance(m, (nn.Linear, Conv1D))]
+
+
+def vocabulary(policy: PreTrainedModel) -> int:
+    """Logits of a position."""
+    return policy.get_output_embeddings().weight.shape[0]
+
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+@contextmanager
+def spending() -> Iterator[dict[str, float]]:
+    """A dict that holds "seconds" and, where the system tells, "peak_memory_mb" after the block.
+
+    On a GPU the memory is torch's there. Else it is the process's resident memory; only Linux lets
+    the peak be set back, so elsewhere it is the highest since the process began.
+    """
+    cost: dict[str, float] = {}
+    _forget_peak()
+    started = time.perf_counter()
+    try:
+        yield cost
+    finally:
+        cost["seconds"] = time.perf_counter() - started
+        peak = peak_memory_mb()
+        if peak is not None:
+            cost["peak_memory_mb"] = peak
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory held since `spending` began (see there), in MB of a million bytes."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e6
+    if STATUS.exists():
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):  # the high-water mark of resident memory, in KiB
+                return int(line.split()[1]) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _forget_peak() -> None:
+    """Start measuring the peak afresh, where that can be done."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        pass

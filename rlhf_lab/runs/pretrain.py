@@ -1,0 +1,131 @@
+"""Before stage one, the base model: a tokenizer and a compact GPT-2 learned from raw text.
+
+Done once and shipped in data/. The raw text is endless (a task draws as much as is wanted), so no
+document is seen twice and there is nothing to overfit. Every document starts at position 0 and
+ends with the end token; documents of like length share a batch.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.engine import parallel
+from rlhf_lab.engine.packed import hidden_states
+from rlhf_lab.tasks import Task
+from rlhf_lab.text import END, pad_right
+from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator, shuffled
+
+PAD = "<|pad|>"
+CHUNK = 40  # batches of text drawn and sorted by length at a time
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The model (layers, width, heads, context, vocabulary at most) and its training.
+
+    late_from: the update after which the task's late mixture of text is read ("mid-training").
+    """
+
+    layers: int = 4
+    width: int = 256
+    heads: int = 4
+    context: int = 256
+    vocabulary: int = 2048
+    tokenizer_documents: int = 20_000
+    updates: int = 3000
+    late_from: int = 1600
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 0.05
+    seed: int = 0
+
+
+def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer (as GPT-2's) with an end token and another to pad with."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(documents, trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[END, PAD], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=END, eos_token=END, pad_token=PAD)
+
+
+def new_model(tokenizer: PreTrainedTokenizerBase, config: PretrainConfig) -> GPT2LMHeadModel:
+    """A compact GPT-2 with random weights."""
+    torch.manual_seed(config.seed)
+    return GPT2LMHeadModel(GPT2Config(
+        vocab_size=len(tokenizer), n_positions=config.context, n_embd=config.width,
+        n_layer=config.layers, n_head=config.heads, activation_function="gelu",
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+
+
+def train_base(
+    model: GPT2LMHeadModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    config: PretrainConfig = PretrainConfig(),
+    checkpoint: Checkpoint | None = None,
+    accelerator: Accelerator | None = None,
+) -> Iterator[Record]:
+    """Train `model` in place on the task's raw text; yields one metrics record an update.
+
+    loss/pretrain is the mean cross entropy of all tokens of the batch, in nats.
+    """
+    accelerator = accelerator or make_accelerator()
+    parallel.check_shares(config.batch_size, 1)
+    model.to(accelerator.device).train()
+    optimiser = Optimiser(accelerator, [model], config.learning_rate, config.updates, config.warmup,
+                          config.weight_decay, betas=(0.9, 0.98))
+    done = checkpoint.restore({"model": model}, optimiser)["update"] if checkpoint else 0
+    texts = text_batches(task, tokenizer, config, first=done)
+    for update, rows in zip(range(done + 1, config.updates + 1), texts):
+        count = sum(len(row) - 1 for row in rows)
+        tokens, attention = (x.to(accelerator.device) for x in
+                             pad_right(parallel.mine(rows), tokenizer.pad_token_id))
+        real = attention[:, 1:].bool()  # the tokens to predict, each from the position before it
+        with accelerator.autocast():
+            hidden = hidden_states(model.transformer, tokens[:, :-1], attention[:, 1:], real)
+            loss = F.cross_entropy(model.lm_head(hidden).float(), tokens[:, 1:][real],
+                                   reduction="sum") / count
+        accelerator.backward(loss)
+        loss = parallel.total(loss.item())
+        check_finite("the loss", loss, update)
+        rate, norm = optimiser.rate(), optimiser.step()
+        yield {"stage": "pretrain", "update": update, "updates": config.updates,
+               "loss/pretrain": loss, "lr": rate, "grad_norm": norm, "tokens": count}
+        if checkpoint and checkpoint.due(update, config.updates):
+            checkpoint.save(update, {"model": model}, optimiser)
+
+
+def text_batches(task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig,
+                 first: int) -> Iterator[list[list[int]]]:
+    """Batches of encoded documents from batch number `first` on, without end."""
+    for chunk in itertools.count(first // CHUNK):
+        batches = chunk_of_text(task, tokenizer, config, chunk)
+        yield from batches[first % CHUNK :]
+        first = 0
+
+
+def chunk_of_text(task: Task, tokenizer, config: PretrainConfig, chunk: int) -> list[list[list[int]]]:
+    """CHUNK batches of documents of like length, in a shuffled order."""
+    documents = task.raw_text(1 + chunk + 100_000 * (config.seed + 1), CHUNK * config.batch_size,
+                              late=chunk * CHUNK >= config.late_from)
+    rows = tokenizer([d + END for d in documents])["input_ids"]
+    rows = sorted((row[: config.context] for row in rows), key=len)
+    order = shuffled(CHUNK, "pretrain", config.seed, chunk)
+    return [rows[i * config.batch_size : (i + 1) * config.batch_size] for i in order]

@@ -1,0 +1,237 @@
+"""A run on one page: report.html, which needs no network and holds no script.
+
+Every section is a function of the run's files that returns its part of the page, or None where the
+run has nothing to show for it: a run of one stage, or one without a judge, gets a shorter page.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from textwrap import wrap
+
+from rlhf_lab.disk.jsonl import plain, read_lines, write_whole
+from rlhf_lab.disk.provenance import flat
+from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.runs.examples import examples
+from rlhf_lab.runs.verdict import verdict, warnings
+from rlhf_lab.show import plots
+from rlhf_lab.show.markup import Html, join, picture, tag
+from rlhf_lab.show.panels import panels_of
+from rlhf_lab.show.tables import Cell, Table, cell, judge_table, model_names, table_by_set
+
+# What the browser may load for the page: nothing, from anywhere.
+SECURITY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+ACCURACY = {
+    "all": "all pairs",
+    "clear": "clear pairs",
+    "correctness": "pairs that differ in correctness alone",
+    "style": "pairs that differ in style alone",
+}
+STAGES = {
+    "sft": "SFT",
+    "rankings": "sampling and ranking",
+    "reward": "reward model",
+    "ppo": "PPO",
+    "evaluate": "evaluation",
+}
+GLOSSARY = {
+    "SFT": "supervised fine-tuning: the base model imitates demonstrations. PPO starts there.",
+    "policy": "the model that PPO trains; here, what came out of it.",
+    "reward model": "a model that learned from rankings which of two answers people prefer.",
+    "score": "what the reward model gives an answer. 0 is SFT's mean, 1 its standard deviation.",
+    "judge": "the task's own standard, which knows the truth. PPO never sees it; a lab has none.",
+    "mark": "what the judge gives an answer, in points.",
+    "win rate": "how often the judge prefers an answer to SFT's to the same prompt; a tie is half.",
+    "best of n": "of n SFT answers, the one that the reward model scores highest: no training.",
+    "KL": "how far the policy's answers have gone from SFT's, in nats, summed over an answer.",
+    "nat": "a unit of information: 1 nat is 1.44 bits.",
+    "beta": "what PPO pays, in score, for every nat of KL.",
+    "entropy": "how open the policy is about the next token. Near 0, it always says the same.",
+    "clip fraction": "the share of tokens whose probability moved as far as one batch may move it.",
+    "value fit": "how much of what a response will still earn the value network foretells: 1 is all "
+                 "of it, 0 no more than the mean.",
+    "distinct answers": "of several answers to one prompt, how many differ, product names aside.",
+    "calibration error": "how far the reward model's confidence is from how often it is right: "
+                         "0.05 means that of the pairs it is 80 % sure of, it orders some 75 or "
+                         "85 % rightly.",
+    "95 % interval": "the range that would hold the true figure in 95 of 100 such runs on other "
+                     "prompts. Answers to one prompt count as one.",
+}  # fmt: skip
+
+
+def write_report(run: RunFolder) -> Path:
+    """Write report.html into a run's folder, whatever the run has got to, and return its path.
+
+    Raises UserError if a file of the run cannot be read or the page cannot be written.
+    """
+    write_whole(run.report, page(run))
+    return run.report
+
+
+def print_table(summary: dict) -> None:
+    """Print the judge's table in at most 100 columns, and the verdict beneath."""
+    for table in (judge_table(summary), table_by_set(summary)):
+        if table.rows:
+            print("\n".join(table.lines()) + "\n")
+    print("Rubric items go from 0 to 1; ± is half a 95 % interval; a tie is half a win.\n")
+    print("\n".join(wrap(verdict(summary), 98)))
+    for warning in warnings(summary):
+        print("\n".join(wrap(warning, 96, initial_indent="! ", subsequent_indent="  ")))
+
+
+def page(run: RunFolder) -> Html:
+    """The whole page."""
+    summary = plain(run.read_summary()) if run.summary.exists() else {}
+    metrics = run.metrics()
+    sections = {
+        "The judge's table": judged(summary),
+        "What PPO did": pictures(summary, metrics),
+        "The reward model": reward_model(summary),
+        "Before and after": examples(summary, read_lines(run.samples)),
+        "How training went": curves(metrics),
+        "Time and memory": cost(summary, run.costs("seconds")),
+        "Settings": settings(run.config),
+        "Words": tag("dl", *(join(tag("dt", w), tag("dd", t)) for w, t in GLOSSARY.items())),
+    }
+    shown = {title: part for title, part in sections.items() if part}
+    anchors = {title: title.lower().replace(" ", "-").replace("'", "") for title in shown}
+    title = f"RLHF run: {name_of(run, summary)}"
+    body = join(
+        header(title, summary),
+        tag("nav", *(tag("a", t, href=f"#{anchor}") for t, anchor in anchors.items())),
+        *(tag("section", tag("h2", t), part, id=anchors[t]) for t, part in shown.items()))
+    return document(title, body)
+
+
+def document(title: str, body: Html, more_style: str = "") -> Html:
+    """A whole page in the style of the report, which loads nothing and runs nothing."""
+    style = files("rlhf_lab.runs").joinpath("report.css").read_text(encoding="utf-8") + more_style
+    head = join(
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=SECURITY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"), tag("title", title),
+        tag("style", Html(style)))
+    whole = tag("html", tag("head", head), tag("body", body), lang="en")
+    return Html(f"<!doctype html>\n{whole}\n")
+
+
+# ------------------------------------------------------------------------------ the sections
+
+
+def name_of(run: RunFolder, summary: dict) -> str:
+    """The task and the seed, or the folder where the run was not evaluated."""
+    if not summary.get("task"):
+        return run.path.resolve().name
+    return f"{str(summary['task']).replace('_', ' ')}, seed {summary.get('seed', 0)}"
+
+
+def header(title: str, summary: dict) -> Html:
+    """The verdict as headline and sentence, and what to be wary of."""
+    headline, _, why = verdict(summary).replace(" %", "\u00a0%").partition(": ")
+    return tag("header", tag("p", title, class_="kicker"), tag("h1", headline),
+               tag("p", why[:1].upper() + why[1:], class_="lead"),
+               *(tag("p", text, class_="warning") for text in warnings(summary)))
+
+
+def judged(summary: dict) -> Html | None:
+    """The judge's table, and the marks on each set of held-out prompts."""
+    if not summary.get("models"):
+        return None
+    total = sum((summary.get("prompts") or {}).values())
+    note = (f"{total} held-out prompts, to each of which every model gave {summary.get('samples')} "
+            "answers. Rubric items go from 0 to 1; small figures are 95\u00a0% intervals; a tie is "
+            "half a win.")  # fmt: skip
+    sets = table_by_set(summary)
+    return join(tag("p", note), html_table(judge_table(summary), summary),
+                html_table(sets, summary) if sets.rows else None)
+
+
+def pictures(summary: dict, metrics: list[dict]) -> Html | None:
+    """What PPO raised, what it cost, and whether it was worth it."""
+    ppo = [r for r in metrics if r.get("stage") == "ppo"]
+    watched = any(r.get("judge/mark") is not None for r in ppo)
+    marked = any(row.get("mark") for row in (summary.get("models") or {}).values())
+    parts = [
+        figure(plots.reward_and_kl(ppo), "Score, judge's mark and KL over the updates of PPO",
+               "PPO sees the score alone. Where it goes on rising and the mark does not, the "
+               "policy pleases the reward model and not the judge.") if ppo else None,
+        figure(plots.marks_by_rubric(summary), "Mark and rubric of each model", "What the judge "
+               "gave each model, in all and by item of its rubric.") if marked else None,
+        figure(plots.score_against_mark(ppo), "The judge's mark over the score, update by update",
+               "An update a dot. Up and to the right is what one hopes for; a path that bends down "
+               "is over-optimisation.", "narrow") if watched else None,
+    ]  # fmt: skip
+    return join(*parts) if any(parts) else None
+
+
+def reward_model(summary: dict) -> Html | None:
+    """How often the reward model orders two answers as the judge or the labellers do."""
+    found = summary.get("reward_model") or {}
+    rows = [(text, [cell(found[kind].get("accuracy"), 1, True), Cell(f"{found[kind]['pairs']:,}")])
+            for kind, text in ACCURACY.items() if found.get(kind, {}).get("pairs")]
+    clear, labellers = found.get("clear") or {}, found.get("labellers") or {}
+    if labellers.get("accuracy") is not None:
+        rows.append(("the labellers' own rankings, held out",
+                     [cell(labellers["accuracy"], 1, True), Cell("")]))
+    if not rows:
+        return None
+    notes = ["How often it puts two SFT answers to one held-out prompt in the judge's order."]
+    if clear.get("threshold") is not None and clear.get("share") is not None:
+        notes.append(f"Clear pairs are {clear['threshold']:.2f} points apart or more, one standard "
+                     f"deviation of SFT's marks: {100 * clear['share']:.0f} % of all pairs.")
+    if labellers.get("calibration") is not None:
+        notes.append(f"On the labellers' rankings its calibration error is {labellers['calibration']:.3f}.")
+    return join(html_table(Table(["", "in order", "pairs"], rows)), tag("p", " ".join(notes)))
+
+
+def curves(metrics: list[dict]) -> Html | None:
+    """Every curve as a picture of its own, so that they stand beside or beneath each other."""
+    drawn = [(panel, plots.curve(panel, metrics)) for panel in panels_of(metrics)]
+    return tag("div", *(figure(f, f"{p.title}, in {p.unit}, over the updates") for p, f in drawn),
+               class_="curves") if drawn else None
+
+
+def cost(summary: dict, logged: dict[str, float]) -> Html | None:
+    """Seconds, and memory where it was measured, by stage."""
+    seconds = summary.get("seconds") or logged
+    memory = summary.get("peak_memory_mb") or {}
+    rows = [(STAGES.get(stage, stage), [cell(seconds.get(stage), 0), cell(memory.get(stage), 0)])
+            for stage in dict.fromkeys([*STAGES, *seconds]) if stage in seconds]
+    if not rows:
+        return None
+    rows.append(("all", [cell(sum(s or 0 for s in seconds.values()), 0), Cell("")]))
+    head = ["", "seconds", "peak memory (MB)"]
+    if not memory:
+        head, rows = head[:2], [(label, cells[:1]) for label, cells in rows]
+    return html_table(Table(head, rows))
+
+
+def settings(config: dict) -> Html:
+    """Everything that decided the run, as in config.json."""
+    entries = {name.removeprefix("settings."): value for name, value in flat(config).items()}
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", v)) for name, v in entries.items()]
+    return tag("details", tag("summary", f"All {len(rows)} settings, data and versions"),
+               tag("table", tag("tbody", *rows), class_="settings"))
+
+
+# ------------------------------------------------------------------------------ pieces
+
+
+def html_table(table: Table, summary: dict | None = None) -> Html:
+    """A table; with a summary, whose models its columns are, these get their colours."""
+    kinds = model_names(summary) if summary else [None] * len(table.head)
+    head = [tag("th", table.head[0], scope="col")]
+    head += [tag("th", text, scope="col", class_=k) for text, k in zip(table.head[1:], kinds)]
+    rows = [
+        tag("tr", tag("th", label.strip(), scope="row", class_="sub" if label[:1] == " " else None),
+            *(tag("td", c.estimate, c.unit, c.spread and tag("small", c.spread)) for c in cells))
+        for label, cells in table.rows
+    ]  # fmt: skip
+    body = join(tag("thead", tag("tr", *head)), tag("tbody", *rows))
+    return tag("div", tag("table", body), class_="scroll")
+
+
+def figure(drawn: plots.Picture, alt: str, caption: str = "", kind: str | None = None) -> Html:
+    """A figure that is part of the page."""
+    below = tag("figcaption", caption) if caption else None
+    return tag("figure", picture(plots.to_bytes(drawn), alt), below, class_=kind)

@@ -1,0 +1,118 @@
+"""A run's outcome in plain words, worked out from its summary: good, bad or unclear."""
+
+import math
+
+from rlhf_lab.disk.jsonl import plain
+
+# What to say, by whether wins are more than half (1), less (-1) or neither, and the mark's change.
+OUTCOMES = {
+    (1, 1): "PPO made the answers better",
+    (-1, -1): "PPO made the answers worse",
+    (0, 0): "PPO did not clearly make the answers better or worse",
+    (1, 0): "PPO's outcome is mixed, with more wins but no clearly higher mark",
+    (-1, 0): "PPO's outcome is mixed, with fewer wins but no clearly lower mark",
+    (0, 1): "PPO's outcome is mixed, with a higher mark but not clearly more wins",
+    (0, -1): "PPO's outcome is mixed, with a lower mark but not clearly fewer wins",
+    (1, -1): "PPO's outcome is mixed, with more wins but a lower mark",
+    (-1, 1): "PPO's outcome is mixed, with fewer wins but a higher mark",
+}
+
+
+def verdict(summary: dict) -> str:
+    """One sentence: did PPO make the answers better, by the judge's mark and win rate?
+
+    Better or worse is said only where both changed clearly: the win rate's 95 % interval lies on
+    one side of a half, and the mean mark differs by more than chance would have it.
+    """
+    base, sft, policy, _ = _models(summary)
+    before, mark = estimate(sft, "mark"), estimate(policy, "mark")
+    if before is None or mark is None:
+        return _without_judge(sft, policy)
+    way = "up from" if mark > before else "down from" if mark < before else "as much as"
+    marks = f"the judge gives the policy {mark:.2f} points, {way} {before:.2f} for SFT"
+    if estimate(base, "mark") is not None:
+        marks += f" (the base model has {estimate(base, 'mark'):.2f})"
+    rate, low, high = policy.get("win_rate_against_sft") or (None, None, None)
+    if None in (rate, low, high):
+        return f"Too few prompts to tell whether PPO made the answers better: {marks}."
+    outcome = OUTCOMES[(low > 0.5) - (high < 0.5), change(policy, sft, "mark")]
+    return (f"{outcome}: {marks}, and prefers its answer to SFT's in {100 * rate:.0f} % of pairs, "
+            f"ties counted half (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+            )  # fmt: skip
+
+
+def warnings(summary: dict) -> list[str]:
+    """What a reader should be wary of, a sentence each; none if all looks well."""
+    base, sft, policy, best = _models(summary)
+    clear = (summary.get("reward_model") or {}).get("clear") or {}
+    worse = [i for i in policy.get("rubric") or {} if change(*_rubrics(policy, sft), i) == -1]
+    checks = [
+        (change(policy, sft, "score") == 1 and change(policy, sft, "mark") in (0, -1),
+         "The reward model likes the policy's answers clearly better than SFT's and the judge does "
+         "not: PPO has found what the reward model gets wrong (over-optimisation)."),
+        (worse, f"The policy does worse than SFT on: {', '.join(worse)}."),
+        (change(best, policy, "mark") == 1,
+         "The best of a few SFT answers, which takes no training, has a higher mark than the "
+         "policy's."),
+        (change(sft, base, "mark") in (0, -1),
+         "SFT did not clearly raise the mark, so PPO had a poor start: look at SFT's loss."),
+        (_below(estimate(clear, "accuracy"), 0.65),
+         "The reward model is hardly better than guessing, even on clear pairs: more rankings, or "
+         "more agreement between labellers, would help."),
+        (_below(estimate(policy, "distinct"), 0.6 * (estimate(sft, "distinct") or 0)),
+         "The policy repeats itself: of its answers to one prompt, far fewer differ than SFT's."),
+        (_below(20, estimate(policy, "kl")),
+         "The policy has gone far from SFT (over 20 nats of KL): a higher beta holds it nearer."),
+        (_below(estimate(policy, "kl"), 0.5),
+         "The policy has hardly moved from SFT (less than half a nat of KL): try a lower beta, a "
+         "higher learning rate or more updates."),
+        (_below(estimate(policy, "ended"), 0.9),
+         "More than one answer of the policy in ten breaks off at the longest length allowed."),
+    ]  # fmt: skip
+    more = [f"The policy's answers have more often {flaw} than SFT's."
+            for flaw, (_, low, _) in (policy.get("flaws_against_sft") or {}).items()
+            if low is not None and low > 1]  # fmt: skip
+    return [sentence for holds, sentence in checks if holds] + more
+
+
+def estimate(entries: dict, key: str) -> float | None:
+    """An entry's number, without its interval; None where there is none."""
+    value = entries.get(key)
+    return value[0] if isinstance(value, list) else value
+
+
+def change(model: dict, before: dict, key: str) -> int | None:
+    """1 if a figure is clearly higher than before, -1 if clearly lower, else 0; None where one is
+    not known.
+
+    Clearly: by more than 1.96 standard errors of the difference, were the two independent. They
+    share their prompts, which makes the true error smaller: this errs towards 0.
+    """
+    now, then = model.get(key), before.get(key)
+    if not now or not then or None in (now[0], then[0]):
+        return None
+    halves = [(high - low) / 2 if None not in (low, high) else 0.0 for _, low, high in (now, then)]
+    return (now[0] - then[0] > math.hypot(*halves)) - (then[0] - now[0] > math.hypot(*halves))
+
+
+def _models(summary: dict) -> tuple[dict, dict, dict, dict]:
+    models = plain(summary).get("models") or {}
+    return tuple(models.get(name) or {} for name in ("base", "sft", "policy", "best_of_n"))
+
+
+def _rubrics(*models: dict) -> list[dict]:
+    return [model.get("rubric") or {} for model in models]
+
+
+def _below(value: float | None, limit: float | None) -> bool:
+    return value is not None and limit is not None and value < limit
+
+
+def _without_judge(sft: dict, policy: dict) -> str:
+    before, score = estimate(sft, "score"), estimate(policy, "score")
+    if before is None or score is None:
+        return ("This run has not been evaluated: it shows how training went, not how good the "
+                "answers are.")  # fmt: skip
+    return (f"No judge marked this run: its own reward model gives the policy {score:.2f} and SFT "
+            f"{before:.2f}, which alone does not show that people would like its answers "
+            "better.")  # fmt: skip

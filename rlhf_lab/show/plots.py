@@ -1,0 +1,222 @@
+"""Figures of a run, from its metrics and its summary.
+
+Every function takes plain records and returns a figure; none touches pyplot or any other state
+that figures share. Colours are those of Okabe and Ito, which most colour-blind readers can tell
+apart, and a colour means the same thing in every figure (SERIES). Backgrounds are white, so that a
+figure can be printed and can be read on a dark page.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rlhf_lab.show.panels import GUIDE, SERIES, Line, Panel, panels_of
+from rlhf_lab.show.tables import model_names
+
+STYLE = {
+    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white",
+    "figure.constrained_layout.use": True, "figure.dpi": 110,
+    "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11,
+    "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": "#E3E3E3", "grid.linewidth": 0.8, "lines.linewidth": 1.8,
+    "legend.frameon": False, "legend.fontsize": 9, "svg.hashsalt": "rlhf-lab",
+}  # fmt: skip
+
+
+class Picture(Figure):
+    """A figure that a notebook shows as it is, whether or not pyplot was ever imported."""
+
+    def _repr_png_(self) -> bytes:
+        return to_bytes(self, "png")
+
+
+def blank(width: float, height: float, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:
+    """Empty axes in the style of all figures, for one of your own: `axes.figure` is the Picture.
+
+    width, height: in inches.
+    """
+    with matplotlib.rc_context(STYLE):
+        axes = Picture(figsize=(width, height)).add_subplot()
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return axes
+
+
+def training_curves(metrics: Sequence[dict], columns: int = 2) -> Picture:
+    """Every stage's curves over its updates, panel by panel, those that were logged."""
+    panels = panels_of(metrics)
+    if not panels:
+        return _nothing("nothing logged yet")
+    rows = math.ceil(len(panels) / columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(4.4 * columns, 2.5 * rows))
+        for number, panel in enumerate(panels, 1):
+            _draw(figure.add_subplot(rows, columns, number), panel, metrics)
+    return figure
+
+
+def curve(panel: Panel, metrics: Sequence[dict]) -> Picture:
+    """One panel as a figure of its own."""
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(4.4, 2.6))
+        _draw(figure.add_subplot(), panel, metrics)
+    return figure
+
+
+def reward_and_kl(ppo_metrics: Sequence[dict]) -> Picture:
+    """What PPO does: score and judge's mark over the updates, and beneath them the KL they cost."""
+    if not panels_of(ppo_metrics):
+        return _nothing("no update of PPO logged yet")
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(6.2, 4.6))
+        top, low = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        top.set_title("What PPO raises, and what the judge thinks")
+        _line(top, Line("objective/scores", "score"), ppo_metrics)
+        _coloured_axis(top, "score (sd of SFT's scores)", "score")
+        if any(r.get("judge/mark") is not None for r in ppo_metrics):
+            right = top.twinx()
+            right.spines["right"].set_visible(True)
+            right.grid(False)
+            _line(right, Line("judge/mark", "mark"), ppo_metrics)
+            right.lines[-1].set_linestyle("--")
+            _coloured_axis(right, "judge's mark (points, dashed)", "mark")
+        else:
+            top.set_title("What PPO raises")
+        low.set_title("How far the policy has gone from where it began")
+        _line(low, Line("objective/kl", "kl", error="objective/kl_se"), ppo_metrics)
+        _coloured_axis(low, "KL (nats per response)", "kl")
+        low.set_xlabel("update (shaded: 95 % interval)")
+    return figure
+
+
+def score_against_mark(ppo_metrics: Sequence[dict]) -> Picture:
+    """The judge's mark over the score, an update a dot, joined in time; a path that goes right and
+    down is over-optimisation: the score still rises and the answers get worse."""
+    pairs = [(r["objective/scores"], r["judge/mark"]) for r in ppo_metrics
+             if r.get("objective/scores") is not None and r.get("judge/mark") is not None]
+    if not pairs:
+        return _nothing("no judge watched PPO")
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(4.4, 3.4))
+        axes = figure.add_subplot()
+        axes.plot(*zip(*pairs), "o-", color=SERIES["policy"], linewidth=0.8, markersize=4)
+        axes.margins(0.12)
+        for place, word in ((pairs[0], "first"), (pairs[-1], "last")):
+            axes.annotate(word, place, (0, -14), textcoords="offset points", ha="center",
+                          weight="bold")  # fmt: skip
+        axes.set(title="Does the score mean what we want?", xlabel="score (sd of SFT's scores)",
+                 ylabel="judge's mark (points)")
+    return figure
+
+
+def marks_by_rubric(summary: dict) -> Picture:
+    """The mean mark, and each item of the rubric, of every model, with 95 % intervals."""
+    rows = {name: row for name, row in summary.get("models", {}).items() if row.get("mark")}
+    if not rows:
+        return _nothing("no judge marked this run")
+    names = model_names(summary)
+    items = list(next(iter(rows.values())).get("rubric", {}))
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(6.6, 3.2))
+        widths = (1, len(items)) if items else (1,)
+        axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
+        _bars(axes[0], ["mark"], {name: [row["mark"]] for name, row in rows.items()}, names)
+        axes[0].set_ylabel("points")
+        if items:
+            rubric = {name: [row["rubric"][i] for i in items] for name, row in rows.items()}
+            _bars(axes[1], items, rubric, names)
+            axes[1].set(ylabel="mean of 0 to 1", ylim=(0, 1.05))
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside upper left", ncols=len(rows))
+    return figure
+
+
+def to_bytes(figure: Figure, kind: str = "svg") -> bytes:
+    """A figure as a file's content: svg (the same bytes for the same figure), png or pdf."""
+    content = io.BytesIO()
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(content, format=kind, metadata=undated)
+    return content.getvalue()
+
+
+# ------------------------------------------------------------------------------ helpers
+
+
+def _draw(axes: Axes, panel: Panel, metrics: Sequence[dict]) -> None:
+    records = [r for r in metrics if r.get("stage") == panel.stage]
+    for line in panel.lines:
+        _line(axes, line, records)
+    if panel.level:
+        value, meaning = panel.level
+        axes.axhline(value, color=GUIDE, linewidth=1, linestyle=":", label=meaning)
+    axes.set(title=panel.title, ylabel=panel.unit, xlabel="update")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
+    if panel.level or len(panel.lines) > 1:
+        axes.legend()
+
+
+def _line(axes: Axes, line: Line, records: Sequence[dict]) -> None:
+    """A metric over the updates: where there are many, pale, and its running mean over it."""
+    rows = [r for r in records if line.metric in r]
+    x, y = _numbers(rows, "update"), _numbers(rows, line.metric)
+    colour, window = SERIES[line.colour], len(rows) // 20
+    if line.rare:
+        axes.plot(x, y, "o--", color=colour, markerfacecolor="white", label=line.label)
+        return
+    if line.error:
+        half = 1.96 * _numbers(rows, line.error)
+        axes.fill_between(x, y - half, y + half, color=colour, alpha=0.2, linewidth=0)
+    if window > 2:
+        axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.9)
+        y = running_mean(y, window)
+    axes.plot(x, y, color=colour, label=line.label, marker="o" if len(rows) == 1 else None)
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """The mean of each value and its neighbours, window // 2 on either side as far as there are
+    any; NaN is left out."""
+    half, last = window // 2, len(values)
+    known = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.where(known, values, 0.0).cumsum()])
+    counts = np.concatenate([[0], known.cumsum()])
+    place = np.arange(last)
+    start, stop = np.maximum(place - half, 0), np.minimum(place + half + 1, last)
+    with np.errstate(invalid="ignore"):
+        return (sums[stop] - sums[start]) / (counts[stop] - counts[start])
+
+
+def _numbers(records: Sequence[dict], name: str) -> np.ndarray:
+    """A metric of each record; NaN, a gap in the line, where it was not finite."""
+    return np.array([math.nan if r.get(name) is None else r[name] for r in records], dtype=float)
+
+
+def _coloured_axis(axes: Axes, label: str, colour: str) -> None:
+    axes.set_ylabel(label, color=SERIES[colour])
+    axes.tick_params(axis="y", colors=SERIES[colour])
+
+
+def _bars(axes: Axes, items: list[str], rows: dict[str, list], names: dict[str, str]) -> None:
+    """Groups of bars, one group an item, one bar a model: rows are {model: an interval an item}."""
+    width = 0.8 / len(rows)
+    for number, (model, intervals) in enumerate(rows.items()):
+        value, low, high = np.array(intervals, dtype=float).T  # None becomes NaN
+        place = np.arange(len(items)) + (number - (len(rows) - 1) / 2) * width
+        axes.bar(place, value, width * 0.92, color=SERIES.get(model, GUIDE), label=names[model],
+                 yerr=np.nan_to_num([value - low, high - value]),
+                 error_kw={"linewidth": 1, "capsize": 2})  # fmt: skip
+    axes.set_xticks(range(len(items)), items)
+    axes.grid(False, axis="x")
+
+
+def _nothing(why: str) -> Picture:
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(4.4, 1.2))
+        figure.text(0.5, 0.5, why, ha="center", va="center", color=GUIDE)
+    return figure

@@ -1,0 +1,210 @@
+"""Comparisons drawn from single ratings, and the most that anybody can get right of them.
+
+Of two sentences on different sheets (whose labellers are others, as far as is known) one rating of
+each is drawn. The sentence with the higher rating is preferred; equal ratings count half either
+way, so that a coin gets 0.5:
+
+    preference(i, j) = P(rating of i > rating of j) + P(equal) / 2
+
+All sentences pair with all others on other sheets, and nothing is drawn by chance: the accuracy of
+an opinion is worked out from the ratings that there are. Whoever knows each preference follows it
+and is right in max(p, 1 - p) of the draws. The mean of that over pairs is the ceiling: the rest is
+the labellers' own spread.
+
+What is known is not the preference but 15 to 29 ratings of a sentence, and the same ratings cannot
+both name the preferred sentence and test it, as chance would be taken for taste:
+
+    high    max(p, 1 - p) with p from all ratings: too high, as |p - 1/2| is inflated by chance
+    low     follow the preference by all *other* ratings, test on the two that were left out, in
+            turn for every two: honest, but too low, as the others mislead now and then
+
+Let p be off by e. Where preferences near 1/2 are about evenly spread, both errors are the same:
+the integral of |d + e| - |d| over d = p - 1/2 is e^2, and so is that of |d| - d sign(d + e). So the
+middle of the two is taken as the ceiling. The tests hold it against a ceiling that is known.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rlhf_lab.errors import UserError
+from rlhf_lab.intervals import DRAWS, Interval, times_drawn
+from rlhf_lab.tasks.film_reviews.ratings_file import HIGHEST, LOWEST, Sentence
+
+VALUES = np.arange(LOWEST, HIGHEST + 1)
+# WINS[a, b]: what rating a gets against rating b.
+WINS = (VALUES[:, None] > VALUES) + (VALUES[:, None] == VALUES) / 2  # (9, 9)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Comparisons of sentences of Q sheets. right (Q, Q): how many are expected to be right of
+    those of a sentence on sheet q with one on sheet r; pairs (Q, Q): how many there are. leans
+    (Q,): true for sheets whose mean rating is above 0.
+
+    Intervals are 95 %, by bootstrap over sheets, among those of either lean apart: the study's
+    sheets are nearly all of praise or nearly all of blame, and how many there are of each was its
+    authors' choice and not chance.
+    """
+
+    right: np.ndarray
+    pairs: np.ndarray
+    leans: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.sum() / self.pairs.sum())
+
+    @property
+    def interval(self) -> Interval:
+        """Accuracy with its interval."""
+        return _share(self.right, self.pairs, self.leans)
+
+    @property
+    def alike(self) -> "Pairs":
+        """Those of two sheets that lean to the same side: the comparisons that knowing praise from
+        blame does not settle."""
+        same = self.leans[:, None] == self.leans
+        return Pairs(self.right * same, self.pairs * same, self.leans)
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The best accuracy there can be: `low` is reached by an honest opinion, `high` flattered."""
+
+    low: Pairs
+    high: Pairs
+
+    @property
+    def middle(self) -> Pairs:
+        return replace(self.low, right=(self.low.right + self.high.right) / 2)
+
+    @property
+    def alike(self) -> "Ceiling":
+        return Ceiling(self.low.alike, self.high.alike)
+
+
+def accuracy(scores, sentences: Sequence[Sentence]) -> Pairs:
+    """Prefer the sentence with the higher score, neither if they are equal. scores: (S,)."""
+    scores = np.asarray(scores, float)
+    if scores.shape != (len(sentences),):
+        raise ValueError(f"scores {scores.shape} for {len(sentences)} sentences")
+    scores, chances = scores[_order(sentences)], _chances(sentences)
+
+    def right(rows: slice, columns: slice) -> np.ndarray:
+        ahead = np.sign(scores[rows, None] - scores[columns])
+        return (0.5 + ahead * (chances[rows] @ WINS @ chances[columns].T - 0.5)).sum(0)
+
+    return _tabulate(sentences, right)
+
+
+def ceiling(sentences: Sequence[Sentence]) -> Ceiling:
+    """The ceiling of comparisons drawn from these ratings, from below and from above.
+
+    Some 15 s for 10,000 sentences, growing with the square.
+    """
+    chances = _chances(sentences)
+
+    def high(rows: slice, columns: slice) -> np.ndarray:
+        return (0.5 + np.abs(chances[rows] @ WINS @ chances[columns].T - 0.5)).sum(0)
+
+    return Ceiling(_tabulate(sentences, _left_out(_counts(sentences))), _tabulate(sentences, high))
+
+
+def ties(sentences: Sequence[Sentence]) -> Pairs:
+    """Comparisons in which both ratings are equal. Without ties an accuracy a is
+    1/2 + (a - 1/2) / (1 - ties), and the way to the ceiling is the same."""
+    chances = _chances(sentences)
+    return _tabulate(sentences, lambda rows, columns: (chances[rows] @ chances[columns].T).sum(0))
+
+
+def way(found: Pairs, best: Ceiling) -> Interval:
+    """How far an opinion is on the way from a coin to the ceiling, (accuracy - 1/2) /
+    (ceiling - 1/2), with its interval; both on the same sentences."""
+    return _share(*(one.right - one.pairs / 2 for one in (found, best.middle)), found.leans)
+
+
+def leans(sentences: Sequence[Sentence]) -> np.ndarray:
+    """Whether the mean rating of each sheet is above 0, (Q,), in the order of sheets."""
+    means = np.array([one.mean for one in sentences])[_order(sentences)]
+    return np.add.reduceat(means, _starts(sentences)) > 0
+
+
+# ---- all pairs at once ---------------------------------------------------------------------------
+
+
+def _tabulate(sentences: Sequence[Sentence],
+              right: Callable[[slice, slice], np.ndarray]) -> Pairs:
+    """right(rows, columns): how many comparisons are right of those of all sentences in the rows,
+    with each in the columns; both in the order of sheets."""
+    starts = _starts(sentences)
+    if len(starts) < 2:
+        raise UserError("comparisons take sentences of two sheets or more, as on one sheet the "
+                        "labellers are the same")  # fmt: skip
+    sizes = np.diff(np.append(starts, len(sentences)))
+    table = np.zeros((len(starts), len(starts)))
+    for q, start in enumerate(starts[:-1]):
+        end = starts[q + 1]
+        table[q, q + 1 :] = np.add.reduceat(right(slice(start, end), slice(end, None)),
+                                            starts[q + 1 :] - end)
+    return Pairs(table, np.triu(np.outer(sizes, sizes), 1), leans(sentences))
+
+
+def _left_out(counts: np.ndarray) -> Callable[[slice, slice], np.ndarray]:
+    """Follow the preference by all ratings but two, one of each sentence, and count how often those
+    two agree; in turn for every two. Preferences are in halves of a win, so whole numbers."""
+    ratings, halves = counts.sum(1), (2 * WINS).astype(np.int32)
+    against = counts @ halves.T  # (S, 9): what each rating gets against the sentence's
+
+    def right(rows: slice, columns: slice) -> np.ndarray:
+        mine, theirs = counts[rows], counts[columns]
+        even = np.outer(ratings[rows] - 1, ratings[columns] - 1)
+        lead = mine @ halves @ theirs.T - even  # (I, J)
+        gets = mine @ halves  # (I, 9): what the sentence's ratings get against each
+        total = 0.5 * np.full(len(theirs), len(mine))
+        for a in np.flatnonzero(mine.any(0)):
+            share = mine[:, a] / ratings[rows]
+            rest = lead - against[columns, a]
+            for b in np.flatnonzero(WINS[a] != 0.5):
+                says = np.sign(rest - gets[:, b, None] + halves[a, b])
+                total += (WINS[a, b] - 0.5) * (share @ says) * theirs[:, b] / ratings[columns]
+        return total
+
+    return right
+
+
+def _counts(sentences: Sequence[Sentence]) -> np.ndarray:
+    """How often each value occurs among each sentence's ratings, (S, 9), in the order of sheets."""
+    rows = [np.bincount(np.subtract(one.ratings, LOWEST), minlength=len(VALUES))
+            for one in sentences]  # fmt: skip
+    return np.array(rows, np.int32)[_order(sentences)]
+
+
+def _chances(sentences: Sequence[Sentence]) -> np.ndarray:
+    counts = _counts(sentences)
+    return counts / counts.sum(1, keepdims=True)
+
+
+def _order(sentences: Sequence[Sentence]) -> np.ndarray:
+    return np.argsort([one.sheet for one in sentences], kind="stable")
+
+
+def _starts(sentences: Sequence[Sentence]) -> np.ndarray:
+    """Where each sheet begins, in the order of sheets, (Q,)."""
+    return np.unique(np.sort([one.sheet for one in sentences]), return_index=True)[1]
+
+
+def _share(part: np.ndarray, whole: np.ndarray, leans: np.ndarray) -> Interval:
+    """The share of a table (Q, Q) in another, with its interval."""
+    drawn, weight = np.zeros((DRAWS, len(leans)), int), np.ones(whole.shape)
+    for side in (False, True):
+        mine = leans == side
+        count = max(2, mine.sum())
+        drawn[:, mine] = times_drawn(max(1, mine.sum()), seed=side)
+        # A sheet drawn twice makes no pair with itself; the pairs of its side stand in for it.
+        weight[np.ix_(mine, mine)] = count / (count - 1)
+    sums = [((drawn @ (table * weight)) * drawn).sum(1) for table in (part, whole)]  # (DRAWS,)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw of one sheet only has no pairs
+        low, high = np.nanquantile(sums[0] / sums[1], [0.025, 0.975])
+    return float(part.sum() / whole.sum()), float(low), float(high)
