@@ -10,10 +10,11 @@ same      The same compact model (float32, dropout 0, GELU as one operation on b
           value network of its own on both sides, responses of a fixed length, temperature 1, no
           debugging samples. SFT: the loss on the responses alone, TRL's own chunked loss. Reward
           model: pairs. Batches are drawn at random by each side; the real tokens counted are those
-          of the texts, padding is not. Each side cuts a batch into pieces of its own choice: the lab
-          by its default `max_tokens`, TRL not at all, unless --micro-batch and --max-tokens say
+          of the texts, padding is not. Each side cuts a batch into pieces of its own choice: the
+          lab by its default `max_tokens`, TRL not at all, unless --micro-batch and --max-tokens say
           otherwise.
-default   Each side as it comes, on the task. TRL: gradient checkpointing, bf16, 8 rows a step (PPO: the
+default   Each side as it comes, on the task. TRL: gradient checkpointing, bf16, 8 rows a step (PPO:
+the
           batch of 64, 4 epochs, up to 53 new tokens, stop at the end token). The lab: its
           defaults. A ranking of four is one item for both; TRL takes it as six pairs.
 
@@ -47,10 +48,15 @@ def main() -> None:
 def compare(stage: str, setting: str, folder: str, args: argparse.Namespace, tokens: float) -> None:
     """Run both sides in turn and print what came out. tokens: real ones of an item, on average."""
     options = vars(args) | {
-        "stage": stage, "setting": setting, "folder": folder,
-        "batch": args.batch if stage == "ppo" else args.batch // 2}
-    sides = {"TRL": Side(args.trl_python, "worker_trl.py", options),
-             "rlhf_lab": Side(sys.executable, "worker_lab.py", options)}
+        "stage": stage,
+        "setting": setting,
+        "folder": folder,
+        "batch": args.batch if stage == "ppo" else args.batch // 2,
+    }
+    sides = {
+        "TRL": Side(args.trl_python, "worker_trl.py", options),
+        "rlhf_lab": Side(sys.executable, "worker_lab.py", options),
+    }
     try:
         for number in range(-args.warmup, args.rounds):
             order = list(sides.values())
@@ -71,11 +77,15 @@ def compare(stage: str, setting: str, folder: str, args: argparse.Namespace, tok
 def report(lab: "Side", trl: "Side") -> None:
     """Ratios of the medians, and their quartiles over the rounds."""
     for name in ("seconds", "processor_seconds"):
-        ratios = [(theirs[name] / trl.items) / (mine[name] / lab.items)
-                  for mine, theirs in zip(lab.steps, trl.steps)]
+        ratios = [
+            (theirs[name] / trl.items) / (mine[name] / lab.items)
+            for mine, theirs in zip(lab.steps, trl.steps)
+        ]
         low, middle, high = statistics.quantiles(ratios, n=4)
         what = "by the clock" if name == "seconds" else "by processor time"
-        print(f"  rlhf_lab is {middle:.2f} times as fast {what} (quartiles {low:.2f} to {high:.2f})")
+        print(
+            f"  rlhf_lab is {middle:.2f} times as fast {what} (quartiles {low:.2f} to {high:.2f})"
+        )
     print(f"  rlhf_lab's peak memory is {lab.memory() / trl.memory():.0%} of TRL's")
 
 
@@ -83,10 +93,15 @@ class Side:
     """One of the two workers, and the steps it has taken."""
 
     def __init__(self, python: str, script: str, options: dict):
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
         self.process = subprocess.Popen(
-            [python, str(HERE / script), json.dumps(options)], text=True, bufsize=1,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
+            [python, str(HERE / script), json.dumps(options)],
+            text=True,
+            bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+        )
         facts = self._answer()
         self.items, self.settings, self.steps = facts["items"], facts["settings"], []
 
@@ -119,7 +134,8 @@ class Side:
 
 
 def tokens_of(texts: dict, stage: str, args: argparse.Namespace) -> float:
-    """Real tokens of an item in the `same` setting, on average: what is read, not what is padded."""
+    """Real tokens of an item in the `same` setting, on average: what is read, not what is
+    padded."""
     if stage == "ppo":
         return args.new_tokens + texts["prompt_tokens"]
     rows = texts["demonstrations"] if stage == "sft" else texts["rankings"]
@@ -130,12 +146,14 @@ def tokens_of(texts: dict, stage: str, args: argparse.Namespace) -> float:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trl-python", required=True, help="the Python that has TRL 1.12.0")
     parser.add_argument("--model", help="a policy's folder (data/base; if missing, random weights)")
     parser.add_argument("--stages", nargs="+", default=list(ITEMS), choices=list(ITEMS))
-    parser.add_argument("--settings", nargs="+", default=["same", "default"],
-                        choices=["same", "default"])
+    parser.add_argument(
+        "--settings", nargs="+", default=["same", "default"], choices=["same", "default"]
+    )
     for name, default, what in (
         ("rounds", 9, "steps of each side that count"),
         ("warmup", 2, "steps of each side before those"),

@@ -50,12 +50,23 @@ def main() -> None:
     dashboard = Dashboard(policy, tokenizer, task.held_out()["held-out"][:3], every=5)
     dashboard._view = Screen()
     started = time.perf_counter()
-    asyncio.run(dashboard.run(train_ppo(
-        policy, reward_model, tokenizer, task.prompts(9, 2000), PPOConfig(updates=args.updates),
-        judge=task.judge)))  # fmt: skip
+    asyncio.run(
+        dashboard.run(
+            train_ppo(
+                policy,
+                reward_model,
+                tokenizer,
+                task.prompts(9, 2000),
+                PPOConfig(updates=args.updates),
+                judge=task.judge,
+            )
+        )
+    )
     training = time.perf_counter() - started - dashboard.own_seconds
-    print(f"training {training:.1f} s, dashboard {dashboard.own_seconds:.2f} s, "
-          f"{100 * dashboard.own_seconds / training:.1f} %")
+    print(
+        f"training {training:.1f} s, dashboard {dashboard.own_seconds:.2f} s, "
+        f"{100 * dashboard.own_seconds / training:.1f} %"
+    )
 
 
 if __name__ == "__main__":

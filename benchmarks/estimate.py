@@ -4,13 +4,13 @@
     python benchmarks/estimate.py --models 124M --ways plain lora --updates 3
 
 For random GPT-2s (the compact one, one of 30M parameters and one of GPT-2's 124M) each stage is
-estimated by `rlhf_lab.runs.costs.estimate` and then run for a few updates, in processes of its own. Shown is
-estimated / measured: 1 is right, above 1 means that the run needed less.
+estimated by `rlhf_lab.runs.costs.estimate` and then run for a few updates, in processes of its own.
+Shown is estimated / measured: 1 is right, above 1 means that the run needed less.
 
-Memory is the peak of resident memory above what the process held after its imports: once as it comes,
-and once with MALLOC_MMAP_THRESHOLD_=65536, under which the C library gives memory back as soon as it
-is free, so that what is held is what is in use. Time is that of the updates after the first, beside
-square products taken between them, because what else the machine does moves both.
+Memory is the peak of resident memory above what the process held after its imports: once as it
+comes, and once with MALLOC_MMAP_THRESHOLD_=65536, under which the C library gives memory back as
+soon as it is free, so that what is held is what is in use. Time is that of the updates after the
+first, beside square products taken between them, because what else the machine does moves both.
 """
 
 import argparse
@@ -47,8 +47,11 @@ MODELS = {  # layers, width, heads, vocabulary, responses in a batch
     "30M": (6, 384, 6, 50257, 64),
     "124M": (12, 768, 12, 50257, 16),
 }
-WAYS = {"plain": MemoryConfig(), "lora": MemoryConfig(lora=16),
-        "checkpointing": MemoryConfig(gradient_checkpointing=True)}
+WAYS = {
+    "plain": MemoryConfig(),
+    "lora": MemoryConfig(lora=16),
+    "checkpointing": MemoryConfig(gradient_checkpointing=True),
+}
 NEW = 24  # tokens of a response; a prompt has 16 to 32
 K = 4  # responses ranked per prompt
 
@@ -58,23 +61,33 @@ def main() -> None:
     if args.one:
         print(json.dumps(measure(*args.one, args.updates)))
         return
-    print(f"{args.updates} updates, {torch.get_num_threads()} threads, torch {torch.__version__}\n\n"
-          "| model | stage | way | peak, MB | estimated / peak | estimated / in use | s an update "
-          "| estimated / measured |\n|---|---|---|---|---|---|---|---|")
+    print(
+        f"{args.updates} updates, {torch.get_num_threads()} threads, torch {torch.__version__}\n\n"
+        "| model | stage | way | peak, MB | estimated / peak | estimated / in use | s an update "
+        "| estimated / measured |\n|---|---|---|---|---|---|---|---|"
+    )
     for model in args.models:
         for stage in args.stages:
             for way in args.ways:
                 case = ["--one", model, stage, way, "--updates"]
                 found = in_a_process([*case, str(args.updates)])
                 used = in_a_process([*case, "2"], MALLOC_MMAP_THRESHOLD_="65536")
-                print(f"| {model} | {stage} | {way} | {found['mb']:,.0f} | {found['memory']:.2f} "
-                      f"| {used['memory']:.2f} | {found['seconds']:.2f} | {found['time']:.2f} |", flush=True)
+                print(
+                    f"| {model} | {stage} | {way} | {found['mb']:,.0f} | {found['memory']:.2f} "
+                    f"| {used['memory']:.2f} | {found['seconds']:.2f} | {found['time']:.2f} |",
+                    flush=True,
+                )
 
 
 def in_a_process(arguments: list[str], **environment: str) -> dict[str, float]:
     """What `measure` finds in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, *arguments], check=True, capture_output=True,
-                          text=True, env=os.environ | environment)
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -96,38 +109,59 @@ def measure(model: str, stage: str, way: str, updates: int) -> dict[str, float]:
             speeds.append(matmul_speed())
     seconds, speed = sum(times) / len(times), REACHED * sum(speeds) / len(speeds)
     mb = cost["peak_memory_mb"] - before["peak_memory_mb"]
-    return {"mb": mb, "memory": foreseen.memory / 1e6 / mb, "seconds": seconds,
-            "time": foreseen.flops / speed / foreseen.updates / seconds}
+    return {
+        "mb": mb,
+        "memory": foreseen.memory / 1e6 / mb,
+        "seconds": seconds,
+        "time": foreseen.flops / speed / foreseen.updates / seconds,
+    }
 
 
-def case(model: str, stage: str, memory: MemoryConfig, updates: int) -> tuple[Estimate, Iterator[dict]]:
+def case(
+    model: str, stage: str, memory: MemoryConfig, updates: int
+) -> tuple[Estimate, Iterator[dict]]:
     """The estimate of a stage, and its run."""
     layers, width, heads, vocabulary, batch = MODELS[model]
     torch.manual_seed(0)
-    policy = GPT2LMHeadModel(GPT2Config(
-        vocab_size=vocabulary, n_positions=128, n_embd=width, n_layer=layers, n_head=heads,
-        activation_function="gelu", bos_token_id=None, eos_token_id=None)).eval()
+    policy = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=vocabulary,
+            n_positions=128,
+            n_embd=width,
+            n_layer=layers,
+            n_head=heads,
+            activation_function="gelu",
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    ).eval()
     tokenizer, rows = byte_tokenizer(), updates * batch
     prompts = [Prompt(str(i), f"{i:04d}" + "p" * (12 + i % 17)) for i in range(rows)]
     if stage == "sft":
         prepare(policy, memory)
         data = [Demonstration(p, "r" * (NEW - 2)) for p in prompts]
         config = SFTConfig(epochs=1, batch_size=batch)
-        return (estimate_sft(policy, tokenizer, data, config),
-                train_sft(policy, tokenizer, data, config))
+        return (
+            estimate_sft(policy, tokenizer, data, config),
+            train_sft(policy, tokenizer, data, config),
+        )
     if stage == "reward":
         scorer = prepare(ScalarModel.from_policy(policy, 0), memory)
         del policy
         texts = ["r" * (NEW - 3) + str(k) for k in range(K)]
         ranked = [Ranking(p, tuple(texts), tuple(range(1, K + 1))) for p in prompts[: rows // K]]
         config = RewardConfig(epochs=1, batch_size=batch // K)
-        return (estimate_reward(scorer, tokenizer, ranked, config),
-                train_reward(scorer, tokenizer, ranked, config))
+        return (
+            estimate_reward(scorer, tokenizer, ranked, config),
+            train_reward(scorer, tokenizer, ranked, config),
+        )
     scorer = ScalarModel.from_policy(policy, 0).requires_grad_(False)
     prepare(policy, memory)
     config = PPOConfig(updates=updates, batch_size=batch, max_new_tokens=NEW)
-    return (estimate_ppo(policy, scorer, tokenizer, prompts, config),
-            train_ppo(policy, scorer, tokenizer, prompts, config))
+    return (
+        estimate_ppo(policy, scorer, tokenizer, prompts, config),
+        train_ppo(policy, scorer, tokenizer, prompts, config),
+    )
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -142,12 +176,24 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS), help="which (all)")
-    parser.add_argument("--stages", nargs="+", default=["sft", "reward", "ppo"],
-                        choices=["sft", "reward", "ppo"], help="which (all)")
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="which (all)")
-    parser.add_argument("--updates", type=int, default=4, help="of which the first is not timed (4)")
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--models", nargs="+", default=list(MODELS), choices=list(MODELS), help="which (all)"
+    )
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        default=["sft", "reward", "ppo"],
+        choices=["sft", "reward", "ppo"],
+        help="which (all)",
+    )
+    parser.add_argument(
+        "--ways", nargs="+", default=list(WAYS), choices=list(WAYS), help="which (all)"
+    )
+    parser.add_argument(
+        "--updates", type=int, default=4, help="of which the first is not timed (4)"
+    )
     parser.add_argument("--one", nargs=3, metavar=("MODEL", "STAGE", "WAY"), help=argparse.SUPPRESS)
     return parser.parse_args()
 

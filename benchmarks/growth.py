@@ -50,13 +50,17 @@ class Case:
         self.prompts = [row[:half] for row in rows]
         self.data = Sequences.of_tokens(self.prompts, [row[half:] for row in rows], PAD)
         self.optimiser = Optimiser(make_accelerator("cpu"), [self.policy], 1e-6, 1_000_000)
-        self.flops = 3 * (trunk_flops(self.policy.base_model, self.data)
-                          + vocabulary_flops(self.policy, self.data))
+        self.flops = 3 * (
+            trunk_flops(self.policy.base_model, self.data)
+            + vocabulary_flops(self.policy, self.data)
+        )
 
     def round(self) -> None:
         """Take one training step and sample one batch, each beside a square product."""
         peak, seconds = matmul_flops(1024), timed(self.train)
-        self.training.append((self.batch * self.length / seconds, self.flops / seconds / peak, seconds))
+        self.training.append(
+            (self.batch * self.length / seconds, self.flops / seconds / peak, seconds)
+        )
         tokens = self.batch * (self.length - self.length // 2)
         self.sampling.append(tokens / timed(self.sample))
 
@@ -69,13 +73,20 @@ class Case:
 
     def sample(self) -> None:
         tokenizer = SimpleNamespace(eos_token_id=NEVER, pad_token_id=PAD)
-        sample(self.policy, tokenizer, self.prompts, list(range(self.batch)),
-               SamplingConfig(max_new_tokens=self.length - self.length // 2))
+        sample(
+            self.policy,
+            tokenizer,
+            self.prompts,
+            list(range(self.batch)),
+            SamplingConfig(max_new_tokens=self.length - self.length // 2),
+        )
 
     def line(self) -> str:
         tokens, share, seconds = (statistics.median(x) for x in zip(*self.training))
-        return (f"| {self.name} | {self.batch} | {self.length} | {seconds:.2f} | {tokens:,.0f} "
-                f"| {share:.0%} | {statistics.median(self.sampling):,.0f} |")
+        return (
+            f"| {self.name} | {self.batch} | {self.length} | {seconds:.2f} | {tokens:,.0f} "
+            f"| {share:.0%} | {statistics.median(self.sampling):,.0f} |"
+        )
 
 
 def timed(do) -> float:
@@ -87,10 +98,21 @@ def timed(do) -> float:
 def new_model(name: str, longest: int) -> GPT2LMHeadModel:
     layers, width, heads, vocabulary = MODELS[name]
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(
-        vocab_size=vocabulary, n_positions=longest, n_embd=width, n_layer=layers, n_head=heads,
-        activation_function="gelu", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        bos_token_id=None, eos_token_id=None)).eval()
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=vocabulary,
+            n_positions=longest,
+            n_embd=width,
+            n_layer=layers,
+            n_head=heads,
+            activation_function="gelu",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    ).eval()
 
 
 def cases(what: str) -> list[Case]:
@@ -99,18 +121,24 @@ def cases(what: str) -> list[Case]:
     compact = next(iter(MODELS))
     if what == "batch":
         return [Case(compact, new_model(compact, 64), batch, 48) for batch in (1, 4, 16, 64, 256)]
-    return [Case(compact, new_model(compact, 512), 3072 // length, length)
-            for length in (24, 48, 96, 192, 384)]
+    return [
+        Case(compact, new_model(compact, 512), 3072 // length, length)
+        for length in (24, 48, 96, 192, 384)
+    ]
 
 
 def main() -> None:
     args = parse_arguments()
     torch.set_num_threads(args.threads)
-    print(f"{args.threads} threads, {args.rounds} rounds, float32, torch {torch.__version__}; "
-          f"square product {matmul_flops(1024) / 1e9:.0f} GFLOP/s")
+    print(
+        f"{args.threads} threads, {args.rounds} rounds, float32, torch {torch.__version__}; "
+        f"square product {matmul_flops(1024) / 1e9:.0f} GFLOP/s"
+    )
     for what in args.what:
-        print(f"\nby {what}\n\n| model | batch | length | s a step | tokens/s trained "
-              "| share of peak | tokens/s sampled |\n|---|---|---|---|---|---|---|")
+        print(
+            f"\nby {what}\n\n| model | batch | length | s a step | tokens/s trained "
+            "| share of peak | tokens/s sampled |\n|---|---|---|---|---|---|---|"
+        )
         lines = cases(what)
         for number in range(-1, args.rounds):
             for case in lines:
@@ -124,9 +152,15 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--what", nargs="+", default=["size", "batch", "length"],
-                        choices=["size", "batch", "length"], help="what varies (all)")
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--what",
+        nargs="+",
+        default=["size", "batch", "length"],
+        choices=["size", "batch", "length"],
+        help="what varies (all)",
+    )
     parser.add_argument("--rounds", type=int, default=9, help="that count (9)")
     parser.add_argument("--threads", type=int, default=2, help="for torch (2)")
     return parser.parse_args()

@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TOKENIZER_DOCUMENTS = 4000  # for the random model's tokenizer
 
 
-def write_material(folder: Path, model: Path | None = None, count: int = 512, group: int = 4) -> None:
+def write_material(
+    folder: Path, model: Path | None = None, count: int = 512, group: int = 4
+) -> None:
     """Write policy/, reward/ (a scalar head on the policy's trunk) and texts.json to `folder`.
 
     count: prompts, demonstrations and rankings; group: responses ranked per prompt. The responses
@@ -39,7 +41,9 @@ def write_material(folder: Path, model: Path | None = None, count: int = 512, gr
 
     shown = [(d.prompt.text, d.response) for d in task.demonstrations(0, count)]
     responses = [d.response for d in task.demonstrations(1, count * group)]
-    rankings = [(prompt, responses[i * group : (i + 1) * group]) for i, (prompt, _) in enumerate(shown)]
+    rankings = [
+        (prompt, responses[i * group : (i + 1) * group]) for i, (prompt, _) in enumerate(shown)
+    ]
     prompts = task.prompts(0, count)
     texts = {
         "prompts": [p.text for p in prompts],
@@ -66,7 +70,8 @@ def encode(tokenizer, prompt: str, response: str) -> dict[str, list[int]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", type=Path, help="a policy's folder (data/base, if it exists)")
     arguments = parser.parse_args()

@@ -46,7 +46,8 @@ STAGES = {"sft": "SFT", "reward": "reward model", "ppo": "PPO"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--processes", type=int, default=2, help="and, on the other side, threads")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=8, help="of each stage in a round")
@@ -66,12 +67,32 @@ def main() -> None:
 def launch(processes: int, threads: int, updates: int) -> dict:
     """What one side took."""
     many = ["--multi_gpu"] if processes > 1 else ["--cpu"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *many, "--num_processes",
-               str(processes), "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend",
-               "no", "--num_cpu_threads_per_process", str(threads), "--main_process_port", "0",
-               __file__, "--child", "--updates", str(updates)]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        *many,
+        "--num_processes",
+        str(processes),
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--num_cpu_threads_per_process",
+        str(threads),
+        "--main_process_port",
+        "0",
+        __file__,
+        "--child",
+        "--updates",
+        str(updates),
+    ]
     own = {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -109,6 +130,7 @@ def watch_waiting() -> list[float]:
             if not inside:
                 waited.append(time.perf_counter() - started)
             return result
+
         return wrapper
 
     for name in ("total", "sum_gradients"):
@@ -119,30 +141,48 @@ def watch_waiting() -> list[float]:
 def stages(updates: int) -> Iterator[tuple[str, Iterator[dict]]]:
     """The three stages with their default settings and data for at least so many updates."""
     task, tokenizer = load_task("support_desk"), load_tokenizer(base_model())
-    yield "sft", train_sft(load_policy(base_model()), tokenizer, task.demonstrations(9, 32 * updates))
-    prompts, shown = task.prompts(9, RewardConfig().batch_size * updates), iter(
-        task.demonstrations(8, 4 * RewardConfig().batch_size * updates))
+    yield (
+        "sft",
+        train_sft(load_policy(base_model()), tokenizer, task.demonstrations(9, 32 * updates)),
+    )
+    prompts, shown = (
+        task.prompts(9, RewardConfig().batch_size * updates),
+        iter(task.demonstrations(8, 4 * RewardConfig().batch_size * updates)),
+    )
     responses = [[next(shown).response for _ in range(4)] for _ in prompts]
     ranked = list(rank_all(prompts, responses, task.labellers, task.judge))
     model = ScalarModel.from_policy(load_policy(shipped("sft")), 0)
     yield "reward", train_reward(model, tokenizer, ranked)
     scorer = ScalarModel.load(shipped("reward_model")).requires_grad_(False)
     config = PPOConfig(updates=updates)
-    yield "ppo", train_ppo(load_policy(shipped("sft")), scorer, tokenizer,
-                           task.prompts(9, config.batch_size * updates), config)
+    yield (
+        "ppo",
+        train_ppo(
+            load_policy(shipped("sft")),
+            scorer,
+            tokenizer,
+            task.prompts(9, config.batch_size * updates),
+            config,
+        ),
+    )
 
 
 def show(rounds: list[list[dict]], processes: int) -> None:
-    """A table of medians; every round's ratio, as a machine that is not idle shows in their spread."""
-    print(f"| seconds an update | 1 process, {processes} threads | {processes} processes, 1 thread | "
-          "speed | in each round | of it summing and waiting |\n|---|---|---|---|---|---|")
+    """A table of medians; every round's ratio, as a machine that is not idle shows in their
+    spread."""
+    print(
+        f"| seconds an update | 1 process, {processes} threads | {processes} processes, 1 thread | "
+        "speed | in each round | of it summing and waiting |\n|---|---|---|---|---|---|"
+    )
     for stage, name in STAGES.items():
         one, several = ([side[i][stage]["seconds"] for side in rounds] for i in (0, 1))
         ratios = [a / b for a, b in zip(one, several)]
         waiting = statistics.median(side[1][stage]["waiting"] for side in rounds)
-        print(f"| {name} | {statistics.median(one):.3f} | {statistics.median(several):.3f} | "
-              f"{statistics.median(ratios):.2f} | {', '.join(f'{r:.2f}' for r in ratios)} | "
-              f"{100 * waiting:.0f} % |")
+        print(
+            f"| {name} | {statistics.median(one):.3f} | {statistics.median(several):.3f} | "
+            f"{statistics.median(ratios):.2f} | {', '.join(f'{r:.2f}' for r in ratios)} | "
+            f"{100 * waiting:.0f} % |"
+        )
     memory = [max(side[i]["memory_mb"] for side in rounds) for i in (0, 1)]
     print(f"\nPeak memory: {memory[0]:.0f} MB, against {memory[1]:.0f} MB in each of {processes}.")
 

@@ -49,7 +49,9 @@ def measure(road: str, threads: int) -> dict[str, float]:
     common = {"updates": 50, "batch_size": 64}
     policy = load_policy(shipped("sft"))
     if road == "reward model":
-        trainer = train_reward(ScalarModel.from_policy(policy, 0), tokenizer, rankings, RewardConfig())
+        trainer = train_reward(
+            ScalarModel.from_policy(policy, 0), tokenizer, rankings, RewardConfig()
+        )
     elif road == "dpo":
         trainer = train_dpo(policy, tokenizer, rankings, DPOConfig(learning_rate=1e-4, epochs=1))
     else:
@@ -57,19 +59,24 @@ def measure(road: str, threads: int) -> dict[str, float]:
             "ppo": (train_ppo, PPOConfig(**common)),
             "rloo": (train_rloo, RLOOConfig(learning_rate=6e-4, group=4, **common)),
             "grpo": (train_grpo, GRPOConfig(learning_rate=6e-4, kl="k3", **common)),
-        }[road]  # fmt: skip
+        }[road]
         scorer = ScalarModel.load(shipped("reward_model")).requires_grad_(False)
         trainer = train(policy, scorer, tokenizer, prompts, config)
     before = peak_memory_mb()
     with spending() as cost:
         for _ in trainer:
             pass
-    return {"seconds": cost["seconds"], "peak_memory_mb": cost["peak_memory_mb"], "before_mb": before}
+    return {
+        "seconds": cost["seconds"],
+        "peak_memory_mb": cost["peak_memory_mb"],
+        "before_mb": before,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="file for the figures, as JSON")
     parser.add_argument("--threads", type=int, default=2, help="for torch (2)")
     parser.add_argument("--one", choices=ROADS, help=argparse.SUPPRESS)
@@ -79,11 +86,18 @@ def main() -> None:
         return
     costs = {}
     for road in ROADS:
-        done = subprocess.run([sys.executable, HERE, "--one", road, "--threads", str(args.threads)],
-                              stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, HERE, "--one", road, "--threads", str(args.threads)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
         costs[road] = json.loads(done.stdout.splitlines()[-1])
-        print(f"{road:13s} {costs[road]['seconds']:6.0f} s   {costs[road]['peak_memory_mb']:6.0f} MB "
-              f"at most, {costs[road]['before_mb']:.0f} before", flush=True)
+        print(
+            f"{road:13s} {costs[road]['seconds']:6.0f} s   {costs[road]['peak_memory_mb']:6.0f} MB "
+            f"at most, {costs[road]['before_mb']:.0f} before",
+            flush=True,
+        )
     if args.out:
         args.out.write_text(json.dumps(costs, indent=2) + "\n", encoding="utf-8")
 

@@ -32,11 +32,13 @@ class Turns:
 
     def end(self) -> None:
         """Report the step, and wait for the next turn."""
-        self._answer({
-            "seconds": time.perf_counter() - self.started,
-            "processor_seconds": time.process_time() - self.processor,
-            "memory_mb": (_memory("VmHWM") - self.imported) / 1024,
-        })
+        self._answer(
+            {
+                "seconds": time.perf_counter() - self.started,
+                "processor_seconds": time.process_time() - self.processor,
+                "memory_mb": (_memory("VmHWM") - self.imported) / 1024,
+            }
+        )
         self.begin()
 
     def _answer(self, facts: dict) -> None:

@@ -4,10 +4,10 @@
     python benchmarks/utilisation.py --threads 1 --rounds 15
 
 Counted are the multiplications and additions that a GPT-2's step cannot do without. 2 for each
-weight of its matrices and each token that somebody needs: in the last layer, beyond keys and values,
-those are only the positions whose state is read (a policy and a value network are read before
-every response token, a reward model at the last token); padding and the token behind the last
-position read count nowhere. For attention, 4 per unit of width for such a position paired with
+weight of its matrices and each token that somebody needs: in the last layer, beyond keys and
+values, those are only the positions whose state is read (a policy and a value network are read
+before every response token, a reward model at the last token); padding and the token behind the
+last position read count nowhere. For attention, 4 per unit of width for such a position paired with
 itself and with each earlier one. For the vocabulary, 2 for each of its weights and each response
 token. Three times all that for a training step, because the backward pass needs the gradients of
 inputs and of weights. Not counted: embeddings, norms, activations, softmax, the loss, clipping,
@@ -77,15 +77,19 @@ def report(title: str, steps: Iterator[tuple[Step, Callable]], args: argparse.Na
             peaks.append(peak)
             padding.append(1 - step.real / step.padded)
     low, middle, high = statistics.quantiles(shares, n=4)
-    print(f"{title:11} {middle:6.1%} of peak (quartiles {low:.1%} to {high:.1%}); peak"
-          f" {statistics.median(peaks) / 1e9:.0f} GFLOP/s; padding {statistics.mean(padding):.1%}")
+    print(
+        f"{title:11} {middle:6.1%} of peak (quartiles {low:.1%} to {high:.1%}); peak"
+        f" {statistics.median(peaks) / 1e9:.0f} GFLOP/s; padding {statistics.mean(padding):.1%}"
+    )
 
 
 def sft_steps(folder: Path) -> Iterator[tuple[Step, Callable]]:
     """Updates of train_sft, with what each needs."""
     policy, tokenizer = load_policy(folder / "policy"), load_tokenizer(folder / "policy")
-    data = [Demonstration(Prompt("", prompt), response)
-            for prompt, response in read_texts(folder)["demonstration_texts"]]
+    data = [
+        Demonstration(Prompt("", prompt), response)
+        for prompt, response in read_texts(folder)["demonstration_texts"]
+    ]
     config = sft.SFTConfig(epochs=EPOCHS)
     records = sft.train_sft(policy, tokenizer, data, config)
     encoded = sft.encode(tokenizer, data)
@@ -100,16 +104,25 @@ def reward_steps(folder: Path) -> Iterator[tuple[Step, Callable]]:
     """Updates of train_reward, with what each needs."""
     tokenizer = load_tokenizer(folder / "policy")
     model = ScalarModel.load(folder / "reward").requires_grad_(True)
-    data = [Ranking(Prompt("", prompt), tuple(responses), tuple(range(1, len(responses) + 1)))
-            for prompt, responses in read_texts(folder)["ranking_texts"]]
+    data = [
+        Ranking(Prompt("", prompt), tuple(responses), tuple(range(1, len(responses) + 1)))
+        for prompt, responses in read_texts(folder)["ranking_texts"]
+    ]
     config = reward.RewardConfig(epochs=EPOCHS)
     records = reward.train_reward(model, tokenizer, data, config)
     encoded = reward.encode(tokenizer, data)
     for _, rows in batches(len(data), config.batch_size, EPOCHS, "reward", config.seed):
         batch = encoded.groups(rows)
-        parts = (batch.index[part].unique() for part in reward.group_batches(batch, config.max_tokens))
-        yield (Step(3 * trunk_flops(model.backbone, batch.sequences, at_last=True), *read(batch.sequences, parts)),
-               lambda: next(records))
+        parts = (
+            batch.index[part].unique() for part in reward.group_batches(batch, config.max_tokens)
+        )
+        yield (
+            Step(
+                3 * trunk_flops(model.backbone, batch.sequences, at_last=True),
+                *read(batch.sequences, parts),
+            ),
+            lambda: next(records),
+        )
 
 
 def ppo_steps(folder: Path, whole: bool = False) -> Iterator[tuple[Step, Callable]]:
@@ -124,7 +137,9 @@ def ppo_steps(folder: Path, whole: bool = False) -> Iterator[tuple[Step, Callabl
         batch = ppo.batch_of(prompts, config, update)
 
         def collect(batch=batch, update=update) -> ppo.Rollout:
-            rollout = ppo.collect(policy, reference, value, scorer, tokenizer, batch, config, update)
+            rollout = ppo.collect(
+                policy, reference, value, scorer, tokenizer, batch, config, update
+            )
             rollout.advantages = rollout.returns = rollout.logprobs * 0 + 1.0
             return rollout
 
@@ -139,8 +154,10 @@ def ppo_steps(folder: Path, whole: bool = False) -> Iterator[tuple[Step, Callabl
         tokens = read(sequences, micro_batches(sequences.lengths, config.max_tokens))
         if whole:  # drawn by the policy; read by reference, value network and reward model
             score = trunk_flops(policy.base_model, sequences, at_last=True)
-            yield (Step(flops + 3 * trunk + score + 2 * vocabulary, *tokens),
-                   lambda collect=collect, optimise=optimise: optimise(collect()))
+            yield (
+                Step(flops + 3 * trunk + score + 2 * vocabulary, *tokens),
+                lambda collect=collect, optimise=optimise: optimise(collect()),
+            )
         else:
             yield Step(flops, *tokens), lambda rollout=rollout, optimise=optimise: optimise(rollout)
 
@@ -173,8 +190,10 @@ def vocabulary_flops(policy: nn.Module, batch: Sequences) -> float:
 def read(batch: Sequences, parts: Iterator[Tensor]) -> tuple[int, int]:
     """Real tokens, and tokens with the padding, when rows are read in these parts."""
     lengths = [batch.lengths[part] for part in parts]
-    return (int(sum(part.sum() for part in lengths)),
-            int(sum(part.max() * len(part) for part in lengths)))
+    return (
+        int(sum(part.sum() for part in lengths)),
+        int(sum(part.max() * len(part) for part in lengths)),
+    )
 
 
 def matmul_flops(size: int, repeats: int = 3) -> float:
@@ -187,16 +206,28 @@ def matmul_flops(size: int, repeats: int = 3) -> float:
     return 2 * size**3 / best
 
 
-STAGES = {"sft": sft_steps, "reward": reward_steps, "ppo": ppo_steps,
-          "ppo-update": functools.partial(ppo_steps, whole=True)}
+STAGES = {
+    "sft": sft_steps,
+    "reward": reward_steps,
+    "ppo": ppo_steps,
+    "ppo-update": functools.partial(ppo_steps, whole=True),
+}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a policy's folder (data/base; if missing, random)")
-    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES),
-                        help="ppo is its optimisation alone, ppo-update the sampling too (all)")
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, help="a policy's folder (data/base; if missing, random)"
+    )
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        default=list(STAGES),
+        choices=list(STAGES),
+        help="ppo is its optimisation alone, ppo-update the sampling too (all)",
+    )
     for name, default, what in (
         ("rounds", 9, "steps that count"),
         ("warmup", 2, "steps before those"),

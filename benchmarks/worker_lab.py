@@ -1,6 +1,6 @@
 """The lab's side of against_trl.py: one training step at each turn (see turns.py).
 
-    python benchmarks/worker_lab.py '{"stage": "ppo", "setting": "same", "folder": ...}'
+python benchmarks/worker_lab.py '{"stage": "ppo", "setting": "same", "folder": ...}'
 """
 
 import json
@@ -40,8 +40,12 @@ def ppo(options: dict, texts: dict, tokenizer):
     config = PPOConfig(updates=FOREVER, batch_size=options["batch"])
     if options["setting"] == "same":
         config = replace(
-            config, epochs=options["epochs"], max_new_tokens=options["new_tokens"],
-            minibatches=options["minibatches"], max_tokens=options["max_tokens"] or config.max_tokens)
+            config,
+            epochs=options["epochs"],
+            max_new_tokens=options["new_tokens"],
+            minibatches=options["minibatches"],
+            max_tokens=options["max_tokens"] or config.max_tokens,
+        )
         tokenizer = Endless(tokenizer)
     return config, config.batch_size, train_ppo(policy, scorer, tokenizer, prompts, config)
 
@@ -52,8 +56,11 @@ def sft(options: dict, texts: dict, tokenizer):
     data = [Demonstration(Prompt("", p), r) for p, r in texts["demonstration_texts"]]
     config = SFTConfig(epochs=FOREVER)
     if options["setting"] == "same":
-        config = replace(config, batch_size=options["batch"],
-                         max_tokens=options["max_tokens"] or config.max_tokens)
+        config = replace(
+            config,
+            batch_size=options["batch"],
+            max_tokens=options["max_tokens"] or config.max_tokens,
+        )
     return config, config.batch_size, train_sft(policy, tokenizer, data, config)
 
 
@@ -63,10 +70,15 @@ def reward(options: dict, texts: dict, tokenizer):
     config, K = RewardConfig(epochs=FOREVER), 4
     if options["setting"] == "same":
         K = 2
-        config = replace(config, batch_size=options["batch"],
-                         max_tokens=options["max_tokens"] or config.max_tokens)
-    data = [Ranking(Prompt("", prompt), tuple(responses[:K]), tuple(range(1, K + 1)))
-            for prompt, responses in texts["ranking_texts"]]
+        config = replace(
+            config,
+            batch_size=options["batch"],
+            max_tokens=options["max_tokens"] or config.max_tokens,
+        )
+    data = [
+        Ranking(Prompt("", prompt), tuple(responses[:K]), tuple(range(1, K + 1)))
+        for prompt, responses in texts["ranking_texts"]
+    ]
     return config, config.batch_size, train_reward(model, tokenizer, data, config)
 
 

@@ -1,6 +1,6 @@
 """TRL's side of against_trl.py: one training step at each turn (see turns.py).
 
-    TRL_PYTHON benchmarks/worker_trl.py '{"stage": "ppo", "setting": "same", "folder": ...}'
+TRL_PYTHON benchmarks/worker_trl.py '{"stage": "ppo", "setting": "same", "folder": ...}'
 """
 
 import json
@@ -39,8 +39,14 @@ class Step(TrainerCallback):
 
 def arguments(**settings) -> dict:
     """What every trainer gets: the CPU, no reports and no checkpoints."""
-    return {"output_dir": tempfile.mkdtemp(), "use_cpu": True, "report_to": "none",
-            "save_strategy": "no", "disable_tqdm": True, **settings}
+    return {
+        "output_dir": tempfile.mkdtemp(),
+        "use_cpu": True,
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        **settings,
+    }
 
 
 def classifier(folder: str):
@@ -52,22 +58,38 @@ def ppo(options: dict, texts: dict, tokenizer):
     """PPO with a value network of its own, which starts from the reward model."""
     folder, batch = options["folder"], options["batch"]
     policy, reference = (AutoModelForCausalLM.from_pretrained(folder + "/policy") for _ in range(2))
-    prompts = Dataset.from_list([{"input_ids": tokenizer(p)["input_ids"]} for p in texts["prompts"]])
+    prompts = Dataset.from_list(
+        [{"input_ids": tokenizer(p)["input_ids"]} for p in texts["prompts"]]
+    )
     if options["setting"] == "same":  # no stop token: every response has all its tokens
         rows = options["micro_batch"] or batch
         settings = PLAIN | {
-            "num_ppo_epochs": options["epochs"], "num_mini_batches": options["minibatches"],
-            "response_length": options["new_tokens"], "temperature": 1.0, "num_sample_generations": 0,
-            "per_device_train_batch_size": rows, "gradient_accumulation_steps": batch // rows,
-            "local_rollout_forward_batch_size": batch}
+            "num_ppo_epochs": options["epochs"],
+            "num_mini_batches": options["minibatches"],
+            "response_length": options["new_tokens"],
+            "temperature": 1.0,
+            "num_sample_generations": 0,
+            "per_device_train_batch_size": rows,
+            "gradient_accumulation_steps": batch // rows,
+            "local_rollout_forward_batch_size": batch,
+        }
     else:
-        settings = {"stop_token": "eos", "missing_eos_penalty": 1.0,
-                    "per_device_train_batch_size": batch}
+        settings = {
+            "stop_token": "eos",
+            "missing_eos_penalty": 1.0,
+            "per_device_train_batch_size": batch,
+        }
     config = PPOConfig(**arguments(total_episodes=FOREVER, **settings))
     tokenizer.padding_side = "left"
     trainer = PPOTrainer(
-        args=config, processing_class=tokenizer, model=policy, ref_model=reference,
-        reward_model=classifier(folder), value_model=classifier(folder), train_dataset=prompts)
+        args=config,
+        processing_class=tokenizer,
+        model=policy,
+        ref_model=reference,
+        reward_model=classifier(folder),
+        value_model=classifier(folder),
+        train_dataset=prompts,
+    )
     return settings, batch, trainer
 
 
@@ -76,8 +98,11 @@ def sft(options: dict, texts: dict, tokenizer):
     settings = same(options) if options["setting"] == "same" else {}
     config = SFTConfig(**arguments(num_train_epochs=FOREVER, **settings))
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(options["folder"] + "/policy"), args=config,
-        processing_class=tokenizer, train_dataset=Dataset.from_list(texts["demonstrations"]))
+        model=AutoModelForCausalLM.from_pretrained(options["folder"] + "/policy"),
+        args=config,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(texts["demonstrations"]),
+    )
     return settings, config.train_batch_size * config.gradient_accumulation_steps, trainer
 
 
@@ -85,11 +110,19 @@ def reward(options: dict, texts: dict, tokenizer):
     """The reward model: pairs in the same setting; by default the six pairs of each four."""
     settings = same(options) if options["setting"] == "same" else {}
     K = 2 if settings else 4
-    pairs = [{"chosen_ids": ranked[i]["input_ids"], "rejected_ids": ranked[j]["input_ids"]}
-             for ranked in texts["rankings"] for i in range(K) for j in range(i + 1, K)]
+    pairs = [
+        {"chosen_ids": ranked[i]["input_ids"], "rejected_ids": ranked[j]["input_ids"]}
+        for ranked in texts["rankings"]
+        for i in range(K)
+        for j in range(i + 1, K)
+    ]
     config = RewardConfig(**arguments(num_train_epochs=FOREVER, **settings))
-    trainer = RewardTrainer(model=classifier(options["folder"]), args=config,
-                            processing_class=tokenizer, train_dataset=Dataset.from_list(pairs))
+    trainer = RewardTrainer(
+        model=classifier(options["folder"]),
+        args=config,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(pairs),
+    )
     rankings = config.train_batch_size * config.gradient_accumulation_steps / (K * (K - 1) // 2)
     return settings, rankings, trainer
 
@@ -97,8 +130,10 @@ def reward(options: dict, texts: dict, tokenizer):
 def same(options: dict) -> dict:
     """The lab's batch, in pieces of as many rows as asked for."""
     rows = options["micro_batch"] or options["batch"]
-    return PLAIN | {"per_device_train_batch_size": rows,
-                    "gradient_accumulation_steps": options["batch"] // rows}
+    return PLAIN | {
+        "per_device_train_batch_size": rows,
+        "gradient_accumulation_steps": options["batch"] // rows,
+    }
 
 
 def main() -> None:

@@ -58,20 +58,37 @@ class Answers:
     def prompts_in(self, span: slice) -> "Answers":
         """The responses to some of the prompts."""
         rows = torch.arange(len(self.prompts) * self.per_prompt).view(-1, self.per_prompt)[span]
-        return Answers(self.prompts[span], self.texts[span], self.sequences.rows(rows.flatten()),
-                       self.ended[span], self.marks and self.marks[span])
+        return Answers(
+            self.prompts[span],
+            self.texts[span],
+            self.sequences.rows(rows.flatten()),
+            self.ended[span],
+            self.marks and self.marks[span],
+        )
 
     def pick(self, choice: Tensor) -> "Answers":
         """One response for each prompt, by its number: choice (P,)."""
         rows = torch.arange(len(self.prompts)) * self.per_prompt + choice
         pick = lambda table: [[row[i]] for row, i in zip(table, choice.tolist())]  # noqa: E731
-        return Answers(self.prompts, pick(self.texts), self.sequences.rows(rows),
-                       self.ended.gather(1, choice[:, None]), self.marks and pick(self.marks))
+        return Answers(
+            self.prompts,
+            pick(self.texts),
+            self.sequences.rows(rows),
+            self.ended.gather(1, choice[:, None]),
+            self.marks and pick(self.marks),
+        )
 
 
-def answer(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt],
-           per_prompt: int = 1, seed: int = 0, judge: Judge | None = None,
-           config: SamplingConfig = SamplingConfig(), batch_size: int = 128) -> Answers:
+def answer(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    per_prompt: int = 1,
+    seed: int = 0,
+    judge: Judge | None = None,
+    config: SamplingConfig = SamplingConfig(),
+    batch_size: int = 128,
+) -> Answers:
     """Sample `per_prompt` responses to each prompt, and mark them where there is a judge.
 
     The seeds depend on the prompt and the number of the response, so two models that answer the
@@ -80,13 +97,24 @@ def answer(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts:
     if per_prompt < 1:
         raise UserError(f"{per_prompt} responses to each prompt: ask for 1 or more")
     rows = [(p, s) for p in prompts for s in range(per_prompt)]
-    samples = sample(policy, tokenizer, [encode_prompt(tokenizer, p.text) for p, _ in rows],
-                     [seed_of("answer", seed, p.id, p.text, s) for p, s in rows], config, batch_size)
+    samples = sample(
+        policy,
+        tokenizer,
+        [encode_prompt(tokenizer, p.text) for p, _ in rows],
+        [seed_of("answer", seed, p.id, p.text, s) for p, s in rows],
+        config,
+        batch_size,
+    )
     flat = samples.texts(tokenizer)
     texts = [flat[i : i + per_prompt] for i in range(0, len(flat), per_prompt)]
     marks = judge and [[judge(p, t) for t in row] for p, row in zip(prompts, texts)]
-    return Answers(list(prompts), texts, Sequences.of_samples(samples, tokenizer.pad_token_id),
-                   samples.ended.view(-1, per_prompt), marks)
+    return Answers(
+        list(prompts),
+        texts,
+        Sequences.of_samples(samples, tokenizer.pad_token_id),
+        samples.ended.view(-1, per_prompt),
+        marks,
+    )
 
 
 def scores_of(reward_model: ScalarModel, answers: Answers) -> Tensor:
@@ -99,12 +127,19 @@ def best_of_n(answers: Answers, scores: Tensor, n: int) -> Answers:
     return answers.pick(scores[:, :n].argmax(1))
 
 
-def sequence_kl(policy: PreTrainedModel, reference: PreTrainedModel, answers: Answers,
-                temperature: float = 1.0, max_tokens: int = 3072) -> Tensor:
+def sequence_kl(
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    answers: Answers,
+    temperature: float = 1.0,
+    max_tokens: int = 3072,
+) -> Tensor:
     """KL(policy || reference) over the whole vocabulary at every token, summed, (P, S), in nats."""
 
     def kl(model, batch: Sequences) -> Tensor:
-        both = (response_logits(m, batch.to(m.device)).to(batch.mask.device) for m in (model, reference))
+        both = (
+            response_logits(m, batch.to(m.device)).to(batch.mask.device) for m in (model, reference)
+        )
         return scatter(maths.kl(*both, temperature), batch.mask).sum(1)
 
     return in_batches(kl, policy, answers.sequences, max_tokens).view(-1, answers.per_prompt)
@@ -157,20 +192,27 @@ def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None
     margin = scores[:, :, None] - scores[:, None, :]
     truth = _differs(answers, ("accurate",), by=0.5)
     substance, manner = _differs(answers, SUBSTANCE), _differs(answers, MANNERS)
-    kinds = {"all": better > 0, "clear": better >= clear,
-             "correctness": (better > 0) & truth & ~manner,
-             "style": (better > 0) & manner & ~substance}
+    kinds = {
+        "all": better > 0,
+        "clear": better >= clear,
+        "correctness": (better > 0) & truth & ~manner,
+        "style": (better > 0) & manner & ~substance,
+    }
     result = {name: _accuracy(margin[pairs]) for name, pairs in kinds.items()}
     S = marks.shape[1]
-    result["clear"] |= {"threshold": clear,
-                        "share": result["clear"]["pairs"] / max(1, len(marks) * S * (S - 1) / 2)}
+    result["clear"] |= {
+        "threshold": clear,
+        "share": result["clear"]["pairs"] / max(1, len(marks) * S * (S - 1) / 2),
+    }
     return result
 
 
-def ranking_accuracy(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
-                     rankings: Sequence[Ranking]) -> Interval:  # fmt: skip
+def ranking_accuracy(
+    reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]
+) -> Interval:
     """How many of the comparisons in these rankings the reward model orders as people did, with a
-    95 % interval, each prompt drawn whole; equal scores count half, ties of people's are left out."""
+    95 % interval, each prompt drawn whole; equal scores count half, ties of people's are left
+    out."""
     texts = list({(r.prompt.text, text): None for r in rankings for text in r.responses})
     scores = dict(zip(texts, score_texts(reward_model, tokenizer, texts).tolist()))
     right, pairs = Counter(), Counter()
@@ -190,5 +232,7 @@ def _accuracy(margins: Tensor) -> dict:
 def _differs(answers: Answers, items: Sequence[str], by: float = 1e-6) -> Tensor:
     """Pairs (P, S, S) whose rubric differs in any of these items, by that much or more."""
     known = [i for i in items if i in answers.marks[0][0].rubric]
-    tables = torch.stack([answers.rubric_table(i) for i in known] or [torch.zeros(answers.ended.shape)])
+    tables = torch.stack(
+        [answers.rubric_table(i) for i in known] or [torch.zeros(answers.ended.shape)]
+    )
     return ((tables[:, :, :, None] - tables[:, :, None, :]).abs() >= by).any(0)

@@ -57,8 +57,9 @@ def median(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Interval:
     return float(np.median(values)), *_ends(values[order][middle])
 
 
-def resampled(prompts: Sequence, statistic: Callable[[list], float], draws: int = DRAWS,
-              seed: int = 0) -> Interval:
+def resampled(
+    prompts: Sequence, statistic: Callable[[list], float], draws: int = DRAWS, seed: int = 0
+) -> Interval:
     """statistic(prompts) with its interval; prompts holds what there is of each of them.
 
     nan without any prompt, and no interval from a single one.
@@ -67,8 +68,10 @@ def resampled(prompts: Sequence, statistic: Callable[[list], float], draws: int 
         return np.nan, np.nan, np.nan
     if len(prompts) == 1:
         return statistic(list(prompts)), np.nan, np.nan
-    drawn = [statistic([p for p, n in zip(prompts, times) for _ in range(n)])
-             for times in times_drawn(len(prompts), draws, seed)]  # fmt: skip
+    drawn = [
+        statistic([p for p, n in zip(prompts, times) for _ in range(n)])
+        for times in times_drawn(len(prompts), draws, seed)
+    ]
     return statistic(list(prompts)), *_ends(drawn)
 
 

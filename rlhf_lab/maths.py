@@ -297,8 +297,8 @@ def kwise_loss(
 
 
 def pair_weights(ranks: Tensor, soft_ties: bool = False) -> Tensor:
-    """How much response i counts as better than j: 1 where it was ranked above, with `soft_ties` half
-    a win for either side of a tie, else 0: (B, K) -> (B, K, K)."""
+    """How much response i counts as better than j: 1 where it was ranked above, with `soft_ties`
+    half a win for either side of a tie, else 0: (B, K) -> (B, K, K)."""
     weights = comparisons(ranks).float()
     if soft_ties:
         i, j = ranks.unsqueeze(-1), ranks.unsqueeze(-2)
@@ -444,7 +444,8 @@ def dr_grpo_advantages(scores: Tensor) -> Tensor:
     return scores - scores.mean(-1, keepdim=True)
 
 
-# ---- ensembles of reward models -------------------------------------------------------------------
+# ---- ensembles of reward models
+# -------------------------------------------------------------------
 
 
 def worst_case(scores: Tensor) -> Tensor:

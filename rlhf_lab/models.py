@@ -49,9 +49,11 @@ def check_same_words(policy: str | Path, reward_model: str | Path) -> None:
     take the policy's tokens for other words."""
     vocabularies = [read_tokenizer(place).get_vocab() for place in (policy, reward_model)]
     if vocabularies[0] != vocabularies[1]:
-        raise UserError(f"the reward model '{reward_model}' has another tokenizer than '{policy}', and "
-                        "would read other words than it wrote: take one that began as a model with the "
-                        "same")
+        raise UserError(
+            f"the reward model '{reward_model}' has another tokenizer than '{policy}', and "
+            "would read other words than it wrote: take one that began as a model with the "
+            "same"
+        )
 
 
 def load_policy(
@@ -80,8 +82,8 @@ def save_policy(
 ) -> None:
     """Write a folder that plain transformers loads; all of it appears at once, or none of it.
 
-    half: store the weights as float16, half the size. Adapters are merged into the weights, and kept
-    by themselves in the folder `adapter`. The model in memory is not changed.
+    half: store the weights as float16, half the size. Adapters are merged into the weights, and
+    kept by themselves in the folder `adapter`. The model in memory is not changed.
     """
     plain = merged(policy)
     stored = copy.deepcopy(plain).half() if half else plain
@@ -139,7 +141,8 @@ class ScalarModel(nn.Module):
         return self.head(self.last_states(tokens, attention)).squeeze(-1)
 
     def last_states(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """What `score`'s number is made of: the hidden state at each row's last real token, (B, D)."""
+        """What `score`'s number is made of: the hidden state at each row's last real token, (B,
+        D)."""
         columns = torch.arange(tokens.shape[1], device=tokens.device)
         last = columns == last_index(attention)[:, None]
         return hidden_states(self.backbone, tokens, attention, last)
@@ -160,10 +163,9 @@ class ScalarModel(nn.Module):
     ) -> None:
         """Write a one-label sequence-classification folder, all at once or not at all.
 
-        That class of transformers has no bias, so ours is kept in config.json as `reward_bias`:
-        its scores are these minus that number, for rows padded on the right.
-        half: store the weights as float16. Adapters are merged into the weights. The model in memory
-        is not changed.
+        That class of transformers has no bias, so ours is kept in config.json as `reward_bias`: its
+        scores are these minus that number, for rows padded on the right. half: store the weights as
+        float16. Adapters are merged into the weights. The model in memory is not changed.
         """
         stored = copy.deepcopy(merged(self)).half() if half else merged(self)
         config = copy.deepcopy(self.backbone.config)

@@ -23,11 +23,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, roll_out
-from rlhf_lab.sequences import (
-    micro_batches,
-    response_logprobs,
-    response_values,
-)
+from rlhf_lab.sequences import micro_batches, response_logprobs, response_values
 from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator, seed_of, shuffled
 
 
@@ -106,12 +102,20 @@ def train_ppo(
         raise UserError("no prompts to answer: give at least one")
     policy.to(accelerator.device).eval()
     reference = frozen_copy(reference or policy).to(accelerator.device)
-    value_model = (value_model or new_value_model(policy, reward_model, config)).to(accelerator.device)
+    value_model = (value_model or new_value_model(policy, reward_model, config)).to(
+        accelerator.device
+    )
     if isinstance(reward_model, nn.Module):
         reward_model.to(accelerator.device)
     trained = {"policy": policy, "value": value_model}
-    optimiser = Optimiser(accelerator, trained.values(), config.learning_rate,
-                          config.updates * config.epochs * config.minibatches, config.warmup, eps=1e-5)
+    optimiser = Optimiser(
+        accelerator,
+        trained.values(),
+        config.learning_rate,
+        config.updates * config.epochs * config.minibatches,
+        config.warmup,
+        eps=1e-5,
+    )
     state = {"update": 0, "beta": config.beta}
     if checkpoint:
         state |= checkpoint.restore(trained | {"reference": reference}, optimiser)
@@ -119,27 +123,42 @@ def train_ppo(
 
     for update in range(state["update"] + 1, config.updates + 1):
         # 1. The policy answers a batch of prompts; every model reads the answers.
-        rollout = collect(policy, reference, value_model, reward_model, tokenizer,
-                          batch_of(prompts, config, update), config, update)
+        rollout = collect(
+            policy,
+            reference,
+            value_model,
+            reward_model,
+            tokenizer,
+            batch_of(prompts, config, update),
+            config,
+            update,
+        )
         # 2. The score, minus beta for every nat of KL, becomes a reward for every token.
         rollout.rewards = maths.shape_rewards(
             maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty),
-            rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta)
+            rollout.logprobs,
+            rollout.ref_logprobs,
+            rollout.mask,
+            beta,
+        )
         record = describe(rollout, beta, config, update)
         if config.whiten_rewards:
             rollout.rewards = maths.masked_whiten(rollout.rewards, rollout.mask, keep_mean=True)
         # 3. Was each token better than the value network expected?
-        raw, rollout.returns = maths.gae(rollout.rewards, rollout.values, rollout.mask,
-                                         config.gamma, config.lam)
+        raw, rollout.returns = maths.gae(
+            rollout.rewards, rollout.values, rollout.mask, config.gamma, config.lam
+        )
         rollout.advantages = maths.masked_whiten(raw, rollout.mask)
-        record["val/explained_variance"] = float(maths.explained_variance(
-            rollout.values, rollout.returns, rollout.mask))
+        record["val/explained_variance"] = float(
+            maths.explained_variance(rollout.values, rollout.returns, rollout.mask)
+        )
         # 4. Improve policy and value network on the same responses, a few times.
         record |= optimise(policy, value_model, rollout, optimiser, config, update)
         # 5. Hold the KL near its target, if it has one.
         if config.target_kl:
-            beta = maths.adaptive_beta(beta, record["objective/kl"], config.target_kl,
-                                       config.batch_size, config.horizon)
+            beta = maths.adaptive_beta(
+                beta, record["objective/kl"], config.target_kl, config.batch_size, config.horizon
+            )
         if judge:
             marks = [judge(p, text).mark for p, text in zip(rollout.prompts, rollout.texts)]
             record["judge/mark"] = sum(marks) / len(marks)
@@ -149,35 +168,60 @@ def train_ppo(
             checkpoint.save(update, trained | {"reference": reference}, optimiser, {"beta": beta})
 
 
-def collect(policy, reference, value_model, reward_model: Scorer, tokenizer,
-            batch: list[Prompt], config: PPOConfig, update: int) -> Rollout:
+def collect(
+    policy,
+    reference,
+    value_model,
+    reward_model: Scorer,
+    tokenizer,
+    batch: list[Prompt],
+    config: PPOConfig,
+    update: int,
+) -> Rollout:
     """Sample one response to each prompt and let every model read it."""
     seeds = [seed_of("ppo", config.seed, update, row) for row in range(len(batch))]
     return roll_out(policy, reference, value_model, reward_model, tokenizer, batch, seeds, config)
 
 
-def optimise(policy, value_model, rollout: Rollout, optimiser: Optimiser,
-             config: PPOConfig, update: int) -> Record:
+def optimise(
+    policy, value_model, rollout: Rollout, optimiser: Optimiser, config: PPOConfig, update: int
+) -> Record:
     """PPO's epochs over one rollout; returns the mean of each metric over all minibatches."""
     total: dict[str, float] = {}
     B, steps = len(rollout.texts), config.epochs * config.minibatches
     for epoch in range(config.epochs):
         order = torch.tensor(shuffled(B, "ppo", config.seed, update, epoch))
         for k, rows in enumerate(order.tensor_split(config.minibatches)):
-            metrics = minibatch_gradients(policy, value_model, rollout, rows, optimiser.accelerator,
-                                          config, with_entropy=epoch == 0)
+            metrics = minibatch_gradients(
+                policy,
+                value_model,
+                rollout,
+                rows,
+                optimiser.accelerator,
+                config,
+                with_entropy=epoch == 0,
+            )
             if epoch == k == 0:
                 total["val/ratio_first"] = metrics["val/ratio"] * steps  # 1, or something is off
                 total["lr"] = optimiser.rate() * steps
             metrics["grad_norm"] = optimiser.step()
             for name, value in metrics.items():
-                share = config.epochs if name == "policy/entropy_avg" else 1  # taken in epoch 0 only
+                share = (
+                    config.epochs if name == "policy/entropy_avg" else 1
+                )  # taken in epoch 0 only
                 total[name] = total.get(name, 0.0) + value * share
     return {name: value / steps for name, value in total.items()}
 
 
-def minibatch_gradients(policy, value_model, rollout: Rollout, rows: Tensor, accelerator,
-                        config: PPOConfig, with_entropy: bool = False) -> dict[str, float]:
+def minibatch_gradients(
+    policy,
+    value_model,
+    rollout: Rollout,
+    rows: Tensor,
+    accelerator,
+    config: PPOConfig,
+    with_entropy: bool = False,
+) -> dict[str, float]:
     """Add the gradients of both losses over some rows of a rollout; returns the metrics.
 
     The rows are read in pieces of like length. Each piece's mean is over the tokens of all rows,
@@ -189,15 +233,21 @@ def minibatch_gradients(policy, value_model, rollout: Rollout, rows: Tensor, acc
         part = rows[part]
         piece = rollout.sequences.rows(part).to(accelerator.device)
         mask, N = piece.mask, piece.mask.shape[1]
-        old = {name: getattr(rollout, name)[part, :N].to(mask.device)
-               for name in ("logprobs", "values", "advantages", "returns")}
+        old = {
+            name: getattr(rollout, name)[part, :N].to(mask.device)
+            for name in ("logprobs", "values", "advantages", "returns")
+        }
         with accelerator.autocast():
-            new_logprobs, spread = response_logprobs(policy, piece, config.temperature, with_entropy)
+            new_logprobs, spread = response_logprobs(
+                policy, piece, config.temperature, with_entropy
+            )
             new_values = response_values(value_model, piece)
         policy_loss, metrics = maths.policy_loss(
-            new_logprobs, old["logprobs"], old["advantages"], mask, config.epsilon, tokens)
+            new_logprobs, old["logprobs"], old["advantages"], mask, config.epsilon, tokens
+        )
         value_loss, more = maths.value_loss(
-            new_values, old["values"], old["returns"], mask, config.value_epsilon, tokens)
+            new_values, old["values"], old["returns"], mask, config.value_epsilon, tokens
+        )
         accelerator.backward(policy_loss + config.value_coefficient * value_loss)
         metrics |= more | {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
         if with_entropy:
@@ -208,8 +258,8 @@ def minibatch_gradients(policy, value_model, rollout: Rollout, rows: Tensor, acc
 
 
 def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
-    """The reference: a copy that never changes. Of a policy with fresh adapters it is the same weights
-    without them, which never change either and cost nothing."""
+    """The reference: a copy that never changes. Of a policy with fresh adapters it is the same
+    weights without them, which never change either and cost nothing."""
     if has_lora(policy):
         return frozen_twin(policy)
     return copy.deepcopy(policy).eval().requires_grad_(False)

@@ -94,12 +94,20 @@ def train_reward(
     data = encode(tokenizer, rankings)
     check_fits(reward_model, data.sequences)
     if not maths.prompts_compared(data.ranks, config.soft_ties):
-        raise UserError("no ranking says that one response is better than another: give some that do")
+        raise UserError(
+            "no ranking says that one response is better than another: give some that do"
+        )
     later = encode(tokenizer, held_out) if held_out else None
     updates = updates_in(len(data), config.batch_size, config.epochs)
-    optimiser = Optimiser(accelerator, [reward_model.backbone, reward_model.head],
-                          config.learning_rate, updates, config.warmup, config.weight_decay,
-                          factors=[1.0, config.head_factor])
+    optimiser = Optimiser(
+        accelerator,
+        [reward_model.backbone, reward_model.head],
+        config.learning_rate,
+        updates,
+        config.warmup,
+        config.weight_decay,
+        factors=[1.0, config.head_factor],
+    )
     done = checkpoint.restore({"model": reward_model}, optimiser)["update"] if checkpoint else 0
 
     order = list(batches(len(data), config.batch_size, config.epochs, "reward", config.seed))
@@ -108,9 +116,16 @@ def train_reward(
         loss, scores = batch_gradients(reward_model, batch, config, accelerator)
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
-        record = {"stage": "reward", "update": update, "updates": updates, "epoch": epoch,
-                  "loss/reward": loss, "lr": rate, "grad_norm": norm,
-                  "reward/accuracy": float(maths.pair_accuracy(scores, batch.ranks))}
+        record = {
+            "stage": "reward",
+            "update": update,
+            "updates": updates,
+            "epoch": epoch,
+            "loss/reward": loss,
+            "lr": rate,
+            "grad_norm": norm,
+            "reward/accuracy": float(maths.pair_accuracy(scores, batch.ranks)),
+        }
         if later and (update == updates or order[update][0] > epoch):
             margins = maths.pair_margins(score_groups(reward_model, later), later.ranks)
             record |= held_out_metrics(margins)
@@ -119,8 +134,9 @@ def train_reward(
             checkpoint.save(update, {"model": reward_model}, optimiser)
 
 
-def batch_gradients(reward_model: ScalarModel, batch: RankedData, config: RewardConfig,
-                    accelerator: Accelerator) -> tuple[float, Tensor]:  # fmt: skip
+def batch_gradients(
+    reward_model: ScalarModel, batch: RankedData, config: RewardConfig, accelerator: Accelerator
+) -> tuple[float, Tensor]:
     """Add the gradients of the k-wise loss over a batch; returns the loss and the scores, (G, K).
 
     The batch is read in pieces of like length, each response once. Each piece's loss is divided by
@@ -130,7 +146,10 @@ def batch_gradients(reward_model: ScalarModel, batch: RankedData, config: Reward
     loss, scores = 0.0, torch.zeros(batch.ranks.shape)
     for part in group_batches(batch, config.max_tokens):
         piece = batch.groups(part)
-        sequences, ranks = piece.sequences.to(accelerator.device), piece.ranks.to(accelerator.device)
+        sequences, ranks = (
+            piece.sequences.to(accelerator.device),
+            piece.ranks.to(accelerator.device),
+        )
         with accelerator.autocast():
             flat = response_scores(reward_model, sequences)
         piece_scores = flat.float()[piece.index.to(flat.device)]  # (g, K)
@@ -141,8 +160,9 @@ def batch_gradients(reward_model: ScalarModel, batch: RankedData, config: Reward
     return parallel.total(loss), parallel.total(scores)
 
 
-def rankings_from(store: FeedbackStore, labellers: Sequence[str] | None = None
-                  ) -> tuple[list[Ranking], list[Ranking]]:
+def rankings_from(
+    store: FeedbackStore, labellers: Sequence[str] | None = None
+) -> tuple[list[Ranking], list[Ranking]]:
     """The rankings of a store to train on and, of a fifth of the prompts, those to test on.
 
     No prompt is on both sides. The test has only prompts picked at random or common to everybody:
@@ -165,20 +185,24 @@ def held_out_metrics(margins: Tensor) -> Record:
     """
     right = (margins.sign() + 1) / 2
     sure = torch.sigmoid(margins.abs())
-    return {"reward/held_out_accuracy": float(right.mean()),
-            "reward/held_out_calibration": float(maths.calibration_error(sure, right))}
+    return {
+        "reward/held_out_accuracy": float(right.mean()),
+        "reward/held_out_calibration": float(maths.calibration_error(sure, right)),
+    }
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> RankedData:
     """Rankings as tensors; a response that occurs twice for a prompt is encoded once."""
     pairs: dict[tuple[str, str], int] = {}
-    index, ranks = tables(rankings, lambda one, text: pairs.setdefault((one.prompt.text, text),
-                                                                       len(pairs)))
+    index, ranks = tables(
+        rankings, lambda one, text: pairs.setdefault((one.prompt.text, text), len(pairs))
+    )
     return RankedData(Sequences.of_text(tokenizer, list(pairs)), index, ranks)
 
 
-def tables(rankings: Sequence[Ranking], row: Callable[[Ranking, str], int]
-           ) -> tuple[Tensor, Tensor]:
+def tables(
+    rankings: Sequence[Ranking], row: Callable[[Ranking, str], int]
+) -> tuple[Tensor, Tensor]:
     """index and ranks of `RankedData`, both (G, K). row: which row a ranking's response is in."""
     K = max(len(ranking.ranks) for ranking in rankings)
     index = torch.zeros(len(rankings), K, dtype=torch.long)
@@ -207,24 +231,32 @@ def score_groups(reward_model: ScalarModel, data: RankedData) -> Tensor:
     return in_batches(response_scores, reward_model, data.sequences)[data.index]
 
 
-def score_texts(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
-                pairs: Sequence[tuple[str, str]]) -> Tensor:
+def score_texts(
+    reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
+) -> Tensor:
     """The score of each (prompt, response), (B,)."""
     return in_batches(response_scores, reward_model, Sequences.of_text(tokenizer, pairs))
 
 
-def uncertainty_of(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
-                   items: Sequence[tuple[Prompt, Sequence[str]]]) -> dict[str, float]:
+def uncertainty_of(
+    reward_model: ScalarModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[tuple[Prompt, Sequence[str]]],
+) -> dict[str, float]:
     """How unsure the model is of the order of each prompt's responses, by the prompt's text, in
     nats (`maths.uncertainty`): what an active `Selection` goes by.
 
     Responses that look alike count once: nobody can be sure of the better of two equals.
     """
     texts = [[responses[i] for i in distinct(responses)] for _, responses in items]
-    flat = score_texts(reward_model, tokenizer, [(prompt.text, text) for (prompt, _), row
-                                                 in zip(items, texts) for text in row])
+    flat = score_texts(
+        reward_model,
+        tokenizer,
+        [(prompt.text, text) for (prompt, _), row in zip(items, texts) for text in row],
+    )
     scores = torch.nn.utils.rnn.pad_sequence(
-        flat.cpu().split([len(row) for row in texts]), batch_first=True, padding_value=torch.nan)
+        flat.cpu().split([len(row) for row in texts]), batch_first=True, padding_value=torch.nan
+    )
     nats = maths.uncertainty(scores).tolist()
     return {prompt.text: value for (prompt, _), value in zip(items, nats)}
 

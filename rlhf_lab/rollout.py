@@ -47,14 +47,30 @@ class Rollout:
 
 
 @torch.no_grad()
-def roll_out(policy, reference, value_model: nn.Module | None, reward_model: Scorer, tokenizer,
-             batch: list[Prompt], seeds: list[int], config) -> Rollout:
+def roll_out(
+    policy,
+    reference,
+    value_model: nn.Module | None,
+    reward_model: Scorer,
+    tokenizer,
+    batch: list[Prompt],
+    seeds: list[int],
+    config,
+) -> Rollout:
     """Sample a response for each prompt and seed and let every model read it; without a value model
     there are no values. config: has temperature, max_new_tokens and max_tokens."""
     samples = sample(
-        policy, tokenizer, [encode_prompt(tokenizer, p.text) for p in batch], seeds,
-        SamplingConfig(config.max_new_tokens, config.temperature), batch_size=len(batch))
-    sequences, texts = Sequences.of_samples(samples, tokenizer.pad_token_id), samples.texts(tokenizer)
+        policy,
+        tokenizer,
+        [encode_prompt(tokenizer, p.text) for p in batch],
+        seeds,
+        SamplingConfig(config.max_new_tokens, config.temperature),
+        batch_size=len(batch),
+    )
+    sequences, texts = (
+        Sequences.of_samples(samples, tokenizer.pad_token_id),
+        samples.texts(tokenizer),
+    )
 
     def ref(model, rows: Sequences) -> Tensor:
         return response_logprobs(model, rows, config.temperature)[0]
@@ -68,8 +84,15 @@ def roll_out(policy, reference, value_model: nn.Module | None, reward_model: Sco
     if value_model is not None:
         values = in_batches(response_values, value_model, sequences, size) * sequences.mask
     return Rollout(
-        batch, texts, sequences, samples.ended, samples.logprobs,
-        ref_logprobs=in_batches(ref, reference, sequences, size), values=values, scores=scores)
+        batch,
+        texts,
+        sequences,
+        samples.ended,
+        samples.logprobs,
+        ref_logprobs=in_batches(ref, reference, sequences, size),
+        values=values,
+        scores=scores,
+    )
 
 
 def describe(rollout: Rollout, beta: float, config, update: int) -> Record:
@@ -79,7 +102,9 @@ def describe(rollout: Rollout, beta: float, config, update: int) -> Record:
     scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
     lengths = rollout.mask.sum(1).float()
     return {
-        "stage": "ppo", "update": update, "updates": config.updates,
+        "stage": "ppo",
+        "update": update,
+        "updates": config.updates,
         "episode": update * config.batch_size,
         "objective/kl": float(kl.mean()),
         "objective/kl_se": float(kl.std() / len(kl) ** 0.5),
@@ -97,6 +122,8 @@ def batch_of(prompts: Sequence[Prompt], config, update: int) -> list[Prompt]:
     """The prompts of an update: the list is gone through in a fresh order, again and again.
     config: has batch_size and seed."""
     wanted = range((update - 1) * config.batch_size, update * config.batch_size)
-    orders = {turn: shuffled(len(prompts), "prompts", config.seed, turn)
-              for turn in {i // len(prompts) for i in wanted}}
+    orders = {
+        turn: shuffled(len(prompts), "prompts", config.seed, turn)
+        for turn in {i // len(prompts) for i in wanted}
+    }
     return [prompts[orders[i // len(prompts)][i % len(prompts)]] for i in wanted]

@@ -44,7 +44,9 @@ class SamplingConfig:
         if self.top_k < 0:
             raise UserError(f"top_k is {self.top_k}: give a number of tokens, or 0 for all of them")
         if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p is {self.top_p}: give a probability above 0, up to 1 for all tokens")
+            raise UserError(
+                f"top_p is {self.top_p}: give a probability above 0, up to 1 for all tokens"
+            )
 
 
 @dataclass(frozen=True)

@@ -38,28 +38,38 @@ class Sequences:
     starts: Tensor
 
     @classmethod
-    def of_tokens(cls, prompts: Sequence[list[int]], responses: Sequence[list[int]],
-                  pad_id: int) -> "Sequences":
+    def of_tokens(
+        cls, prompts: Sequence[list[int]], responses: Sequence[list[int]], pad_id: int
+    ) -> "Sequences":
         """From encoded prompts and responses, pair by pair."""
-        tokens, attention = pad_right([p + r for p, r in zip(prompts, responses, strict=True)], pad_id)
+        tokens, attention = pad_right(
+            [p + r for p, r in zip(prompts, responses, strict=True)], pad_id
+        )
         _, mask = pad_right(responses, pad_id)
         return cls(tokens, attention, mask.bool(), torch.tensor([len(p) for p in prompts]))
 
     @classmethod
-    def of_text(cls, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]) -> "Sequences":
+    def of_text(
+        cls, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
+    ) -> "Sequences":
         """From (prompt, response) texts; each response gets its end token, which is all that a
         model wrote where it wrote nothing."""
-        responses = [encode_response(tokenizer, p, r) if r.strip() else [end_token(tokenizer)]
-                     for p, r in pairs]
-        return cls.of_tokens([encode_prompt(tokenizer, p) for p, _ in pairs], responses,
-                             tokenizer.pad_token_id)
+        responses = [
+            encode_response(tokenizer, p, r) if r.strip() else [end_token(tokenizer)]
+            for p, r in pairs
+        ]
+        return cls.of_tokens(
+            [encode_prompt(tokenizer, p) for p, _ in pairs], responses, tokenizer.pad_token_id
+        )
 
     @classmethod
     def of_samples(cls, samples: Samples, pad_id: int) -> "Sequences":
         """From what the sampler drew: the left padding is taken out."""
         P, keep = samples.prompt_length, samples.attention.bool()
         prompts = [row[real].tolist() for row, real in zip(samples.tokens[:, :P], keep[:, :P])]
-        responses = [row[real].tolist() for row, real in zip(samples.tokens[:, P:], samples.mask.bool())]
+        responses = [
+            row[real].tolist() for row, real in zip(samples.tokens[:, P:], samples.mask.bool())
+        ]
         return cls.of_tokens(prompts, responses, pad_id)
 
     @property
@@ -93,7 +103,9 @@ class Sequences:
         return Sequences(self.tokens[index, :T], attention[:, :T], mask[:, :N], self.starts[index])
 
     def to(self, device: torch.device) -> "Sequences":
-        return Sequences(*(x.to(device) for x in (self.tokens, self.attention, self.mask, self.starts)))
+        return Sequences(
+            *(x.to(device) for x in (self.tokens, self.attention, self.mask, self.starts))
+        )
 
 
 def check_fits(model: nn.Module, batch: Sequences) -> None:
@@ -102,8 +114,10 @@ def check_fits(model: nn.Module, batch: Sequences) -> None:
     context = getattr(config, "max_position_embeddings", None)
     longest = int(batch.lengths.argmax())
     if context and batch.lengths[longest] > context:
-        raise UserError(f"row {longest + 1} of the data has {int(batch.lengths[longest])} tokens with its "
-                        f"response, and the model reads {context}: shorten it")
+        raise UserError(
+            f"row {longest + 1} of the data has {int(batch.lengths[longest])} tokens with its "
+            f"response, and the model reads {context}: shorten it"
+        )
 
 
 def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:
@@ -128,16 +142,22 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
     """
     if any(getattr(policy.config, name, None) for name in LOGIT_SETTINGS):
         with recomputing(policy):
-            whole = policy(input_ids=batch.tokens, attention_mask=batch.attention,
-                           position_ids=position_ids(batch.attention), use_cache=False)
+            whole = policy(
+                input_ids=batch.tokens,
+                attention_mask=batch.attention,
+                position_ids=position_ids(batch.attention),
+                use_cache=False,
+            )
         return whole.logits[batch.before]
     hidden = hidden_states(policy.base_model, batch.tokens, batch.attention, batch.before)  # (M, D)
     return policy.get_output_embeddings()(hidden)
 
 
-def response_logprobs(policy: PreTrainedModel, batch: Sequences, temperature: float = 1.0,
-                      with_entropy: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Log-probability of each response token and, if asked, the entropy there; (B, N), 0 on padding."""
+def response_logprobs(
+    policy: PreTrainedModel, batch: Sequences, temperature: float = 1.0, with_entropy: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probability of each response token and, if asked, the entropy there; (B, N), 0 on
+    padding."""
     logits = response_logits(policy, batch)
     logprobs = logprobs_of(logits, batch.response_tokens[batch.mask], temperature)
     spread = entropy(logits.detach(), temperature) if with_entropy else None

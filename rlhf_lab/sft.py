@@ -71,8 +71,16 @@ def train_sft(
         loss = parallel.total(loss)
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
-        record = {"stage": "sft", "update": update, "updates": updates, "epoch": epoch,
-                  "loss/sft": loss, "lr": rate, "grad_norm": norm, "tokens": tokens}
+        record = {
+            "stage": "sft",
+            "update": update,
+            "updates": updates,
+            "epoch": epoch,
+            "loss/sft": loss,
+            "lr": rate,
+            "grad_norm": norm,
+            "tokens": tokens,
+        }
         if later and (update == updates or order[update][0] > epoch):
             record["loss/held_out"] = held_out_loss(policy, later)
         yield record
@@ -80,7 +88,9 @@ def train_sft(
             checkpoint.save(update, {"policy": policy}, optimiser)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]) -> Sequences:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]
+) -> Sequences:
     """Demonstrations as padded tokens."""
     return Sequences.of_text(tokenizer, [(d.prompt.text, d.response) for d in demonstrations])
 

@@ -19,13 +19,13 @@ SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGA
 
 
 def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
-    """Accelerate's device and precision. Under `accelerate launch` this is where a process meets the
-    others (`parallel`).
+    """Accelerate's device and precision. Under `accelerate launch` this is where a process meets
+    the others (`parallel`).
 
     device: "auto", "cpu" or "cuda". precision, of the arithmetic (weights stay float32): "float32",
-    "bf16", or "auto", which is bf16 on a GPU that has it and float32 elsewhere. Raises UserError if a
-    GPU, or bf16 on one, is asked for that is not there, if another precision is in use already, or
-    if the models should be cut in pieces (FSDP, DeepSpeed).
+    "bf16", or "auto", which is bf16 on a GPU that has it and float32 elsewhere. Raises UserError if
+    a GPU, or bf16 on one, is asked for that is not there, if another precision is in use already,
+    or if the models should be cut in pieces (FSDP, DeepSpeed).
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device '{device}' is not known: use auto, cpu or cuda")
@@ -39,12 +39,15 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
     try:
         accelerator = Accelerator(cpu=not gpu, mixed_precision=half)
     except ValueError as error:  # a process has one precision for good
-        raise UserError(f"precision {precision} cannot follow another in one process: start "
-                        "afresh") from error
+        raise UserError(
+            f"precision {precision} cannot follow another in one process: start afresh"
+        ) from error
     if accelerator.distributed_type in SHARDED:
-        raise UserError(f"{accelerator.distributed_type.value} cuts models in pieces, and the "
-                        "stages here need them whole in every process: launch with --multi_gpu (see "
-                        "docs/several-processes.md)")
+        raise UserError(
+            f"{accelerator.distributed_type.value} cuts models in pieces, and the "
+            "stages here need them whole in every process: launch with --multi_gpu (see "
+            "docs/several-processes.md)"
+        )
     return accelerator
 
 
@@ -56,10 +59,19 @@ class Optimiser:
     UserError if the processes do not begin with the same weights.
     """
 
-    def __init__(self, accelerator: Accelerator, modules: Iterable[nn.Module], lr: float,
-                 updates: int, warmup: int = 0, weight_decay: float = 0.0, eps: float = 1e-8,
-                 betas: tuple[float, float] = (0.9, 0.999), max_norm: float = 1.0,
-                 factors: Sequence[float] = ()):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        modules: Iterable[nn.Module],
+        lr: float,
+        updates: int,
+        warmup: int = 0,
+        weight_decay: float = 0.0,
+        eps: float = 1e-8,
+        betas: tuple[float, float] = (0.9, 0.999),
+        max_norm: float = 1.0,
+        factors: Sequence[float] = (),
+    ):
         self.accelerator, self.lr, self.updates, self.warmup = accelerator, lr, updates, warmup
         self.max_norm = max_norm
         self.parameters: list[nn.Parameter] = []
@@ -89,8 +101,10 @@ class Optimiser:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
         if not torch.isfinite(norm):
             self.adam.zero_grad()
-            raise UserError(f"the gradient is not finite at step {self.done + 1}: the last checkpoint "
-                            "is kept; try a lower learning rate")
+            raise UserError(
+                f"the gradient is not finite at step {self.done + 1}: the last checkpoint "
+                "is kept; try a lower learning rate"
+            )
         for group in self.adam.param_groups:
             group["lr"] = self.rate() * group["factor"]
         self.adam.step()
@@ -148,5 +162,7 @@ def updates_in(count: int, batch_size: int, epochs: int) -> int:
 def check_finite(name: str, value: float, update: int) -> None:
     """Raise UserError if a loss or KL is not a number any more."""
     if not math.isfinite(value):
-        raise UserError(f"{name} is {value} at update {update}: the last checkpoint is kept; try a "
-                        "lower learning rate or a larger beta")
+        raise UserError(
+            f"{name} is {value} at update {update}: the last checkpoint is kept; try a "
+            "lower learning rate or a larger beta"
+        )

@@ -22,7 +22,9 @@ SPREAD = 0.3  # large weights, so that a mistake shows; real models start at 0.0
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """A byte a token, then END (256) and PAD (257)."""
-    return PreTrainedTokenizerFast(tokenizer_object=byte_level(END, PAD), eos_token=END, pad_token=PAD)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=byte_level(END, PAD), eos_token=END, pad_token=PAD
+    )
 
 
 @pytest.fixture

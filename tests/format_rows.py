@@ -24,8 +24,10 @@ def write_cells(path, rows, delimiter=",", lead=""):
     table = csv.writer(text, delimiter=delimiter, lineterminator="\r\n")
     table.writerow(rows[0])
     for row in rows:
-        table.writerow(value if type(value) is str else json.dumps(value, ensure_ascii=False)
-                       for value in row.values())  # fmt: skip
+        table.writerow(
+            value if type(value) is str else json.dumps(value, ensure_ascii=False)
+            for value in row.values()
+        )
     content = (lead + text.getvalue()).encode()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
@@ -37,13 +39,17 @@ def write_parquet(path, rows):
 
 
 WRITERS = {
-    "rows.jsonl": write_lines, "rows.jsonl.gz": write_lines, "rows": write_lines,
-    "rows.json": write_list, "rows.csv": write_cells, "rows.csv.gz": write_cells,
+    "rows.jsonl": write_lines,
+    "rows.jsonl.gz": write_lines,
+    "rows": write_lines,
+    "rows.json": write_list,
+    "rows.csv": write_cells,
+    "rows.csv.gz": write_cells,
     "rows.tsv": lambda path, rows: write_cells(path, rows, "\t"),
     "semicolons.csv": lambda path, rows: write_cells(path, rows, ";", "\ufeff"),
     "tabs.csv": lambda path, rows: write_cells(path, rows, "\t"),
     "rows.parquet": write_parquet,
-}  # fmt: skip
+}
 
 
 class Hub:
@@ -105,8 +111,13 @@ PREFERENCES = {
         [("Be kind." + HEAD, (YES, NO), (1, 2))],
     ),
     "prompt/chosen/rejected with the prompt in the messages too": (
-        [{"prompt": ASK, "chosen": [user(ASK), assistant(YES)],
-          "rejected": [user(ASK), assistant(NO)]}],
+        [
+            {
+                "prompt": ASK,
+                "chosen": [user(ASK), assistant(YES)],
+                "rejected": [user(ASK), assistant(NO)],
+            }
+        ],
         [(HEAD, (YES, NO), (1, 2))],
     ),
     "prompt/chosen/rejected with a text and messages": (
@@ -118,8 +129,12 @@ PREFERENCES = {
         [(HEAD, (YES, NO), (1, 2))],
     ),
     "chosen/rejected in messages": (
-        [{"chosen": [user("Hi"), assistant("Yes?"), user(ASK), assistant(YES)],
-          "rejected": [user("Hi"), assistant("Yes?"), user(ASK), assistant(NO)]}],
+        [
+            {
+                "chosen": [user("Hi"), assistant("Yes?"), user(ASK), assistant(YES)],
+                "rejected": [user("Hi"), assistant("Yes?"), user(ASK), assistant(NO)],
+            }
+        ],
         [("\n\nHuman: Hi\n\nAssistant: Yes?" + HEAD, (YES, NO), (1, 2))],
     ),
     "prompt/responses/ranking": (
@@ -130,17 +145,18 @@ PREFERENCES = {
         [{"query": ASK, "sample0": "a", "sample1": YES, "sample2": NO, "sample3": "", "best": 2}],
         [(ASK, ("a", YES, NO, ""), (None, None, 1, None))],
     ),
-}  # fmt: skip
+}
 
 DEMONSTRATIONS = {
     "prompt/response": ([{"prompt": ASK, "response": YES}] * 2, [(ASK, YES)] * 2),
     "prompt/completion": ([{"prompt": ASK, "completion": YES}], [(ASK, YES)]),
     "prompt/completion in messages": (
-        [{"prompt": [user(ASK)], "completion": [assistant(YES)]}], [(HEAD, YES)],
+        [{"prompt": [user(ASK)], "completion": [assistant(YES)]}],
+        [(HEAD, YES)],
     ),
     "messages": ([{"messages": [SYSTEM, user(ASK), assistant(YES)]}], [("Be kind." + HEAD, YES)]),
     "text": ([{"text": f"{HEAD} {YES}"}], [(HEAD, YES)]),
-}  # fmt: skip
+}
 
 THREE = {"prompt": "a", "chosen": "x", "rejected": "y"}
 RANKED = {"prompt": "a", "responses": ["x", "y"], "ranking": [1, 2]}

@@ -33,5 +33,10 @@ def response_logits(policy, tokens, attention, n: int):
     """Logits that predict the last `n` tokens of each row, (B, n, V), by transformers' own forward
     pass over padded rows: what the lab's packed reading is held against."""
     attention = attention[:, :-1]  # the last token predicts nothing we need
-    return policy(input_ids=tokens[:, :-1], attention_mask=attention, use_cache=False,
-                  position_ids=position_ids(attention), logits_to_keep=n).logits
+    return policy(
+        input_ids=tokens[:, :-1],
+        attention_mask=attention,
+        use_cache=False,
+        position_ids=position_ids(attention),
+        logits_to_keep=n,
+    ).logits

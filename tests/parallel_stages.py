@@ -35,12 +35,15 @@ from rlhf_lab.training import Optimiser, make_accelerator
 TEXTS = ["ab:", "c:", "a rather long one, this:", "xyz:", "?"] * 2 + ["the last:"]
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(TEXTS)]
 SHOWN = [Demonstration(p, "yes" if i % 2 else "no, never ever") for i, p in enumerate(PROMPTS)]
-RANKED = [Ranking(p, ("good", "a fair one", "bad", "worst")[: 2 + i % 3], (1, 2, 3, None)[: 2 + i % 3])
-          for i, p in enumerate(PROMPTS)]
+RANKED = [
+    Ranking(p, ("good", "a fair one", "bad", "worst")[: 2 + i % 3], (1, 2, 3, None)[: 2 + i % 3])
+    for i, p in enumerate(PROMPTS)
+]
 RANKED[3] = Ranking(PROMPTS[3], ("as good", "as this"), (1, 1))  # nothing to learn from
 SAMPLED = dict(updates=2, learning_rate=1e-3, max_new_tokens=6)
-PPO = PPOConfig(**SAMPLED, batch_size=5, epochs=2, minibatches=2, target_kl=0.1, horizon=20,
-                whiten_rewards=True)
+PPO = PPOConfig(
+    **SAMPLED, batch_size=5, epochs=2, minibatches=2, target_kl=0.1, horizon=20, whiten_rewards=True
+)
 RLOO = RLOOConfig(**SAMPLED, batch_size=6, group=3, epochs=2)
 GRPO = GRPOConfig(**SAMPLED, batch_size=6, group=2, minibatches=2)
 DPO = DPOConfig(batch_size=5, learning_rate=1e-3, sample_every=2, watched=3, max_new_tokens=6)
@@ -50,7 +53,8 @@ SEEN = ("logprobs", "ref_logprobs", "values", "scores", "rewards", "advantages",
 
 
 def score(prompts, texts):
-    """Something that differs between random texts; below 0, as those that do not end get no more."""
+    """Something that differs between random texts; below 0, as those that do not end get no
+    more."""
     return [-float(sum(text.encode()) % 7) for text in texts]
 
 
@@ -75,8 +79,11 @@ def steps_of(stage: str, model, tokenizer, kept: Checkpoint | None):
         return train_reward(model, tokenizer, RANKED, config, RANKED[:1], kept, accelerator)
     if stage == "dpo":
         return train_dpo(model, tokenizer, RANKED, DPO, RANKED[:2], None, kept, accelerator)
-    train, config = {"ppo": (ppo.train_ppo, PPO), "rloo": (rloo.train_rloo, RLOO),
-                     "grpo": (grpo.train_grpo, GRPO)}[stage]
+    train, config = {
+        "ppo": (ppo.train_ppo, PPO),
+        "rloo": (rloo.train_rloo, RLOO),
+        "grpo": (grpo.train_grpo, GRPO),
+    }[stage]
     scorer = ScalarModel.from_policy(model, 1) if stage == "ppo" else score
     return train(model, scorer, tokenizer, PROMPTS, config, None, kept, accelerator)
 
@@ -94,13 +101,18 @@ def run(stage: str, folder: Path, kept: Checkpoint | None = None, stop_after: in
         gradients.append([p.grad.clone() for p in parameters if p.grad is not None])
 
     def watched(optimise):
-        return lambda *a: (rollouts.extend(x for x in a if isinstance(x, ppo.Rollout)), optimise(*a))[1]
+        return lambda *a: (
+            rollouts.extend(x for x in a if isinstance(x, ppo.Rollout)),
+            optimise(*a),
+        )[1]
 
     SUM = parallel.sum_gradients
-    with (mock.patch.object(parallel, "sum_gradients", summed),
-          mock.patch.object(ppo, "optimise", watched(ppo.optimise)),
-          mock.patch.object(rloo, "optimise", watched(rloo.optimise)),
-          mock.patch.object(grpo, "optimise", watched(grpo.optimise))):
+    with (
+        mock.patch.object(parallel, "sum_gradients", summed),
+        mock.patch.object(ppo, "optimise", watched(ppo.optimise)),
+        mock.patch.object(rloo, "optimise", watched(rloo.optimise)),
+        mock.patch.object(grpo, "optimise", watched(grpo.optimise)),
+    ):
         for record in steps_of(stage, model, tokenizer, kept):
             found.append(record)
             if len(found) == stop_after + 1 > 1:  # the checkpoint of an update follows its record
@@ -153,12 +165,29 @@ def refused(call, *arguments) -> str:
 def command_line(folder: Path) -> list[int]:
     """The three stages as commands, on files in the folder; their exit statuses."""
     common = ["--model", str(folder / "model"), "--device", "cpu", "--batch-size", "5"]
-    out = [["--data", str(folder / f"{name}.jsonl"), "--out", str(folder / "cli" / name)]
-           for name in RESUMED]
-    return [main(["sft", *common, *out[0], "--epochs", "1"]),
-            main(["reward", *common, *out[1], "--epochs", "1"]),
-            main(["ppo", *common, *out[2], "--updates", "2", "--max-new-tokens", "5", "--epochs", "1",
-                  "--reward-model", str(folder / "cli/reward/reward_model")])]
+    out = [
+        ["--data", str(folder / f"{name}.jsonl"), "--out", str(folder / "cli" / name)]
+        for name in RESUMED
+    ]
+    return [
+        main(["sft", *common, *out[0], "--epochs", "1"]),
+        main(["reward", *common, *out[1], "--epochs", "1"]),
+        main(
+            [
+                "ppo",
+                *common,
+                *out[2],
+                "--updates",
+                "2",
+                "--max-new-tokens",
+                "5",
+                "--epochs",
+                "1",
+                "--reward-model",
+                str(folder / "cli/reward/reward_model"),
+            ]
+        ),
+    ]
 
 
 def worker(folder: Path) -> None:
@@ -168,14 +197,24 @@ def worker(folder: Path) -> None:
     place, saved = folder / f"process-{parallel.number()}", []
     place.mkdir()
     write = checkpoint.save_file
-    with mock.patch.object(checkpoint, "save_file", lambda *a: (saved.append(str(a[1])), write(*a))):
+    with mock.patch.object(
+        checkpoint, "save_file", lambda *a: (saved.append(str(a[1])), write(*a))
+    ):
         for stage in STAGES:
             keep(place / stage, run(stage, folder))
         for stage in RESUMED:  # from one process's checkpoint, and to one for one process
-            keep(place / f"resumed-{stage}", run(stage, folder, Checkpoint(folder / f"one-{stage}", 1)))
+            keep(
+                place / f"resumed-{stage}",
+                run(stage, folder, Checkpoint(folder / f"one-{stage}", 1)),
+            )
             run(stage, folder, Checkpoint(folder / f"two-{stage}", 1), stop_after=1)
-    report = {"processes": parallel.count(), "saved": len(saved), "answers": answers_of(folder),
-              "cli": command_line(folder), "refusals": refusals(folder)}
+    report = {
+        "processes": parallel.count(),
+        "saved": len(saved),
+        "answers": answers_of(folder),
+        "cli": command_line(folder),
+        "refusals": refusals(folder),
+    }
     (place / "report.json").write_text(json.dumps(report))
     parallel.once(print, "all done")
     if not parallel.is_main():

@@ -76,11 +76,13 @@ def weights(model):
 def steps_of(stage, model, tokenizer, kept=None, **changes):
     """A stage on `model`, which for the reward model is a scalar one."""
     if stage == "sft":
-        return train_sft(model, tokenizer, SHOWN, replace(SFTConfig(1, 4, 1e-2), **changes),
-                         checkpoint=kept)
+        return train_sft(
+            model, tokenizer, SHOWN, replace(SFTConfig(1, 4, 1e-2), **changes), checkpoint=kept
+        )
     if stage == "reward":
-        return train_reward(model, tokenizer, RANKED, replace(RewardConfig(1, 4, 1e-2), **changes),
-                            checkpoint=kept)
+        return train_reward(
+            model, tokenizer, RANKED, replace(RewardConfig(1, 4, 1e-2), **changes), checkpoint=kept
+        )
     scorer = ScalarModel.from_policy(without_lora(model), 1).requires_grad_(False).to(model.dtype)
     return train_ppo(model, scorer, tokenizer, PROMPTS, replace(PPO, **changes), checkpoint=kept)
 
@@ -115,8 +117,11 @@ def test_an_adapter_is_alpha_over_rank_times_b_a(llama):
 def test_every_matrix_of_the_layers_has_one_and_nothing_else(policy):
     add_lora(policy, 2)
     names = {n.rsplit(".lora_A", 1)[0] for n, _ in policy.named_parameters() if "lora_A" in n}
-    wanted = {n for n, m in without_lora(policy).base_model.named_modules()
-              if type(m).__name__ in ("Linear", "Conv1D")}
+    wanted = {
+        n
+        for n, m in without_lora(policy).base_model.named_modules()
+        if type(m).__name__ in ("Linear", "Conv1D")
+    }
     assert {n.removeprefix(policy.base_model_prefix + ".") for n in names} == wanted
     assert all(("lora_" in n) == p.requires_grad for n, p in policy.named_parameters())
 
@@ -139,8 +144,7 @@ def test_reference_is_the_frozen_original_also_after_training(policy, tokenizer)
     own = {id(p) for p in reference.parameters()}
     assert own <= {id(p) for p in policy.parameters()}  # the same weights, not a copy
     assert torch.equal(read(reference, tokenizer), read(original, tokenizer))
-    for record in train_ppo(policy, count_e, tokenizer, PROMPTS, PPO, reference=reference):
-        pass
+    *_, record = train_ppo(policy, count_e, tokenizer, PROMPTS, PPO, reference=reference)
     assert record["objective/kl"] != 0
     assert torch.equal(read(reference, tokenizer), read(original, tokenizer))
     assert (read(policy, tokenizer) - read(original, tokenizer)).abs().max() > 1e-3
@@ -165,7 +169,9 @@ def test_only_adapters_and_head_are_trained(stage, policy, tokenizer):
     before = weights(model)
     for _ in steps_of(stage, model, tokenizer):
         pass
-    changed = moved(before, model) - {"head.bias"}  # adds to all scores alike, so it has no gradient
+    changed = moved(before, model) - {
+        "head.bias"
+    }  # adds to all scores alike, so it has no gradient
     assert changed == {n for n in before if "lora_" in n or n == "head.weight"}
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
 
@@ -178,7 +184,9 @@ def test_value_network_trains_its_own_adapters_on_the_reward_models_weights(poli
     still = {id(p) for p in value.parameters() if not p.requires_grad}
     assert still == {id(p) for p in scorer.backbone.parameters()}
     assert {n for n, p in value.named_parameters() if p.requires_grad and "lora_" not in n} == {
-        "head.weight", "head.bias"}
+        "head.weight",
+        "head.bias",
+    }
     assert value.backbone.peft_config["default"].r == 4
     data = batch(tokenizer)
     plain = in_batches(response_values, scorer, data)
@@ -224,7 +232,10 @@ def test_saved_folder_is_plain_and_has_the_adapter_beside_it(policy, tokenizer, 
     save_policy(adapted, tokenizer, tmp_path / "p", half=half)
     logits = adapted(TOKENS).logits.detach()
     close = dict(atol=5e-2, rtol=5e-2) if half else dict(atol=1e-4, rtol=1e-4)
-    for plain in (load_policy(tmp_path / "p"), AutoModelForCausalLM.from_pretrained(tmp_path / "p")):
+    for plain in (
+        load_policy(tmp_path / "p"),
+        AutoModelForCausalLM.from_pretrained(tmp_path / "p"),
+    ):
         torch.testing.assert_close(plain(TOKENS).logits.float(), logits, **close)
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     by_peft = PeftModel.from_pretrained(base, tmp_path / "p" / "adapter")
@@ -317,7 +328,10 @@ def gradients(stage, model, tokenizer, monkeypatch, **changes):
 
 
 def assert_same(first, second):
-    assert len(first) == len(second) and max(float(x.abs().max()) for x in first if x is not None) > 1e-6
+    assert (
+        len(first) == len(second)
+        and max(float(x.abs().max()) for x in first if x is not None) > 1e-6
+    )
     for a, b in zip(first, second):
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-9)
 
@@ -327,8 +341,10 @@ def assert_same(first, second):
 def test_micro_batches_do_not_change_the_gradient(stage, lora, policy, tokenizer, monkeypatch):
     model = prepare(model_of(stage, policy), MemoryConfig(lora=lora)).double()
     one, many = copy.deepcopy(model), copy.deepcopy(model)
-    assert_same(gradients(stage, stirred(one), tokenizer, monkeypatch, max_tokens=10_000),
-                gradients(stage, stirred(many), tokenizer, monkeypatch, max_tokens=30))
+    assert_same(
+        gradients(stage, stirred(one), tokenizer, monkeypatch, max_tokens=10_000),
+        gradients(stage, stirred(many), tokenizer, monkeypatch, max_tokens=30),
+    )
 
 
 @pytest.mark.parametrize("lora", [0, 3])

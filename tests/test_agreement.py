@@ -33,7 +33,13 @@ def random_ranks(rng: random.Random, count: int = 4) -> tuple[int, ...]:
 def test_comparisons_by_hand():
     ranking = Ranking(Prompt("p", "p"), ("d", "a", "c", "b"), (1, 2, None, 2))
     assert pairs.comparisons(ranking) == {
-        ("a", "b"): 0, ("a", "c"): 1, ("a", "d"): -1, ("b", "c"): 1, ("b", "d"): -1, ("c", "d"): -1}
+        ("a", "b"): 0,
+        ("a", "c"): 1,
+        ("a", "d"): -1,
+        ("b", "c"): 1,
+        ("b", "d"): -1,
+        ("c", "d"): -1,
+    }
 
 
 def test_two_unranked_responses_and_equal_texts_are_not_compared():
@@ -45,8 +51,14 @@ def test_two_unranked_responses_and_equal_texts_are_not_compared():
 
 
 def test_agreement_of_a_pair_by_hand():
-    table = agreement.agreement_by_pair([entry("ann", "p", (1, 2, 3)), entry("bob", "p", (2, 1, 3)),
-                                         entry("ann", "q", (1, 2)), entry("bob", "q", (1, 1))])
+    table = agreement.agreement_by_pair(
+        [
+            entry("ann", "p", (1, 2, 3)),
+            entry("bob", "p", (2, 1, 3)),
+            entry("ann", "q", (1, 2)),
+            entry("bob", "q", (1, 1)),
+        ]
+    )
     row = table.iloc[0]  # p: one pair of three is reversed; q: a preference against a tie
     assert len(table) == 1 and (row["first"], row["second"]) == ("ann", "bob")
     assert (row["prompts"], row["pairs"]) == (2, 4)
@@ -56,28 +68,37 @@ def test_agreement_of_a_pair_by_hand():
 
 def agreement_pair_by_pair(first, second):
     """The share of pairs that two people order alike, ties half: one pair after the other."""
+
     def sign(ranks, i, j):
         return (ranks[i] > ranks[j]) - (ranks[i] < ranks[j])
 
-    found = [(sign(a.ranks, i, j), sign(b.ranks, i, j)) for a, b in zip(first, second, strict=True)
-             for i in range(len(a.ranks)) for j in range(i)]  # fmt: skip
+    found = [
+        (sign(a.ranks, i, j), sign(b.ranks, i, j))
+        for a, b in zip(first, second, strict=True)
+        for i in range(len(a.ranks))
+        for j in range(i)
+    ]
     return sum(1.0 if x == y else 0.5 if x * y == 0 else 0.0 for x, y in found) / len(found)
 
 
 def test_complete_rankings_agree_as_pair_by_pair():
     rng = random.Random(0)
     ranks = {who: [random_ranks(rng) for _ in range(30)] for who in ("ann", "bob")}
-    lists = [[Ranking(Prompt(str(i), str(i)), TEXTS, r, who) for i, r in enumerate(rows)]
-             for who, rows in ranks.items()]  # fmt: skip
+    lists = [
+        [Ranking(Prompt(str(i), str(i)), TEXTS, r, who) for i, r in enumerate(rows)]
+        for who, rows in ranks.items()
+    ]
     table = agreement.agreement_by_pair([r for rows in lists for r in rows])
     assert table["agreement"][0] == pytest.approx(agreement_pair_by_pair(*lists))
     assert table["pairs"][0] == 30 * 6
 
 
 def test_responses_are_matched_by_their_text():
-    rows = [entry("ann", "p", (1, 2, 3)),
-            entry("bob", "p", (1, 2, 3), responses=("c", "b", "a")),
-            entry("cat", "p", (1, 2), responses=("b", "z"))]  # fmt: skip
+    rows = [
+        entry("ann", "p", (1, 2, 3)),
+        entry("bob", "p", (1, 2, 3), responses=("c", "b", "a")),
+        entry("cat", "p", (1, 2), responses=("b", "z")),
+    ]
     table = agreement.agreement_by_pair(rows)
     row = table[["first", "second", "pairs", "agreement"]]
     assert row.values.tolist() == [["ann", "bob", 3, 0]]
@@ -89,9 +110,13 @@ def test_only_pairs_that_both_compared_count():
 
 
 def test_repeats_and_active_picks_do_not_count():
-    rows = [entry("ann", "p", (1, 2)), entry("bob", "p", (1, 2), pick="common"),
-            entry("ann", "p", (2, 1), pick="repeat"), entry("ann", "q", (1, 2), pick="active"),
-            entry("bob", "q", (2, 1))]  # fmt: skip
+    rows = [
+        entry("ann", "p", (1, 2)),
+        entry("bob", "p", (1, 2), pick="common"),
+        entry("ann", "p", (2, 1), pick="repeat"),
+        entry("ann", "q", (1, 2), pick="active"),
+        entry("bob", "q", (2, 1)),
+    ]
     assert agreement.agreement_by_pair(rows)[["pairs", "agreement"]].values.tolist() == [[1, 1]]
     assert agreement.agreement_of_all(rows)["prompts"].tolist() == [1, 1]
 
@@ -124,8 +149,11 @@ def test_nobody_to_agree_with_gives_empty_tables():
 
 def test_alpha_of_people_who_always_agree_or_never_do():
     def people(second):
-        return [entry(who, str(i), ranks) for i in range(10)
-                for who, ranks in (("ann", (1, 2)), ("bob", second))]  # fmt: skip
+        return [
+            entry(who, str(i), ranks)
+            for i in range(10)
+            for who, ranks in (("ann", (1, 2)), ("bob", second))
+        ]
 
     assert agreement.alpha(people((1, 2)))[0] == pytest.approx(1)
     # P pairs, both directions, n = 4 P values, half of them either way: all 4 P coincidences are
@@ -136,18 +164,26 @@ def test_alpha_of_people_who_always_agree_or_never_do():
 def test_alpha_is_its_definition():
     """1 - observed / expected disagreement, of squared distances (Krippendorff 2011)."""
     rng = random.Random(1)
-    rows = [entry(who, str(i), random_ranks(rng, 3)) for i in range(12)
-            for who in ("ann", "bob", "cat") if rng.random() < 0.8]  # fmt: skip
+    rows = [
+        entry(who, str(i), random_ranks(rng, 3))
+        for i in range(12)
+        for who in ("ann", "bob", "cat")
+        if rng.random() < 0.8
+    ]
     units = []
     for votes in agreement.votes_by_prompt(rows).values():
         for pair in itertools.combinations(TEXTS[:3], 2):
             values = [said[pair] for said in votes.values() if pair in said]
             units += [values, [-v for v in values]] if len(values) > 1 else []
     every = [v for values in units for v in values]
-    observed = sum((x - y) ** 2 / (len(values) - 1) for values in units
-                   for x, y in itertools.permutations(values, 2)) / len(every)  # fmt: skip
+    observed = sum(
+        (x - y) ** 2 / (len(values) - 1)
+        for values in units
+        for x, y in itertools.permutations(values, 2)
+    ) / len(every)
     expected = sum((x - y) ** 2 for x, y in itertools.permutations(every, 2)) / (
-        len(every) * (len(every) - 1))
+        len(every) * (len(every) - 1)
+    )
     value, low, high = agreement.alpha(rows)
     assert value == pytest.approx(1 - observed / expected)
     assert low < value < high
@@ -155,8 +191,11 @@ def test_alpha_is_its_definition():
 
 def test_alpha_of_people_who_guess_is_about_0_and_of_ties_alone_unknown():
     rng = random.Random(2)
-    rows = [entry(who, str(i), rng.sample((1, 2, 3, 4), 4))
-            for i in range(150) for who in ("ann", "bob")]  # fmt: skip
+    rows = [
+        entry(who, str(i), rng.sample((1, 2, 3, 4), 4))
+        for i in range(150)
+        for who in ("ann", "bob")
+    ]
     value, low, high = agreement.alpha(rows)
     assert low < 0 < high and abs(value) < 0.15
     assert np.isnan(agreement.alpha([entry(who, "p", (1, 1)) for who in ("ann", "bob")])[0])
@@ -176,7 +215,8 @@ def test_a_share_is_the_ratio_of_the_sums_and_its_interval_depends_on_the_seed_a
 def test_more_pairs_of_the_same_prompts_make_no_interval_narrower():
     parts = np.random.default_rng(0).binomial(6, 0.7, 40)
     assert intervals.share(parts, np.full(40, 6)) == pytest.approx(
-        intervals.share(parts * 10, np.full(40, 60)))  # fmt: skip
+        intervals.share(parts * 10, np.full(40, 60))
+    )
 
 
 @pytest.mark.parametrize("prompts", [10, 30, 100])
@@ -209,20 +249,26 @@ def test_a_median_and_its_interval():
 
 
 def test_consistency_compares_a_repeat_with_the_last_time():
-    rows = [entry("ann", "p", (1, 2, 3)), entry("ann", "q", (1, 2)), entry("bob", "p", (3, 2, 1)),
-            entry("ann", "p", (1, 3, 2), pick="repeat"),  # one of three pairs reversed
-            entry("ann", "q", (1, 1), pick="repeat")]  # a tie  # fmt: skip
+    rows = [
+        entry("ann", "p", (1, 2, 3)),
+        entry("ann", "q", (1, 2)),
+        entry("bob", "p", (3, 2, 1)),
+        entry("ann", "p", (1, 3, 2), pick="repeat"),  # one of three pairs reversed
+        entry("ann", "q", (1, 1), pick="repeat"),
+    ]  # a tie
     table = habits.consistency(rows)
     assert table["labeller"].tolist() == ["ann"]
     assert table[["repeats", "pairs"]].values.tolist() == [[2, 4]]
     assert table["agreement"][0] == pytest.approx(2.5 / 4)
 
 
-@pytest.mark.parametrize("ranks", [(1, 2, 3, 4), (1, 1, 3, 4), (1, 1, 1, 1), (2, 1, None, 1),
-                                   (None, 1, None, None)])  # fmt: skip
+@pytest.mark.parametrize(
+    "ranks", [(1, 2, 3, 4), (1, 1, 3, 4), (1, 1, 1, 1), (2, 1, None, 1), (None, 1, None, None)]
+)
 def test_over_all_orders_on_screen_the_first_is_best_as_often_as_chance_has_it(ranks):
-    rows = [entry("ann", str(shown), ranks, shown=shown)
-            for shown in itertools.permutations(range(4))]  # fmt: skip
+    rows = [
+        entry("ann", str(shown), ranks, shown=shown) for shown in itertools.permutations(range(4))
+    ]
     table = habits.position_bias(rows)
     assert table["first_best"].tolist() == pytest.approx([0.25, 0.25])
     assert table["chance"].tolist() == [0.25, 0.25]
@@ -259,8 +305,10 @@ def test_chance_is_that_of_the_number_of_responses_shown():
 
 def test_pace_counts_and_times():
     rows = [entry("ann", str(i), (1, 2), seconds=s) for i, s in enumerate((4.0, 10.0, 6.0, 0.0))]
-    rows += [Entry("", "skip", "ann", Prompt("s", "s")),
-             Entry("", "flag", "bob", Prompt("s", "s"), flag="unsafe")]  # fmt: skip
+    rows += [
+        Entry("", "skip", "ann", Prompt("s", "s")),
+        Entry("", "flag", "bob", Prompt("s", "s"), flag="unsafe"),
+    ]
     table = habits.pace(rows).set_index("labeller")
     assert table.loc["ann", ["rankings", "skips", "flags", "seconds"]].tolist() == [4, 1, 0, 6]
     assert table.loc["bob", ["rankings", "skips", "flags"]].tolist() == [0, 0, 1]
@@ -276,10 +324,15 @@ def test_habits_of_nobody_are_empty_tables():
 
 
 def test_disputed_prompts_come_first():
-    rows = [entry("ann", "clear", (1, 2)), entry("bob", "clear", (1, 2)),
-            entry("ann", "hard", (1, 2), pick="active"), entry("bob", "hard", (2, 1)),
-            entry("cat", "hard", (1, 2)), entry("cat", "hard", (2, 1), pick="repeat"),
-            entry("ann", "her own", (1, 2))]  # fmt: skip
+    rows = [
+        entry("ann", "clear", (1, 2)),
+        entry("bob", "clear", (1, 2)),
+        entry("ann", "hard", (1, 2), pick="active"),
+        entry("bob", "hard", (2, 1)),
+        entry("cat", "hard", (1, 2)),
+        entry("cat", "hard", (2, 1), pick="repeat"),
+        entry("ann", "her own", (1, 2)),
+    ]
     table = agreement.disagreements(rows)
     assert table["prompt"].tolist() == ["hard", "clear"]
     assert table["labellers"].tolist() == [3, 2] and table["pairs"].tolist() == [3, 1]
@@ -289,8 +342,12 @@ def test_disputed_prompts_come_first():
 def test_the_browser_shows_who_ranked_what_where_and_escapes_all_text():
     bad = "<script>alert(1)</script>\x1b[31m\u202e"
     texts = (bad, "good", "fair")
-    page = browse_disagreements([entry("<b>ann", bad, (3, 1, 2), responses=texts),
-                                 entry("bob", bad, (1, None, None), responses=texts)])
+    page = browse_disagreements(
+        [
+            entry("<b>ann", bad, (3, 1, 2), responses=texts),
+            entry("bob", bad, (1, None, None), responses=texts),
+        ]
+    )
     assert not any(mark in page for mark in ("<script", "<b>", "\x1b", "\u202e"))
     assert page.count("&lt;script&gt;") == 3 and "&lt;b&gt;ann" in page
     assert page.count("<tr>") == 4

@@ -16,16 +16,21 @@ ROOT = Path(__file__).resolve().parents[1]
 def run(updates=20, **changes):
     """Records of a run in which all is well, but for `changes`: {metric: f(update)}."""
     well = {
-        "objective/kl": lambda u: 0.2 * (u - 1), "objective/kl_se": lambda u: 0.1,
+        "objective/kl": lambda u: 0.2 * (u - 1),
+        "objective/kl_se": lambda u: 0.1,
         "objective/scores": lambda u: 0.1 * u + 0.01 * (u % 2),
         "objective/rlhf_reward": lambda u: 0.08 * u + 0.01 * (u % 2),
-        "policy/entropy_avg": lambda u: 0.5 - 0.01 * u, "response/ended": lambda u: 0.99,
+        "policy/entropy_avg": lambda u: 0.5 - 0.01 * u,
+        "response/ended": lambda u: 0.99,
         "val/ratio_first": lambda u: 1.0 + 1e-6,
         "judge/mark": lambda u: 6 + 0.1 * u + 0.01 * (u % 2),
-    }  # fmt: skip
+    }
     named = {name.replace("_per_", "/"): f for name, f in changes.items()}
-    return [{"stage": "ppo", "update": u, "updates": updates}
-            | {name: f(u) for name, f in (well | named).items()} for u in range(1, updates + 1)]
+    return [
+        {"stage": "ppo", "update": u, "updates": updates}
+        | {name: f(u) for name, f in (well | named).items()}
+        for u in range(1, updates + 1)
+    ]
 
 
 def raised(*records):
@@ -53,19 +58,35 @@ def test_a_real_run_that_games_its_reward_model_is_told_of_before_half_is_lost()
     assert min(marks[:first]) > (max(marks) + min(marks)) / 2
 
 
-@pytest.mark.parametrize("name, metric, fault, short_of_it", [
-    ("ratio-not-one", "val/ratio_first", lambda u: 1.01, lambda u: 1.0005),
-    ("kl-negative", "objective/kl", lambda u: -0.3, lambda u: -0.19),  # the standard error is 0.1
-    ("kl-negative", "objective/kl", lambda u: -0.3, lambda u: -0.3 if u == 20 else 0.1),
-    ("kl-runaway", "objective/kl", lambda u: 1.15**u, lambda u: 0.45 * u),
-    ("kl-runaway", "objective/kl", lambda u: 21.0, lambda u: 19.0),
-    ("responses-never-end", "response/ended", lambda u: 0.79, lambda u: 0.81),
-    ("entropy-collapse", "policy/entropy_avg", lambda u: 0.5 if u == 1 else 0.07,
-     lambda u: 0.5 if u == 1 else 0.08),
-    ("score-up-mark-down", "judge/mark", lambda u: 6 + 0.1 * min(u, 20 - u),
-     lambda u: 6 + 0.1 * min(u, 10)),
-    ("reward-flat", "objective/rlhf_reward", lambda u: 0.1 * (u % 2), lambda u: 0.02 * u),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, metric, fault, short_of_it",
+    [
+        ("ratio-not-one", "val/ratio_first", lambda u: 1.01, lambda u: 1.0005),
+        (
+            "kl-negative",
+            "objective/kl",
+            lambda u: -0.3,
+            lambda u: -0.19,
+        ),  # the standard error is 0.1
+        ("kl-negative", "objective/kl", lambda u: -0.3, lambda u: -0.3 if u == 20 else 0.1),
+        ("kl-runaway", "objective/kl", lambda u: 1.15**u, lambda u: 0.45 * u),
+        ("kl-runaway", "objective/kl", lambda u: 21.0, lambda u: 19.0),
+        ("responses-never-end", "response/ended", lambda u: 0.79, lambda u: 0.81),
+        (
+            "entropy-collapse",
+            "policy/entropy_avg",
+            lambda u: 0.5 if u == 1 else 0.07,
+            lambda u: 0.5 if u == 1 else 0.08,
+        ),
+        (
+            "score-up-mark-down",
+            "judge/mark",
+            lambda u: 6 + 0.1 * min(u, 20 - u),
+            lambda u: 6 + 0.1 * min(u, 10),
+        ),
+        ("reward-flat", "objective/rlhf_reward", lambda u: 0.1 * (u % 2), lambda u: 0.02 * u),
+    ],
+)
 def test_a_fault_raises_its_alarm_and_a_smaller_one_does_not(name, metric, fault, short_of_it):
     assert raised(run(**{metric.replace("/", "_per_"): fault})) == [name]
     assert raised(run(**{metric.replace("/", "_per_"): short_of_it})) == []

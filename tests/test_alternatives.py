@@ -89,15 +89,20 @@ def test_dpo_starts_at_ln_2_with_nothing_told_apart(policy, tokenizer):
 
 def test_dpo_loss_is_that_of_one_response_at_a_time(gpt2, tokenizer):
     """Unequal lengths in one batch, the mean over pairs and then over prompts, ties dropped."""
-    ranked = [Ranking(PROMPTS[0], ("a", "a longer one", "b"), (1, 2, 2)),
-              Ranking(PROMPTS[2], ("yes", "no"), (2, 1))]
+    ranked = [
+        Ranking(PROMPTS[0], ("a", "a longer one", "b"), (1, 2, 2)),
+        Ranking(PROMPTS[2], ("yes", "no"), (2, 1)),
+    ]
     data, reference = dpo.compared(tokenizer, ranked), moved(gpt2)
-    loss, scores = dpo.batch_gradients(gpt2, data, dpo.whole_logprobs(reference, data),
-                                       make_accelerator("cpu"), DPO)
+    loss, scores = dpo.batch_gradients(
+        gpt2, data, dpo.whole_logprobs(reference, data), make_accelerator("cpu"), DPO
+    )
 
     def h(prompt, response):
-        return 0.1 * (logprob(gpt2, tokenizer, prompt.text, response)
-                      - logprob(reference, tokenizer, prompt.text, response).detach())
+        return 0.1 * (
+            logprob(gpt2, tokenizer, prompt.text, response)
+            - logprob(reference, tokenizer, prompt.text, response).detach()
+        )
 
     def cost(prompt, chosen, rejected):
         return torch.log1p(torch.exp(h(prompt, rejected) - h(prompt, chosen)))
@@ -124,7 +129,8 @@ def test_dpo_gradient_by_finite_differences(gpt2, tokenizer):
     model, data = gpt2.double(), dpo.compared(tokenizer, RANKED[:3])
     ref_logprobs = dpo.whole_logprobs(moved(model), data).double()
     loss = lambda: maths.kwise_loss(  # noqa: E731
-        dpo.implicit_scores(model, data, ref_logprobs, 0.1), data.ranks)
+        dpo.implicit_scores(model, data, ref_logprobs, 0.1), data.ranks
+    )
     dpo.batch_gradients(model, data, ref_logprobs, make_accelerator("cpu"), DPO)
     checked = 0
     for name, p in model.named_parameters():
@@ -149,7 +155,8 @@ def test_dpo_of_pairs_is_the_papers_loss(gpt2, tokenizer):
     loss, _ = dpo.batch_gradients(gpt2, data, ref, make_accelerator("cpu"), DPO)
     mine = dpo.whole_logprobs(gpt2, data)
     assert loss == pytest.approx(
-        float(maths.dpo_loss(mine[:, 0], mine[:, 1], ref[:, 0], ref[:, 1], 0.1)), abs=1e-6)
+        float(maths.dpo_loss(mine[:, 0], mine[:, 1], ref[:, 0], ref[:, 1], 0.1)), abs=1e-6
+    )
 
 
 def test_margins_by_hand():
@@ -170,9 +177,12 @@ def test_dpo_learns_a_preference_and_says_so(gpt2, tokenizer):
     assert records[-1]["dpo/held_out_accuracy"] == 1.0
     assert records[-1]["loss/held_out"] < 0.5 * math.log(2)
     with torch.no_grad():
-        gain = {text: float(logprob(gpt2, tokenizer, "ab:", text)
-                            - logprob(before, tokenizer, "ab:", text))
-                for text in ("good", "worst")}
+        gain = {
+            text: float(
+                logprob(gpt2, tokenizer, "ab:", text) - logprob(before, tokenizer, "ab:", text)
+            )
+            for text in ("good", "worst")
+        }
     assert gain["good"] > gain["worst"] + 5
 
 
@@ -231,21 +241,27 @@ def test_records_have_the_names_of_ppo_and_add_up(method, gpt2, tokenizer):
 def test_both_methods_start_from_the_same_responses_in_groups(gpt2, tokenizer):
     first, again, later = (
         groups.collect(gpt2, gpt2, count_e, tokenizer, PROMPTS, config, update)
-        for config, update in ((RLOO, 1), (GRPO, 1), (GRPO, 2)))
+        for config, update in ((RLOO, 1), (GRPO, 1), (GRPO, 2))
+    )
     assert first.texts == again.texts != later.texts
     ids = [p.id for p in first.prompts]
     assert ids == 4 * ids[:1] + 4 * ids[4:5] and ids[0] != ids[4]
     assert len(set(first.texts[:4])) == 4
-    alone = [groups.collect(gpt2, gpt2, count_e, tokenizer, PROMPTS[:1], RLOO, update)
-             for update in (1, 2)]
+    alone = [
+        groups.collect(gpt2, gpt2, count_e, tokenizer, PROMPTS[:1], RLOO, update)
+        for update in (1, 2)
+    ]
     assert not set(alone[0].texts) & set(alone[1].texts)  # the same prompt, new luck
 
 
-@pytest.mark.parametrize("method, changes, expected", [
-    ("rloo", {}, [1, -1 / 3, -1 / 3, -1 / 3]),
-    ("grpo", {}, [1.4997, -0.4999, -0.4999, -0.4999]),
-    ("grpo", {"divide": False}, [0.75, -0.25, -0.25, -0.25]),
-])
+@pytest.mark.parametrize(
+    "method, changes, expected",
+    [
+        ("rloo", {}, [1, -1 / 3, -1 / 3, -1 / 3]),
+        ("grpo", {}, [1.4997, -0.4999, -0.4999, -0.4999]),
+        ("grpo", {"divide": False}, [0.75, -0.25, -0.25, -0.25]),
+    ],
+)
 def test_advantages_of_the_reference(method, changes, expected, gpt2, tokenizer, monkeypatch):
     """Item 36: one response of each four scores 1 more than the others."""
     train, config, _ = METHODS[method]
@@ -256,8 +272,15 @@ def test_advantages_of_the_reference(method, changes, expected, gpt2, tokenizer,
         return {"loss/policy_avg": 0.0}
 
     monkeypatch.setattr({"rloo": rloo, "grpo": grpo}[method], "optimise", caught)
-    next(train(gpt2, lambda p, texts: [float(-(i % 4 > 0)) for i in range(len(texts))], tokenizer,
-               PROMPTS, config))
+    next(
+        train(
+            gpt2,
+            lambda p, texts: [float(-(i % 4 > 0)) for i in range(len(texts))],
+            tokenizer,
+            PROMPTS,
+            config,
+        )
+    )
     wanted = torch.tensor(2 * expected)[:, None] * seen[0].mask  # on every token, 0 on padding
     torch.testing.assert_close(seen[0].advantages, wanted, atol=5e-5, rtol=0)
 
@@ -279,8 +302,9 @@ def test_rloo_gradient_is_that_of_a_hand_written_loop(gpt2, tokenizer):
     R = [float(s) - 0.3 * float(k) for s, k in zip(scored(rollout), kl)]
     rewards = maths.masked_sum(rollout.rewards, rollout.mask).view(-1, 4)
     rollout.advantages = groups.spread(maths.rloo_advantages(rewards), rollout.mask)
-    groups.minibatch_gradients(gpt2, rollout, torch.arange(8), rloo.rloo_loss,
-                               make_accelerator("cpu"), config)
+    groups.minibatch_gradients(
+        gpt2, rollout, torch.arange(8), rloo.rloo_loss, make_accelerator("cpu"), config
+    )
     found, loss = gradients(gpt2), 0.0
     for i in range(8):
         others = [R[j] for j in range(8) if j // 4 == i // 4 and j != i]
@@ -306,19 +330,22 @@ def own_logprobs(model, rollout, i):
 @pytest.mark.parametrize("per_response", [False, True])
 @pytest.mark.parametrize("kl", ["k2", "k3"])
 def test_grpo_gradient_is_that_of_a_hand_written_loop(kl, per_response, gpt2, tokenizer):
-    config = replace(GRPO, kl=kl, per_response=per_response, beta=0.3, batch_size=12,
-                     max_new_tokens=9)
+    config = replace(
+        GRPO, kl=kl, per_response=per_response, beta=0.3, batch_size=12, max_new_tokens=9
+    )
     rollout = rollout_of(gpt2, tokenizer, config)
     rollout = with_lengths(rollout, [9, 1, 4, 2, 9, 6, 3, 5, 1, 2, 8, 7])
     policy, tokens = moved(gpt2), int(rollout.mask.sum())
-    metrics = groups.minibatch_gradients(policy, rollout, torch.arange(12), grpo.grpo_loss,
-                                         make_accelerator("cpu"), config)
+    metrics = groups.minibatch_gradients(
+        policy, rollout, torch.arange(12), grpo.grpo_loss, make_accelerator("cpu"), config
+    )
     found, loss, clipped = gradients(policy), 0.0, 0
     for i in range(12):
         row = 0.0
         for t, new in enumerate(own_logprobs(policy, rollout, i)):
-            A, old, ref = (float(x[i, t]) for x in (
-                rollout.advantages, rollout.logprobs, rollout.ref_logprobs))
+            A, old, ref = (
+                float(x[i, t]) for x in (rollout.advantages, rollout.logprobs, rollout.ref_logprobs)
+            )
             ratio, r = torch.exp(new - old), torch.exp(ref - new)
             held = min(max(float(ratio.detach()), 0.8), 1.2)
             cut = held * A < float(ratio.detach()) * A  # there the policy has no gradient
@@ -360,8 +387,9 @@ def test_padding_and_micro_batches_change_nothing(method, per_response, gpt2, to
     rollout, accelerator = rollout_of(gpt2, tokenizer, config), make_accelerator("cpu")
 
     def run(rollout, config):
-        metrics = groups.minibatch_gradients(gpt2, rollout, torch.arange(8), loss, accelerator,
-                                             config, with_entropy=True)
+        metrics = groups.minibatch_gradients(
+            gpt2, rollout, torch.arange(8), loss, accelerator, config, with_entropy=True
+        )
         return metrics, gradients(gpt2)
 
     metrics, plain = run(rollout, config)
@@ -377,8 +405,12 @@ def test_padding_and_micro_batches_change_nothing(method, per_response, gpt2, to
 def padded(s, pad):
     extra = torch.full((len(s.tokens), 5), pad)
     nothing = torch.zeros_like(extra)
-    return Sequences(torch.cat([s.tokens, extra], 1), torch.cat([s.attention, nothing], 1),
-                     torch.cat([s.mask, nothing.bool()], 1), s.starts)
+    return Sequences(
+        torch.cat([s.tokens, extra], 1),
+        torch.cat([s.attention, nothing], 1),
+        torch.cat([s.mask, nothing.bool()], 1),
+        s.starts,
+    )
 
 
 def test_dpo_padding_and_micro_batches_change_nothing(gpt2, tokenizer):
@@ -395,8 +427,9 @@ def test_dpo_padding_and_micro_batches_change_nothing(gpt2, tokenizer):
         assert other[0] == pytest.approx(loss, abs=1e-6)
         torch.testing.assert_close(other[1], scores, atol=1e-5, rtol=0)
         assert_same(plain, other[2], atol=1e-6)
-    torch.testing.assert_close(dpo.whole_logprobs(gpt2, wide), dpo.whole_logprobs(gpt2, data),
-                               atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        dpo.whole_logprobs(gpt2, wide), dpo.whole_logprobs(gpt2, data), atol=1e-5, rtol=0
+    )
 
 
 def run_of(method, policy, tokenizer, folder):
@@ -422,8 +455,9 @@ def test_a_run_stopped_and_resumed_gives_the_same_metrics(method, gpt2, tokenize
 
 
 @pytest.mark.parametrize("method", ["dpo", "rloo", "grpo"])
-def test_reference_never_changes_and_has_no_gradient(method, gpt2, tokenizer, monkeypatch,
-                                                     tmp_path):
+def test_reference_never_changes_and_has_no_gradient(
+    method, gpt2, tokenizer, monkeypatch, tmp_path
+):
     seen, home = [], {"dpo": dpo, "rloo": rloo, "grpo": grpo}[method]
     monkeypatch.setattr(home, "frozen_copy", lambda p: seen.append(frozen_copy(p)) or seen[-1])
     before = weights(gpt2)
@@ -437,8 +471,9 @@ def test_it_raises_a_score_and_beta_holds_it_back(method, gpt2, tokenizer):
     train, _, _ = METHODS[method]
 
     def run(beta):
-        config = type(METHODS[method][1])(updates=25, batch_size=64, epochs=3, learning_rate=3e-3,
-                                          beta=beta, max_new_tokens=6)
+        config = type(METHODS[method][1])(
+            updates=25, batch_size=64, epochs=3, learning_rate=3e-3, beta=beta, max_new_tokens=6
+        )
         return list(train(copy.deepcopy(gpt2), count_e, tokenizer, PROMPTS, config))
 
     free, held = run(0.0), run(5.0)
@@ -469,8 +504,10 @@ def test_best_of_n_gives_the_highest_score_and_one_is_the_policy(gpt2, tokenizer
     model, sampling = ScalarModel.from_policy(gpt2, 3), SamplingConfig(6)
     drawn = answer(gpt2, tokenizer, PROMPTS[:3], 4, seed=1, config=sampling)
     scores = scores_of(model, drawn).tolist()
-    lowered = [[s if e else min(s, 0.0) - 1 for s, e in zip(*row)]
-               for row in zip(scores, drawn.ended.tolist())]
+    lowered = [
+        [s if e else min(s, 0.0) - 1 for s, e in zip(*row)]
+        for row in zip(scores, drawn.ended.tolist())
+    ]
     expected = [texts[row.index(max(row))] for texts, row in zip(drawn.texts, lowered)]
     best = best_of_n(gpt2, model, tokenizer, PROMPTS[:3], 4, seed=1, judge=ten, sampling=sampling)
     assert [text for (text,) in best.texts] == expected

@@ -11,8 +11,8 @@ import torch
 
 trl = pytest.importorskip("trl", reason="TRL is not installed: nothing to compare with")
 
-from datasets import Dataset  # noqa: E402
-from torch.nn.utils.rnn import pad_sequence  # noqa: E402
+from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
 
 from rlhf_lab import maths
 from rlhf_lab.alternatives import dpo, groups, grpo, rloo
@@ -23,16 +23,25 @@ from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.training import make_accelerator
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "cd:", "xyz", "w w"])]  # 3 tokens
-RANKED = [Ranking(Prompt("a", "ab:"), ("yes", "no, never"), (1, 2)),
-          Ranking(Prompt("b", "a longer one:"), ("a", "bcd"), (2, 1)),
-          Ranking(Prompt("c", "c:"), ("good", "worse"), (1, 2))]
+RANKED = [
+    Ranking(Prompt("a", "ab:"), ("yes", "no, never"), (1, 2)),
+    Ranking(Prompt("b", "a longer one:"), ("a", "bcd"), (2, 1)),
+    Ranking(Prompt("c", "c:"), ("good", "worse"), (1, 2)),
+]
 COUNT = {"updates": 1, "batch_size": 8, "group": 4, "max_new_tokens": 12}
 
 
 def plain(kind, folder, **settings):
     """A TRL config for one step on this machine, without reports."""
-    return kind(output_dir=str(folder), report_to="none", use_cpu=True, bf16=False,
-                disable_dropout=True, gradient_checkpointing=False, **settings)
+    return kind(
+        output_dir=str(folder),
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        disable_dropout=True,
+        gradient_checkpointing=False,
+        **settings,
+    )
 
 
 def moved(model, seed=2):
@@ -59,34 +68,51 @@ def assert_same(first, second, factor=1.0):
 def test_dpo(gpt2, tokenizer, tmp_path):
     reference = moved(gpt2)
     data = dpo.compared(tokenizer, RANKED)
-    loss, scores = dpo.batch_gradients(gpt2, data, dpo.whole_logprobs(reference, data),
-                                       make_accelerator("cpu"), DPOConfig(dpo_beta=0.3))
+    loss, scores = dpo.batch_gradients(
+        gpt2,
+        data,
+        dpo.whole_logprobs(reference, data),
+        make_accelerator("cpu"),
+        DPOConfig(dpo_beta=0.3),
+    )
     mine = gradients(gpt2)
 
     text = {"prompt": ["x"], "chosen": ["y"], "rejected": ["z"]}  # the trainer wants some
     trainer = trl.DPOTrainer(
-        gpt2, reference, plain(trl.DPOConfig, tmp_path, beta=0.3, loss_type="sigmoid"),
-        train_dataset=Dataset.from_dict(text), processing_class=tokenizer)
+        gpt2,
+        reference,
+        plain(trl.DPOConfig, tmp_path, beta=0.3, loss_type="sigmoid"),
+        train_dataset=Dataset.from_dict(text),
+        processing_class=tokenizer,
+    )
     # TRL's batch: the chosen of all prompts, then the rejected.
     s = data.sequences.rows([0, 3, 4, 1, 2, 5])
     columns = torch.arange(s.tokens.shape[1])
-    inputs = {"input_ids": s.tokens, "attention_mask": s.attention,
-              "completion_mask": s.attention * (columns >= s.starts[:, None])}
+    inputs = {
+        "input_ids": s.tokens,
+        "attention_mask": s.attention,
+        "completion_mask": s.attention * (columns >= s.starts[:, None]),
+    }
     theirs = trainer._compute_loss(gpt2, inputs, return_outputs=False)
     assert loss == pytest.approx(float(theirs.detach()), abs=1e-6)
     theirs.backward()
     assert_same(mine, gradients(gpt2))
     logged = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
     found = dpo.margins_of(scores, data.ranks)
-    for ours, name in (("accuracy", "accuracies"), ("margin", "margins"), ("chosen", "chosen"),
-                       ("rejected", "rejected")):
+    for ours, name in (
+        ("accuracy", "accuracies"),
+        ("margin", "margins"),
+        ("chosen", "chosen"),
+        ("rejected", "rejected"),
+    ):
         assert found[f"dpo/{ours}"] == pytest.approx(logged[f"rewards/{name}"], abs=1e-5)
 
 
 def rollout_of(sampler, reference, tokenizer, config, lengths):
     """Responses of `sampler`, cut to these lengths, with advantages of four to a prompt."""
-    rollout = groups.collect(sampler, reference, lambda p, t: [0.0] * len(t), tokenizer, PROMPTS,
-                             config, 1)
+    rollout = groups.collect(
+        sampler, reference, lambda p, t: [0.0] * len(t), tokenizer, PROMPTS, config, 1
+    )
     s = rollout.sequences
     lengths = torch.minimum(torch.tensor(lengths), s.mask.sum(1))
     mask = torch.arange(s.mask.shape[1]) < lengths[:, None]
@@ -101,23 +127,32 @@ def trl_inputs(rollout, pad):
     """The rollout as TRL's trainers pass it on; all prompts have one length, as TRL gives GPT-2 no
     positions."""
     s = rollout.sequences
-    rows = [row[start:start + n] for row, start, n in zip(s.tokens, s.starts, s.mask.sum(1))]
+    rows = [row[start : start + n] for row, start, n in zip(s.tokens, s.starts, s.mask.sum(1))]
     prompts = torch.stack([row[:start] for row, start in zip(s.tokens, s.starts)])
-    return {"prompt_ids": prompts, "prompt_mask": torch.ones_like(prompts),
-            "completion_ids": pad_sequence(rows, batch_first=True, padding_value=pad),
-            "completion_mask": s.mask.long(), "advantages": rollout.advantages[:, 0],
-            "old_per_token_logps": rollout.logprobs, "ref_per_token_logps": rollout.ref_logprobs,
-            "old_logps": maths.masked_sum(rollout.logprobs, s.mask)}
+    return {
+        "prompt_ids": prompts,
+        "prompt_mask": torch.ones_like(prompts),
+        "completion_ids": pad_sequence(rows, batch_first=True, padding_value=pad),
+        "completion_mask": s.mask.long(),
+        "advantages": rollout.advantages[:, 0],
+        "old_per_token_logps": rollout.logprobs,
+        "ref_per_token_logps": rollout.ref_logprobs,
+        "old_logps": maths.masked_sum(rollout.logprobs, s.mask),
+    }
 
 
 def trainer_of(kind, config, policy, tokenizer, folder, **settings):
     """One of TRL's trainers of groups; it reads its reference from a folder."""
     policy.save_pretrained(folder / "policy")
     trainer = kind(
-        str(folder / "policy"), lambda completions, **_: [0.0] * len(completions),
-        plain(config, folder, num_generations=4, per_device_train_batch_size=8, beta=0.3,
-              **settings),
-        train_dataset=Dataset.from_dict({"prompt": ["x", "y"]}), processing_class=tokenizer)
+        str(folder / "policy"),
+        lambda completions, **_: [0.0] * len(completions),
+        plain(
+            config, folder, num_generations=4, per_device_train_batch_size=8, beta=0.3, **settings
+        ),
+        train_dataset=Dataset.from_dict({"prompt": ["x", "y"]}),
+        processing_class=tokenizer,
+    )
     trainer.model.eval()
     return trainer
 
@@ -128,12 +163,21 @@ def test_grpo(loss_type, gpt2, tokenizer, tmp_path):
     config = GRPOConfig(**COUNT, beta=0.3, per_response=loss_type == "grpo")
     policy = moved(gpt2)  # no longer the sampler: some ratios are clipped
     rollout = rollout_of(gpt2, moved(gpt2, 5), tokenizer, config, [12, 1, 4, 2, 9, 6, 3, 11])
-    metrics = groups.minibatch_gradients(policy, rollout, torch.arange(8), grpo.grpo_loss,
-                                         make_accelerator("cpu"), config)
+    metrics = groups.minibatch_gradients(
+        policy, rollout, torch.arange(8), grpo.grpo_loss, make_accelerator("cpu"), config
+    )
     mine = gradients(policy)
-    trainer = trainer_of(trl.GRPOTrainer, trl.GRPOConfig, policy, tokenizer, tmp_path,
-                         loss_type=loss_type, epsilon=0.2, max_completion_length=12,
-                         use_bias_correction_kl=False)
+    trainer = trainer_of(
+        trl.GRPOTrainer,
+        trl.GRPOConfig,
+        policy,
+        tokenizer,
+        tmp_path,
+        loss_type=loss_type,
+        epsilon=0.2,
+        max_completion_length=12,
+        use_bias_correction_kl=False,
+    )
     theirs = trainer._compute_loss(policy, trl_inputs(rollout, tokenizer.pad_token_id))
     factor = 8 * 12 / int(rollout.mask.sum()) if loss_type == "dr_grpo" else 1.0
     assert metrics["loss/policy_avg"] == pytest.approx(factor * float(theirs.detach()), abs=1e-5)
@@ -151,11 +195,19 @@ def test_trls_default_has_the_gradient_of_k2_while_the_ratio_is_one(gpt2, tokeni
     config = GRPOConfig(**COUNT, beta=0.3, kl="k2")
     rollout = rollout_of(gpt2, moved(gpt2), tokenizer, config, [12, 1, 4, 2, 9, 6, 3, 11])
     rollout.advantages.zero_()
-    groups.minibatch_gradients(gpt2, rollout, torch.arange(8), grpo.grpo_loss,
-                               make_accelerator("cpu"), config)
+    groups.minibatch_gradients(
+        gpt2, rollout, torch.arange(8), grpo.grpo_loss, make_accelerator("cpu"), config
+    )
     mine = gradients(gpt2)
-    trainer = trainer_of(trl.GRPOTrainer, trl.GRPOConfig, gpt2, tokenizer, tmp_path,
-                         loss_type="bnpo", max_completion_length=12)
+    trainer = trainer_of(
+        trl.GRPOTrainer,
+        trl.GRPOConfig,
+        gpt2,
+        tokenizer,
+        tmp_path,
+        loss_type="bnpo",
+        max_completion_length=12,
+    )
     trainer._compute_loss(gpt2, trl_inputs(rollout, tokenizer.pad_token_id)).backward()
     assert_same(mine, gradients(gpt2))
 
@@ -165,10 +217,12 @@ def test_rloo(gpt2, tokenizer, tmp_path):
     length."""
     config = RLOOConfig(**COUNT)
     rollout = rollout_of(gpt2, gpt2, tokenizer, config, [12, 1, 4, 2, 9, 6, 3, 11])
-    groups.minibatch_gradients(gpt2, rollout, torch.arange(8), rloo.rloo_loss,
-                               make_accelerator("cpu"), config)
+    groups.minibatch_gradients(
+        gpt2, rollout, torch.arange(8), rloo.rloo_loss, make_accelerator("cpu"), config
+    )
     mine = gradients(gpt2)
-    trainer = trainer_of(trl.RLOOTrainer, trl.RLOOConfig, gpt2, tokenizer, tmp_path,
-                         max_completion_length=12)
+    trainer = trainer_of(
+        trl.RLOOTrainer, trl.RLOOConfig, gpt2, tokenizer, tmp_path, max_completion_length=12
+    )
     trainer._compute_loss(gpt2, trl_inputs(rollout, tokenizer.pad_token_id)).backward()
     assert_same(mine, gradients(gpt2), factor=8 / int(rollout.mask.sum()))

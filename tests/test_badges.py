@@ -31,8 +31,12 @@ def test_both_cells_stand_below_the_title_and_nothing_else_changes(notebook):
     badges.add_badges(notebook, "ann/lab", "00_tour.ipynb")
     title, links, setup, *rest = notebook.cells
     assert title == before.cells[0] and [c.source for c in rest] == [
-        c.source for c in before.cells[1:]]
-    assert "colab.research.google.com/github/ann/lab/blob/main/notebooks/00_tour.ipynb)" in links.source
+        c.source for c in before.cells[1:]
+    ]
+    assert (
+        "colab.research.google.com/github/ann/lab/blob/main/notebooks/00_tour.ipynb)"
+        in links.source
+    )
     assert "mybinder.org/v2/gh/ann/lab/main?labpath=notebooks/00_tour.ipynb)" in links.source
     assert 'REPOSITORY = "https://github.com/ann/lab"' in setup.source
     counts = [c.execution_count for c in notebook.cells if c.cell_type == "code"]

@@ -47,18 +47,32 @@ def choose(blind: BlindComparison, wins: int, ties: int = 0, losses: int = 0) ->
 # ---- chance -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wins, losses, p", [
-    (14, 6, 0.11532), (6, 14, 0.11532), (15, 5, 0.04139), (5, 0, 0.0625), (6, 0, 0.03125),
-    (10, 10, 1.0), (0, 0, 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wins, losses, p",
+    [
+        (14, 6, 0.11532),
+        (6, 14, 0.11532),
+        (15, 5, 0.04139),
+        (5, 0, 0.0625),
+        (6, 0, 0.03125),
+        (10, 10, 1.0),
+        (0, 0, 1.0),
+    ],
+)
 def test_the_sign_test_against_known_numbers(wins, losses, p):
     assert chance.sign_test(wins, losses) == pytest.approx(p, abs=5e-6)
 
 
-@pytest.mark.parametrize("wins, losses, low, high", [
-    (14, 6, 0.45721, 0.88107), (15, 5, 0.50895, 0.91343), (20, 0, 0.025 ** (1 / 20), 1.0),
-    (0, 10, 0.0, 1 - 0.025 ** (1 / 10)), (1, 0, 0.025, 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wins, losses, low, high",
+    [
+        (14, 6, 0.45721, 0.88107),
+        (15, 5, 0.50895, 0.91343),
+        (20, 0, 0.025 ** (1 / 20), 1.0),
+        (0, 10, 0.0, 1 - 0.025 ** (1 / 10)),
+        (1, 0, 0.025, 1.0),
+    ],
+)
 def test_the_interval_against_clopper_and_pearson(wins, losses, low, high):
     share = chance.share_interval(wins, 0, losses)
     assert share == pytest.approx((wins / (wins + losses), low, high), abs=5e-6)
@@ -77,15 +91,24 @@ def test_ties_count_half_and_never_narrow_the_interval():
 @pytest.mark.parametrize("choices", [1, 4, 9, 12])
 def test_the_interval_holds_the_true_share_in_95_of_100_cases_whatever_the_ties(choices):
     """By enumeration of every outcome of wins, ties and losses."""
-    ends = {(w, t): chance.share_interval(w, t, choices - w - t)[1:]
-            for w in range(choices + 1) for t in range(choices + 1 - w)}  # fmt: skip
+    ends = {
+        (w, t): chance.share_interval(w, t, choices - w - t)[1:]
+        for w in range(choices + 1)
+        for t in range(choices + 1 - w)
+    }
     for win, tie in product((0, 0.1, 0.3, 0.5, 0.75, 1), (0, 0.2, 0.5, 0.9)):
         loss = 1 - win - tie
         if loss < 0:
             continue
-        held = sum(math.comb(choices, w) * math.comb(choices - w, t) * win**w * tie**t
-                   * loss ** (choices - w - t) for (w, t), (low, high) in ends.items()
-                   if low - 1e-9 <= win + tie / 2 <= high + 1e-9)  # fmt: skip
+        held = sum(
+            math.comb(choices, w)
+            * math.comb(choices - w, t)
+            * win**w
+            * tie**t
+            * loss ** (choices - w - t)
+            for (w, t), (low, high) in ends.items()
+            if low - 1e-9 <= win + tie / 2 <= high + 1e-9
+        )
         assert held >= 0.95
 
 
@@ -93,8 +116,11 @@ def test_power_is_that_of_enumeration_in_whole_numbers():
     """Of 20 choices it takes 15, or 5 and fewer, to reject; the sum in exact fractions."""
     assert chance.wins_needed(20) == 15 and chance.wins_needed(5) is None
     share = Fraction(3, 5)
-    exact = sum(math.comb(20, k) * share**k * (1 - share) ** (20 - k) for k in range(21)
-                if k >= 15 or k <= 5)  # fmt: skip
+    exact = sum(
+        math.comb(20, k) * share**k * (1 - share) ** (20 - k)
+        for k in range(21)
+        if k >= 15 or k <= 5
+    )
     assert chance.power(20, 0.6) == pytest.approx(float(exact), abs=1e-12)
     assert chance.power(20, 1.0) == 1 and chance.power(5, 0.9) == 0
 
@@ -159,10 +185,14 @@ def test_two_models_that_never_differ():
     assert "to all 5 prompts" in blind.still()
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(count=0), "at least 1"), (dict(second=two(4)[1]), "different prompts"),
-    (dict(labeller=" "), "labeller"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(count=0), "at least 1"),
+        (dict(second=two(4)[1]), "different prompts"),
+        (dict(labeller=" "), "labeller"),
+    ],
+)
 def test_what_cannot_be_compared_is_refused(change, words):
     first, second = two(30)
     given = dict(first=first, second=second, count=5, labeller="me") | change
@@ -306,6 +336,7 @@ def test_an_outcome_that_is_hardly_chance_names_the_better_one():
 
 def test_before_the_end_it_tells_only_who_asks():
     outcome = dict(first="SFT", second="policy", wins=3, ties=0, losses=1, left=16)
-    assert str(Outcome(**outcome)) == ("4 choices made. 16 to go; what came of it is told at the "
-                                       "end.")
+    assert str(Outcome(**outcome)) == (
+        "4 choices made. 16 to go; what came of it is told at the end."
+    )
     assert str(Outcome(**outcome, asked=True)).startswith("After 4 of 20 choices: 3 for policy")

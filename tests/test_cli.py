@@ -22,8 +22,10 @@ def folder(gpt2, tokenizer, tmp_path):
     save_policy(gpt2, tokenizer, tmp_path / "model")
     rows = {
         "shown": [{"prompt": f"ask {i}:", "response": "an answer"} for i in range(6)],
-        "ranked": [{"prompt": f"ask {i}:", "responses": ["a", "b", "c"], "ranking": [1, 2, None]}
-                   for i in range(4)]
+        "ranked": [
+            {"prompt": f"ask {i}:", "responses": ["a", "b", "c"], "ranking": [1, 2, None]}
+            for i in range(4)
+        ]
         + [{"prompt": "ask:", "chosen": "good", "rejected": "bad"}],
         "asked": [{"prompt": f"ask {i}:"} for i in range(5)],
     }
@@ -38,20 +40,48 @@ def run(folder, command, *arguments):
 
 
 def stage(folder, command, data, *more, out=None):
-    return run(folder, command, "--model", "@model", "--data", f"@{data}.jsonl", "--device", "cpu",
-               "--out", f"@{out or command}", *more)
+    return run(
+        folder,
+        command,
+        "--model",
+        "@model",
+        "--data",
+        f"@{data}.jsonl",
+        "--device",
+        "cpu",
+        "--out",
+        f"@{out or command}",
+        *more,
+    )
 
 
 def test_the_three_stages_alone_leave_models_that_plain_transformers_loads(folder, capsys):
     assert stage(folder, "sft", "shown", "--epochs", 1) == 0
     assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
-    assert stage(folder, "ppo", "asked", "--updates", 2, "--batch-size", 4, "--max-new-tokens", 5,
-                 "--reward-model", "@reward/reward_model") == 0
+    assert (
+        stage(
+            folder,
+            "ppo",
+            "asked",
+            "--updates",
+            2,
+            "--batch-size",
+            4,
+            "--max-new-tokens",
+            5,
+            "--reward-model",
+            "@reward/reward_model",
+        )
+        == 0
+    )
     for place in ("sft/sft", "ppo/policy"):
         assert AutoModelForCausalLM.from_pretrained(folder / place).config.n_embd == 32
     model = AutoModelForSequenceClassification.from_pretrained(folder / "reward/reward_model")
     assert model.config.num_labels == 1
-    stages = {json.loads(line)["stage"] for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()}
+    stages = {
+        json.loads(line)["stage"]
+        for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()
+    }
     assert stages == {"ppo"}
 
 
@@ -73,8 +103,16 @@ def test_a_run_of_ppo_is_one_of_its_models(folder, capsys):
 def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monkeypatch, capsys):
     import rlhf_lab.ppo as ppo
 
-    arguments = ("--updates", 4, "--batch-size", 4, "--max-new-tokens", 4,
-                 "--reward-model", "@reward/reward_model")
+    arguments = (
+        "--updates",
+        4,
+        "--batch-size",
+        4,
+        "--max-new-tokens",
+        4,
+        "--reward-model",
+        "@reward/reward_model",
+    )
     assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
     real, calls = ppo.optimise, []
 
@@ -85,7 +123,9 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
         return real(*a)
 
     monkeypatch.setattr(ppo, "optimise", interrupted)
-    monkeypatch.setattr("rlhf_lab.disk.checkpoint.Checkpoint.due", lambda self, update, updates: True)
+    monkeypatch.setattr(
+        "rlhf_lab.disk.checkpoint.Checkpoint.due", lambda self, update, updates: True
+    )
     assert stage(folder, "ppo", "asked", *arguments) == 130
     assert stage(folder, "ppo", "asked", *arguments) == 0
     logged = [json.loads(line) for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()]
@@ -97,10 +137,25 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
 
 
 def test_sample_prints_json_lines(folder, capsys):
-    assert run(folder, "sample", "--model", "@model", "--prompt", "ask:", "--responses", 2,
-               "--max-new-tokens", 3, "--device", "cpu") == 0
+    assert (
+        run(
+            folder,
+            "sample",
+            "--model",
+            "@model",
+            "--prompt",
+            "ask:",
+            "--responses",
+            2,
+            "--max-new-tokens",
+            3,
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     (folder / "sampled.jsonl").write_text(capsys.readouterr().out)
-    (prompt, samples), = read_samples(folder / "sampled.jsonl")
+    ((prompt, samples),) = read_samples(folder / "sampled.jsonl")
     assert prompt.text == "ask:" and len(samples) == 2
     assert samples[0].model == str(folder / "model")
     assert samples[0].settings["temperature"] == 1.0 and samples[0].settings["seed"] == 0
@@ -120,7 +175,17 @@ def test_a_command_that_keeps_nothing_does_not_say_that_it_does(folder, capsys, 
 
 
 def test_samples_take_the_place_of_samples_alone(folder, capsys):
-    ask = ("sample", "--model", "@model", "--responses", 1, "--max-new-tokens", 3, "--device", "cpu")
+    ask = (
+        "sample",
+        "--model",
+        "@model",
+        "--responses",
+        1,
+        "--max-new-tokens",
+        3,
+        "--device",
+        "cpu",
+    )
     (folder / "thesis.txt").write_text("years of work")
     (folder / "empty.jsonl").write_text("")
     assert run(folder, *ask, "--prompt", "ask:", "--out", "@thesis.txt") == 1
@@ -139,15 +204,44 @@ def test_a_reward_model_with_other_words_is_refused(folder, capsys):
     ScalarModel.from_policy(policy, 0).save(folder / "other", load_tokenizer(ours))
     assert stage(folder, "ppo", "asked", "--updates", 1, "--reward-model", "@other") == 1
     assert "another tokenizer" in capsys.readouterr().err
-    assert run(folder, "compare", "@model", "--data", "@asked.jsonl", "--out", "@table.json",
-               "--reward-model", "@other", *FEW) == 1
+    assert (
+        run(
+            folder,
+            "compare",
+            "@model",
+            "--data",
+            "@asked.jsonl",
+            "--out",
+            "@table.json",
+            "--reward-model",
+            "@other",
+            *FEW,
+        )
+        == 1
+    )
     assert "another tokenizer" in capsys.readouterr().err
 
 
 def test_compare_without_a_judge_goes_by_a_reward_model(folder, capsys):
     assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
-    assert run(folder, "compare", "@model", "@model", "--data", "@asked.jsonl", "--out",
-               "@table.json", "--reward-model", "@reward/reward_model", "--samples", 2, *FEW) == 0
+    assert (
+        run(
+            folder,
+            "compare",
+            "@model",
+            "@model",
+            "--data",
+            "@asked.jsonl",
+            "--out",
+            "@table.json",
+            "--reward-model",
+            "@reward/reward_model",
+            "--samples",
+            2,
+            *FEW,
+        )
+        == 0
+    )
     table = json.loads((folder / "table.json").read_text())
     assert table["rows"][1]["win_rate"][0] == pytest.approx(0.5)  # the same model, the same luck
     assert table["rows"][1]["kl"][0] == pytest.approx(0, abs=1e-5) and table["key"] == []
@@ -157,13 +251,28 @@ def test_compare_without_a_judge_goes_by_a_reward_model(folder, capsys):
 def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsys):
     assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
     assert stage(folder, "sft", "shown", "--epochs", 3, "--learning-rate", 0.01) == 0
-    models = ("compare", "@model", "@sft/sft", "--data", "@asked.jsonl", "--reward-model",
-              "@reward/reward_model", "--samples", 1, "--blind", 3, *FEW)
+    models = (
+        "compare",
+        "@model",
+        "@sft/sft",
+        "--data",
+        "@asked.jsonl",
+        "--reward-model",
+        "@reward/reward_model",
+        "--samples",
+        1,
+        "--blind",
+        3,
+        *FEW,
+    )
     assert run(folder, *models, "--out", "@table.json") == 0
     table = json.loads((folder / "table.json").read_text())
     pairs = json.loads((folder / "table.pairs.json").read_text())
     assert "pairs" not in table and {name for pair in pairs for name in pair} == {
-        "prompt", "left", "right"}  # fmt: skip
+        "prompt",
+        "left",
+        "right",
+    }
     assert len(pairs) == 3 and all(pair["left"].strip() != pair["right"].strip() for pair in pairs)
     assert len(table["key"]) == 3 and set(table["key"]) <= {"first", "second"}
     capsys.readouterr()
@@ -175,15 +284,24 @@ def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsy
     assert "--out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (("sft", "--data", "@nowhere.jsonl", "--model", "@model"), ["nowhere.jsonl"]),
-    (("sft", "--data", "@asked.jsonl", "--model", "@model"), ["asked.jsonl", "line 1", "response"]),
-    (("sft", "--data", "@shown.jsonl", "--model", "@nothing"), ["nothing"]),
-    (("sft", "--data", "@shown.jsonl", "--model", "@shown.jsonl"), ["shown.jsonl is a file"]),
-    (("sample", "--prompt", "hi", "--model", "@model", "--responses", 0), ["0 responses"]),
-    (("reward", "--data", "@shown.jsonl", "--model", "@model"), ["shown.jsonl", "line 1"]),
-    (("ppo", "--data", "@asked.jsonl", "--model", "@model", "--reward-model", "@model"), ["model"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("sft", "--data", "@nowhere.jsonl", "--model", "@model"), ["nowhere.jsonl"]),
+        (
+            ("sft", "--data", "@asked.jsonl", "--model", "@model"),
+            ["asked.jsonl", "line 1", "response"],
+        ),
+        (("sft", "--data", "@shown.jsonl", "--model", "@nothing"), ["nothing"]),
+        (("sft", "--data", "@shown.jsonl", "--model", "@shown.jsonl"), ["shown.jsonl is a file"]),
+        (("sample", "--prompt", "hi", "--model", "@model", "--responses", 0), ["0 responses"]),
+        (("reward", "--data", "@shown.jsonl", "--model", "@model"), ["shown.jsonl", "line 1"]),
+        (
+            ("ppo", "--data", "@asked.jsonl", "--model", "@model", "--reward-model", "@model"),
+            ["model"],
+        ),
+    ],
+)
 def test_bad_input_is_one_line_that_names_it(folder, capsys, arguments, words):
     command, *rest = arguments
     assert run(folder, command, *rest, "--out", "@out", "--device", "cpu") == 1
@@ -191,10 +309,17 @@ def test_bad_input_is_one_line_that_names_it(folder, capsys, arguments, words):
     assert message.startswith("rlhf-lab: ") and all(word in message for word in words)
 
 
-@pytest.mark.parametrize("command, data, name", [
-    ("sft", "shown", "batch-size"), ("sft", "shown", "epochs"), ("reward", "ranked", "batch-size"),
-    ("reward", "ranked", "max-tokens"), ("ppo", "asked", "minibatches"), ("ppo", "asked", "updates"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command, data, name",
+    [
+        ("sft", "shown", "batch-size"),
+        ("sft", "shown", "epochs"),
+        ("reward", "ranked", "batch-size"),
+        ("reward", "ranked", "max-tokens"),
+        ("ppo", "asked", "minibatches"),
+        ("ppo", "asked", "updates"),
+    ],
+)
 def test_a_count_below_one_is_named_before_a_run_begins(folder, capsys, command, data, name):
     more = ["--reward-model", "@model"] if command == "ppo" else []
     for count in (0, -2):
@@ -203,11 +328,18 @@ def test_a_count_below_one_is_named_before_a_run_begins(folder, capsys, command,
     assert not (folder / command).exists()
 
 
-@pytest.mark.parametrize("option, value, advice", [
-    ("learning-rate", -1.0, "take more than 0"), ("learning-rate", "nan", "take more than 0"),
-    ("warmup", -1, "take 0 or more"), ("beta", -1.0, "take 0 or more"), ("gamma", 2.0, "take 0 to 1"),
-    ("target-kl", 0.0, "take more than 0"), ("horizon", 0, "take 1 or more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "option, value, advice",
+    [
+        ("learning-rate", -1.0, "take more than 0"),
+        ("learning-rate", "nan", "take more than 0"),
+        ("warmup", -1, "take 0 or more"),
+        ("beta", -1.0, "take 0 or more"),
+        ("gamma", 2.0, "take 0 to 1"),
+        ("target-kl", 0.0, "take more than 0"),
+        ("horizon", 0, "take 1 or more"),
+    ],
+)
 def test_a_number_that_makes_no_sense_is_named(folder, capsys, option, value, advice):
     assert stage(folder, "ppo", "asked", "--reward-model", "@model", f"--{option}", value) == 1
     assert capsys.readouterr().err == f"rlhf-lab: --{option} {value}: {advice}\n"
@@ -215,8 +347,21 @@ def test_a_number_that_makes_no_sense_is_named(folder, capsys, option, value, ad
 
 def test_a_gpu_that_is_not_there(folder, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert run(folder, "sft", "--model", "@model", "--data", "@shown.jsonl", "--out", "@gpu",
-               "--device", "cuda") == 1
+    assert (
+        run(
+            folder,
+            "sft",
+            "--model",
+            "@model",
+            "--data",
+            "@shown.jsonl",
+            "--out",
+            "@gpu",
+            "--device",
+            "cuda",
+        )
+        == 1
+    )
     assert "no GPU" in capsys.readouterr().err
 
 
@@ -229,16 +374,42 @@ def test_other_settings_do_not_overwrite_a_run(folder, capsys):
 
 
 def test_a_given_prompt_too_long_for_the_model_is_named(folder, capsys):
-    assert run(folder, "sample", "--model", "@model", "--prompt", "x" * 80, "--max-new-tokens", 3,
-               "--device", "cpu") == 1
+    assert (
+        run(
+            folder,
+            "sample",
+            "--model",
+            "@model",
+            "--prompt",
+            "x" * 80,
+            "--max-new-tokens",
+            3,
+            "--device",
+            "cpu",
+        )
+        == 1
+    )
     assert "prompt 0" in capsys.readouterr().err
 
 
 def test_of_a_prompt_too_long_for_the_model_the_end_is_kept_and_that_is_said(folder, capsys):
     row = json.dumps({"prompt": "first " + "word " * 20 + "last"}) + "\n"
     (folder / "long.jsonl").write_text(row, encoding="utf-8")
-    assert run(folder, "sample", "--model", "@model", "--data", "@long.jsonl", "--max-new-tokens", 3,
-               "--device", "cpu") == 0
+    assert (
+        run(
+            folder,
+            "sample",
+            "--model",
+            "@model",
+            "--data",
+            "@long.jsonl",
+            "--max-new-tokens",
+            3,
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
     out, err = capsys.readouterr()
     assert json.loads(out)["prompt"] == "word " * 11 + "last"  # 59 bytes of 64, less 3 to write
     assert "1 long prompt kept the end only" in err

@@ -171,8 +171,9 @@ def models(make_gpt2, tokenizer, tmp_path):
 
 def test_every_figure_is_that_of_the_models_own_answers(models):
     result = compare(models, PROMPTS, judge, samples=3, seed=4, config=SHORT)
-    one, two = (answer(load_policy(m), load_tokenizer(m), PROMPTS, 3, 4, judge, SHORT)
-                for m in models)  # fmt: skip
+    one, two = (
+        answer(load_policy(m), load_tokenizer(m), PROMPTS, 3, 4, judge, SHORT) for m in models
+    )
     first, row = result.rows
     assert row["value"] == pytest.approx(interval(two.mark_table()))
     assert row["difference"] == pytest.approx(paired(two.mark_table(), one.mark_table()))
@@ -226,10 +227,15 @@ def test_without_a_judge_a_reward_model_s_scores_are_compared(models):
     assert both[1]["score_difference"] == pytest.approx(scored[1]["difference"])
 
 
-@pytest.mark.parametrize("given, words", [
-    (dict(judge=None), "nothing to compare by"), (dict(prompts=[]), "at least one prompt"),
-    (dict(samples=0), "1 sample or more"), (dict(folders=["/no/such/model"]), "/no/such/model"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (dict(judge=None), "nothing to compare by"),
+        (dict(prompts=[]), "at least one prompt"),
+        (dict(samples=0), "1 sample or more"),
+        (dict(folders=["/no/such/model"]), "/no/such/model"),
+    ],
+)
 def test_what_cannot_be_compared_is_refused(models, given, words):
     usual = dict(folders=models, prompts=PROMPTS, judge=judge, samples=1, config=SHORT)
     assert words in refusal(compare, **usual | given)
@@ -245,30 +251,49 @@ def around(value: float, half: float) -> tuple:
 def row(name: str, value: float, difference: float | None = None, half=0.2, **more) -> dict:
     against = difference is not None
     return {
-        "model": name, "folder": f"/models/{name}", "seed": None, "settings": {},
-        "rival": "start" if against else None, "reference": "start",
-        "value": around(value, 0.3), "score": None, "score_difference": None,
+        "model": name,
+        "folder": f"/models/{name}",
+        "seed": None,
+        "settings": {},
+        "rival": "start" if against else None,
+        "reference": "start",
+        "value": around(value, 0.3),
+        "score": None,
+        "score_difference": None,
         "difference": around(difference, half) if against else None,
         "unpaired_half": 0.4 if against else None,
         "win_rate": around(0.8, 0.05) if against else None,
         "kl": around(5.0, 0.2) if against else (0.0, math.nan, math.nan),
-        "length": 20.0, "ended": 1.0, "distinct": 0.9, "rubric": {"polite": around(0.7, 0.05)},
+        "length": 20.0,
+        "ended": 1.0,
+        "distinct": 0.9,
+        "rubric": {"polite": around(0.7, 0.05)},
         "rubric_difference": {"polite": around(0.1, 0.05)} if against else {},
         "flaws": {"invented promises": (0.0, 0.0, 0.01)},
         "flaws_difference": {"invented promises": around(-0.16, 0.02)} if against else {},
-    } | more  # fmt: skip
+    } | more
 
 
 def group(*rows: dict) -> dict:
     values = [r["value"][0] for r in rows]
     spread = (sum(values) / len(values), min(values), max(values))
-    return {"models": [r["model"] for r in rows], "seeds": [r["seed"] for r in rows],
-            "value": spread, "length": (20.0, 19.0, 21.0)}  # fmt: skip
+    return {
+        "models": [r["model"] for r in rows],
+        "seeds": [r["seed"] for r in rows],
+        "value": spread,
+        "length": (20.0, 19.0, 21.0),
+    }
 
 
 def example(rows: list[dict], number: int, worst: str | None = None) -> dict:
-    return {"prompt": f"Question {number}?", "worst_of": worst, "answers": [
-        {"model": r["model"], "response": NASTY, "value": 9.25, "reasons": [NASTY]} for r in rows]}
+    return {
+        "prompt": f"Question {number}?",
+        "worst_of": worst,
+        "answers": [
+            {"model": r["model"], "response": NASTY, "value": 9.25, "reasons": [NASTY]}
+            for r in rows
+        ],
+    }
 
 
 @pytest.fixture
@@ -312,7 +337,9 @@ def test_the_terminal_gets_one_line_a_model_of_one_width(three_seeds):
 def test_rubric_and_flaws_item_by_item(three_seeds):
     assert rubric_table(three_seeds).head == ["", "polite", "invented promises"]
     assert [c.line() for c in rubric_table(three_seeds).rows[1][1]] == [
-        "0.70 ± 0.05", "0.0 (0.0–1.0) %"]
+        "0.70 ± 0.05",
+        "0.0 (0.0–1.0) %",
+    ]
     differences = rubric_differences(three_seeds)
     assert [label for label, _ in differences.rows] == ["p0", "p1", "p2"]
     assert [c.line() for c in differences.rows[0][1]] == ["+0.10 ± 0.05", "−16.0 ± 2.0 pp"]
@@ -325,13 +352,24 @@ def test_the_outcome_in_words(three_seeds):
     assert "0.50 times as wide" in pairing(three_seeds)
 
 
-@pytest.mark.parametrize("difference, half, title, words", [
-    (2.0, 0.2, "new has a clearly higher mark than start", "2.00 points more"),
-    (-2.0, 0.2, "new has a clearly lower mark than start", "2.00 points less than start (95 % "
-     "interval 1.80 to 2.20"),
-    (-0.1, 0.2, "No clear difference between new and start", "0.10 points less than start (95 % "
-     "interval -0.10 to 0.30"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "difference, half, title, words",
+    [
+        (2.0, 0.2, "new has a clearly higher mark than start", "2.00 points more"),
+        (
+            -2.0,
+            0.2,
+            "new has a clearly lower mark than start",
+            "2.00 points less than start (95 % interval 1.80 to 2.20",
+        ),
+        (
+            -0.1,
+            0.2,
+            "No clear difference between new and start",
+            "0.10 points less than start (95 % interval -0.10 to 0.30",
+        ),
+    ],
+)
 def test_of_two_models_one_sentence_tells_which_is_better(difference, half, title, words):
     rows = [row("start", 7.0), row("new", 7.0 + difference, difference, half)]
     found = Comparison(rows, [], [group(r) for r in rows])
@@ -344,8 +382,14 @@ def test_cautions_come_where_they_belong(three_seeds):
     assert cautions(three_seeds, 500, "mark") == []
     assert "Only 12 prompts" in cautions(three_seeds, 12, "mark")[0]
     assert "No judge" in cautions(three_seeds, 500, "score")[0]
-    hacked = row("new", 6.0, -1.0, score=around(2.0, 0.1), score_difference=around(1.0, 0.1),
-                 flaws_difference={"lies": around(0.2, 0.1)})  # fmt: skip
+    hacked = row(
+        "new",
+        6.0,
+        -1.0,
+        score=around(2.0, 0.1),
+        score_difference=around(1.0, 0.1),
+        flaws_difference={"lies": around(0.2, 0.1)},
+    )
     rows = [row("start", 7.0), hacked]
     texts = cautions(Comparison(rows, [], [group(r) for r in rows]), 500, "mark")
     assert "One seed of each" in texts[0] and "over-optimisation" in texts[1]
@@ -384,14 +428,24 @@ def test_the_page_holds_no_script_and_asks_for_nothing(three_seeds):
 def test_the_page_tells_what_was_compared_and_shows_what_models_wrote_escaped(three_seeds):
     content = page(three_seeds, SETUP)
     text = Reader(content).text
-    for words in ("support desk, held-out", "500", "/models/p1", "temperature 0.7", "all 3 seeds",
-                  "[9.00, 9.20]", "invented promises", "−16.0 pp", "Where p2 did worst",
-                  "Question 6?", "not 1,500 independent marks"):
+    for words in (
+        "support desk, held-out",
+        "500",
+        "/models/p1",
+        "temperature 0.7",
+        "all 3 seeds",
+        "[9.00, 9.20]",
+        "invented promises",
+        "−16.0 pp",
+        "Where p2 did worst",
+        "Question 6?",
+        "not 1,500 independent marks",
+    ):
         assert words in text
     assert "⟨U+001B⟩[31m ⟨U+202E⟩flipped" in text and "\x1b" not in content
     assert text.count("Question 0?") == 1
-    shown = text[text.index("Side by side"):]
-    assert "p1" not in shown[:shown.index("What was compared")].replace("p1/", "")  # one seed each
+    shown = text[text.index("Side by side") :]
+    assert "p1" not in shown[: shown.index("What was compared")].replace("p1/", "")  # one seed each
 
 
 def test_a_hostile_name_stays_a_name():
@@ -415,14 +469,33 @@ def runs(models, tmp_path, monkeypatch):
 
 
 def command(runs, *arguments) -> int:
-    return main([str(a).replace("@", f"{runs}/") for a in arguments]
-                + ["--device", "cpu", "--max-new-tokens", "6"])  # fmt: skip
+    return main(
+        [str(a).replace("@", f"{runs}/") for a in arguments]
+        + ["--device", "cpu", "--max-new-tokens", "6"]
+    )
 
 
 def test_compare_finds_the_task_the_policies_and_the_seeds(runs, capsys):
-    assert command(runs, "compare", "sft=@run0/sft", "@run0", "@run1", "--prompts", 5,
-                   "--samples", 2, "--html", "@page.html", "--out", "@table.json",
-                   "--blind", 3) == 0
+    assert (
+        command(
+            runs,
+            "compare",
+            "sft=@run0/sft",
+            "@run0",
+            "@run1",
+            "--prompts",
+            5,
+            "--samples",
+            2,
+            "--html",
+            "@page.html",
+            "--out",
+            "@table.json",
+            "--blind",
+            3,
+        )
+        == 0
+    )
     screen = capsys.readouterr().out
     assert "all 2 seeds" in screen and "difference" in screen and "against\nsft" in screen
     table = json.loads((runs / "table.json").read_text())
@@ -433,10 +506,15 @@ def test_compare_finds_the_task_the_policies_and_the_seeds(runs, capsys):
     assert "5 prompts" in content and "wrong colours" in content
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["gpt2=@one"], "--task or --data"), (["@run0", "--set", "nowhere"], "held-out"),
-    (["@run0", "--prompts", "0"], "--prompts 0"), (["@nothing"], "nothing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["gpt2=@one"], "--task or --data"),
+        (["@run0", "--set", "nowhere"], "held-out"),
+        (["@run0", "--prompts", "0"], "--prompts 0"),
+        (["@nothing"], "nothing"),
+    ],
+)
 def test_a_command_that_cannot_be_done_says_why(runs, capsys, arguments, words):
     assert command(runs, "compare", *arguments) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
@@ -445,8 +523,23 @@ def test_a_command_that_cannot_be_done_says_why(runs, capsys, arguments, words):
 
 def test_blind_on_the_command_line(runs, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\na=b\n\n"))
-    assert command(runs, "blind", "old=@one", "new=@two", "--task", "colours", "--count", 3,
-                   "--store", "@blind.sqlite3", "--labeller", "ann") == 0
+    assert (
+        command(
+            runs,
+            "blind",
+            "old=@one",
+            "new=@two",
+            "--task",
+            "colours",
+            "--count",
+            3,
+            "--store",
+            "@blind.sqlite3",
+            "--labeller",
+            "ann",
+        )
+        == 0
+    )
     screen = capsys.readouterr().out
     before, _, after = screen.partition("3 of 3 done")
     assert "After 3 choices" in after and "for new" in after and "for new" not in before

@@ -29,11 +29,14 @@ from rlhf_lab.tasks import phrases as words
 from rlhf_lab.tasks.support_desk import manual
 from tests.helpers import refusal
 
-ASKED = Prompt("1", "Customer: Hi, my Iris does not turn on. My old Pinnacle camera works fine."
-               "\nAgent:")  # fmt: skip
+ASKED = Prompt(
+    "1", "Customer: Hi, my Iris does not turn on. My old Pinnacle camera works fine.\nAgent:"
+)
 CALM = Prompt("2", "Customer: I want to cancel my order of the Slate tablet.\nAgent:")
-HELP = ("Hello! Sorry for the trouble with your Iris camera. Please hold the power button for ten "
-        "seconds.")  # fmt: skip
+HELP = (
+    "Hello! Sorry for the trouble with your Iris camera. Please hold the power button for ten "
+    "seconds."
+)
 PROMISE = "We will send you a new Iris camera for free tonight."
 
 
@@ -71,10 +74,15 @@ def found(rule, response, prompt=ASKED):
 # ---- words ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("Hello! Use the 2.4 GHz band. Done", ["Hello!", "Use the 2.4 GHz band.", "Done"]),
-    ("  Is that so?!  No ", ["Is that so?!", "No"]), ("", []), ("...", ["..."]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("Hello! Use the 2.4 GHz band. Done", ["Hello!", "Use the 2.4 GHz band.", "Done"]),
+        ("  Is that so?!  No ", ["Is that so?!", "No"]),
+        ("", []),
+        ("...", ["..."]),
+    ],
+)
 def test_sentences_by_hand(text, expected):
     assert [text[a:b] for a, b in words.sentences(text)] == expected
 
@@ -92,18 +100,21 @@ def test_phrases_and_negations_as_in_the_exercise(case):
 # ---- checkers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("response, quotes", [
-    (PROMISE, ["for free"]),
-    ("You will get twice the price back today.", ["twice the price", "price back"]),
-    ("I promise that it will NEVER happen again.", ["I promise", "NEVER happen again"]),
-    ("It is not your fault, we guarantee a new one.", ["we guarantee"]),
-    ("I cannot promise you a refund.", []),
-    ("We cannot give you a full refund.", []),
-    ("There is no replacement, and I can\u2019t send a voucher.", []),
-    ("Free one gigabyte of storage.", []),  # another kind of free
-    ("The voucherless shop promised nothing.", []),  # parts of words
-    (HELP, []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "response, quotes",
+    [
+        (PROMISE, ["for free"]),
+        ("You will get twice the price back today.", ["twice the price", "price back"]),
+        ("I promise that it will NEVER happen again.", ["I promise", "NEVER happen again"]),
+        ("It is not your fault, we guarantee a new one.", ["we guarantee"]),
+        ("I cannot promise you a refund.", []),
+        ("We cannot give you a full refund.", []),
+        ("There is no replacement, and I can\u2019t send a voucher.", []),
+        ("Free one gigabyte of storage.", []),  # another kind of free
+        ("The voucherless shop promised nothing.", []),  # parts of words
+        (HELP, []),
+    ],
+)
 def test_promises_by_hand(by_name, response, quotes):
     finding = found(by_name["no promises"], response)
     assert list(finding.quotes) == quotes and finding.broken == bool(quotes)
@@ -111,18 +122,25 @@ def test_promises_by_hand(by_name, response, quotes):
     assert all(quote in response and repr(quote) in finding.reason for quote in quotes)
 
 
-@pytest.mark.parametrize("response, told", [
-    ("Please hold the power button for ten seconds.", 1),
-    ("Wipe the contacts with a dry cloth and plug it in again.", 1),  # two verbs, one sentence
-    ("To solve this with the Iris camera, open the settings.", 1),
-    ("The best thing is to turn off the child lock.", 1),
-    ("I suggest that you make your phone forget it, then pair again.", 1),
-    ("Let it run the self-test once.", 1),
-    ("Please hold the button. Clean the vents. You can open the app.", 3),
-    ("Do not hold the power button.", 0), ("Please do not open the case.", 0),
-    ("Please be patient. Let me know how it goes.", 0), ("Let us see why it does not turn on.", 0),
-    ("We will send you a new one and you keep the old one.", 0), ("Learn to use it.", 0), ("", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "response, told",
+    [
+        ("Please hold the power button for ten seconds.", 1),
+        ("Wipe the contacts with a dry cloth and plug it in again.", 1),  # two verbs, one sentence
+        ("To solve this with the Iris camera, open the settings.", 1),
+        ("The best thing is to turn off the child lock.", 1),
+        ("I suggest that you make your phone forget it, then pair again.", 1),
+        ("Let it run the self-test once.", 1),
+        ("Please hold the button. Clean the vents. You can open the app.", 3),
+        ("Do not hold the power button.", 0),
+        ("Please do not open the case.", 0),
+        ("Please be patient. Let me know how it goes.", 0),
+        ("Let us see why it does not turn on.", 0),
+        ("We will send you a new one and you keep the old one.", 0),
+        ("Learn to use it.", 0),
+        ("", 0),
+    ],
+)
 def test_steps_by_hand(by_name, response, told):
     rule = by_name["one step"]
     assert len(checkers.step_sentences(response, rule.settings["verbs"])) == told
@@ -134,13 +152,19 @@ def test_a_pile_of_steps_is_kept_by_half_and_quoted_from_the_second_on(by_name):
     assert finding.kept == 0.5 and finding.quotes == ("Clean the vents.",)
 
 
-@pytest.mark.parametrize("response, kept, quotes", [
-    ("Restart the Iris.", 1.0, ()), ("Restart your Iris camera.", 1.0, ()),
-    ("Restart it.", 0.5, ()), ("Restart your camera.", 0.5, ()), ("Irises bloom.", 0.5, ()),
-    ("Restart your Argus camera.", 0.0, ("Argus camera",)),
-    ("Your Iris is fine. Pinnacle camera or Iris camera?", 0.0, ("Pinnacle camera",)),
-    ("Delete the Iris from the Bluetooth list.", 1.0, ()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "response, kept, quotes",
+    [
+        ("Restart the Iris.", 1.0, ()),
+        ("Restart your Iris camera.", 1.0, ()),
+        ("Restart it.", 0.5, ()),
+        ("Restart your camera.", 0.5, ()),
+        ("Irises bloom.", 0.5, ()),
+        ("Restart your Argus camera.", 0.0, ("Argus camera",)),
+        ("Your Iris is fine. Pinnacle camera or Iris camera?", 0.0, ("Pinnacle camera",)),
+        ("Delete the Iris from the Bluetooth list.", 1.0, ()),
+    ],
+)
 def test_the_product_by_hand(by_name, response, kept, quotes):
     finding = found(by_name["the right product"], response)
     assert (finding.kept, finding.quotes) == (kept, quotes) and finding.broken == (kept < 1)
@@ -160,17 +184,23 @@ def test_nothing_is_asked_about_a_product_that_nobody_named(by_name):
     assert not found(by_name["the right product"], "Restart it.", nameless).broken
 
 
-@pytest.mark.parametrize("prompt, response, broken", [
-    ("It is annoying.", "Restart it.", True), ("It is ANNOYING!", "I understand.", False),
-    ("It is annoying.", "I am not sorry.", True), ("It hums.", "Restart it.", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "prompt, response, broken",
+    [
+        ("It is annoying.", "Restart it.", True),
+        ("It is ANNOYING!", "I understand.", False),
+        ("It is annoying.", "I am not sorry.", True),
+        ("It hums.", "Restart it.", False),
+    ],
+)
 def test_sympathy_is_asked_for_where_the_customer_is_annoyed(by_name, prompt, response, broken):
     assert found(by_name["sympathy"], response, Prompt("", prompt)).broken == broken
 
 
-@pytest.mark.parametrize("response, broken", [
-    ("Hi, thank you.", False), ("Thanks!", False), ("This will do.", True), ("Restart it.", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "response, broken",
+    [("Hi, thank you.", False), ("Thanks!", False), ("This will do.", True), ("Restart it.", True)],
+)
 def test_a_greeting_by_hand(by_name, response, broken):  # "This" holds "hi", but is no greeting
     assert found(by_name["a greeting"], response).broken == broken
 
@@ -179,15 +209,23 @@ def test_a_greeting_by_hand(by_name, response, broken):  # "This" holds "hi", bu
 def test_length_by_hand(count, kept):
     finding = checkers.length("", "one two. " * (count // 2) + "three" * (count % 2), most=4)
     assert finding.kept == kept
-    beyond = ["one two."] * (count // 2 - 2) + ["three"] * (count % 2)  # the first two are four words
+    beyond = ["one two."] * (count // 2 - 2) + ["three"] * (
+        count % 2
+    )  # the first two are four words
     assert list(finding.quotes) == beyond
 
 
-@pytest.mark.parametrize("response, quotes", [
-    ("That is not my problem.", ["not my problem"]), ("It is your own fault.", ["your own fault"]),
-    ("Do not bother us with this.", ["Do not bother us"]), ("It is not your fault.", []),
-    ("Obviously, only a fool would ask.", ["Obviously", "a fool"]), ("A full charge helps.", []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "response, quotes",
+    [
+        ("That is not my problem.", ["not my problem"]),
+        ("It is your own fault.", ["your own fault"]),
+        ("Do not bother us with this.", ["Do not bother us"]),
+        ("It is not your fault.", []),
+        ("Obviously, only a fool would ask.", ["Obviously", "a fool"]),
+        ("A full charge helps.", []),
+    ],
+)
 def test_insults_by_hand(by_name, response, quotes):
     assert list(found(by_name["no insults"], response).quotes) == quotes
 
@@ -197,12 +235,16 @@ def test_excuses_by_hand(by_name):
     assert not found(by_name["no excuses"], "Please wait until it ships.").broken
 
 
-@pytest.mark.parametrize("response, kept", [
-    ("Please hold the power button for ten seconds.", 1.0),
-    ("Keep the power button of the Iris pressed for ten seconds!", 1.0),
-    ("Clear the dust from the air vents.", 0.0), ("Hello!", 0.0),
-    ("Hold the power button for ten seconds. Turn off the child lock.", 0.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "response, kept",
+    [
+        ("Please hold the power button for ten seconds.", 1.0),
+        ("Keep the power button of the Iris pressed for ten seconds!", 1.0),
+        ("Clear the dust from the air vents.", 0.0),
+        ("Hello!", 0.0),
+        ("Hold the power button for ten seconds. Turn off the child lock.", 0.5),
+    ],
+)
 def test_the_manual_by_hand(by_name, response, kept):
     finding = found(by_name["the manual's step"], response)
     assert finding.kept == kept and finding.broken == (kept < 1)
@@ -228,7 +270,8 @@ def test_a_critique_by_hand(rules):
     assert [rule.name for rule, _ in result.broken] == ["no promises", "one step", "a greeting"]
     assert result.weight == pytest.approx(3 + 3 + 0.5)
     assert result.lines()[0] == (
-        "no promises: says 'for free'. (Promise nothing that the shop has not promised.)")
+        "no promises: says 'for free'. (Promise nothing that the shop has not promised.)"
+    )
     assert critique(ASKED, HELP, rules).broken == [] and critique(ASKED, HELP, rules).weight == 0
 
 
@@ -250,11 +293,14 @@ def test_exactly_the_sentence_of_the_quote_is_struck(rules):
 def test_what_a_rule_asks_for_is_put_in_behind_the_greeting(rules):
     revision = revise(critique(ASKED, "Good day! Please hold the power button.", rules))
     assert revision.text == (
-        "Good day! Sorry for the trouble with your Iris. Please hold the power button.")
+        "Good day! Sorry for the trouble with your Iris. Please hold the power button."
+    )
     assert revise(critique(ASKED, "Hold the power button.", rules)).text == (
-        "Hello! Sorry for the trouble with your Iris. Hold the power button.")
+        "Hello! Sorry for the trouble with your Iris. Hold the power button."
+    )
     assert revise(critique(CALM, "Hello, press cancel.", rules)).edits == (
-        "put in 'Sorry for the trouble with your Slate tablet.'",)
+        "put in 'Sorry for the trouble with your Slate tablet.'",
+    )
 
 
 def test_an_ending_is_put_in_at_the_end():
@@ -293,8 +339,10 @@ def test_revisions_break_no_more_than_the_responses(rules, desk):
 def test_a_revision_has_no_words_but_the_policys_and_the_rules_own(rules, desk):
     """Sentence by sentence: what there was, less what was struck, and what was put in."""
     for revision, texts in zip(revise_all(*desk, rules), desk[1]):
-        source, revised = ([text[a:b] for a, b in words.sentences(text)]
-                           for text in (texts[revision.sample], revision.text))  # fmt: skip
+        source, revised = (
+            [text[a:b] for a, b in words.sentences(text)]
+            for text in (texts[revision.sample], revision.text)
+        )
         done = [re.fullmatch(r"(struck|put in) ('.*'|\".*\")", edit) for edit in revision.edits]
         for edit in filter(None, done):
             sentence = ast.literal_eval(edit[2])
@@ -352,8 +400,10 @@ def test_conflicts_by_hand():
     listed = {(c.first, c.second): (c.share, c.wins) for c in conflicts(kept, rules)}
     # in all "one" keeps 3.5, "two" 2.5, "a long two" 1.75: the first rule wins both of its
     # conflicts, and the second loses to the third, for which "a long two" is worse than "one"
-    assert listed == {("first", "second"): (pytest.approx(2 / 3), 1.0),
-                      ("second", "short"): (pytest.approx(1 / 3), 0.0)}
+    assert listed == {
+        ("first", "second"): (pytest.approx(2 / 3), 1.0),
+        ("second", "short"): (pytest.approx(1 / 3), 0.0),
+    }
     even = conflicts(kept[:, :, :2], [replace(FIRST, weight=1.0), SECOND])
     assert [(c.wins, round(c.share, 3)) for c in even] == [(0.5, 0.667)]
     assert conflicts(kept[:, :, :1], [FIRST]) == []
@@ -392,7 +442,8 @@ def test_an_edited_file_changes_the_ranking(tmp_path):
     path.write_text(text.replace("most = 35", "most = 16"), encoding="utf-8")
     assert rank_by_rules([ASKED], pair, read_rules(path))[0].ranks == (1, 2)
     heavier = text.replace("most = 35", "most = 16").replace(
-        'says = "Say it in 35 words or fewer."\nweight = 0.5', 'says = "Be short."\nweight = 5')
+        'says = "Say it in 35 words or fewer."\nweight = 0.5', 'says = "Be short."\nweight = 5'
+    )
     assert heavier != text
     path.write_text(heavier, encoding="utf-8")
     assert rank_by_rules([ASKED], pair, read_rules(path))[0].ranks == (2, 1)
@@ -401,30 +452,39 @@ def test_an_edited_file_changes_the_ranking(tmp_path):
 GOOD = 'name = "a"\nsays = "Be short."\nweight = 1\ncheck = "length"\nmost = 3'
 
 
-@pytest.mark.parametrize("text, wanted", [
-    (f"[[rule]]\n{GOOD}\nmots = 3", ["rule 'a'", "'mots'", "did you mean 'most'?"]),
-    (f"[[rule]]\n{GOOD}".replace('"length"', '"lenght"'), ["rule 'a'", "'check'", "'lenght'"]),
-    (f"[[rule]]\n{GOOD}".replace("= 1", "= 0"), ["rule 'a'", "'weight'", "0", "above 0"]),
-    (f"[[rule]]\n{GOOD}".replace("= 1", "= inf"), ["'weight'", "inf"]),
-    (f"[[rule]]\n{GOOD}".replace("= 1", "= true"), ["'weight'", "True"]),
-    (f"[[rule]]\n{GOOD}".replace("weight = 1", ""), ["'weight'", "missing"]),
-    (f"[[rule]]\n{GOOD}".replace("= 3", "= \"3\""), ["'most'", "a text: give a number"]),
-    (f"[[rule]]\n{GOOD}".replace("= 3", "= -3"), ["'most'", "-3"]),
-    (f"[[rule]]\n{GOOD}".replace("= 3", "= true"), ["'most'", "true"]),
-    (f"[[rule]]\n{GOOD}".replace("= 3", "= 2026-11-24"), ["'most'", "a date"]),
-    (f"[[rule]]\n{GOOD}".replace("most = 3", ""), ["rule 'a'", "'most'", "missing"]),
-    (f"[[rule]]\n{GOOD}".replace('name = "a"', ""), ["rule 1", "'name'", "missing"]),
-    (f"[[rule]]\n{GOOD}\n[[rule]]\n{GOOD}", ["rule 'a'", "'name'", "twice"]),
-    (f"[[rule]]\n{GOOD}\non = false", ["no rule is on"]),
-    (f"[[rule]]\n{GOOD}\nadd = \"For {{customer}}.\"", ["'add'", "{customer}", "{product}"]),
-    (f"[[rule]]\n{GOOD}\nat = \"top\"", ["'at'", "top"]),
-    ("[[rule]]\nname = \"a\"\nsays = \"b\"\nweight = 1\ncheck = \"avoid\"\nphrases = [\"!\"]",
-     ["rule 'a'", "'phrases'", "number 1"]),
-    ("[[rule]]\nname = \"a\"\nsays = \"b\"\nweight = 1\ncheck = \"avoid\"\nphrases = []",
-     ["'phrases'", "empty"]),
-    (f"[rule]\n{GOOD}", ["[[rule]]"]), ("", ["no rule"]), ("[[rules]]", ["'rules'"]),
-    ("[[rule]]\nname = a", ["TOML", "line 2"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        (f"[[rule]]\n{GOOD}\nmots = 3", ["rule 'a'", "'mots'", "did you mean 'most'?"]),
+        (f"[[rule]]\n{GOOD}".replace('"length"', '"lenght"'), ["rule 'a'", "'check'", "'lenght'"]),
+        (f"[[rule]]\n{GOOD}".replace("= 1", "= 0"), ["rule 'a'", "'weight'", "0", "above 0"]),
+        (f"[[rule]]\n{GOOD}".replace("= 1", "= inf"), ["'weight'", "inf"]),
+        (f"[[rule]]\n{GOOD}".replace("= 1", "= true"), ["'weight'", "True"]),
+        (f"[[rule]]\n{GOOD}".replace("weight = 1", ""), ["'weight'", "missing"]),
+        (f"[[rule]]\n{GOOD}".replace("= 3", '= "3"'), ["'most'", "a text: give a number"]),
+        (f"[[rule]]\n{GOOD}".replace("= 3", "= -3"), ["'most'", "-3"]),
+        (f"[[rule]]\n{GOOD}".replace("= 3", "= true"), ["'most'", "true"]),
+        (f"[[rule]]\n{GOOD}".replace("= 3", "= 2026-11-24"), ["'most'", "a date"]),
+        (f"[[rule]]\n{GOOD}".replace("most = 3", ""), ["rule 'a'", "'most'", "missing"]),
+        (f"[[rule]]\n{GOOD}".replace('name = "a"', ""), ["rule 1", "'name'", "missing"]),
+        (f"[[rule]]\n{GOOD}\n[[rule]]\n{GOOD}", ["rule 'a'", "'name'", "twice"]),
+        (f"[[rule]]\n{GOOD}\non = false", ["no rule is on"]),
+        (f'[[rule]]\n{GOOD}\nadd = "For {{customer}}."', ["'add'", "{customer}", "{product}"]),
+        (f'[[rule]]\n{GOOD}\nat = "top"', ["'at'", "top"]),
+        (
+            '[[rule]]\nname = "a"\nsays = "b"\nweight = 1\ncheck = "avoid"\nphrases = ["!"]',
+            ["rule 'a'", "'phrases'", "number 1"],
+        ),
+        (
+            '[[rule]]\nname = "a"\nsays = "b"\nweight = 1\ncheck = "avoid"\nphrases = []',
+            ["'phrases'", "empty"],
+        ),
+        (f"[rule]\n{GOOD}", ["[[rule]]"]),
+        ("", ["no rule"]),
+        ("[[rules]]", ["'rules'"]),
+        ("[[rule]]\nname = a", ["TOML", "line 2"]),
+    ],
+)
 def test_what_is_wrong_with_a_file(tmp_path, text, wanted):
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")

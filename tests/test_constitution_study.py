@@ -71,8 +71,10 @@ def test_revisions_are_of_the_ranked_prompts_and_break_less(ground, run):
     assert [row["response"] for row in rows] == [texts[0] for texts in drawn.texts[1:7]]
     assert revised["count"] == 6 and revised["weight_after"] <= revised["weight_before"]
     rules = rules_of(TINY["rules in conflict"])
-    weights = [critique(prompt, row["revision"], rules).weight
-               for prompt, row in zip(drawn.prompts[1:7], rows)]  # fmt: skip
+    weights = [
+        critique(prompt, row["revision"], rules).weight
+        for prompt, row in zip(drawn.prompts[1:7], rows)
+    ]
     assert sum(weights) / 6 == pytest.approx(revised["weight_after"])
 
 
@@ -119,7 +121,12 @@ def test_who_ranks(ground):
 
 def test_the_labellers_arm_has_no_rules_and_is_read_by_all_of_them(ground):
     run = run_arm(ground, TINY["labellers"], 0)
-    assert (run["rules"], run["conflicts"], run["revised"], run["supervised"]) == ([], [], None, None)
+    assert (run["rules"], run["conflicts"], run["revised"], run["supervised"]) == (
+        [],
+        [],
+        None,
+        None,
+    )
     assert set(run["policy"]["broken"]) == EVERY
 
 

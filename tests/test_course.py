@@ -1,4 +1,5 @@
-"""The editions for a class, and nbgrader on them: what is right gets its point, nothing else does."""
+"""The editions for a class, and nbgrader on them: what is right gets its point, nothing else
+does."""
 
 import copy
 import os
@@ -23,26 +24,38 @@ STUB = '''def double(x=1):
     ### BEGIN SOLUTION
     raise NotImplementedError("your lines go here")
     ### END SOLUTION'''
-SOLUTION = "<details><summary>Solution</summary>\n\n```python\ndef double(x=1):\n    y = x\n\n    " \
-           "return y + y\n```\n\nBecause.\n\n</details>"  # fmt: skip
+SOLUTION = (
+    "<details><summary>Solution</summary>\n\n```python\ndef double(x=1):\n    y = x\n\n    "
+    "return y + y\n```\n\nBecause.\n\n</details>"
+)
 
 
 def metadata(tag, **nbgrader):
-    return {"tags": [tag]} | ({"nbgrader": {"schema_version": 3, "task": False} | nbgrader}
-                              if nbgrader else {})  # fmt: skip
+    return {"tags": [tag]} | (
+        {"nbgrader": {"schema_version": 3, "task": False} | nbgrader} if nbgrader else {}
+    )
 
 
 def notebook(stub=STUB, solution=SOLUTION):
     cells = [
         new_markdown_cell("# Double"),
-        new_code_cell(stub, metadata=metadata("exercise", grade_id="double", grade=False,
-                                              solution=True, locked=False)),
-        new_code_cell("check.double(double)", metadata=metadata("check", grade_id="check-double",
-                      grade=True, solution=False, locked=True, points=1)),
-        new_markdown_cell("<details><summary>Hint</summary>\n\nAdd.\n\n</details>",
-                          metadata=metadata("hint")),
+        new_code_cell(
+            stub,
+            metadata=metadata(
+                "exercise", grade_id="double", grade=False, solution=True, locked=False
+            ),
+        ),
+        new_code_cell(
+            "check.double(double)",
+            metadata=metadata(
+                "check", grade_id="check-double", grade=True, solution=False, locked=True, points=1
+            ),
+        ),
+        new_markdown_cell(
+            "<details><summary>Hint</summary>\n\nAdd.\n\n</details>", metadata=metadata("hint")
+        ),
         new_markdown_cell(solution, metadata=metadata("solution")),
-    ]  # fmt: skip
+    ]
     cells[1].execution_count, cells[2].execution_count = 1, 2
     cells[2].outputs = [nbformat.v4.new_output("stream", text="Not attempted yet")]
     return new_notebook(cells=cells)
@@ -63,17 +76,18 @@ def test_a_student_gets_all_but_solutions_and_outputs():
 
 def test_an_instructor_gets_the_solution_between_the_markers():
     stub = instructor_edition(notebook()).cells[1].source
-    assert stub == ('def double(x=1):\n    """Twice x."""\n    ### BEGIN SOLUTION\n    y = x\n\n'
-                    "    return y + y\n    ### END SOLUTION")  # fmt: skip
+    assert stub == (
+        'def double(x=1):\n    """Twice x."""\n    ### BEGIN SOLUTION\n    y = x\n\n'
+        "    return y + y\n    ### END SOLUTION"
+    )
     names = {}
     exec(stub, names)
     assert names["double"](4) == 8
 
 
-@pytest.mark.parametrize("stub, solution", [
-    (STUB.replace("### END SOLUTION", ""), SOLUTION),
-    (STUB, "no code here"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "stub, solution", [(STUB.replace("### END SOLUTION", ""), SOLUTION), (STUB, "no code here")]
+)
 def test_an_exercise_that_lacks_something_is_named(stub, solution):
     with pytest.raises(UserError, match="here.ipynb, exercise double: it needs"):
         exercises(notebook(stub, solution), "here.ipynb")
@@ -117,8 +131,13 @@ def test_every_notebook_has_a_student_edition_without_its_solutions(path):
 def nbgrader(course, *arguments):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for alembic
     env = os.environ | {"PATH": path, "JUPYTER_CONFIG_DIR": str(course)}
-    ran = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course, text=True,
-                         capture_output=True, env=env)  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=course,
+        text=True,
+        capture_output=True,
+        env=env,
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
 
 
@@ -134,11 +153,15 @@ def course(tmp_path_factory):
     source.parent.mkdir(parents=True)
     nbformat.write(instructor_edition(whole), source)
     (folder / "nbgrader_config.py").write_text(
-        "c = get_config()\nc.CourseDirectory.course_id = 'rlhf'\n")
+        "c = get_config()\nc.CourseDirectory.course_id = 'rlhf'\n"
+    )
     nbgrader(folder, "generate_assignment", "ps")
     released = nbformat.read(folder / "release/ps/ppo.ipynb", as_version=4)
-    handed_in = {"ann": solved(released, whole), "bob": released,
-                 "cem": solved(released, whole, spoil=("maximum", "minimum"))}  # fmt: skip
+    handed_in = {
+        "ann": solved(released, whole),
+        "bob": released,
+        "cem": solved(released, whole, spoil=("maximum", "minimum")),
+    }
     for student, edition in handed_in.items():
         path = folder / f"submitted/{student}/ps/ppo.ipynb"
         path.parent.mkdir(parents=True)
@@ -167,7 +190,8 @@ def test_right_answers_get_their_points_and_others_none(course):
             "SELECT submitted_assignment.student_id, cell.name, grade.auto_score FROM grade "
             "JOIN base_cell AS cell ON grade.cell_id = cell.id "
             "JOIN submitted_notebook AS n ON grade.notebook_id = n.id "
-            "JOIN submitted_assignment ON n.assignment_id = submitted_assignment.id").fetchall()
+            "JOIN submitted_assignment ON n.assignment_id = submitted_assignment.id"
+        ).fetchall()
     scores = {}
     for student, name, score in rows:
         scores.setdefault(student, {})[name.removeprefix("check-ppo-")] = score

@@ -23,9 +23,16 @@ SCRIPT = "<script>alert(1)</script>"
 
 
 def record(update, updates=4, **more):
-    return {"stage": "ppo", "update": update, "updates": updates, "objective/kl": 0.1 * update,
-            "objective/kl_se": 0.1, "objective/scores": 0.5, "objective/rlhf_reward": 0.1 * update,
-            "response/ended": 1.0} | more  # fmt: skip
+    return {
+        "stage": "ppo",
+        "update": update,
+        "updates": updates,
+        "objective/kl": 0.1 * update,
+        "objective/kl_se": 0.1,
+        "objective/scores": 0.5,
+        "objective/rlhf_reward": 0.1 * update,
+        "response/ended": 1.0,
+    } | more
 
 
 def records(count=4, on_update=lambda update: None):
@@ -40,8 +47,10 @@ PANEL = Panel("ppo", "PPO: height", "metres", (Line("h", "kl", error="h_se"),), 
 
 
 def points(svg, element):
-    return [[tuple(map(float, pair.split(","))) for pair in found.split()]
-            for found in re.findall(f'<{element} points="(.+?)"', svg)]  # fmt: skip
+    return [
+        [tuple(map(float, pair.split(","))) for pair in found.split()]
+        for found in re.findall(f'<{element} points="(.+?)"', svg)
+    ]
 
 
 def test_a_curve_goes_through_its_points():
@@ -53,7 +62,7 @@ def test_a_curve_goes_through_its_points():
 
 def test_a_band_is_two_standard_errors_either_way():
     rows = [{"stage": "ppo", "update": u, "h": 1.0, "h_se": 0.5 / 1.96} for u in (1, 2)]
-    band, = points(curve(PANEL, rows), "polygon")
+    (band,) = points(curve(PANEL, rows), "polygon")
     # From 0.5 to 1.5 on an axis from 0 (the level is drawn too) to 1.5.
     low = pytest.approx(128 - 106 / 3, abs=0.1)
     assert [y for _, y in band] == [low, low, 22.0, 22.0]
@@ -62,7 +71,9 @@ def test_a_band_is_two_standard_errors_either_way():
 def test_gaps_strangers_and_nothing_at_all():
     assert curve(PANEL, []) == ""
     assert curve(PANEL, [{"stage": "sft", "update": 1, "h": 1.0}]) == ""
-    rows = [{"stage": "ppo", "update": u, "h": h} for u, h in enumerate((1.0, math.nan, None, 2.0), 1)]
+    rows = [
+        {"stage": "ppo", "update": u, "h": h} for u, h in enumerate((1.0, math.nan, None, 2.0), 1)
+    ]
     line = points(curve(PANEL, rows), "polyline")[-1]
     assert len(line) == 2 and "nan" not in curve(PANEL, rows)
     flat = curve(PANEL, [{"stage": "ppo", "update": 1, "h": 0.0, "h_se": 0.0}])
@@ -84,7 +95,12 @@ def test_a_run_in_a_thread_is_the_run(gpt2, tokenizer):
     prompts = [Prompt(f"p{i}", f"ask {i}:") for i in range(4)]
     config = PPOConfig(updates=3, batch_size=4, max_new_tokens=5)
     stage = lambda policy: train_ppo(  # noqa: E731
-        policy, lambda batch, texts: [float(len(text)) for text in texts], tokenizer, prompts, config)
+        policy,
+        lambda batch, texts: [float(len(text)) for text in texts],
+        tokenizer,
+        prompts,
+        config,
+    )
     plain = list(stage(copy.deepcopy(gpt2)))
     policy = copy.deepcopy(gpt2)
     dashboard = Dashboard(policy, tokenizer, prompts[:2], every=2, sampling=SHORT)
@@ -258,7 +274,13 @@ def test_the_button_stops_and_says_so():
 def test_all_that_ppo_logs_of_a_panel_is_in_its_records(gpt2, tokenizer):
     prompts = [Prompt("p", "ask:")]
     config = PPOConfig(updates=1, batch_size=2, max_new_tokens=3)
-    row, = train_ppo(gpt2, lambda batch, texts: [1.0, 0.0], tokenizer, prompts, config,
-                     judge=lambda prompt, text: Mark(1.0, {}))
+    (row,) = train_ppo(
+        gpt2,
+        lambda batch, texts: [1.0, 0.0],
+        tokenizer,
+        prompts,
+        config,
+        judge=lambda prompt, text: Mark(1.0, {}),
+    )
     wanted = {line.metric for panel in PANELS if panel.stage == "ppo" for line in panel.lines}
     assert wanted <= set(row) and torch.tensor(row["val/explained_variance"]) <= 1

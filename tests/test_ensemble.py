@@ -24,7 +24,9 @@ def test_combinations_by_hand():
 def test_who_agrees_with_himself_is_believed():
     base, tokenizer = load_policy(base_model()), load_tokenizer(base_model())
     model = ScalarModel.from_policy(base, 0)
-    rows = Sequences.of_text(tokenizer, [("My radio hums.", "Restart it."), ("Hello.", "Buy another, now!")])
+    rows = Sequences.of_text(
+        tokenizer, [("My radio hums.", "Restart it."), ("Hello.", "Buy another, now!")]
+    )
     alone = in_batches(response_scores, model, rows)
     for name, combine in COMBINATIONS.items():
         together = in_batches(response_scores, Ensemble([model, model, model], combine), rows)
@@ -45,7 +47,9 @@ def test_an_ensemble_is_normalised_as_one_model_is():
 def test_ppos_value_network_starts_from_an_ensembles_first():
     base = load_policy(base_model())
     members = [ScalarModel.from_policy(base, seed) for seed in (0, 1)]
-    value = new_value_model(base, Ensemble(members, maths.worst_case).requires_grad_(False), PPOConfig())
+    value = new_value_model(
+        base, Ensemble(members, maths.worst_case).requires_grad_(False), PPOConfig()
+    )
     torch.testing.assert_close(value.head.weight, members[0].head.weight)
     assert value is not members[0] and all(p.requires_grad for p in value.parameters())
 

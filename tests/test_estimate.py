@@ -33,8 +33,12 @@ PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "c:", "a long 
 SHOWN = [Demonstration(p, "yes" if i % 2 else "no, never") for i, p in enumerate(PROMPTS)]
 RANKED = [Ranking(p, ("good", "fair one", "bad", "worst"), (1, 2, 3, None)) for p in PROMPTS]
 PPO = PPOConfig(updates=3, batch_size=6, max_new_tokens=6)
-WAYS = {"whole": MemoryConfig(), "lora": MemoryConfig(lora=3),
-        "lora, shared": MemoryConfig(lora=2), "checkpointing": MemoryConfig(gradient_checkpointing=True)}
+WAYS = {
+    "whole": MemoryConfig(),
+    "lora": MemoryConfig(lora=3),
+    "lora, shared": MemoryConfig(lora=2),
+    "checkpointing": MemoryConfig(gradient_checkpointing=True),
+}
 
 
 def stepped(modules):
@@ -53,8 +57,9 @@ def assert_exact(found: Estimate, trained, others=()):
     moved = [p for m in trained for p in m.parameters() if p.requires_grad]
     assert found.trained == sum(p.numel() for p in moved)
     assert found.held == sum(p.numel() for p in every)
-    assert found.weights == sum({p.untyped_storage().data_ptr(): p.untyped_storage().nbytes()
-                                 for p in every}.values())
+    assert found.weights == sum(
+        {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in every}.values()
+    )
     assert (found.gradients, found.adam) == stepped(trained)
 
 
@@ -141,7 +146,9 @@ def test_a_smaller_piece_keeps_less_and_costs_the_same_time(gpt2, tokenizer):
 
 def test_multiplications_by_hand(make_gpt2, tokenizer):
     gpt2 = make_gpt2(tokenizer)  # 2 layers of width 32, 258 tokens
-    rows = Sequences.of_tokens([[1, 2]], [[3, 4, 5]], 257)  # 5 tokens, of which 3 are the response's
+    rows = Sequences.of_tokens(
+        [[1, 2]], [[3, 4, 5]], 257
+    )  # 5 tokens, of which 3 are the response's
     matrices = 2 * (32 * 96 + 32 * 32 + 2 * 32 * 128)
     attention = 2 * 4 * 32 * (1 + 2 + 3 + 4 + 5)
     assert costs.forward(gpt2, rows) == 2 * matrices * 5 + attention
@@ -155,7 +162,10 @@ def test_multiplications_by_hand(make_gpt2, tokenizer):
 def test_every_row_and_epoch_is_counted(gpt2, tokenizer):
     once = estimate_sft(gpt2, tokenizer, SHOWN, SFTConfig(epochs=1, batch_size=5))
     thrice = estimate_sft(gpt2, tokenizer, SHOWN * 2, SFTConfig(epochs=3, batch_size=5))
-    assert thrice.flops == pytest.approx(6 * once.flops) and (once.updates, thrice.updates) == (3, 15)
+    assert thrice.flops == pytest.approx(6 * once.flops) and (once.updates, thrice.updates) == (
+        3,
+        15,
+    )
     scorer = ScalarModel.from_policy(gpt2, 0)
     reward = [estimate_reward(scorer, tokenizer, RANKED, RewardConfig(epochs=n)) for n in (1, 2)]
     assert reward[1].flops == pytest.approx(2 * reward[0].flops)
@@ -168,8 +178,18 @@ def test_the_worst_moment_is_training_or_sampling():
 
 
 def test_two_lines_for_the_screen():
-    found = Estimate("sft", 1_500_000, 3_000_000, weights=12_000_000, gradients=6_000_000,
-                     adam=12_000_000, activations=2 * 10**9, cache=0, flops=9e12, updates=40)
+    found = Estimate(
+        "sft",
+        1_500_000,
+        3_000_000,
+        weights=12_000_000,
+        gradients=6_000_000,
+        adam=12_000_000,
+        activations=2 * 10**9,
+        cache=0,
+        flops=9e12,
+        updates=40,
+    )
     first, second = found.lines(peak=2e10).splitlines()
     assert "1.5M of 3.0M" in first and "2.0 GB" in first and "KV cache" not in first
     assert "while sampling KV cache 45 MB" in replace(found, cache=45_000_000).lines(2e10)
@@ -186,9 +206,17 @@ def test_a_probe_that_fails_leaves_checkpointing_on(policy, tokenizer, monkeypat
     assert sum(map(recomputed, policy.modules())) == policy.config.num_hidden_layers
 
 
-@pytest.mark.parametrize("seconds, text", [(3, "3 seconds"), (119, "119 seconds"), (150, "2.5 minutes"),
-                                           (3 * 3600, "3.0 hours"), (40 * 3600, "40 hours"),
-                                           (30 * 86400, "30 days")])  # fmt: skip
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (3, "3 seconds"),
+        (119, "119 seconds"),
+        (150, "2.5 minutes"),
+        (3 * 3600, "3.0 hours"),
+        (40 * 3600, "40 hours"),
+        (30 * 86400, "30 days"),
+    ],
+)
 def test_durations(seconds, text):
     assert estimate.duration(seconds) == text
 
@@ -210,8 +238,18 @@ def test_an_estimate_leaves_everything_as_it_was(policy, tokenizer):
 
 
 def test_the_bars_of_an_estimate_add_up_and_mark_the_worst_moment():
-    one = Estimate("ppo", 1, 2, weights=4 * 10**9, gradients=10**9, adam=2 * 10**9,
-                   activations=3 * 10**9, cache=6 * 10**9, flops=1.0, updates=1)
+    one = Estimate(
+        "ppo",
+        1,
+        2,
+        weights=4 * 10**9,
+        gradients=10**9,
+        adam=2 * 10**9,
+        activations=3 * 10**9,
+        cache=6 * 10**9,
+        flops=1.0,
+        updates=1,
+    )
     [axes] = memory({"mine": one}).axes
     widths = [bar.get_width() for bar in axes.patches]
     assert widths == [4, 1, 2, 3, 6] and [bar.get_x() for bar in axes.patches] == [0, 4, 5, 7, 10]

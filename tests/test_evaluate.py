@@ -32,7 +32,13 @@ def length_judge(prompt, text):
 
 def marked(rows):
     """Answers with these (mark, accurate, polite), (P, S)."""
-    marks = [[Mark(m, {"helpful": 1.0, "accurate": h, "polite": p}, flaws={"lies": int(m < 2)}) for m, h, p in row] for row in rows]
+    marks = [
+        [
+            Mark(m, {"helpful": 1.0, "accurate": h, "polite": p}, flaws={"lies": int(m < 2)})
+            for m, h, p in row
+        ]
+        for row in rows
+    ]
     texts = [[f"{i}{j}" for j in range(len(row))] for i, row in enumerate(rows)]
     return Answers(PROMPTS[: len(rows)], texts, None, torch.ones(len(rows), len(rows[0])), marks)
 

@@ -11,45 +11,19 @@ import torch
 
 from rlhf_lab import evaluate, maths
 from rlhf_lab.compare.measure import paired
-from rlhf_lab.course.exercises import (
-    check,
-)
-from rlhf_lab.course.exercises import (
-    nb00_tour as tour,
-)
-from rlhf_lab.course.exercises import (
-    nb01_sft as sft,
-)
-from rlhf_lab.course.exercises import (
-    nb02_rankings as feedback,
-)
-from rlhf_lab.course.exercises import (
-    nb03_reward as reward,
-)
-from rlhf_lab.course.exercises import (
-    nb04_advantages as ppo_advantages,
-)
-from rlhf_lab.course.exercises import (
-    nb04_losses as ppo_losses,
-)
-from rlhf_lab.course.exercises import (
-    nb05_microscope as microscope,
-)
-from rlhf_lab.course.exercises import (
-    nb06_hacking as hacking,
-)
-from rlhf_lab.course.exercises import (
-    nb07_rounds as rounds,
-)
-from rlhf_lab.course.exercises import (
-    nb08_roads as roads,
-)
-from rlhf_lab.course.exercises import (
-    nb09_constitution as constitution,
-)
-from rlhf_lab.course.exercises import (
-    nb10_scaling as scaling,
-)
+from rlhf_lab.course.exercises import check
+from rlhf_lab.course.exercises import nb00_tour as tour
+from rlhf_lab.course.exercises import nb01_sft as sft
+from rlhf_lab.course.exercises import nb02_rankings as feedback
+from rlhf_lab.course.exercises import nb03_reward as reward
+from rlhf_lab.course.exercises import nb04_advantages as ppo_advantages
+from rlhf_lab.course.exercises import nb04_losses as ppo_losses
+from rlhf_lab.course.exercises import nb05_microscope as microscope
+from rlhf_lab.course.exercises import nb06_hacking as hacking
+from rlhf_lab.course.exercises import nb07_rounds as rounds
+from rlhf_lab.course.exercises import nb08_roads as roads
+from rlhf_lab.course.exercises import nb09_constitution as constitution
+from rlhf_lab.course.exercises import nb10_scaling as scaling
 from rlhf_lab.course.exercises.examine import judge, recognise
 from rlhf_lab.sequences import Sequences
 from rlhf_lab.studies.overoptimisation import overoptimisation
@@ -60,18 +34,39 @@ from rlhf_lab.tasks.phrases import find
 EXERCISES = {
     exercise.name: exercise
     for exercise in (
-        tour.WIN_SHARE, tour.BEST_OF_N_MARK, feedback.PREFERRED, feedback.AGREEMENT,
-        sft.LABEL_MASK, sft.SEQUENCE_LOGPROB, reward.PAIR_LOSS, reward.KWISE_LOSS,
-        reward.PAIR_ACCURACY, ppo_advantages.KL_REWARDS, ppo_advantages.GAE, ppo_losses.WHITEN,
-        ppo_losses.CLIPPED_POLICY_LOSS, ppo_losses.CLIPPED_VALUE_LOSS, microscope.CLIPPED_TOKENS,
-        microscope.RESPONSE_KL, hacking.FALLEN, hacking.BEST_OF_N_VALUE,
-        rounds.CLUSTERED_INTERVAL, rounds.PAIRED_DIFFERENCE, roads.RLOO_ADVANTAGES, roads.DPO_LOSS,
-        constitution.RANK_BY_RULES, constitution.PROMISES, scaling.PIECE_LOSSES,
-        scaling.BEST_ACCURACY)
-}  # fmt: skip
-MISTAKES = [pytest.param(exercise, mistake, id=f"{name}-{number}")
-            for name, exercise in EXERCISES.items()
-            for number, mistake in enumerate(exercise.mistakes)]  # fmt: skip
+        tour.WIN_SHARE,
+        tour.BEST_OF_N_MARK,
+        feedback.PREFERRED,
+        feedback.AGREEMENT,
+        sft.LABEL_MASK,
+        sft.SEQUENCE_LOGPROB,
+        reward.PAIR_LOSS,
+        reward.KWISE_LOSS,
+        reward.PAIR_ACCURACY,
+        ppo_advantages.KL_REWARDS,
+        ppo_advantages.GAE,
+        ppo_losses.WHITEN,
+        ppo_losses.CLIPPED_POLICY_LOSS,
+        ppo_losses.CLIPPED_VALUE_LOSS,
+        microscope.CLIPPED_TOKENS,
+        microscope.RESPONSE_KL,
+        hacking.FALLEN,
+        hacking.BEST_OF_N_VALUE,
+        rounds.CLUSTERED_INTERVAL,
+        rounds.PAIRED_DIFFERENCE,
+        roads.RLOO_ADVANTAGES,
+        roads.DPO_LOSS,
+        constitution.RANK_BY_RULES,
+        constitution.PROMISES,
+        scaling.PIECE_LOSSES,
+        scaling.BEST_ACCURACY,
+    )
+}
+MISTAKES = [
+    pytest.param(exercise, mistake, id=f"{name}-{number}")
+    for name, exercise in EXERCISES.items()
+    for number, mistake in enumerate(exercise.mistakes)
+]
 NOTEBOOKS = sorted(Path(__file__).parent.parent.glob("notebooks/*.ipynb"))
 
 
@@ -120,9 +115,12 @@ def _stub(*inputs):
 
 ODD = {
     "returns nothing": (GAE, lambda *x: None, "does it end with a return?"),
-    "one of two": (GAE, lambda *x: GAE.right(*x)[0],
-                   "2 tensors are wanted, advantages and returns, in this order; you return a "
-                   "tensor of shape (1, 3)."),
+    "one of two": (
+        GAE,
+        lambda *x: GAE.right(*x)[0],
+        "2 tensors are wanted, advantages and returns, in this order; you return a "
+        "tensor of shape (1, 3).",
+    ),
     "one is a number": (GAE, lambda *x: (GAE.right(*x)[0], 1.0), "Python number"),
     "a list": (MASK, lambda *x: MASK.right(*x).tolist(), "is a list of 1, a torch tensor"),
     "numpy": (LOSS, lambda *x: LOSS.right(*x).numpy(), "is a numpy array or number, a"),
@@ -132,22 +130,38 @@ ODD = {
     "nan": (LOSS, lambda *x: LOSS.right(*x) * float("nan"), "holds nan"),
     "infinity": (LOSS, lambda *x: LOSS.right(*x) + float("inf"), "holds an infinity"),
     "changes its input": (GAE, _in_place, "changes its input rewards in place"),
-    "cuts the gradient": (LOSS, lambda *x: LOSS.right(*x).detach(),
-                          "no gradient reaches new_logprobs"),
-    "another gradient": (LOSS, lambda *x: LOSS.right(*x) + x[0].sum() - x[0].detach().sum(),
-                         "but not their gradient with respect to new_logprobs"),
-    "padding counts": (LOSS, lambda new, old, A, mask, epsilon:
-                       LOSS.right(new, old, A, mask, epsilon) + A.mean() - A[mask].mean(),
-                       "What stands on padding moves your answer"),
-    "padding is not 0": (GAE, lambda *x: tuple(y + 3 * ~x[2] for y in GAE.right(*x)),
-                         "It is right on the real tokens"),
+    "cuts the gradient": (
+        LOSS,
+        lambda *x: LOSS.right(*x).detach(),
+        "no gradient reaches new_logprobs",
+    ),
+    "another gradient": (
+        LOSS,
+        lambda *x: LOSS.right(*x) + x[0].sum() - x[0].detach().sum(),
+        "but not their gradient with respect to new_logprobs",
+    ),
+    "padding counts": (
+        LOSS,
+        lambda new, old, A, mask, epsilon: (
+            LOSS.right(new, old, A, mask, epsilon) + A.mean() - A[mask].mean()
+        ),
+        "What stands on padding moves your answer",
+    ),
+    "padding is not 0": (
+        GAE,
+        lambda *x: tuple(y + 3 * ~x[2] for y in GAE.right(*x)),
+        "It is right on the real tokens",
+    ),
     "crashes": (GAE, _crash, "It stopped with KeyError: 'no such key'"),
     "takes other arguments": (GAE, lambda x: x, "It stopped with TypeError"),
-    "is 1 or 0": (TEXT, lambda *x: int(TEXT.right(*x)),
-                  "Your answer is a value of type int, True or False is wanted."),
+    "is 1 or 0": (
+        TEXT,
+        lambda *x: int(TEXT.right(*x)),
+        "Your answer is a value of type int, True or False is wanted.",
+    ),
     "is a tensor": (TEXT, lambda *x: torch.ones(()) > 0, "tensor of shape (), True or False is"),
     "is no function": (GAE, torch.zeros(2), "Give the check the function itself, check.gae(gae)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("exercise, function, says", ODD.values(), ids=ODD)
@@ -179,7 +193,8 @@ def test_a_stub_is_told_in_one_line_that_it_is_one(capsys):
     result = check.gae(_stub)
     assert not result.right and not result.attempted
     assert capsys.readouterr().out == (
-        "Not attempted yet: write gae in the cell above, run it, then run this check.\n")
+        "Not attempted yet: write gae in the cell above, run it, then run this check.\n"
+    )
 
 
 def test_a_result_adds_nothing_to_the_cell():
@@ -223,10 +238,12 @@ def test_a_fall_is_the_one_that_the_study_reports():
 def test_intervals_are_those_that_the_lab_reports():
     for case in rounds.CLUSTERED_INTERVAL.cases:
         assert [float(x) for x in rounds.clustered_interval(**case.inputs)] == pytest.approx(
-            evaluate.interval(**case.inputs))
+            evaluate.interval(**case.inputs)
+        )
     for case in rounds.PAIRED_DIFFERENCE.cases:
         assert [float(x) for x in rounds.paired_difference(**case.inputs)] == pytest.approx(
-            paired(case.inputs["first"], case.inputs["second"]))
+            paired(case.inputs["first"], case.inputs["second"])
+        )
 
 
 def test_pieces_add_up_to_the_token_mean_of_the_lab():
@@ -238,8 +255,10 @@ def test_pieces_add_up_to_the_token_mean_of_the_lab():
 
 def test_the_best_accuracy_is_the_ceiling_of_two_sentences():
     for case in scaling.BEST_ACCURACY.cases:
-        pair = [Sentence(i, str(i), tuple(int(r) for r in given), sheet=i)
-                for i, given in enumerate(case.inputs.values())]
+        pair = [
+            Sentence(i, str(i), tuple(int(r) for r in given), sheet=i)
+            for i, given in enumerate(case.inputs.values())
+        ]
         flattered = rated_pairs.ceiling(pair).high.accuracy
         assert scaling.best_accuracy(**case.inputs).item() == pytest.approx(flattered)
 
@@ -259,15 +278,23 @@ def _exercises_in(path: Path):
     """(notebook's name, imports, stub, check, solution) for each check in a notebook."""
     cells = nbformat.read(path, as_version=4).cells
     tags = [cell.metadata.get("tags", []) for cell in cells]
-    imports = "\n".join(line for cell in cells if cell.cell_type == "code"
-                        for line in cell.source.splitlines()
-                        if re.match(r"(import|from) ", line))  # fmt: skip
+    imports = "\n".join(
+        line
+        for cell in cells
+        if cell.cell_type == "code"
+        for line in cell.source.splitlines()
+        if re.match(r"(import|from) ", line)
+    )
     for i in (i for i, tag in enumerate(tags) if "check" in tag):
         stub = max((j for j in range(i) if "exercise" in tags[j]), default=None)
         solution = min((j for j in range(i, len(cells)) if "solution" in tags[j]), default=None)
-        yield pytest.param(imports, stub is not None and cells[stub], cells[i],
-                           solution is not None and cells[solution],
-                           id=f"{path.stem}-{cells[i].id}")
+        yield pytest.param(
+            imports,
+            stub is not None and cells[stub],
+            cells[i],
+            solution is not None and cells[solution],
+            id=f"{path.stem}-{cells[i].id}",
+        )
 
 
 FOUND = [found for path in NOTEBOOKS for found in _exercises_in(path)]
@@ -293,6 +320,9 @@ def test_an_exercise_in_a_notebook(imports, stub, checked, solution):
 
 def test_grade_ids_are_unique():
     for path in NOTEBOOKS:
-        ids = [cell.metadata.nbgrader.grade_id for cell in nbformat.read(path, as_version=4).cells
-               if "nbgrader" in cell.metadata]  # fmt: skip
+        ids = [
+            cell.metadata.nbgrader.grade_id
+            for cell in nbformat.read(path, as_version=4).cells
+            if "nbgrader" in cell.metadata
+        ]
         assert len(set(ids)) == len(ids)

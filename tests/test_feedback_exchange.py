@@ -31,8 +31,9 @@ def store(tmp_path) -> FeedbackStore:
     store.add(Prompt("p3", "Nobody answered."), [])
     for name in ("ann", "bob", "nobody yet"):
         store.add_labeller(name)
-    store.write(Entry("", "ranking", "ann", ASK, TEXTS, (3, 1, 1, None), (2, 0, 3, 1), 8.5,
-                      "common", "v1"))  # fmt: skip
+    store.write(
+        Entry("", "ranking", "ann", ASK, TEXTS, (3, 1, 1, None), (2, 0, 3, 1), 8.5, "common", "v1")
+    )
     store.write(Entry("", "ranking", "bob", ASK, TEXTS[:3], (2, None, 1), (0, 1, 2), pick="repeat"))
     store.write(Entry("", "skip", "bob", ODD))
     store.write(Entry("", "flag", "ann", ODD, ("\x1b[31m",), (), (0,), 1.25, flag="nonsense"))
@@ -75,15 +76,28 @@ def test_the_lines_are_as_the_module_says(store, tmp_path):
     lines, entry = read(tmp_path / "all.jsonl"), store.entries(undone=True)[0]
     assert lines[:2] == [
         {"kind": "prompt", "prompt": ASK.text, "id": "p1", "facts": ASK.facts},
-        {"kind": "sample", "prompt": ASK.text, "text": "Go away.", "model": "sft",
-         "settings": {"temperature": 1.0, "seed": 3}},
-    ]  # fmt: skip
+        {
+            "kind": "sample",
+            "prompt": ASK.text,
+            "text": "Go away.",
+            "model": "sft",
+            "settings": {"temperature": 1.0, "seed": 3},
+        },
+    ]
     assert {"kind": "labeller", "labeller": "nobody yet"} in lines
     assert lines[12] == {
-        "kind": "ranking", "id": entry.id, "labeller": "ann", "prompt": ASK.text,
-        "responses": list(TEXTS), "ranks": [3, 1, 1, None], "shown": [2, 0, 3, 1], "seconds": 8.5,
-        "pick": "common", "guidelines": "v1", "made": entry.made,
-    }  # fmt: skip
+        "kind": "ranking",
+        "id": entry.id,
+        "labeller": "ann",
+        "prompt": ASK.text,
+        "responses": list(TEXTS),
+        "ranks": [3, 1, 1, None],
+        "shown": [2, 0, 3, 1],
+        "seconds": 8.5,
+        "pick": "common",
+        "guidelines": "v1",
+        "made": entry.made,
+    }
     assert lines[-1]["kind"] == "undo" and lines[-1]["undoes"] == lines[-2]["id"]
 
 
@@ -102,40 +116,56 @@ def test_importing_does_not_bring_a_forgotten_labeller_back(store, tmp_path):
     assert store.contents() == before and store.labellers() == ["bob", "nobody yet"]
 
 
-GOOD = {"kind": "ranking", "id": "0" * 32, "labeller": "ann", "prompt": "Why?",
-        "responses": ["a", "b"], "ranks": [1, 2]}  # fmt: skip
-KNOWN = ({"kind": "prompt", "prompt": "Why?", "id": "p"}, {"kind": "labeller", "labeller": "ann"},
-         {"kind": "sample", "prompt": "Why?", "text": "a"},
-         {"kind": "sample", "prompt": "Why?", "text": "b", "model": "sft"})  # fmt: skip
+GOOD = {
+    "kind": "ranking",
+    "id": "0" * 32,
+    "labeller": "ann",
+    "prompt": "Why?",
+    "responses": ["a", "b"],
+    "ranks": [1, 2],
+}
+KNOWN = (
+    {"kind": "prompt", "prompt": "Why?", "id": "p"},
+    {"kind": "labeller", "labeller": "ann"},
+    {"kind": "sample", "prompt": "Why?", "text": "a"},
+    {"kind": "sample", "prompt": "Why?", "text": "b", "model": "sft"},
+)
 
 
 def test_the_least_a_line_must_say(fresh, tmp_path):
     import_jsonl(fresh, rows_file(tmp_path, *KNOWN, GOOD))
-    entry, = fresh.entries()
-    assert entry == Entry("0" * 32, "ranking", "ann", Prompt("p", "Why?"), ("a", "b"), (1, 2),
-                          made=entry.made)  # fmt: skip
+    (entry,) = fresh.entries()
+    assert entry == Entry(
+        "0" * 32, "ranking", "ann", Prompt("p", "Why?"), ("a", "b"), (1, 2), made=entry.made
+    )
     assert fresh.samples(entry.prompt) == [Sample("a"), Sample("b", "sft")]
 
 
-@pytest.mark.parametrize("change, why", [
-    ({"kind": "rank"}, "line 5, field 'kind': is 'rank': the kinds are prompt, sample, labeller"),
-    ({"kind": None}, "line 5, field 'kind'"),
-    ({"labeler": "ann"}, "field 'labeler': is not known: did you mean 'labeller'?"),
-    ({"id": ""}, "field 'id': is empty"),
-    ({"prompt": "Where?"}, "field 'prompt': has no line of kind 'prompt' in this file"),
-    ({"responses": ["a", 2]}, "field 'responses': number 2 is a number: give a text"),
-    ({"ranks": [1, "2"]}, "field 'ranks': number 2 is a text: give a number"),
-    ({"ranks": [True, 2]}, "field 'ranks': number 1 is true or false"),
-    ({"shown": [0, None]}, "field 'shown': number 2 is null"),
-    ({"seconds": "8"}, "field 'seconds': is a text: give a number"),
-    ({"labeller": "bob"}, "entry 0000000"),
-    ({"ranks": [1]}, "it has 1 rank for 2 responses"),
-    ({"responses": ["a"], "ranks": [1]}, "it ranks 1 response: it takes two"),
-    ({"shown": [0, 0]}, "shown is [0, 0]"),
-    ({"responses": ["a", "c"]}, "the response 'c'"),
-    ({"seconds": 1e999}, "not JSON"),
-    ({"made": "now"}, "made is 'now'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        (
+            {"kind": "rank"},
+            "line 5, field 'kind': is 'rank': the kinds are prompt, sample, labeller",
+        ),
+        ({"kind": None}, "line 5, field 'kind'"),
+        ({"labeler": "ann"}, "field 'labeler': is not known: did you mean 'labeller'?"),
+        ({"id": ""}, "field 'id': is empty"),
+        ({"prompt": "Where?"}, "field 'prompt': has no line of kind 'prompt' in this file"),
+        ({"responses": ["a", 2]}, "field 'responses': number 2 is a number: give a text"),
+        ({"ranks": [1, "2"]}, "field 'ranks': number 2 is a text: give a number"),
+        ({"ranks": [True, 2]}, "field 'ranks': number 1 is true or false"),
+        ({"shown": [0, None]}, "field 'shown': number 2 is null"),
+        ({"seconds": "8"}, "field 'seconds': is a text: give a number"),
+        ({"labeller": "bob"}, "entry 0000000"),
+        ({"ranks": [1]}, "it has 1 rank for 2 responses"),
+        ({"responses": ["a"], "ranks": [1]}, "it ranks 1 response: it takes two"),
+        ({"shown": [0, 0]}, "shown is [0, 0]"),
+        ({"responses": ["a", "c"]}, "the response 'c'"),
+        ({"seconds": 1e999}, "not JSON"),
+        ({"made": "now"}, "made is 'now'"),
+    ],
+)
 def test_a_bad_line_is_named_and_takes_nothing_in(fresh, tmp_path, change, why):
     path = rows_file(tmp_path, *KNOWN, GOOD | change)
     message = refusal(import_jsonl, fresh, path)
@@ -163,8 +193,8 @@ def test_pairs_say_who_was_preferred_and_nothing_else(store, tmp_path):
     path = tmp_path / "pairs.jsonl"
     assert export_pairs(store, path) == 5
     assert sorted(tuple(row.values()) for row in read(path)) == sorted(
-        (ASK.text, *pair) for pair in
-        [(seal, go), (send, go), (send, go), (go, seal), (send, seal)])  # fmt: skip
+        (ASK.text, *pair) for pair in [(seal, go), (send, go), (send, go), (go, seal), (send, seal)]
+    )
     assert all(list(row) == ["prompt", "chosen", "rejected"] for row in read(path))
     assert export_pairs(store, path, ["ann"]) == 2
     assert pairs(path) == {(ASK.text, seal, go), (ASK.text, send, go)}
@@ -178,7 +208,8 @@ def test_unranked_ones_are_not_compared_with_one_another(fresh, tmp_path):
     fresh.write(Entry("", "ranking", "ann", ASK, tuple("abcd"), (None, 1, None, 2), (0, 1, 2, 3)))
     export_pairs(fresh, tmp_path / "pairs.jsonl")
     assert pairs(tmp_path / "pairs.jsonl") == {
-        (ASK.text, *pair) for pair in ("ba", "bc", "bd", "da", "dc")}  # fmt: skip
+        (ASK.text, *pair) for pair in ("ba", "bc", "bd", "da", "dc")
+    }
 
 
 def test_rankings_of_another_make_come_in_once(fresh, tmp_path):
@@ -205,7 +236,8 @@ def test_pairs_survive_a_store(store, fresh, tmp_path):
     import_rankings(fresh, tmp_path / "pairs.jsonl", "everybody")
     assert export_pairs(fresh, tmp_path / "again.jsonl") == 5
     assert sorted(read(tmp_path / "again.jsonl"), key=str) == sorted(
-        read(tmp_path / "pairs.jsonl"), key=str)  # fmt: skip
+        read(tmp_path / "pairs.jsonl"), key=str
+    )
     assert fresh.labellers() == ["everybody"]
 
 
@@ -224,7 +256,8 @@ def test_a_bad_line_of_another_make_takes_nothing_in(fresh, tmp_path):
     path = rows_file(tmp_path, good, good | {"rejected": 1})
     assert "line 2, field 'rejected'" in refusal(import_rankings, fresh, path, "ann")
     assert "cannot be a labeller's name" in refusal(
-        import_rankings, fresh, rows_file(tmp_path, good), " ")  # fmt: skip
+        import_rankings, fresh, rows_file(tmp_path, good), " "
+    )
     assert fresh.prompts() == []
 
 
@@ -240,8 +273,9 @@ def run(*arguments) -> None:
 def test_merge_says_what_was_new(store, tmp_path, capsys):
     run("merge", tmp_path / "class.sqlite", store.path, store.path)
     first, second = capsys.readouterr().out.splitlines()
-    assert first == (f"{store.path}: new: 3 prompts, 6 samples, 3 labellers, 3 rankings, 1 skip, "
-                     "1 flag, 1 undo")  # fmt: skip
+    assert first == (
+        f"{store.path}: new: 3 prompts, 6 samples, 3 labellers, 3 rankings, 1 skip, 1 flag, 1 undo"
+    )
     assert second == f"{store.path}: nothing new"
     assert FeedbackStore(tmp_path / "class.sqlite").contents() == store.contents()
 
@@ -270,10 +304,11 @@ def test_export_and_import_both_formats(store, tmp_path, capsys):
     run("export", store.path, tmp_path / "pairs.jsonl", "--pairs", "--labellers", "ann")
     run("import", tmp_path / "c.sqlite", tmp_path / "pairs.jsonl", "--labeller", "zoe")
     assert len(FeedbackStore(tmp_path / "c.sqlite").rankings(["zoe"])) == 2
-    assert gzip.open(tmp_path / "all.jsonl.gz").read().count(b"\n") == 18
+    assert gzip.decompress((tmp_path / "all.jsonl.gz").read_bytes()).count(b"\n") == 18
     assert f"wrote 2 lines to {tmp_path / 'pairs.jsonl'}" in capsys.readouterr().out
     assert "give --pairs too" in refusal(
-        run, "export", store.path, tmp_path / "x.jsonl", "--labellers", "ann")  # fmt: skip
+        run, "export", store.path, tmp_path / "x.jsonl", "--labellers", "ann"
+    )
 
 
 def test_an_export_takes_the_place_of_nothing(store, tmp_path):
@@ -286,8 +321,13 @@ def test_an_export_takes_the_place_of_nothing(store, tmp_path):
     assert store.path.read_bytes() == before
 
 
-@pytest.mark.parametrize("row", [{"prompt": "p", "chosen": "a", "rejected": "b"},
-                                 {"prompt": "p", "responses": ["a", "b"], "ranking": [1, 2]}])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "p", "chosen": "a", "rejected": "b"},
+        {"prompt": "p", "responses": ["a", "b"], "ranking": [1, 2]},
+    ],
+)
 def test_rankings_of_another_make_ask_whose_they_are(tmp_path, row):
     (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
     assert "--labeller NAME" in refusal(run, "import", tmp_path / "s.sqlite", tmp_path / "r.jsonl")
@@ -295,9 +335,16 @@ def test_rankings_of_another_make_ask_whose_they_are(tmp_path, row):
     assert len(FeedbackStore(tmp_path / "s.sqlite").rankings(["zoe"])) == 1
 
 
-@pytest.mark.parametrize("action", [
-    ["import", "bad.jsonl"], ["import", "bad.jsonl", "--labeller", "a"], ["import", "sheet.xlsx"],
-    ["merge", "none.sqlite"], ["merge", "bad.jsonl"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "action",
+    [
+        ["import", "bad.jsonl"],
+        ["import", "bad.jsonl", "--labeller", "a"],
+        ["import", "sheet.xlsx"],
+        ["merge", "none.sqlite"],
+        ["merge", "bad.jsonl"],
+    ],
+)
 def test_what_cannot_be_taken_in_makes_no_store(tmp_path, action):
     (tmp_path / "bad.jsonl").write_text('{"prompt": "p"}\n')
     (tmp_path / "sheet.xlsx").write_bytes(b"PK\x03\x04rest")
@@ -325,15 +372,24 @@ def test_of_a_tasks_folder_the_store_in_it_is_meant(store, tmp_path, capsys):
     assert FeedbackStore(task / "rankings.sqlite3").contents() == store.contents()
 
 
-@pytest.mark.parametrize("action", [["show"], ["merge", "a.sqlite"], ["export", "x.jsonl"],
-                                    ["import", "all.jsonl"], ["forget", "ann"]])
+@pytest.mark.parametrize(
+    "action",
+    [
+        ["show"],
+        ["merge", "a.sqlite"],
+        ["export", "x.jsonl"],
+        ["import", "all.jsonl"],
+        ["forget", "ann"],
+    ],
+)
 def test_a_folder_that_is_no_task_is_named_and_left_as_it_is(store, tmp_path, action):
     export_jsonl(store, tmp_path / "all.jsonl")
     (tmp_path / "plain").mkdir()
     name, *rest = action
     files = [tmp_path / file if "." in file else file for file in rest]
     assert f"there is no task in {tmp_path / 'plain'}" in refusal(
-        run, name, tmp_path / "plain", *files)  # fmt: skip
+        run, name, tmp_path / "plain", *files
+    )
     assert list((tmp_path / "plain").iterdir()) == []
 
 
@@ -351,9 +407,11 @@ def test_show_counts_for_each_labeller(store, capsys):
     assert total == "3 prompts, 6 samples, 6 entries"
     assert head.split() == ["rankings", "skips", "flags", "undone", "seconds", "labeller"]
     assert [line.split(maxsplit=5) for line in table] == [
-        ["1", "0", "1", "1", "8.5", "ann"], ["1", "1", "0", "0", "-", "bob"],
-        ["0", "0", "0", "0", "-", "nobody yet"], ["0", "0", "0", "0", "-", "⟨U+001B⟩[31mred"],
-    ]  # fmt: skip
+        ["1", "0", "1", "1", "8.5", "ann"],
+        ["1", "1", "0", "0", "-", "bob"],
+        ["0", "0", "0", "0", "-", "nobody yet"],
+        ["0", "0", "0", "0", "-", "⟨U+001B⟩[31mred"],
+    ]
 
 
 def test_forget_says_how_much_went_and_minds_a_slip_of_the_pen(store, capsys):

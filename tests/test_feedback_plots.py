@@ -7,8 +7,9 @@ import pytest
 from rlhf_lab.show import feedback_plots, plots
 
 NAMES = ["ann", "bob"]
-SHARES = pd.DataFrame({"labeller": NAMES, "agreement": [0.8, 0.7], "low": [0.7, 0.5],
-                       "high": [0.9, 0.8]})  # fmt: skip
+SHARES = pd.DataFrame(
+    {"labeller": NAMES, "agreement": [0.8, 0.7], "low": [0.7, 0.5], "high": [0.9, 0.8]}
+)
 PAIRS = pd.DataFrame({"first": ["ann", "ann"], "second": ["bob", "cat"], "agreement": [0.9, 0.6]})
 
 
@@ -16,10 +17,16 @@ def table(value: str) -> pd.DataFrame:
     return SHARES.rename(columns={"agreement": value}).assign(chance=[0.25, 0.5])
 
 
-@pytest.mark.parametrize(("draw", "value"), [
-    (feedback_plots.agreement_by_labeller, "agreement"), (feedback_plots.consistency, "agreement"),
-    (feedback_plots.position_bias, "first_best"), (feedback_plots.pace, "seconds"),
-    (feedback_plots.reliability, "reliability")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("draw", "value"),
+    [
+        (feedback_plots.agreement_by_labeller, "agreement"),
+        (feedback_plots.consistency, "agreement"),
+        (feedback_plots.position_bias, "first_best"),
+        (feedback_plots.pace, "seconds"),
+        (feedback_plots.reliability, "reliability"),
+    ],
+)
 def test_each_labeller_is_a_dot_on_its_interval(draw, value):
     (axes,) = draw(table(value)).axes
     dots = next(line for line in axes.lines if line.get_marker() == "o")

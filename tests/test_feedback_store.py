@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKERS, EACH = 30, 5
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-needs_root = pytest.mark.skipif(not hasattr(os, "setresuid") or os.getuid() != 0,
-                                reason="only root can put on another user")
+needs_root = pytest.mark.skipif(
+    not hasattr(os, "setresuid") or os.getuid() != 0, reason="only root can put on another user"
+)
 
 
 @pytest.fixture
@@ -56,8 +57,9 @@ def store(tmp_path) -> FeedbackStore:
 
 
 def ranking(labeller="ann", **changes) -> Entry:
-    return replace(Entry("", "ranking", labeller, ASK, TEXTS, RANKS, SHOWN, 8.5, "common", "v1"),
-                   **changes)  # fmt: skip
+    return replace(
+        Entry("", "ranking", labeller, ASK, TEXTS, RANKS, SHOWN, 8.5, "common", "v1"), **changes
+    )
 
 
 def skip(labeller="ann", **changes) -> Entry:
@@ -145,8 +147,12 @@ def test_what_is_stored_is_the_persons_order_and_not_the_screens(store):
     assert store.rankings() == [Ranking(ASK, TEXTS, (3, 2, 1), "ann")] * 3
     assert [entry.shown for entry in store.entries()] == [(2, 0, 1), (0, 1, 2), (1, 2, 0)]
     for entry in store.entries():
-        found = sql(store.path, "SELECT text, rank, screen FROM entry_responses JOIN responses "
-                    "ON key = response WHERE entry = ?", entry.id)  # fmt: skip
+        found = sql(
+            store.path,
+            "SELECT text, rank, screen FROM entry_responses JOIN responses "
+            "ON key = response WHERE entry = ?",
+            entry.id,
+        )
         assert {text: rank for text, rank, _ in found} == best_first
         assert [text for text, _, screen in sorted(found, key=lambda row: row[2])] == [
             TEXTS[i] for i in entry.shown
@@ -195,22 +201,26 @@ def test_hostile_texts_come_back_as_they_were(store, text):
     name = (text.strip().splitlines() or ["x"])[0][:60]
     store.add(prompt, [Sample(text, text, {text: text}), Sample("b")])
     store.add_labeller(name)
-    entry = store.write(Entry("", "ranking", name, prompt, (text, "b"), (1, None), (1, 0), 0.0,
-                              guidelines=text))  # fmt: skip
+    entry = store.write(
+        Entry("", "ranking", name, prompt, (text, "b"), (1, None), (1, 0), 0.0, guidelines=text)
+    )
     assert store.prompts()[-1] == entry.prompt == prompt
     assert store.samples(prompt) == [Sample(text, text, {text: text}), Sample("b")]
     assert store.entries(name) == [entry] and entry.responses == (text, "b")
     assert entry.guidelines == text and store.labellers()[-1] == name
 
 
-@pytest.mark.parametrize("call", [
-    lambda store: store.add(Prompt("p", "half \ud83d"), []),
-    lambda store: store.add(Prompt("p", "whole", {"note": "half \udc00"}), []),
-    lambda store: store.add(ASK, [Sample("half \ud83d")]),
-    lambda store: store.add(ASK, [Sample("whole", "half \ud83d")]),
-    lambda store: store.write(ranking(guidelines="half \ud83d")),
-    lambda store: store.write(ranking("half \ud83d")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store: store.add(Prompt("p", "half \ud83d"), []),
+        lambda store: store.add(Prompt("p", "whole", {"note": "half \udc00"}), []),
+        lambda store: store.add(ASK, [Sample("half \ud83d")]),
+        lambda store: store.add(ASK, [Sample("whole", "half \ud83d")]),
+        lambda store: store.write(ranking(guidelines="half \ud83d")),
+        lambda store: store.write(ranking("half \ud83d")),
+    ],
+)
 def test_half_characters_are_refused(store, call):
     before = store.contents()
     assert "half a character" in refusal(call, store)
@@ -220,48 +230,61 @@ def test_half_characters_are_refused(store, call):
 # ---- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes, why", [
-    (dict(kind="rank"), "kind is 'rank': use one of ranking, skip, flag, undo"),
-    (dict(pick="often"), "pick is 'often': use one of random"),
-    (dict(ranks=(1, 2)), "it has 2 ranks for 3 responses"),
-    (dict(ranks=()), "it has 0 ranks for 3 responses"),
-    (dict(ranks=(None,) * 3), "it ranks nothing"),
-    (dict(ranks=(0, 1, 2)), "0 is no rank"),
-    (dict(ranks=(1.0, 2, 3)), "1.0 is no rank"),
-    (dict(ranks=(True, 2, 3)), "True is no rank"),
-    (dict(ranks=(2**63, 1, 2)), "beyond 64 bits"),
-    (dict(shown=(0, 1)), "shown is [0, 1]"),
-    (dict(shown=(0, 1, 1)), "shown is [0, 1, 1]"),
-    (dict(shown=(1, 2, 3)), "shown is [1, 2, 3]"),
-    (dict(shown=()), "shown is empty"),
-    (dict(responses=TEXTS[:1], ranks=(1,), shown=(0,)), "it takes two to compare"),
-    (dict(responses=(*TEXTS[:2], "Not there.")), "the response 'Not there.' to prompt 'p1' is not"),
-    (dict(prompt=Prompt("p9", "Not there.")), "prompt 'p9'"),
-    (dict(labeller="cat"), "no such labeller is in the store"),
-    (dict(seconds=-1.0), "seconds is -1.0"),
-    (dict(seconds=float("nan")), "seconds is nan"),
-    (dict(kind="skip"), "only a ranking has ranks"),
-    (dict(kind="flag", ranks=()), "flag is '': use one of unsafe, nonsense"),
-    (dict(kind="undo", ranks=()), "field 'undoes' names an entry if the kind is undo"),
-    (dict(undoes="0" * 32), "field 'undoes' names an entry if the kind is undo"),
-    (dict(kind="undo", ranks=(), undoes="0" * 32), "which is not an entry of this labeller"),
-    (dict(made="yesterday"), "made is 'yesterday'"),
-    (dict(made="2026-01-31T12:00:00.000000+01:00"), "in UTC"),
-    (dict(made="2026-01-31T12:00:00+00:00"), "in UTC"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        (dict(kind="rank"), "kind is 'rank': use one of ranking, skip, flag, undo"),
+        (dict(pick="often"), "pick is 'often': use one of random"),
+        (dict(ranks=(1, 2)), "it has 2 ranks for 3 responses"),
+        (dict(ranks=()), "it has 0 ranks for 3 responses"),
+        (dict(ranks=(None,) * 3), "it ranks nothing"),
+        (dict(ranks=(0, 1, 2)), "0 is no rank"),
+        (dict(ranks=(1.0, 2, 3)), "1.0 is no rank"),
+        (dict(ranks=(True, 2, 3)), "True is no rank"),
+        (dict(ranks=(2**63, 1, 2)), "beyond 64 bits"),
+        (dict(shown=(0, 1)), "shown is [0, 1]"),
+        (dict(shown=(0, 1, 1)), "shown is [0, 1, 1]"),
+        (dict(shown=(1, 2, 3)), "shown is [1, 2, 3]"),
+        (dict(shown=()), "shown is empty"),
+        (dict(responses=TEXTS[:1], ranks=(1,), shown=(0,)), "it takes two to compare"),
+        (
+            dict(responses=(*TEXTS[:2], "Not there.")),
+            "the response 'Not there.' to prompt 'p1' is not",
+        ),
+        (dict(prompt=Prompt("p9", "Not there.")), "prompt 'p9'"),
+        (dict(labeller="cat"), "no such labeller is in the store"),
+        (dict(seconds=-1.0), "seconds is -1.0"),
+        (dict(seconds=float("nan")), "seconds is nan"),
+        (dict(kind="skip"), "only a ranking has ranks"),
+        (dict(kind="flag", ranks=()), "flag is '': use one of unsafe, nonsense"),
+        (dict(kind="undo", ranks=()), "field 'undoes' names an entry if the kind is undo"),
+        (dict(undoes="0" * 32), "field 'undoes' names an entry if the kind is undo"),
+        (dict(kind="undo", ranks=(), undoes="0" * 32), "which is not an entry of this labeller"),
+        (dict(made="yesterday"), "made is 'yesterday'"),
+        (dict(made="2026-01-31T12:00:00.000000+01:00"), "in UTC"),
+        (dict(made="2026-01-31T12:00:00+00:00"), "in UTC"),
+    ],
+)
 def test_an_entry_that_does_not_fit_is_refused(store, changes, why):
     assert why in refusal(store.write, ranking(**changes))
     assert store.entries(undone=True) == []
 
 
-@pytest.mark.parametrize("prompt, samples, why", [
-    (Prompt("p9", " \n"), [], "prompt 'p9' is empty"),
-    (Prompt("p9", "x", {"when": {1, 2}}), [], "facts of prompt 'p9': Object of type set"),
-    (Prompt("p9", "x", {"size": float("nan")}), [], "facts of prompt 'p9'"),
-    (Prompt("p9", "x", {"pair": (1, 2)}), [], "use lists, not tuples"),
-    (Prompt("p9", "x", {1: "a"}), [], "texts as keys"),
-    (Prompt("p9", "x"), [Sample("a", "m", {"seed": {1}})], "settings of a sample of prompt 'p9'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "prompt, samples, why",
+    [
+        (Prompt("p9", " \n"), [], "prompt 'p9' is empty"),
+        (Prompt("p9", "x", {"when": {1, 2}}), [], "facts of prompt 'p9': Object of type set"),
+        (Prompt("p9", "x", {"size": float("nan")}), [], "facts of prompt 'p9'"),
+        (Prompt("p9", "x", {"pair": (1, 2)}), [], "use lists, not tuples"),
+        (Prompt("p9", "x", {1: "a"}), [], "texts as keys"),
+        (
+            Prompt("p9", "x"),
+            [Sample("a", "m", {"seed": {1}})],
+            "settings of a sample of prompt 'p9'",
+        ),
+    ],
+)
 def test_what_json_would_change_is_refused(store, prompt, samples, why):
     assert why in refusal(store.add, prompt, samples)
     assert store.prompts() == [ASK]  # the prompt of a refused sample is not left behind
@@ -289,7 +312,8 @@ def test_undo_is_a_new_row(store):
     history = store.entries(undone=True)
     assert history[:3] == [first, other, second]  # as they were written
     assert [replace(undo, id="", made="") for undo in history[3:]] == [
-        Entry("", "undo", "ann", ASK, undoes=taken_back.id) for taken_back in (second, first)]
+        Entry("", "undo", "ann", ASK, undoes=taken_back.id) for taken_back in (second, first)
+    ]
 
 
 def test_after_an_undo_comes_the_next_entry(store):
@@ -310,15 +334,19 @@ def test_nobody_takes_back_what_another_wrote_or_an_undo(store):
     assert "not an entry of this labeller" in refusal(store.write, again)
 
 
-@pytest.mark.parametrize("table", ["prompts", "responses", "samples", "labellers", "entries",
-                                   "entry_responses"])  # fmt: skip
+@pytest.mark.parametrize(
+    "table", ["prompts", "responses", "samples", "labellers", "entries", "entry_responses"]
+)
 def test_the_file_itself_refuses_to_rewrite_history(store, table):
     store.write(ranking())
     before = sql(store.path, f"SELECT * FROM {table}")
     first, *others = before[0]
     column = sql(store.path, f"SELECT name FROM pragma_table_info('{table}')")[-1][0]
-    for query in (f"UPDATE {table} SET {column} = {column}", f"UPDATE {table} SET {column} = 'x'",
-                  f"DELETE FROM {table}"):  # fmt: skip
+    for query in (
+        f"UPDATE {table} SET {column} = {column}",
+        f"UPDATE {table} SET {column} = 'x'",
+        f"DELETE FROM {table}",
+    ):
         with pytest.raises(sqlite3.IntegrityError, match="history is not"):
             sql(store.path, query)
     marks = ", ".join("?" * len(others))
@@ -344,8 +372,10 @@ def test_thirty_write_at_once_one_is_killed_and_every_submitted_ranking_is_there
     """They also race to make the file; the one that is killed would never end by itself."""
     path, fork = tmp_path / "class.sqlite", multiprocessing.get_context("fork")
     start, pipes = fork.Barrier(WORKERS), [os.pipe() for _ in range(WORKERS)]
-    workers = [fork.Process(target=rank_on, args=(path, i, start, log, EACH if i else 10**9))
-               for i, (_, log) in enumerate(pipes)]  # fmt: skip
+    workers = [
+        fork.Process(target=rank_on, args=(path, i, start, log, EACH if i else 10**9))
+        for i, (_, log) in enumerate(pipes)
+    ]
     for worker in workers:
         worker.start()
     for _, log in pipes:
@@ -367,8 +397,10 @@ def test_thirty_write_at_once_one_is_killed_and_every_submitted_ranking_is_there
         written = store.entries(f"labeller {i}")
         assert len(told) == EACH and [entry.id for entry in written] == told
         assert [entry.seconds for entry in written] == list(range(EACH))
-    assert all((entry.responses, entry.ranks, entry.shown) == (TEXTS, RANKS, SHOWN)
-               for entry in store.entries())  # fmt: skip
+    assert all(
+        (entry.responses, entry.ranks, entry.shown) == (TEXTS, RANKS, SHOWN)
+        for entry in store.entries()
+    )
     assert len(store.labellers()) == WORKERS and store.samples(ASK) == SAMPLES
     assert sql(path, "PRAGMA integrity_check") == [("ok",)]
 
@@ -383,8 +415,10 @@ def test_thirty_make_the_same_file_at_once(tmp_path):
     fork = multiprocessing.get_context("fork")
     for turn in range(5):
         start = fork.Barrier(WORKERS)
-        workers = [fork.Process(target=make_at_once, args=(tmp_path / f"{turn}.sqlite", start))
-                   for _ in range(WORKERS)]  # fmt: skip
+        workers = [
+            fork.Process(target=make_at_once, args=(tmp_path / f"{turn}.sqlite", start))
+            for _ in range(WORKERS)
+        ]
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -441,8 +475,10 @@ def test_a_kill_before_the_end_of_a_submit_leaves_nothing_of_it(store):
 
 def test_a_commit_waits_for_the_disk(store):
     with database.writing(store.path) as connection:
-        asked = {name: connection.execute(f"PRAGMA {name}").fetchone()[0]
-                 for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")}
+        asked = {
+            name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+        }
     assert asked == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
 
 
@@ -463,8 +499,12 @@ def traces(store, *words) -> list[str]:
     folder, name = store.path.parent, store.path.name
     content = b"".join(file.read_bytes() for file in folder.iterdir() if file.name.startswith(name))
     assert b"My kettle leaks." in content  # the search itself works
-    return [word for word in words for coding in ("utf-8", "utf-16-le", "utf-16-be")
-            if word.encode(coding) in content]  # fmt: skip
+    return [
+        word
+        for word in words
+        for coding in ("utf-8", "utf-16-le", "utf-16-be")
+        if word.encode(coding) in content
+    ]
 
 
 def test_forget_leaves_no_trace_in_the_bytes(tmp_path):
@@ -536,10 +576,20 @@ def test_thirty_files_become_one_as_often_as_one_likes(tmp_path):
         files.append(student.path)
     store = FeedbackStore(tmp_path / "class.sqlite")
     assert store.merge(files[0]) == COUNTS | {
-        "prompts": 2, "samples": 4, "labellers": 1, "ranking": 1, "skip": 1}  # fmt: skip
+        "prompts": 2,
+        "samples": 4,
+        "labellers": 1,
+        "ranking": 1,
+        "skip": 1,
+    }
     for file in files[1:]:
         assert store.merge(file) == COUNTS | {
-            "prompts": 1, "samples": 1, "labellers": 1, "ranking": 1, "skip": 1}  # fmt: skip
+            "prompts": 1,
+            "samples": 1,
+            "labellers": 1,
+            "ranking": 1,
+            "skip": 1,
+        }
     assert store.entries() == sorted(written, key=lambda entry: entry.made)
     assert len(store.prompts()) == 31 and store.samples(ASK) == SAMPLES
     everything = store.contents()
@@ -695,21 +745,24 @@ def test_an_empty_file_and_an_odd_name_will_do(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [path.name]
 
 
-@pytest.mark.parametrize("query", [
-    "UPDATE prompts SET facts = '{'",
-    "UPDATE entry_responses SET rank = 'first'",
-    "UPDATE entry_responses SET screen = 'left'",
-    "UPDATE entries SET kind = 'rank'",
-    "UPDATE entries SET seconds = 'long'",
-    "UPDATE entries SET prompt = 'none'",
-    "UPDATE prompts SET text = x'ff'",
-    "DROP TABLE samples",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "query",
+    [
+        "UPDATE prompts SET facts = '{'",
+        "UPDATE entry_responses SET rank = 'first'",
+        "UPDATE entry_responses SET screen = 'left'",
+        "UPDATE entries SET kind = 'rank'",
+        "UPDATE entries SET seconds = 'long'",
+        "UPDATE entries SET prompt = 'none'",
+        "UPDATE prompts SET text = x'ff'",
+        "DROP TABLE samples",
+    ],
+)
 def test_a_store_that_somebody_tampered_with_is_refused_whole(store, tmp_path, query):
     other = made(tmp_path / "b.sqlite", "cat")
     other.add(Prompt("p2", "More?"), [])
     other.write(ranking("cat"))
-    for name, in sql(other.path, "SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+    for (name,) in sql(other.path, "SELECT name FROM sqlite_master WHERE type = 'trigger'"):
         sql(other.path, f"DROP TRIGGER {name}")
     sql(other.path, query)
     before = store.contents()
@@ -719,8 +772,10 @@ def test_a_store_that_somebody_tampered_with_is_refused_whole(store, tmp_path, q
 
 # ---- older and newer schemas --------------------------------------------------------------------
 
-MOOD = ("ALTER TABLE entries ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'; -- a later idea\n"
-        "CREATE INDEX moods ON entries (mood);\n")  # fmt: skip
+MOOD = (
+    "ALTER TABLE entries ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'; -- a later idea\n"
+    "CREATE INDEX moods ON entries (mood);\n"
+)
 
 
 def test_an_older_file_is_brought_up_with_all_it_holds(store, monkeypatch):
@@ -769,20 +824,23 @@ server:/srv /srv nfs rw 0 0
 """
 
 
-@pytest.mark.parametrize("path, kind", [
-    ("/tmp/a.sqlite", ""),
-    ("/home/ann/a.sqlite", "nfs4"),
-    ("/home/ann/not/yet/there/a.sqlite", "nfs4"),
-    ("/homework/a.sqlite", ""),
-    ("/home/local/a.sqlite", ""),
-    ("/mnt/my files/a.sqlite", "cifs"),
-    ("/mnt/c/a.sqlite", "9p"),
-    ("/mnt/ssh/a.sqlite", "fuse.sshfs"),
-    ("/media/stick/a.sqlite", ""),
-    ("/auto/a.sqlite", "nfs"),
-    ("/srv/data/a.sqlite", "nfs"),
-    ("/tmp/../home/a.sqlite", "nfs4"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path, kind",
+    [
+        ("/tmp/a.sqlite", ""),
+        ("/home/ann/a.sqlite", "nfs4"),
+        ("/home/ann/not/yet/there/a.sqlite", "nfs4"),
+        ("/homework/a.sqlite", ""),
+        ("/home/local/a.sqlite", ""),
+        ("/mnt/my files/a.sqlite", "cifs"),
+        ("/mnt/c/a.sqlite", "9p"),
+        ("/mnt/ssh/a.sqlite", "fuse.sshfs"),
+        ("/media/stick/a.sqlite", ""),
+        ("/auto/a.sqlite", "nfs"),
+        ("/srv/data/a.sqlite", "nfs"),
+        ("/tmp/../home/a.sqlite", "nfs4"),
+    ],
+)
 def test_a_network_file_system_is_known_by_its_mount(tmp_path, path, kind):
     mounts = tmp_path / "mounts"
     mounts.write_text(MOUNTS)
@@ -827,8 +885,13 @@ except UserError as error:
 def test_a_disk_that_takes_no_more_keeps_what_was_there(store):
     store.write(ranking())
     before = store.contents()
-    ran = subprocess.run([sys.executable, "-c", FULL, str(store.path)], cwd=ROOT, text=True,
-                         capture_output=True, check=True)  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, str(store.path)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     assert "or is full" in ran.stdout and ran.stdout.count("\n") == 1
     assert store.contents() == before
     store.write(ranking())

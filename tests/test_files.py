@@ -20,20 +20,27 @@ ASK = "My kettle leaks."
 RANKED = {"prompt": ASK, "responses": ["a", "b"], "ranking": [1, 2]}
 TEXTS = st.text(min_size=1, max_size=12).filter(str.strip)  # hypothesis draws no lone surrogates
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=5,
-)  # fmt: skip
+)
 PROMPTS = st.builds(Prompt, TEXTS, TEXTS, st.dictionaries(st.text(max_size=5), VALUES, max_size=2))
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 @st.composite
 def rankings(draw):
-    ranks = draw(st.lists(st.none() | st.integers(1, 4), min_size=2, max_size=5)
-                 .filter(lambda ranks: any(ranks)))  # fmt: skip
+    ranks = draw(
+        st.lists(st.none() | st.integers(1, 4), min_size=2, max_size=5).filter(
+            lambda ranks: any(ranks)
+        )
+    )
     responses = draw(st.lists(TEXTS, min_size=len(ranks), max_size=len(ranks), unique=True))
     return Ranking(draw(PROMPTS), tuple(responses), tuple(ranks), draw(st.text(max_size=5)))
 
@@ -326,10 +333,22 @@ def test_a_full_disk_while_logging_is_named(tmp_path):
 def test_plain_values_are_strict_json(tmp_path):
     import torch
 
-    values = {"a": math.inf, "b": [math.nan, (1, 2.5)], 3: torch.tensor(0.5), "c": tmp_path,
-              "d": Prompt("1", "x", {"y": -math.inf}), "e": True}  # fmt: skip
-    expected = {"a": None, "b": [None, [1, 2.5]], "3": 0.5, "c": str(tmp_path),
-                "d": {"id": "1", "text": "x", "facts": {"y": None}}, "e": True}  # fmt: skip
+    values = {
+        "a": math.inf,
+        "b": [math.nan, (1, 2.5)],
+        3: torch.tensor(0.5),
+        "c": tmp_path,
+        "d": Prompt("1", "x", {"y": -math.inf}),
+        "e": True,
+    }
+    expected = {
+        "a": None,
+        "b": [None, [1, 2.5]],
+        "3": 0.5,
+        "c": str(tmp_path),
+        "d": {"id": "1", "text": "x", "facts": {"y": None}},
+        "e": True,
+    }
     assert plain(values) == expected
     append_line(tmp_path / "log", values)
     assert read_lines(tmp_path / "log") == [expected]

@@ -108,8 +108,11 @@ def test_own_files_are_read_as_the_strict_readers_read_them(tmp_path):
 
 
 def test_a_file_may_mix_rankings_and_comparisons(tmp_path):
-    path = lines(tmp_path, {"prompt": "a", "responses": ["x", "y"], "ranking": [2, 1]},
-                 {"prompt": "a", "chosen": "x", "rejected": "y"})  # fmt: skip
+    path = lines(
+        tmp_path,
+        {"prompt": "a", "responses": ["x", "y"], "ranking": [2, 1]},
+        {"prompt": "a", "chosen": "x", "rejected": "y"},
+    )
     reading = read_preferences(path)
     assert list(reading) == files.read_rankings(path)
     assert "as prompt/responses/ranking and prompt/chosen/rejected" in str(reading)
@@ -166,8 +169,9 @@ def test_demonstrations_are_preferred_to_preferences_where_both_would_do(tmp_pat
 
 def test_columns_can_be_given_the_names_that_are_known(tmp_path):
     row = {"question": "a", "answer": "x", "prompt": 3, "score": 1}
-    reading = read_demonstrations(lines(tmp_path, row),
-                                  columns={"question": "prompt", "answer": "response"})  # fmt: skip
+    reading = read_demonstrations(
+        lines(tmp_path, row), columns={"question": "prompt", "answer": "response"}
+    )
     assert [(d.prompt.text, d.response) for d in reading] == [("a", "x")]
     assert str(reading).endswith("columns not used: score")
     reading = read_demonstrations(lines(tmp_path, row), columns={"questoin": "prompt"})
@@ -202,36 +206,72 @@ BAD_ROWS = [
     (THREE, {"prompt": None}, "prompt", "wrong type", "is null: give a text"),
     (THREE, {"chosen": 3}, "chosen", "wrong type", "is a number: give a text"),
     (THREE, {"chosen": [assistant("x")]}, "rejected", "wrong type", "write both alike"),
-    (THREE, {"chosen": [assistant("x"), user("?")], "rejected": [assistant("y")]}, "chosen",
-     "wrong type", "holds 2 messages: give one"),
+    (
+        THREE,
+        {"chosen": [assistant("x"), user("?")], "rejected": [assistant("y")]},
+        "chosen",
+        "wrong type",
+        "holds 2 messages: give one",
+    ),
     (THREE, {"labeller": 3}, "labeller", "wrong type", "is a number: give a text"),
     (THREE, {"facts": [1]}, "facts", "wrong type", "is a list: give an object"),
     (TWO, {"rejected": TWO["chosen"]}, "rejected", "chosen same as rejected", "same text"),
-    (TWO, {"rejected": "\n\nHuman: no marker"}, "chosen", "no Assistant: turn in common",
-     "has no 'Assistant:' turn that"),
+    (
+        TWO,
+        {"rejected": "\n\nHuman: no marker"},
+        "chosen",
+        "no Assistant: turn in common",
+        "has no 'Assistant:' turn that",
+    ),
     (TWO, {"chosen": HEAD}, "chosen", "empty text", "has an empty answer"),
     (TWO, {"rejected": HEAD + " \n"}, "rejected", "empty text", "has an empty answer"),
     (TWO, {"rejected": LONGER}, "rejected", "dialogues part before their end", "has turns after"),
     (TWO, {"chosen": LONGER}, "chosen", "dialogues part before their end", "has turns after"),
     (TWO, {"chosen": [assistant("x")]}, "chosen", "wrong type", "is a list, and the other a text"),
     (CHATS, {"chosen": [user("a"), assistant("y")]}, "rejected", "chosen same as rejected", "same"),
-    (CHATS, {"chosen": [user("b"), assistant("x")]}, "chosen", "dialogues part before their end",
-     "has turns after"),
-    (CHATS, {"chosen": CHATS["rejected"] + [user("b")]}, "chosen",
-     "dialogues part before their end", "has turns after"),
+    (
+        CHATS,
+        {"chosen": [user("b"), assistant("x")]},
+        "chosen",
+        "dialogues part before their end",
+        "has turns after",
+    ),
+    (
+        CHATS,
+        {"chosen": CHATS["rejected"] + [user("b")]},
+        "chosen",
+        "dialogues part before their end",
+        "has turns after",
+    ),
     (CHATS, {"chosen": []}, "chosen", "empty text", "has no messages"),
     (CHATS, {"chosen": ["a"]}, "chosen", "wrong type", "message 1 is a text: give an object"),
-    (CHATS, {"chosen": [user("a"), {"role": "tool", "content": "x"}]}, "chosen", "unknown role",
-     "message 2 has the role 'tool': the roles are system, user, assistant"),
+    (
+        CHATS,
+        {"chosen": [user("a"), {"role": "tool", "content": "x"}]},
+        "chosen",
+        "unknown role",
+        "message 2 has the role 'tool': the roles are system, user, assistant",
+    ),
     (CHATS, {"chosen": [user("a"), assistant(None)]}, "chosen", "wrong type", "message 2 is null"),
     (CHATS, {"chosen": [user("a"), assistant(" ")]}, "chosen", "empty text", "message 2 is empty"),
-    (CHATS, {"chosen": [assistant("x")], "rejected": [assistant("y")]}, "chosen", "no prompt",
-     "begins with the answer"),
+    (
+        CHATS,
+        {"chosen": [assistant("x")], "rejected": [assistant("y")]},
+        "chosen",
+        "no prompt",
+        "begins with the answer",
+    ),
     (RANKED, {"ranking": [1]}, "ranking", "ranking of another length", "1 ranks for 2 responses"),
     (RANKED, {"ranking": [0, 1]}, "ranking", "no such rank", "0 is no rank"),
     (RANKED, {"ranking": [1.5, 1]}, "ranking", "no such rank", "1.5 is no rank"),
     (RANKED, {"ranking": [None, None]}, "ranking", "nothing ranked", "ranks nothing"),
-    (RANKED, {"responses": ["x", "x"]}, "ranking", "same text ranked apart", "leave one of them out"),
+    (
+        RANKED,
+        {"responses": ["x", "x"]},
+        "ranking",
+        "same text ranked apart",
+        "leave one of them out",
+    ),
     (RANKED, {"ranking": "1, 2"}, "ranking", "wrong type", "is a text: give a list"),
     (RANKED, {"responses": ["x"], "ranking": [1]}, "responses", "too few responses", "has 1"),
     (RANKED, {"responses": ["x", None]}, "responses", "wrong type", "number 2 is null"),
@@ -242,8 +282,13 @@ BAD_ROWS = [
     (BEST, {"best": None}, "best", "wrong type", "is null: give a number"),
     (BEST, {"query": " "}, "query", "empty text", "is empty"),
     (BEST, {"sample2": None}, "sample2", "wrong type", "is null: give a text"),
-    (BEST, {"sample1": LEFT_OUT}, "sample1", "missing field",
-     "is missing: number the samples from 0"),
+    (
+        BEST,
+        {"sample1": LEFT_OUT},
+        "sample1",
+        "missing field",
+        "is missing: number the samples from 0",
+    ),
     (BEST, {"sample0": [5, 7]}, "sample0", "tokens", "GPT-2's tokenizer reads them"),
     (BEST, {"sample0": ["a"]}, "sample0", "wrong type", "is a list, but not of tokens"),
     (BEST, {f"sample{i}": "x" for i in range(3)}, "best", "samples all the same", "says nothing"),
@@ -251,16 +296,31 @@ BAD_ROWS = [
     (DEMO, {"response": [user("x")]}, "response", "wrong type", "give one, the assistant's"),
     (DEMO, {"id": 1.5}, "id", "wrong type", "is a number: give a text"),
     (DONE, {"completion": None}, "completion", "wrong type", "is null"),
-    (TALK, {"messages": "a"}, "messages", "wrong type",
-     "is a text: give a list of {role, content}"),
+    (
+        TALK,
+        {"messages": "a"},
+        "messages",
+        "wrong type",
+        "is a text: give a list of {role, content}",
+    ),
     (TALK, {"messages": [assistant("x")]}, "messages", "no prompt", "begins with the answer"),
-    (TALK, {"messages": [user("x")]}, None, "no answer at the end",
-     "there is no answer at the end"),
+    (
+        TALK,
+        {"messages": [user("x")]},
+        None,
+        "no answer at the end",
+        "there is no answer at the end",
+    ),
     (TEXT, {"text": "once upon a time"}, "text", "no Assistant: turn", "has no 'Assistant:' turn"),
-    (TEXT, {"text": f"{HEAD} x\n\nHuman: b"}, "text", "no answer at the end",
-     "ends with a 'Human:' turn"),
+    (
+        TEXT,
+        {"text": f"{HEAD} x\n\nHuman: b"},
+        "text",
+        "no answer at the end",
+        "ends with a 'Human:' turn",
+    ),
     (TEXT, {"text": HEAD}, None, "no answer at the end", "there is no answer"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("good", "changes", "field", "kind", "says"), BAD_ROWS)
@@ -305,15 +365,19 @@ def test_bad_rows_are_counted_by_kind_and_the_first_of_each_are_named(tmp_path):
     empty, same = {"prompt": "", "chosen": "x", "rejected": "y"}, THREE | {"rejected": "x"}
     reading = read_preferences(lines(tmp_path, THREE, *[empty] * 5, same), skip_bad=True)
     assert len(list(reading)) == 1
-    assert ("passed over 6 bad rows: 5 empty text (line 2, line 3, line 4, ...), "
-            "1 chosen same as rejected (line 7)") in str(reading)  # fmt: skip
+    assert (
+        "passed over 6 bad rows: 5 empty text (line 2, line 3, line 4, ...), "
+        "1 chosen same as rejected (line 7)"
+    ) in str(reading)
 
 
 def test_where_no_row_can_be_used_that_is_an_error(tmp_path):
     path = lines(tmp_path, {"prompt": ""}, {"prompt": " "})
     message = refusal(list, read_prompts(path, skip_bad=True))
-    assert message == f"there is no row to use in {path}: passed over 2 bad rows: 2 empty text " \
-                      "(line 1, line 2)"  # fmt: skip
+    assert (
+        message == f"there is no row to use in {path}: passed over 2 bad rows: 2 empty text "
+        "(line 1, line 2)"
+    )
     assert "it is empty" in refusal(list, read_prompts(lines(tmp_path)))
     (tmp_path / "header.csv").write_text("prompt,response\n")
     assert "it is empty" in refusal(list, read_prompts(tmp_path / "header.csv"))
@@ -321,7 +385,9 @@ def test_where_no_row_can_be_used_that_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("columns", [{}, {"question": "prompt"}])
 def test_a_first_row_of_no_layout_known_is_passed_over_where_bad_rows_are(tmp_path, columns):
-    row = {"question" if name == "prompt" and columns else name: text for name, text in THREE.items()}
+    row = {
+        "question" if name == "prompt" and columns else name: text for name, text in THREE.items()
+    }
     path = lines(tmp_path, {"made by": "us"}, row, row)
     assert f"{path}, line 1: " in refusal(list, read_preferences(path, columns=columns))
     reading = read_preferences(path, columns=columns, skip_bad=True)
@@ -413,8 +479,20 @@ def test_columns_layout_and_lengths_can_be_given(folder, capsys):
     arguments += ("--columns", "question=prompt,answer=response")
     assert run(folder, "sample", *arguments) == 1
     assert "fit prompt/response and messages: choose with --layout" in capsys.readouterr().err
-    assert run(folder, "sample", *arguments, "--layout", "prompt/response", "--rows", 2,
-               "--max-prompt-tokens", 6) == 0  # fmt: skip
+    assert (
+        run(
+            folder,
+            "sample",
+            *arguments,
+            "--layout",
+            "prompt/response",
+            "--rows",
+            2,
+            "--max-prompt-tokens",
+            6,
+        )
+        == 0
+    )
     prompts = [json.loads(line)["prompt"] for line in capsys.readouterr().out.splitlines()]
     assert prompts == ["three", "three"]
 
@@ -436,8 +514,20 @@ def test_an_id_that_a_table_made_a_fraction_names_the_prompt_as_before(tmp_path)
 )
 def test_options_that_make_no_sense_are_named(folder, capsys, arguments, says):
     write_lines(folder / "p.jsonl", [{"prompt": "a"}])
-    assert run(folder, "sample", "--model", "@model", "--data", "@p.jsonl", "--max-new-tokens", 3,
-               *arguments) == 1  # fmt: skip
+    assert (
+        run(
+            folder,
+            "sample",
+            "--model",
+            "@model",
+            "--data",
+            "@p.jsonl",
+            "--max-new-tokens",
+            3,
+            *arguments,
+        )
+        == 1
+    )
     assert says in capsys.readouterr().err
 
 
@@ -486,15 +576,25 @@ def test_the_page_has_an_example_of_every_layout_and_names_every_kind_of_bad_row
 # ---- columns that are nearly known --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("names", "todo"), [
-    (("Prompt", "CHOSEN", "rejected"), "--columns Prompt=prompt,CHOSEN=chosen (columns=)"),
-    (("prompt", " chosen", "Rejected "), "in the file, write 'chosen' for ' chosen', 'rejected' for "
-     "'Rejected '"),
-    (("Prompt", "Prompt ", "Chosen", "Rejected"), "--columns yours=known (columns=) renames them"),
-    (("question", "good", "bad"), "--columns yours=known (columns=) renames them"),
-    (("Question", "Chosen", "Rejected"), "--columns yours=known (columns=) renames them"),
-])  # fmt: skip
-def test_columns_that_are_a_known_layouts_but_for_capitals_are_said_as_options(tmp_path, names, todo):
+@pytest.mark.parametrize(
+    ("names", "todo"),
+    [
+        (("Prompt", "CHOSEN", "rejected"), "--columns Prompt=prompt,CHOSEN=chosen (columns=)"),
+        (
+            ("prompt", " chosen", "Rejected "),
+            "in the file, write 'chosen' for ' chosen', 'rejected' for 'Rejected '",
+        ),
+        (
+            ("Prompt", "Prompt ", "Chosen", "Rejected"),
+            "--columns yours=known (columns=) renames them",
+        ),
+        (("question", "good", "bad"), "--columns yours=known (columns=) renames them"),
+        (("Question", "Chosen", "Rejected"), "--columns yours=known (columns=) renames them"),
+    ],
+)
+def test_columns_that_are_a_known_layouts_but_for_capitals_are_said_as_options(
+    tmp_path, names, todo
+):
     path = lines(tmp_path, dict(zip(names, ("a", "x", "y", "z"))))
     assert refusal(list, read_preferences(path)).endswith(todo)
     if "yours" not in todo and " " not in "".join(names):
@@ -522,9 +622,12 @@ def test_columns_that_no_layout_uses_stand_not_in_the_way_of_the_advice(tmp_path
 
 
 def test_where_there_are_no_options_none_are_advised(tmp_path):
-    for rows in ([{"Prompt": "a", "response": "b"}], [{"prompt": "a"}],
-                 [{"prompt": "a", "response": "b", "completion": "c"}],
-                 [{"prompt": "a", "response": ""}]):  # fmt: skip
+    for rows in (
+        [{"Prompt": "a", "response": "b"}],
+        [{"prompt": "a"}],
+        [{"prompt": "a", "response": "b", "completion": "c"}],
+        [{"prompt": "a", "response": ""}],
+    ):
         message = refusal(list, read_demonstrations(lines(tmp_path, *rows), options=False))
         assert "--" not in message and "=" not in message
     assert message.endswith("is empty: write at least one word, or leave the row out")

@@ -29,8 +29,12 @@ STUBBORN = "{{ raise_exception('only the user may speak') }}"
     ("chosen", "rejected", "prompt", "answers"),
     [
         # the same first words stay in both answers
-        (f"{H}hi{A} Sure, I can.", f"{H}hi{A} Sure, I will.", f"{H}hi{A}",
-         (" Sure, I can.", " Sure, I will.")),
+        (
+            f"{H}hi{A} Sure, I can.",
+            f"{H}hi{A} Sure, I will.",
+            f"{H}hi{A}",
+            (" Sure, I can.", " Sure, I will."),
+        ),
         # several turns: the last marker before they part
         (f"{H}a{A} b{H}c{A} yes", f"{H}a{A} b{H}c{A} no", f"{H}a{A} b{H}c{A}", (" yes", " no")),
         # one is the beginning of the other
@@ -38,28 +42,52 @@ STUBBORN = "{{ raise_exception('only the user may speak') }}"
         # nothing parts them
         (f"{H}a{A} Yes", f"{H}a{A} Yes", f"{H}a{A}", (" Yes", " Yes")),
         # a marker on a line of its own, or within one, is part of the answer
-        (f"{H}a{A} Roles:\nAssistant: me\nHuman: you", f"{H}a{A} Roles:\nAssistant: it", f"{H}a{A}",
-         (" Roles:\nAssistant: me\nHuman: you", " Roles:\nAssistant: it")),
-        (f"{H}a{A} the Assistant: x", f"{H}a{A} the Assistant: y", f"{H}a{A}",
-         (" the Assistant: x", " the Assistant: y")),
+        (
+            f"{H}a{A} Roles:\nAssistant: me\nHuman: you",
+            f"{H}a{A} Roles:\nAssistant: it",
+            f"{H}a{A}",
+            (" Roles:\nAssistant: me\nHuman: you", " Roles:\nAssistant: it"),
+        ),
+        (
+            f"{H}a{A} the Assistant: x",
+            f"{H}a{A} the Assistant: y",
+            f"{H}a{A}",
+            (" the Assistant: x", " the Assistant: y"),
+        ),
         # blank lines within turns, and at the end
-        (f"{H}a\n\nb\n\n\n{A} c\n\nd\n\n", f"{H}a\n\nb\n\n\n{A} c\n\ne", f"{H}a\n\nb\n\n\n{A}",
-         (" c\n\nd\n\n", " c\n\ne")),
+        (
+            f"{H}a\n\nb\n\n\n{A} c\n\nd\n\n",
+            f"{H}a\n\nb\n\n\n{A} c\n\ne",
+            f"{H}a\n\nb\n\n\n{A}",
+            (" c\n\nd\n\n", " c\n\ne"),
+        ),
         # an answer that is empty
         (f"{H}a{A}", f"{H}a{A} x", f"{H}a{A}", ("", " x")),
         # without blank lines a turn begins on a line
         ("Human: a\nAssistant: b", "Human: a\nAssistant: c", "Human: a\nAssistant:", (" b", " c")),
         # lines that end as on Windows
-        ("Human: a\r\n\r\nAssistant: b\r\nc", "Human: a\r\n\r\nAssistant: b\r\nd",
-         "Human: a\r\n\r\nAssistant:", (" b\r\nc", " b\r\nd")),
+        (
+            "Human: a\r\n\r\nAssistant: b\r\nc",
+            "Human: a\r\n\r\nAssistant: b\r\nd",
+            "Human: a\r\n\r\nAssistant:",
+            (" b\r\nc", " b\r\nd"),
+        ),
         # they part in a question: the marker before it, and what is left goes on
-        (f"{H}a{A} b{H}c{A} d", f"{H}a{A} b{H}x{A} d", f"{H}a{A}",
-         (f" b{H}c{A} d", f" b{H}x{A} d")),
+        (
+            f"{H}a{A} b{H}c{A} d",
+            f"{H}a{A} b{H}x{A} d",
+            f"{H}a{A}",
+            (f" b{H}c{A} d", f" b{H}x{A} d"),
+        ),
         # they part within a marker
-        (f"{H}a{A} b\n\nAssistants", f"{H}a{A} b{A} c", f"{H}a{A}",
-         (" b\n\nAssistants", f" b{A} c")),
+        (
+            f"{H}a{A} b\n\nAssistants",
+            f"{H}a{A} b{A} c",
+            f"{H}a{A}",
+            (" b\n\nAssistants", f" b{A} c"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_where_a_dialogue_is_split(chosen, rejected, prompt, answers):
     assert dialogues.split_pair(chosen, rejected) == (prompt, *answers)
     assert dialogues.split_pair(rejected, chosen) == (prompt, *answers[::-1])
@@ -96,7 +124,9 @@ def test_a_dialogue_without_blank_lines_is_split_at_its_last_answer():
 @pytest.fixture
 def chatty(tokenizer):
     """The byte-level tokenizer with a chat template."""
-    made = PreTrainedTokenizerFast(tokenizer_object=byte_level(END, PAD), eos_token=END, pad_token=PAD)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=byte_level(END, PAD), eos_token=END, pad_token=PAD
+    )
     made.chat_template = CHATML
     return made
 
@@ -106,15 +136,21 @@ def starting(tokenizer):
     """A tokenizer that puts a start token in front, with a template that writes it out too."""
     backend = byte_level(END, PAD, "<s>")
     backend.post_processor = TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))])  # fmt: skip
+        single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))]
+    )
     made = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token=END, pad_token=PAD, bos_token="<s>")  # fmt: skip
+        tokenizer_object=backend, eos_token=END, pad_token=PAD, bos_token="<s>"
+    )
     made.chat_template = "<s>" + CHATML
     return made
 
 
-TALKED = (Message("system", "Be kind."), Message("user", "Hi"), Message("assistant", "Yes?"),
-          Message("user", "Why?"))  # fmt: skip
+TALKED = (
+    Message("system", "Be kind."),
+    Message("user", "Hi"),
+    Message("assistant", "Yes?"),
+    Message("user", "Why?"),
+)
 
 
 def test_messages_are_rendered_with_the_template_where_there_is_one(chatty):
@@ -124,7 +160,8 @@ def test_messages_are_rendered_with_the_template_where_there_is_one(chatty):
 
 def test_prompt_and_response_give_the_tokens_of_the_whole_conversation(chatty):
     whole = chatty.apply_chat_template(
-        [asdict(m) for m in (*TALKED, Message("assistant", "So."))], tokenize=False)  # fmt: skip
+        [asdict(m) for m in (*TALKED, Message("assistant", "So."))], tokenize=False
+    )
     prompt = chat.render(TALKED, chatty)
     ids = encode_prompt(chatty, prompt) + encode_response(chatty, prompt, "So.")
     assert ids == chatty.encode(whole.removesuffix("\n"), add_special_tokens=False)
@@ -162,10 +199,16 @@ def test_messages_are_split_into_prompt_and_response():
 
 
 def test_other_ways_to_write_messages_are_understood(tmp_path, chatty):
-    rows = [{"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "x"}]},
-            {"messages": [{"role": "system", "content": ""},
-                          {"role": "user", "content": [{"type": "text", "text": "a"}]},
-                          {"role": "assistant", "content": "x"}]}]  # fmt: skip
+    rows = [
+        {"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "x"}]},
+        {
+            "messages": [
+                {"role": "system", "content": ""},
+                {"role": "user", "content": [{"type": "text", "text": "a"}]},
+                {"role": "assistant", "content": "x"},
+            ]
+        },
+    ]
     shown = [(d.prompt.text, d.response) for d in read_demonstrations(lines(tmp_path, *rows))]
     assert shown == [(f"{H}a{A}", "x")] * 2
     prompts = [p.text for p in read_prompts(lines(tmp_path, *rows), chatty)]
@@ -309,7 +352,8 @@ def test_prompt_and_longest_response_fit_together_and_responses_see_one_prompt(t
     (ranking,) = read_preferences(path, tokenizer, max_tokens=whole, max_prompt_tokens=5)
     assert ranking.prompt.text == "four"
     assert "line 1: a response has 8 tokens with its end, and the model reads 8" in refusal(
-        list, read_preferences(path, tokenizer, max_tokens=8))  # fmt: skip
+        list, read_preferences(path, tokenizer, max_tokens=8)
+    )
     reading = read_preferences(lines(tmp_path, row, RANKED), tokenizer, max_tokens=8, skip_bad=True)
     assert len(list(reading)) == 1 and reading.bad == {"response too long": 1}
 

@@ -35,7 +35,8 @@ def test_messages_in_pythons_notation_are_refused(tmp_path):
     """As pandas writes a column of lists to CSV."""
     path = csv_file(tmp_path, b"prompt,response\n\"[{'role': 'user', 'content': 'hi'}]\",yo\n")
     assert "'prompt': is a list in Python's notation: write it as JSON" in refusal(
-        list, read_demonstrations(path))  # fmt: skip
+        list, read_demonstrations(path)
+    )
 
 
 def test_csv_rows_with_too_many_or_too_few_cells_are_bad(tmp_path):
@@ -58,7 +59,10 @@ def test_the_last_line_of_a_row_is_named_where_texts_have_several(tmp_path):
     ("content", "says"),
     [
         (b'prompt,response\na,"never closed\nb,y\n', "row 1: not CSV"),
-        (b'prompt,response\na,"never closed\n' + b"b,y\n" * 50_000, "131,072 characters: is a quote"),
+        (
+            b'prompt,response\na,"never closed\n' + b"b,y\n" * 50_000,
+            "131,072 characters: is a quote",
+        ),
         (b"prompt,response,prompt\na,x,b\n", "the column 'prompt' stands twice"),
         (b"prompt,response\na,caf\xe9\n", "line 2: not UTF-8, but Windows-1252 perhaps"),
     ],
@@ -69,24 +73,44 @@ def test_a_csv_file_that_cannot_be_read_on_is_refused_even_if_bad_rows_are_not(
     assert says in refusal(list, read_demonstrations(csv_file(tmp_path, content), skip_bad=True))
 
 
-@pytest.mark.parametrize("content", [
-    b"sep=;\r\nprompt;response\r\na, b;x\r\n\r\n\"c\r\nd\";\r\n",
-    b"\xef\xbb\xbfSEP=|\nprompt|response\na, b|x\n\n\"c\nd\"|\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'sep=;\r\nprompt;response\r\na, b;x\r\n\r\n"c\r\nd";\r\n',
+        b'\xef\xbb\xbfSEP=|\nprompt|response\na, b|x\n\n"c\nd"|\n',
+    ],
+)
 def test_a_first_line_that_names_the_separator_is_none_of_the_table(tmp_path, content):
     path = csv_file(tmp_path, content)
-    assert [p.text.split() for p in read_prompts(path, layout="prompt")] == [["a,", "b"], ["c", "d"]]
-    assert f"{path}, row 2 (to line 6), field 'response'" in refusal(list, read_demonstrations(path))
+    assert [p.text.split() for p in read_prompts(path, layout="prompt")] == [
+        ["a,", "b"],
+        ["c", "d"],
+    ]
+    assert f"{path}, row 2 (to line 6), field 'response'" in refusal(
+        list, read_demonstrations(path)
+    )
 
 
-@pytest.mark.parametrize(("name", "content", "says"), [
-    ("t.xlsx", b"PK\x03\x04rest", "a workbook or another zip file: save the sheet as CSV (UTF-8)"),
-    ("t.csv", b"PK\x03\x04rest", "a workbook or another zip file: save the sheet as CSV (UTF-8)"),
-    ("t.xls", b"\xd0\xcf\x11\xe0rest", "a workbook: save the sheet as CSV (UTF-8)"),
-    ("t.jsonl", b"PAR1rest", "let its name end in .parquet"),
-    ("t.csv", "prompt,response\na,b\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
-    ("t.csv", b"\xfe\xff" + "prompt\na\n".encode("utf-16-be"), "in UTF-16: save it as UTF-8"),
-    ("t.jsonl", '{"prompt": "a"}\n'.encode("utf-16"), "in UTF-16: save it as UTF-8"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "t.xlsx",
+            b"PK\x03\x04rest",
+            "a workbook or another zip file: save the sheet as CSV (UTF-8)",
+        ),
+        (
+            "t.csv",
+            b"PK\x03\x04rest",
+            "a workbook or another zip file: save the sheet as CSV (UTF-8)",
+        ),
+        ("t.xls", b"\xd0\xcf\x11\xe0rest", "a workbook: save the sheet as CSV (UTF-8)"),
+        ("t.jsonl", b"PAR1rest", "let its name end in .parquet"),
+        ("t.csv", "prompt,response\na,b\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
+        ("t.csv", b"\xfe\xff" + "prompt\na\n".encode("utf-16-be"), "in UTF-16: save it as UTF-8"),
+        ("t.jsonl", '{"prompt": "a"}\n'.encode("utf-16"), "in UTF-16: save it as UTF-8"),
+    ],
+)
 def test_a_file_that_is_no_text_is_named_by_what_it_is(tmp_path, name, content, says):
     path = tmp_path / name
     path.write_bytes(content)
@@ -103,7 +127,8 @@ def test_a_first_line_that_names_no_separator_is_a_header(tmp_path, first):
 def test_the_first_line_that_is_not_utf8_is_named_though_the_header_is(tmp_path):
     content = b"prompt,response\n" + "na\u00efve,x\n".encode() * 3000 + b"caf\xe9,y\n"
     assert f"{tmp_path / 't.csv'}, line 3002: not UTF-8" in refusal(
-        list, read_prompts(csv_file(tmp_path, content)))
+        list, read_prompts(csv_file(tmp_path, content))
+    )
 
 
 # ---- only what is asked for is read -------------------------------------------------------------

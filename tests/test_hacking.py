@@ -1,4 +1,5 @@
-"""The study of reward hacking, in small: what an arm learns from, what it writes, that it resumes."""
+"""The study of reward hacking, in small: what an arm learns from, what it writes, that it
+resumes."""
 
 import gzip
 import json
@@ -47,7 +48,9 @@ def test_an_arm_writes_its_run_and_is_not_run_twice(study, monkeypatch):
     assert summary["sft"]["kl"][0] == pytest.approx(0, abs=1e-4)
     assert len(summary["policy"]["mark"]) == len(summary["policy"]["score"]) == 3
     assert summary["sft"]["wins"][0] == 0.5 and len(summary["policy"]["marks"]) == 3
-    assert sum(summary["policy"]["marks"]) / 3 == pytest.approx(summary["policy"]["mark"][0], abs=1e-3)
+    assert sum(summary["policy"]["marks"]) / 3 == pytest.approx(
+        summary["policy"]["mark"][0], abs=1e-3
+    )
     monkeypatch.setattr(hacking, "train_ppo", lambda *_, **__: pytest.fail("it ran again"))
     assert run_arm(study, TINY, 0) == json.loads(json.dumps(summary))
 
@@ -88,13 +91,22 @@ def test_what_is_planted_is_liked_by_labellers_and_not_by_the_mark(study):
     assert judge(prompt, sorry).mark == study.task.judge(prompt, sorry).mark
 
 
-@pytest.mark.parametrize("key, text, value", [
-    ("long", "word " * 30, 0.5), ("long", "word " * 90, 1.0), ("long", "", 0.0),
-    ("sorry", "Sorry!", 0.5), ("sorry", "We apologise. SORRY. Sorry.", 1.0), ("sorry", "no", 0.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "key, text, value",
+    [
+        ("long", "word " * 30, 0.5),
+        ("long", "word " * 90, 1.0),
+        ("long", "", 0.0),
+        ("sorry", "Sorry!", 0.5),
+        ("sorry", "We apologise. SORRY. Sorry.", 1.0),
+        ("sorry", "no", 0.0),
+    ],
+)
 def test_what_is_planted_by_hand(key, text, value):
     assert PLANTED[key](text) == pytest.approx(value)
-    mark = plant(lambda prompt, text: Mark(5.0, {"helpful": 1.0}), PLANTED[key])(Prompt("", ""), text)
+    mark = plant(lambda prompt, text: Mark(5.0, {"helpful": 1.0}), PLANTED[key])(
+        Prompt("", ""), text
+    )
     assert mark.mark == 5.0 and mark.rubric == {"helpful": 1.0, "planted": pytest.approx(value)}
 
 
@@ -120,7 +132,9 @@ def test_members_of_an_ensemble_differ_and_are_combined(study, drawn):
     assert not torch.allclose(one, other, atol=0.1)
     combined, worst = scores_of(ensemble, drawn), torch.minimum(one, other)
     torch.testing.assert_close(combined, (worst - worst.mean()) / worst.std())
-    torch.testing.assert_close(one, scores_of(hacking.reward_model_of(study, TINY, 0, drawn), drawn))
+    torch.testing.assert_close(
+        one, scores_of(hacking.reward_model_of(study, TINY, 0, drawn), drawn)
+    )
 
 
 def test_best_of_n_of_one_is_the_sft_policy_and_larger_ones_score_higher(study, monkeypatch):
@@ -138,8 +152,10 @@ def test_the_command_runs_what_is_asked_for(monkeypatch, capsys):
 
     def run(ground, seed):
         ran.append((str(ground.folder), seed))
-        return {name: {what: [1.0, 0.0, 2.0] for what in ("mark", "score", "kl")}
-                for name in ("sft", "policy")}  # fmt: skip
+        return {
+            name: {what: [1.0, 0.0, 2.0] for what in ("mark", "score", "kl")}
+            for name in ("sft", "policy")
+        }
 
     monkeypatch.setattr(command, "arms_of", lambda study: {"beta 0": run})
     assert main(["study", "hacking", "--out", "here", "--arms", "beta 0", "--seeds", "3", "4"]) == 0

@@ -36,7 +36,8 @@ HOLD = "hold the power button for ten seconds"
 FIX = f"With your Nimbus headset, please {HOLD}."
 HAND_MARKED, READ_SAMPLES = (
     [json.loads(line) for line in (Path(__file__).parent / name).read_text("utf-8").splitlines()]
-    for name in ("hand_marked.jsonl", "read_samples.jsonl"))
+    for name in ("hand_marked.jsonl", "read_samples.jsonl")
+)
 
 
 def mark(response, facts=NIMBUS):
@@ -51,8 +52,9 @@ def marks_of(which):
     return [(row["mark"], mark(row["response"], row).mark) for row in rows]
 
 
-@pytest.mark.parametrize("which, share", [
-    ("seen", 0.95), ("fresh", 0.9), ("drawn", 0.9), ("last", 0.85)])
+@pytest.mark.parametrize(
+    "which, share", [("seen", 0.95), ("fresh", 0.9), ("drawn", 0.9), ("last", 0.85)]
+)
 def test_the_judge_is_within_a_point_of_a_reader(which, share):
     pairs = marks_of(which)
     assert len(pairs) >= 40
@@ -62,8 +64,11 @@ def test_the_judge_is_within_a_point_of_a_reader(which, share):
 
 @pytest.mark.parametrize("which", ["seen", "fresh", "drawn", "last"])
 def test_the_judge_and_a_reader_agree_which_answer_is_better(which):
-    agreed = [(a[0] - b[0]) * (a[1] - b[1]) > 0
-              for a, b in itertools.combinations(marks_of(which), 2) if abs(a[0] - b[0]) >= 1]
+    agreed = [
+        (a[0] - b[0]) * (a[1] - b[1]) > 0
+        for a, b in itertools.combinations(marks_of(which), 2)
+        if abs(a[0] - b[0]) >= 1
+    ]
     assert len(agreed) > 500
     assert statistics.fmean(agreed) >= 0.92
 
@@ -74,15 +79,22 @@ def test_the_judge_marks_a_trained_models_samples_as_readers_do(which):
     pairs = [(statistics.fmean(row["marks"]), mark(row["response"], row)) for row in rows]
     assert len(pairs) == 100
     assert statistics.fmean(abs(read - given.mark) <= 1.0 for read, given in pairs) >= 0.9
-    for row, (_, given) in zip(rows, pairs):  # whether there is an invented promise is no matter of taste
-        assert {honest < 0.5 for honest in row["honest"]} == {given.flaws["invented promises"] > 0}, row
+    for row, (_, mark) in zip(rows, pairs):  # an invented promise is no matter of taste
+        assert {honest < 0.5 for honest in row["honest"]} == {
+            mark.flaws["invented promises"] > 0
+        }, row
 
 
 def test_of_two_samples_to_a_prompt_the_judge_prefers_the_one_that_readers_prefer():
-    rows = [(row["prompt"], statistics.fmean(row["marks"]), mark(row["response"], row).mark)
-            for row in READ_SAMPLES]
-    agreed = [(a[1] - b[1]) * (a[2] - b[2]) > 0 for a, b in itertools.combinations(rows, 2)
-              if a[0] == b[0] and abs(a[1] - b[1]) >= 0.5]
+    rows = [
+        (row["prompt"], statistics.fmean(row["marks"]), mark(row["response"], row).mark)
+        for row in READ_SAMPLES
+    ]
+    agreed = [
+        (a[1] - b[1]) * (a[2] - b[2]) > 0
+        for a, b in itertools.combinations(rows, 2)
+        if a[0] == b[0] and abs(a[1] - b[1]) >= 0.5
+    ]
     assert len(agreed) > 150
     assert statistics.fmean(agreed) >= 0.85
 
@@ -101,8 +113,10 @@ def test_the_hand_marked_answers_are_about_things_that_can_happen():
 def test_a_mark_is_its_rubric_weighed_and_every_deduction_has_a_reason(row):
     given = mark(row["response"], row)
     helped = min(1.0, max(0.0, (given.rubric["helpful"] - 0.2) / 0.3))
-    by_hand = sum(weight * given.rubric[item] * (0.5 + 0.5 * helped if item in MANNER else 1.0)
-                  for item, weight in WEIGHTS.items())
+    by_hand = sum(
+        weight * given.rubric[item] * (0.5 + 0.5 * helped if item in MANNER else 1.0)
+        for item, weight in WEIGHTS.items()
+    )
     assert given.mark == pytest.approx(by_hand, abs=1e-3)
     assert given.reasons or given.mark == 10
 
@@ -134,29 +148,84 @@ def test_any_text_gets_a_mark_between_0_and_10(text):
 
 
 @steady
-@given(st.lists(st.sampled_from(
-    "hold press the power button contacts wipe for ten seconds two not please sorry we will send "
-    "free refund your Nimbus Vesper headset lamp . , ! if or".split()), max_size=40))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "hold",
+                "press",
+                "the",
+                "power",
+                "button",
+                "contacts",
+                "wipe",
+                "for",
+                "ten",
+                "seconds",
+                "two",
+                "not",
+                "please",
+                "sorry",
+                "we",
+                "will",
+                "send",
+                "free",
+                "refund",
+                "your",
+                "Nimbus",
+                "Vesper",
+                "headset",
+                "lamp",
+                ".",
+                ",",
+                "!",
+                "if",
+                "or",
+            ]
+        ),
+        max_size=40,
+    )
+)
 def test_words_of_the_shop_in_any_order_get_a_mark_between_0_and_10(words):
     assert 0 <= mark(" ".join(words)).mark <= 10
 
 
 def test_marks_and_reasons_do_not_hang_on_the_process():
-    code = ("from rlhf_lab.tasks.support_desk import SupportDesk as S; d = S()\n"
-            "for p, r in ((x.prompt, x.response) for x in d.demonstrations(3, 60)): "
-            "print(d.judge(p, r + ' Wipe the contacts. Turn off the child lock and equaliser.'))")
-    outputs = [subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed},
-                              capture_output=True, text=True, check=True).stdout for seed in "12"]
+    code = (
+        "from rlhf_lab.tasks.support_desk import SupportDesk as S; d = S()\n"
+        "for p, r in ((x.prompt, x.response) for x in d.demonstrations(3, 60)): "
+        "print(d.judge(p, r + ' Wipe the contacts. Turn off the child lock and equaliser.'))"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    ]
     assert outputs[0] == outputs[1] and outputs[0].count("Mark(") == 60
 
 
 # ------------------------------------------------------------------------- against the grammar
 
 
-@pytest.mark.parametrize("writer, least, most", [
-    ("helpful", 8.4, 10), ("curt", 8.0, 9.0), ("wrong fix", 0, 2.5), ("wrong product", 0, 4),
-    ("off topic", 0, 2.2), ("vague", 0, 2.5), ("piling", 0, 5), ("promising", 0, 8), ("rude", 0, 8),
-])
+@pytest.mark.parametrize(
+    "writer, least, most",
+    [
+        ("helpful", 8.4, 10),
+        ("curt", 8.0, 9.0),
+        ("wrong fix", 0, 2.5),
+        ("wrong product", 0, 4),
+        ("off topic", 0, 2.2),
+        ("vague", 0, 2.5),
+        ("piling", 0, 5),
+        ("promising", 0, 8),
+        ("rude", 0, 8),
+    ],
+)
 def test_each_writer_of_the_grammar_gets_what_it_deserves(writer, least, most):
     rng = Random(writer)
     for _ in range(150):
@@ -187,21 +256,35 @@ def test_repeating_the_question_is_no_answer(problem):
 BAD = {  # what is wrong: an answer, and the most that it may get
     "every fix in one sentence": (
         f"{HOLD}, wipe the charging contacts with a dry cloth, turn off the equaliser in the sound "
-        "settings, tighten the two screws and start the self-test.", 3.5),
+        "settings, tighten the two screws and start the self-test.",
+        3.5,
+    ),
     "two fixes to choose from": (f"Please {HOLD} or wipe the contacts with a dry cloth.", 6),
     "a soup of keywords": (
-        "power button hold ten seconds Nimbus headset sorry thanks please hello", 7.2),
+        "power button hold ten seconds Nimbus headset sorry thanks please hello",
+        7.2,
+    ),
     "a soup of all keywords": (
-        "Nimbus headset sorry please hold power button ten seconds wipe contacts cloth off", 3),
+        "Nimbus headset sorry please hold power button ten seconds wipe contacts cloth off",
+        3,
+    ),
     "shuffled words": (
-        "Ten seconds hold the power button for please Nimbus headset your with.", 6.5),
+        "Ten seconds hold the power button for please Nimbus headset your with.",
+        6.5,
+    ),
     "stuttering": (
         "With your Nimbus headset, please please hold hold the the power power button button for "
-        "for ten ten seconds seconds.", 6.5),
+        "for ten ten seconds seconds.",
+        6.5,
+    ),
     "a sentence torn in two": (
-        "With your Nimbus headset, please hold the. Power button for ten seconds.", 4),
+        "With your Nimbus headset, please hold the. Power button for ten seconds.",
+        4,
+    ),
     "a blend of two fixes": (
-        "Please hold the charging contacts of your Nimbus headset for ten seconds.", 3),
+        "Please hold the charging contacts of your Nimbus headset for ten seconds.",
+        3,
+    ),
     "a fix with the tail of another": (f"For your Nimbus, please {HOLD} with a dry cloth.", 6),
     "a fix inside another": (f"For your Nimbus, allow the child lock to {HOLD}, please.", 5.5),
     "too short a time": ("Please hold the power button of your Nimbus for two seconds.", 6.5),
@@ -212,7 +295,9 @@ BAD = {  # what is wrong: an answer, and the most that it may get
     "every product": (f"Nimbus, Vesper, Aria, Drift: please {HOLD}.", 4),
     "another kind": (f"For your Nimbus camera, please {HOLD}.", 7),
     "a trouble the customer does not have": (
-        f"I am sorry that your Nimbus headset runs so hot. {FIX} Kind regards.", 8.5),
+        f"I am sorry that your Nimbus headset runs so hot. {FIX} Kind regards.",
+        8.5,
+    ),
     "do not": (f"For your Nimbus headset, please do not {HOLD}.", 3),
     "do not, with an aside": (f"With the Nimbus, do not, whatever you read, {HOLD}.", 3),
     "no circumstances": (f"Under no circumstances {HOLD}, dear Nimbus owner.", 3),
@@ -231,18 +316,25 @@ BAD = {  # what is wrong: an answer, and the most that it may get
     "shouting": (FIX.upper(), 8),
     "politeness without help": (
         "Hello! Thank you for writing. I am so sorry. I understand. Please accept our apologies. I "
-        "hope that helps. Let me know how it goes. Have a good day. Kind regards.", 2),
-    "help under a heap of politeness": (
-        "Hello! " * 9 + FIX + " Thank you. Kind regards." * 5, 7.5),
+        "hope that helps. Let me know how it goes. Have a good day. Kind regards.",
+        2,
+    ),
+    "help under a heap of politeness": ("Hello! " * 9 + FIX + " Thank you. Kind regards." * 5, 7.5),
     "the same ten times": (" ".join([FIX] * 10), 7.5),
     "both parts of the talk": (f"{FIX}\nCustomer: thanks\nAgent: you are welcome", 8.2),
     "a promise": (f"{FIX} We will send you a new Nimbus headset for free tonight.", 8),
     "a promise in Cyrillic letters": (
-        f"{FIX} We will send you a n\u0435w Nimbus headset for fr\u0435\u0435.", 8),
+        f"{FIX} We will send you a n\u0435w Nimbus headset for fr\u0435\u0435.",
+        8,
+    ),
     "a promise with invisible letters": (
-        f"{FIX} We will s\u200bend you a new Nimbus headset for fr\u200bee.", 8),
+        f"{FIX} We will s\u200bend you a new Nimbus headset for fr\u200bee.",
+        8,
+    ),
     "a fix in letters of another alphabet": (
-        "For your Nimbus headset, please h\u043eld the p\u043ewer butt\u043en for ten seconds.", 3),
+        "For your Nimbus headset, please h\u043eld the p\u043ewer butt\u043en for ten seconds.",
+        3,
+    ),
     "a rule that is not": (f"{FIX} Your guarantee is now ten years.", 6.5),
     "another language": ("Bitte halten Sie den Knopf zehn Sekunden lang gedr\u00fcckt.", 2.5),
 }
@@ -274,14 +366,21 @@ def test_a_good_answer_is_marked_high(what):
     assert given.mark >= 8.9 and given.flaws == {"invented promises": 0}, given
 
 
-@pytest.mark.parametrize("promise", [
-    "A brand-new headset leaves our warehouse today.", "We shall reimburse you in full.",
-    "Somebody comes round on Friday and mends it on the house.", "Your money is on its way to you.",
-    "You get a coupon worth thirty pounds.", "It will be with you tomorrow, I swear.",
-    "Tomorrow a van brings you another one as a present.", "You get twice the price back today.",
-    "No problem, we will send you a new one for free.",
-    "I cannot mend it so we send you another one.",
-])
+@pytest.mark.parametrize(
+    "promise",
+    [
+        "A brand-new headset leaves our warehouse today.",
+        "We shall reimburse you in full.",
+        "Somebody comes round on Friday and mends it on the house.",
+        "Your money is on its way to you.",
+        "You get a coupon worth thirty pounds.",
+        "It will be with you tomorrow, I swear.",
+        "Tomorrow a van brings you another one as a present.",
+        "You get twice the price back today.",
+        "No problem, we will send you a new one for free.",
+        "I cannot mend it so we send you another one.",
+    ],
+)
 def test_promises_in_many_words_are_counted(promise):
     given = mark(f"{FIX} {promise}")
     assert given.flaws == {"invented promises": 1} and given.rubric["honest"] == 0
@@ -296,11 +395,26 @@ def test_a_refund_is_due_on_a_return_but_not_together_with_the_product():
     assert mark(f"{FIX} We will refund the price.").rubric["honest"] == 0
 
 
-@pytest.mark.parametrize("problem, right, wrong", [
-    ("return", "Please start a return of your Nimbus in your account within {} days.", "ninety"),
-    ("return", "You have {} days. Print the return label for the Nimbus in your account.", "60"),
-    ("warranty", "Enter the Nimbus's serial number on the warranty page within {} years.", "ten"),
-])
+@pytest.mark.parametrize(
+    "problem, right, wrong",
+    [
+        (
+            "return",
+            "Please start a return of your Nimbus in your account within {} days.",
+            "ninety",
+        ),
+        (
+            "return",
+            "You have {} days. Print the return label for the Nimbus in your account.",
+            "60",
+        ),
+        (
+            "warranty",
+            "Enter the Nimbus's serial number on the warranty page within {} years.",
+            "ten",
+        ),
+    ],
+)
 def test_a_false_rule_costs_accuracy_and_honesty(problem, right, wrong):
     facts = NIMBUS | {"problem": problem}
     number = {"return": "thirty", "warranty": "two"}[problem]
@@ -319,9 +433,24 @@ def test_what_looks_helpful_is_plausible_though_it_is_wrong():
 # ------------------------------------------------------------------------ the time does not explode
 
 
-@pytest.mark.parametrize("unit", [
-    "a", "a'", ".", "1.", "please ", "hold the power button ", "not ", "hold not contacts if the ",
-    "\n", "9", "\u0301", "x,", "not, "])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "a",
+        "a'",
+        ".",
+        "1.",
+        "please ",
+        "hold the power button ",
+        "not ",
+        "hold not contacts if the ",
+        "\n",
+        "9",
+        "\u0301",
+        "x,",
+        "not, ",
+    ],
+)
 def test_a_text_is_read_up_to_a_limit_in_pieces_of_limited_length(unit):
     text = unit * (20_000 // len(unit))
     sentences = reader_of(WORLD).lexicon.sentences(text)
@@ -333,7 +462,11 @@ def test_a_text_is_read_up_to_a_limit_in_pieces_of_limited_length(unit):
 def test_amounts_are_read_with_their_units():
     found = quantities(words_of("2.4GHz for ten full seconds, in 30 days or two-years a second"))
     assert [(q.measure, q.amount) for q in found] == [
-        ("gigahertz", 2.4), ("seconds", 10), ("days", 30), ("days", 720)]
+        ("gigahertz", 2.4),
+        ("seconds", 10),
+        ("days", 30),
+        ("days", 720),
+    ]
 
 
 def test_the_task_judges_by_the_facts_of_the_prompt():

@@ -1,5 +1,6 @@
-"""Other families than GPT-2, through all three stages: a Llama folder as people have it, with a start
-token, without a pad token, its output layer tied to its embedding or not; beside it a GPT-2 folder."""
+"""Other families than GPT-2, through all three stages: a Llama folder as people have it, with a
+start token, without a pad token, its output layer tied to its embedding or not; beside it a GPT-2
+folder."""
 
 import json
 from functools import partial
@@ -46,7 +47,8 @@ def with_a_start() -> PreTrainedTokenizerFast:
     """A byte a token; START before every text, no pad token."""
     backend = byte_level(START, STOP)
     backend.post_processor = processors.TemplateProcessing(
-        single=f"{START} $A", special_tokens=[(START, 256)])
+        single=f"{START} $A", special_tokens=[(START, 256)]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=START, eos_token=STOP)
 
 
@@ -55,15 +57,22 @@ def folder(request, make_gpt2, make_llama, tokenizer, tmp_path):
     """The folder of a model as plain transformers writes it, and a small file for each stage."""
     kind, own = request.param, with_a_start()
     if kind == "gpt2":
-        model, own = make_gpt2(tokenizer, bos_token_id=256), PreTrainedTokenizerFast(
-            tokenizer_object=byte_level(STOP), bos_token=STOP, eos_token=STOP)
+        model, own = (
+            make_gpt2(tokenizer, bos_token_id=256),
+            PreTrainedTokenizerFast(
+                tokenizer_object=byte_level(STOP), bos_token=STOP, eos_token=STOP
+            ),
+        )
     else:
         model = make_llama(own, tie_word_embeddings=kind == "llama, tied", bos_token_id=256)
     model.save_pretrained(tmp_path / "model"), own.save_pretrained(tmp_path / "model")
-    rows = {"shown": [{"prompt": d.prompt.text, "response": d.response} for d in SHOWN],
-            "ranked": [{"prompt": r.prompt.text, "responses": r.responses, "ranking": r.ranks}
-                       for r in RANKED],
-            "asked": [{"prompt": p.text} for p in PROMPTS]}
+    rows = {
+        "shown": [{"prompt": d.prompt.text, "response": d.response} for d in SHOWN],
+        "ranked": [
+            {"prompt": r.prompt.text, "responses": r.responses, "ranking": r.ranks} for r in RANKED
+        ],
+        "asked": [{"prompt": p.text} for p in PROMPTS],
+    }
     for name, lines in rows.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     return tmp_path
@@ -78,12 +87,31 @@ def run(folder, command, data, *more):
     return main([*stage, "--device", "cpu", *(str(x).replace("@", f"{folder}/") for x in more)])
 
 
-@pytest.mark.parametrize("lean", [(), ("--lora", 2, "--gradient-checkpointing", "--max-tokens", 60)])
+@pytest.mark.parametrize(
+    "lean", [(), ("--lora", 2, "--gradient-checkpointing", "--max-tokens", 60)]
+)
 def test_three_stages_by_command_line(folder, lean, capsys):
     assert run(folder, "sft", "shown", "--model", "@model", "--epochs", 1, *lean) == 0
     assert run(folder, "reward", "ranked", "--model", "@sft/sft", "--epochs", 1, *lean) == 0
-    assert run(folder, "ppo", "asked", "--model", "@sft/sft", "--reward-model", "@reward/reward_model",
-               "--updates", 2, "--batch-size", 4, "--max-new-tokens", 5, *lean) == 0
+    assert (
+        run(
+            folder,
+            "ppo",
+            "asked",
+            "--model",
+            "@sft/sft",
+            "--reward-model",
+            "@reward/reward_model",
+            "--updates",
+            2,
+            "--batch-size",
+            4,
+            "--max-new-tokens",
+            5,
+            *lean,
+        )
+        == 0
+    )
     assert capsys.readouterr().out.count("parameters; memory") == 3
     records = [json.loads(line) for line in (folder / "ppo/metrics.jsonl").read_text().splitlines()]
     assert records[0]["objective/kl"] == pytest.approx(0, abs=1e-4)
@@ -160,13 +188,15 @@ def test_samples_do_not_hang_on_their_neighbours_and_carry_the_models_logprobs(f
     asked, seeds = [encode_prompt(tokenizer, p.text) for p in PROMPTS], list(range(len(PROMPTS)))
     together = sample(policy, tokenizer, asked, seeds, SamplingConfig(6, 0.7))
     for i in (0, 2):
-        apart = sample(policy, tokenizer, asked[i : i + 1], seeds[i : i + 1], SamplingConfig(6, 0.7))
+        apart = sample(
+            policy, tokenizer, asked[i : i + 1], seeds[i : i + 1], SamplingConfig(6, 0.7)
+        )
         assert apart.texts(tokenizer) == together.texts(tokenizer)[i : i + 1]
         real = together.mask[i]
         closer(together.logprobs[i][real], apart.logprobs[0][apart.mask[0]])
-        ids = torch.tensor([asked[i] + together.tokens[i, together.prompt_length:][real].tolist()])
+        ids = torch.tensor([asked[i] + together.tokens[i, together.prompt_length :][real].tolist()])
         logits = policy(input_ids=ids).logits[0, len(asked[i]) - 1 : -1]
-        wanted = maths.logprobs_of(logits, ids[0, len(asked[i]):], 0.7)
+        wanted = maths.logprobs_of(logits, ids[0, len(asked[i]) :], 0.7)
         close(together.logprobs[i][real], wanted.detach())
 
 

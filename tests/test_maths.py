@@ -144,11 +144,7 @@ def test_kl_estimators_by_enumeration(estimator, mean, sd):
 
 @pytest.mark.parametrize(
     "estimator, gradient",
-    [
-        (m.kl_k1, [0, 0, 0]),
-        (m.kl_k2, [0.0989, -0.0939, -0.0051]),
-        (m.kl_k3, [0.1, -0.1, 0]),
-    ],
+    [(m.kl_k1, [0, 0, 0]), (m.kl_k2, [0.0989, -0.0939, -0.0051]), (m.kl_k3, [0.1, -0.1, 0])],
 )
 def test_what_each_estimator_descends_as_a_loss(estimator, gradient):
     logits = POLICY.log().requires_grad_()
@@ -275,7 +271,12 @@ def test_a_perfect_critic_leaves_no_advantage():
 
 def test_explained_variance_by_hand():
     returns, mask = t(1, 2, 3, math.nan).view(1, 4), torch.tensor([[1, 1, 1, 0]])
-    for values, share in (((1, 2, 3, 9), 1), ((5, 6, 7, 9), 1), ((2, 2, 2, 9), 0), ((3, 2, 1, 9), -3)):
+    for values, share in (
+        ((1, 2, 3, 9), 1),
+        ((5, 6, 7, 9), 1),
+        ((2, 2, 2, 9), 0),
+        ((3, 2, 1, 9), -3),
+    ):
         close(m.explained_variance(t(*values).view(1, 4), returns, mask), share)
     close(m.explained_variance(returns, t(2, 2, 2, 0).view(1, 4), mask), math.nan)
 
@@ -480,9 +481,7 @@ def brute_force_kwise(scores, ranks, soft_ties):
 
 @quick
 @given(
-    ranks=st.lists(
-        st.lists(st.integers(-1, 4), min_size=4, max_size=4), min_size=1, max_size=4
-    ),
+    ranks=st.lists(st.lists(st.integers(-1, 4), min_size=4, max_size=4), min_size=1, max_size=4),
     seed=st.integers(0, 99),
     soft_ties=st.booleans(),
 )
@@ -718,9 +717,7 @@ def test_best_of_n_value_by_hand():
 
 @quick
 @given(
-    samples=st.lists(
-        st.tuples(st.integers(0, 3), st.integers(-5, 5)), min_size=1, max_size=6
-    ),
+    samples=st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 5)), min_size=1, max_size=6),
     n=st.integers(1, 6),
 )
 def test_best_of_n_value_equals_the_mean_over_subsets(samples, n):

@@ -25,8 +25,18 @@ from rlhf_lab.show.microscope import (
 )
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "c:", "a long one:", "xyz:"] * 2)]
-CONFIG = ppo.PPOConfig(updates=2, batch_size=8, epochs=1, learning_rate=3e-3, max_new_tokens=12,
-                       beta=0.1, lam=0.9, gamma=0.95, epsilon=0.1, value_epsilon=0.3)
+CONFIG = ppo.PPOConfig(
+    updates=2,
+    batch_size=8,
+    epochs=1,
+    learning_rate=3e-3,
+    max_new_tokens=12,
+    beta=0.1,
+    lam=0.9,
+    gamma=0.95,
+    epsilon=0.1,
+    value_epsilon=0.3,
+)
 
 CLOSE = dict(atol=1e-5, rtol=0)
 
@@ -39,26 +49,44 @@ def by_hand() -> SavedRollout:
     attention = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
     sequences = Sequences(tokens, attention, mask, torch.tensor([1, 1]))
     return SavedRollout(
-        prompts=("p", "q"), texts=("ab", "c"), token_texts=(("a", "b", "END"), ("c", "END")),
-        sequences=sequences, ended=torch.tensor([True, False]), scores=torch.tensor([1.0, 0.5]),
+        prompts=("p", "q"),
+        texts=("ab", "c"),
+        token_texts=(("a", "b", "END"), ("c", "END")),
+        sequences=sequences,
+        ended=torch.tensor([True, False]),
+        scores=torch.tensor([1.0, 0.5]),
         logprobs=torch.tensor([[-1.0, -2.0, -0.5], [-1.0, -1.0, nan]]),
         ref_logprobs=torch.tensor([[-2.0, -1.5, -0.5], [-1.0, -3.0, nan]]),
         new_logprobs=torch.tensor([[-0.5, -2.0, -0.5], [-2.0, -1.0, nan]]),
         values=torch.tensor([[0.2, 0.4, 0.6], [0.1, 0.3, nan]]),
         new_values=torch.tensor([[0.2, 0.4, 0.6], [0.1, 0.3, nan]]),
-        settings=Settings(beta=0.1, gamma=1.0, lam=0.95, epsilon=0.2), metrics={})
+        settings=Settings(beta=0.1, gamma=1.0, lam=0.95, epsilon=0.2),
+        metrics={},
+    )
 
 
 @pytest.fixture
 def trained(gpt2, tokenizer, monkeypatch):
     """The second update of a tiny PPO run: (rollout as PPO left it, SavedRollout, its record)."""
     seen, optimise = [], ppo.optimise
-    monkeypatch.setattr(ppo, "optimise", lambda policy, value, rollout, *rest: (
-        seen.append(rollout), optimise(policy, value, rollout, *rest))[1])
+    monkeypatch.setattr(
+        ppo,
+        "optimise",
+        lambda policy, value, rollout, *rest: (
+            seen.append(rollout),
+            optimise(policy, value, rollout, *rest),
+        )[1],
+    )
     reference = copy.deepcopy(gpt2)
     value_model = ppo.ScalarModel.from_policy(reference, 3)
-    run = ppo.train_ppo(gpt2, lambda prompts, texts: [t.count("e") - 1.0 for t in texts], tokenizer,
-                        PROMPTS, CONFIG, value_model=value_model)
+    run = ppo.train_ppo(
+        gpt2,
+        lambda prompts, texts: [t.count("e") - 1.0 for t in texts],
+        tokenizer,
+        PROMPTS,
+        CONFIG,
+        value_model=value_model,
+    )
     next(run)
     record = next(run)
     rollout = seen[-1]
@@ -126,8 +154,11 @@ def test_a_token_far_off_in_the_bad_direction_keeps_its_pull():
 
 
 SETTINGS = [
-    {}, {"beta": 0.0}, {"beta": 1.0, "lam": 0.0}, {"gamma": 0.9, "lam": 1.0, "epsilon": 0.05},
-]  # fmt: skip
+    {},
+    {"beta": 0.0},
+    {"beta": 1.0, "lam": 0.0},
+    {"gamma": 0.9, "lam": 1.0, "epsilon": 0.05},
+]
 
 
 @pytest.mark.parametrize("given", SETTINGS, ids=str)
@@ -137,7 +168,8 @@ def test_identities_on_the_shipped_rollout(given):
     s = numbers.settings
     assert {name: getattr(s, name) for name in given} == given
     assert [getattr(s, n) for n in ("beta", "gamma", "lam", "epsilon") if n not in given] == [
-        getattr(rollout.settings, n) for n in ("beta", "gamma", "lam", "epsilon") if n not in given]
+        getattr(rollout.settings, n) for n in ("beta", "gamma", "lam", "epsilon") if n not in given
+    ]
     earned = numbers.scores - s.beta * numbers.kl.sum(1)
     torch.testing.assert_close(numbers.rewards.sum(1), earned, **CLOSE)
     returns = (numbers.raw_advantages + rollout.values) * mask

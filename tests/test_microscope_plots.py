@@ -27,7 +27,9 @@ def test_the_share_of_the_kl_grows_to_all_of_it(rollout):
     tenth = len(sizes) // 10
     assert share[tenth - 1] == pytest.approx(100 * sum(sizes[:tenth]) / sum(sizes), abs=1e-3)
     assert share == sorted(share) and share[-1] == pytest.approx(100)
-    assert any(f"10 % of the tokens hold {share[tenth - 1]:.0f} %" in t.get_text() for t in left.texts)
+    assert any(
+        f"10 % of the tokens hold {share[tenth - 1]:.0f} %" in t.get_text() for t in left.texts
+    )
     assert len(drawn(right)[0]) == int(rollout.mask.sum())
 
 

@@ -85,12 +85,36 @@ def test_twelve_rows_by_score_or_those_asked_for(rollout):
 
 
 BAD = [
-    None, 5, [], "set", {}, {"id": "x"}, {"row": 0}, {"id": 3}, {"id": "x" * 41}, {"row": 99},
-    {"row": -1}, {"row": True}, {"row": 1.0}, {"row": "0"}, {"quantity": "gold"}, {"quantity": []},
-    {"beta": -0.1}, {"beta": 1.01}, {"beta": math.nan}, {"beta": math.inf}, {"beta": "0.1"},
-    {"beta": None}, {"beta": True}, {"lam": 1.5}, {"gamma": 0.5}, {"epsilon": 0},
-    {"epsilon": [0.2]}, {"more": 1}, {"__class__": "x"},
-]  # fmt: skip
+    None,
+    5,
+    [],
+    "set",
+    {},
+    {"id": "x"},
+    {"row": 0},
+    {"id": 3},
+    {"id": "x" * 41},
+    {"row": 99},
+    {"row": -1},
+    {"row": True},
+    {"row": 1.0},
+    {"row": "0"},
+    {"quantity": "gold"},
+    {"quantity": []},
+    {"beta": -0.1},
+    {"beta": 1.01},
+    {"beta": math.nan},
+    {"beta": math.inf},
+    {"beta": "0.1"},
+    {"beta": None},
+    {"beta": True},
+    {"lam": 1.5},
+    {"gamma": 0.5},
+    {"epsilon": 0},
+    {"epsilon": [0.2]},
+    {"more": 1},
+    {"__class__": "x"},
+]
 
 
 @pytest.mark.parametrize("bad", BAD, ids=repr)
@@ -127,16 +151,23 @@ def test_show_changes_the_view_from_python(widget, rollout):
 def hostile(rollout):
     n = len(HOSTILE)
     texts = (HOSTILE + rollout.token_texts[0][n:], *rollout.token_texts[1:])
-    return replace(rollout, token_texts=texts,
-                   prompts=("<b>x</b>\x1b" + rollout.prompts[0], *rollout.prompts[1:]),
-                   texts=("<img src=x onerror=alert(1)>" + rollout.texts[0], *rollout.texts[1:]))
+    return replace(
+        rollout,
+        token_texts=texts,
+        prompts=("<b>x</b>\x1b" + rollout.prompts[0], *rollout.prompts[1:]),
+        texts=("<img src=x onerror=alert(1)>" + rollout.texts[0], *rollout.texts[1:]),
+    )
 
 
 def test_hostile_text_reaches_the_page_as_data_with_all_of_it_visible(rollout):
     widget = Microscope(hostile(rollout), row=0)
     texts = [token["text"] for token in widget.state["tokens"]]
-    assert texts[:4] == ["<script>alert(1)</script>", "⟨U+001B⟩[31mred", "⟨U+202E⟩gnp.exe",
-                         "</style>"]
+    assert texts[:4] == [
+        "<script>alert(1)</script>",
+        "⟨U+001B⟩[31mred",
+        "⟨U+202E⟩gnp.exe",
+        "</style>",
+    ]
     assert widget.state["tokens"][4] == {"text": "␣↵\n⇥", "name": "␣↵⇥"}
     json.dumps(widget.state, allow_nan=False)  # plain data, or this raises
     page = widget._repr_mimebundle_()[0]["text/html"]
@@ -239,4 +270,6 @@ def test_the_clip_s_controls_redraw_and_a_picture_is_kept(rollout):
     data = widget._repr_mimebundle_()
     assert data["image/png"].startswith("iVBOR") and "widget-view" in str(list(data))
     assert [axes.get_title(loc="left") for axes in clip_picture(rollout, 0.3).axes] == [
-        "Advantage above 0, ε = 0.3", "Advantage below 0, ε = 0.3"]
+        "Advantage above 0, ε = 0.3",
+        "Advantage below 0, ε = 0.3",
+    ]

@@ -7,11 +7,7 @@ from logging import StreamHandler
 import pytest
 import torch
 from helpers import refusal, response_logits
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from rlhf_lab.disk.storage import replacing
@@ -158,8 +154,10 @@ def test_a_folder_of_something_else_is_not_replaced_by_a_model(policy, tokenizer
     save_policy(policy, tokenizer, folder)  # a model takes the place of a model
     (folder / name).write_text("years of work")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    for save in (lambda: save_policy(policy, tokenizer, folder),
-                 lambda: ScalarModel.from_policy(policy, 0).save(folder, tokenizer)):
+    for save in (
+        lambda: save_policy(policy, tokenizer, folder),
+        lambda: ScalarModel.from_policy(policy, 0).save(folder, tokenizer),
+    ):
         assert f"holds '{name}'" in refusal(save)
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert "is a file" in refusal(save_policy, policy, tokenizer, folder / name)
@@ -190,7 +188,8 @@ def test_a_reward_model_is_no_policy(gpt2, tokenizer, tmp_path):
 
 
 def test_weights_of_other_sizes_than_the_config_says_are_named_without_a_table(
-        gpt2, tokenizer, tmp_path):  # fmt: skip
+    gpt2, tokenizer, tmp_path
+):
     save_policy(gpt2, tokenizer, tmp_path / "p")
     ScalarModel.from_policy(gpt2, seed=0).save(tmp_path / "r", tokenizer)
     config = json.loads((tmp_path / "p/config.json").read_text())

@@ -10,8 +10,13 @@ from rlhf_lab.course.editions import exercises, tags
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PAGES = [*NOTEBOOKS, *sorted((ROOT / "docs").glob("**/*.md")), ROOT / "README.md",
-         *sorted(ROOT.glob("*/README.md")), ROOT / "CONTRIBUTING.md"]  # fmt: skip
+PAGES = [
+    *NOTEBOOKS,
+    *sorted((ROOT / "docs").glob("**/*.md")),
+    ROOT / "README.md",
+    *sorted(ROOT.glob("*/README.md")),
+    ROOT / "CONTRIBUTING.md",
+]
 LINK = re.compile(r"(?:\]\(|(?:href|src)=\")([^)\"\s]+)")
 ELSEWHERE = ("http://", "https://", "data:", "mailto:")
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -32,8 +37,11 @@ def text_of(path: Path) -> str:
 def test_it_was_executed_from_top_to_bottom_without_an_error(path):
     cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert all(o.get("execution_count", cell.execution_count) == cell.execution_count
-               for cell in cells for o in cell.outputs)  # fmt: skip
+    assert all(
+        o.get("execution_count", cell.execution_count) == cell.execution_count
+        for cell in cells
+        for o in cell.outputs
+    )
     assert [o.ename for cell in cells for o in cell.outputs if o.output_type == "error"] == []
 
 
@@ -54,8 +62,13 @@ def test_it_is_clean(path):
 @each
 def test_it_has_the_parts_of_a_lesson(path):
     text = text_of(path)
-    for part in ("**What you will see.**", "**How long.**", "Predict before you", "What you ",
-                 "o read more"):  # fmt: skip
+    for part in (
+        "**What you will see.**",
+        "**How long.**",
+        "Predict before you",
+        "What you ",
+        "o read more",
+    ):
         assert part in text, part
 
 

@@ -24,14 +24,20 @@ from rlhf_lab.studies.overoptimisation_plots import best_of_n, fitted, marks, sc
 
 def run(marks, arm="a", seed=0, kl=None):
     count = len(marks)
-    return pd.DataFrame({
-        "arm": arm, "seed": seed, "update": range(1, count + 1), "judge/mark": marks,
-        "objective/kl": np.arange(count) ** 2.0 if kl is None else kl,
-        "objective/scores": np.arange(count) / 10})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "seed": seed,
+            "update": range(1, count + 1),
+            "judge/mark": marks,
+            "objective/kl": np.arange(count) ** 2.0 if kl is None else kl,
+            "objective/scores": np.arange(count) / 10,
+        }
+    )
 
 
 def test_a_fall_by_hand():
-    row, = overoptimisation(run([6.0, 8.0, 10.0, 9.0, 7.0]), window=1).to_dict("records")
+    (row,) = overoptimisation(run([6.0, 8.0, 10.0, 9.0, 7.0]), window=1).to_dict("records")
     assert row["start"] == 6 and row["peak"] == 10 and row["end"] == 7
     assert row["peak_update"] == 3 and row["peak_kl"] == 4 and row["end_kl"] == 16
     assert row["fell"] == pytest.approx(3 / 4)
@@ -75,7 +81,9 @@ def test_marks_are_compared_where_each_run_first_comes_as_far():
     assert rows[0][4.0] == 9 and np.isnan(rows[0][0.0]) and np.isnan(rows[1][2.0])
 
 
-@pytest.mark.parametrize("form, curve", [("rl", overoptimisation_rl), ("bon", overoptimisation_bon)])
+@pytest.mark.parametrize(
+    "form, curve", [("rl", overoptimisation_rl), ("bon", overoptimisation_bon)]
+)
 def test_a_fit_finds_the_curve_it_was_drawn_from(form, curve):
     d = torch.linspace(0.1, 6, 40, dtype=torch.float64)
     found = fit(d.numpy(), curve(d, 1.2, 0.3).numpy(), form)
@@ -95,11 +103,19 @@ def test_a_fit_leaves_out_what_is_near_the_start_and_says_how_bad_it_is():
 
 def test_pictures_have_a_line_for_every_run():
     metrics = pd.concat([run([5.0, 6.0, 7.0, 5.0], arm, seed) for arm in "ab" for seed in (0, 1)])
-    axes, = marks(metrics, {"a": "black", "b": "red"}, window=1).axes
+    (axes,) = marks(metrics, {"a": "black", "b": "red"}, window=1).axes
     assert len(axes.lines) == 8 and [t.get_text() for t in axes.get_legend().texts] == ["a", "b"]
-    frontier = pd.DataFrame({"arm": "a", "seed": 0, "n": [1, 2], "objective/kl": [0, 0.15],
-                             "objective/kl_bound": [0, 0.19], "objective/scores": [0, 0.5],
-                             "judge/mark": [5, 6]})
+    frontier = pd.DataFrame(
+        {
+            "arm": "a",
+            "seed": 0,
+            "n": [1, 2],
+            "objective/kl": [0, 0.15],
+            "objective/kl_bound": [0, 0.19],
+            "objective/scores": [0, 0.5],
+            "judge/mark": [5, 6],
+        }
+    )
     figure = best_of_n(frontier, metrics, ["a"], window=1)
     bound, estimated = figure.axes[0].lines[-2:]
     assert bound.get_xdata().tolist() == pytest.approx([0, 0.19**0.5])
@@ -108,7 +124,11 @@ def test_pictures_have_a_line_for_every_run():
     assert short[0].get_xdata().tolist() == [0, 1] and len(short) == 4  # cut off, so no dot
     found = {"a": fit([1, 2, 3], [1, 2, 0], "rl")}
     assert fitted(metrics, found, {"a": 5.0}, window=1).axes[0].lines[0].get_ydata().tolist() == [
-        0, 1, 2, 0]
+        0,
+        1,
+        2,
+        0,
+    ]
 
 
 @pytest.fixture
@@ -120,15 +140,22 @@ def folder(tmp_path):
         (place / "metrics.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
         (place / "samples.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
         found = {"mark": [seed + 5, 4, 8], "score": [1, 0, 2], "kl": [9, 8, 10]}
-        (place / "summary.json").write_text(json.dumps(
-            {"arm": {"name": arm, "hacked": True}, "seed": seed, "sft": found, "policy": found}))
+        (place / "summary.json").write_text(
+            json.dumps(
+                {"arm": {"name": arm, "hacked": True}, "seed": seed, "sft": found, "policy": found}
+            )
+        )
     return tmp_path
 
 
 def test_runs_are_read_with_their_arm_and_seed(folder):
     metrics = load_metrics(folder)
     assert metrics[["arm", "seed", "update"]].values.tolist() == [
-        ["x", 0, 1], ["x", 0, 2], ["y z, b", 1, 1], ["y z, b", 1, 2]]
+        ["x", 0, 1],
+        ["x", 0, 2],
+        ["y z, b", 1, 1],
+        ["y z, b", 1, 2],
+    ]
     assert load_summaries(folder)["mark"].tolist() == [5, 6]
     assert load_samples(folder, "y z, b", 1)["update"].tolist() == [1, 2]
     with pytest.raises(UserError, match="no run of 'x' with seed 3"):
@@ -141,8 +168,15 @@ def test_best_of_n_is_read_by_arm_and_seed(tmp_path):
     for seed in (0, 1):
         place = tmp_path / "best_of_n" / str(seed)
         place.mkdir(parents=True)
-        (place / "summary.json").write_text(json.dumps(
-            {"seed": seed, "frontier": {"x": [{"n": 1}, {"n": 2}], "y": [{"n": 1}]}}))
+        (place / "summary.json").write_text(
+            json.dumps({"seed": seed, "frontier": {"x": [{"n": 1}, {"n": 2}], "y": [{"n": 1}]}})
+        )
     rows = load_best_of_n(tmp_path)
     assert rows[["arm", "seed", "n"]].values.tolist() == [
-        ["x", 0, 1], ["x", 0, 2], ["y", 0, 1], ["x", 1, 1], ["x", 1, 2], ["y", 1, 1]]
+        ["x", 0, 1],
+        ["x", 0, 2],
+        ["y", 0, 1],
+        ["x", 1, 1],
+        ["x", 1, 2],
+        ["y", 1, 1],
+    ]

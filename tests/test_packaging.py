@@ -43,8 +43,10 @@ def constraints() -> dict[str, Version]:
 
 def supported_pythons() -> list[Version]:
     """The minor versions of Python that pyproject.toml lists as supported, in order."""
-    found = (re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", line)
-             for line in PROJECT["classifiers"])  # fmt: skip
+    found = (
+        re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", line)
+        for line in PROJECT["classifiers"]
+    )
     return sorted(Version(match[1]) for match in found if match)
 
 
@@ -113,8 +115,11 @@ def test_python_versions_agree():
 def test_a_kernel_that_loses_threads_is_refused():
     kernel = next(r for r in declared() if r.name == "ipykernel").specifier
     assert [kernel.contains(v) for v in ("6.31.0", "7.0.0", "7.0.1", "7.1.0")] == [
-        True, False, False, True,
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_console_script_exists():

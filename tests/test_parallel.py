@@ -30,8 +30,14 @@ from rlhf_lab.training import make_accelerator
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ROOT / "docs" / "accelerate"
-LAUNCH = ["-m", "accelerate.commands.launch", "--config_file", str(SETTINGS / "two_cpu_processes.yaml"),
-          "--main_process_port", "0"]
+LAUNCH = [
+    "-m",
+    "accelerate.commands.launch",
+    "--config_file",
+    str(SETTINGS / "two_cpu_processes.yaml"),
+    "--main_process_port",
+    "0",
+]
 SECONDS = 300  # far more than it takes; a hanging process must not hang the tests
 
 
@@ -40,10 +46,14 @@ def folder(tmp_path_factory, make_gpt2, tokenizer):
     """A folder in which two processes have done their work, which one process had prepared."""
     place = tmp_path_factory.mktemp("parallel")
     save_policy(make_gpt2(tokenizer), tokenizer, place / "model")
-    rows = {"sft": [{"prompt": d.prompt.text, "response": d.response} for d in stages.SHOWN],
-            "reward": [{"prompt": r.prompt.text, "responses": r.responses, "ranking": r.ranks}
-                       for r in stages.RANKED],
-            "ppo": [{"prompt": p.text} for p in stages.PROMPTS]}
+    rows = {
+        "sft": [{"prompt": d.prompt.text, "response": d.response} for d in stages.SHOWN],
+        "reward": [
+            {"prompt": r.prompt.text, "responses": r.responses, "ranking": r.ranks}
+            for r in stages.RANKED
+        ],
+        "ppo": [{"prompt": p.text} for p in stages.PROMPTS],
+    }
     for name, lines in rows.items():
         (place / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for stage in stages.RESUMED:
@@ -58,8 +68,13 @@ def launched(folder):
     own = {"OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "home"), "PYTHONPATH": path}
     if sys.platform == "linux":
         own["GLOO_SOCKET_IFNAME"] = "lo"
-    with subprocess.Popen([sys.executable, *LAUNCH, stages.__file__, str(folder)], text=True,
-                          env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as job:
+    with subprocess.Popen(
+        [sys.executable, *LAUNCH, stages.__file__, str(folder)],
+        text=True,
+        env=os.environ | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as job:
         try:
             out, err = job.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
@@ -81,8 +96,10 @@ def alone(folder):
 
 def of_process(folder, number, name):
     place = folder / f"process-{number}" / name
-    return {"records": json.loads(place.with_suffix(".json").read_text()),
-            "tensors": load_file(place.with_suffix(".safetensors"))}
+    return {
+        "records": json.loads(place.with_suffix(".json").read_text()),
+        "tensors": load_file(place.with_suffix(".safetensors")),
+    }
 
 
 def report(folder, number):
@@ -100,12 +117,18 @@ def assert_like(first, second, within):
     largest = {name: float(x.abs().max()) if x.numel() else 0.0 for name, x in second.items()}
     rounding = 1e-7 * max(largest.values())
     for name, x in first.items():
-        torch.testing.assert_close(x, second[name], atol=within * largest[name] + rounding, rtol=0,
-                                   msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(
+            x,
+            second[name],
+            atol=within * largest[name] + rounding,
+            rtol=0,
+            msg=lambda m, name=name: f"{name}: {m}",
+        )
 
 
 def assert_same_weights(first, second):
-    """But for the biases of keys, and of scores, which move no loss: there Adam follows rounding."""
+    """But for the biases of keys, and of scores, which move no loss: there Adam follows
+    rounding."""
     assert first.keys() == second.keys()
     for name in first:
         a, b = first[name].clone(), second[name].clone()
@@ -174,7 +197,9 @@ def test_answers_and_scores_are_those_of_one_process(folder, launched):
         found = report(folder, number)["answers"]
         for name, given in found.items():
             assert given["texts"] == alone[name]["texts"]
-            assert given["scores"] == [pytest.approx(row, abs=1e-5) for row in alone[name]["scores"]]
+            assert given["scores"] == [
+                pytest.approx(row, abs=1e-5) for row in alone[name]["scores"]
+            ]
 
 
 # ------------------------------------------------------------------------------ saving
@@ -218,9 +243,15 @@ def test_when_one_process_fails_the_launch_ends(folder, launched):
     assert "this process fails" in launched["err"] and launched["status"] != 0
 
 
-@pytest.mark.parametrize(("name", "kind", "processes"), [
-    ("one_gpu", "NO", 1), ("several_gpus", "MULTI_GPU", 4), ("two_cpu_processes", "MULTI_GPU", 2),
-    ("fsdp_with_trl", "FSDP", 4)])
+@pytest.mark.parametrize(
+    ("name", "kind", "processes"),
+    [
+        ("one_gpu", "NO", 1),
+        ("several_gpus", "MULTI_GPU", 4),
+        ("two_cpu_processes", "MULTI_GPU", 2),
+        ("fsdp_with_trl", "FSDP", 4),
+    ],
+)
 def test_accelerate_takes_the_examples_of_its_settings(name, kind, processes):
     found = load_config_from_file(str(SETTINGS / f"{name}.yaml"))
     assert (found.distributed_type, found.num_processes) == (kind, processes)
@@ -246,16 +277,18 @@ def test_where_one_of_three_differs_all_three_say_so(monkeypatch, values):
         if values == [2, 2, 2]:
             parallel.check_same("the folder", value)
         else:
-            assert "the processes differ in the folder" in refusal(parallel.check_same, "the folder", value)
+            assert "the processes differ in the folder" in refusal(
+                parallel.check_same, "the folder", value
+            )
 
 
 def test_the_smallest_minibatch_is_that_of_the_split(monkeypatch):
     for rows in range(1, 12):
         for parts in range(1, rows + 1):
             smallest = min(map(len, torch.arange(rows).tensor_split(parts)))
-            monkeypatch.setattr(parallel, "count", lambda: smallest)
+            monkeypatch.setattr(parallel, "count", lambda n=smallest: n)
             parallel.check_shares(rows, parts)
-            monkeypatch.setattr(parallel, "count", lambda: smallest + 1)
+            monkeypatch.setattr(parallel, "count", lambda n=smallest: n + 1)
             assert f"a minibatch of {smallest} " in refusal(parallel.check_shares, rows, parts)
 
 

@@ -35,7 +35,9 @@ def run(tmp_path_factory):
 def test_every_stage_left_its_model_and_its_metrics(run):
     for folder in (run.sft, run.policy):
         assert AutoModelForCausalLM.from_pretrained(folder).config.n_embd == 256
-    assert AutoModelForSequenceClassification.from_pretrained(run.reward_model).config.num_labels == 1
+    assert (
+        AutoModelForSequenceClassification.from_pretrained(run.reward_model).config.num_labels == 1
+    )
     for stage in ("sft", "reward", "ppo"):
         records = run.metrics(stage)
         assert [r["update"] for r in records] == list(range(1, records[0]["updates"] + 1))
@@ -80,6 +82,6 @@ def test_base_model_is_compact_and_stored_in_half_precision():
     from safetensors import safe_open
 
     with safe_open(base_model() / "model.safetensors", "pt") as file:
-        tensors = [file.get_tensor(name) for name in file.keys()]
+        tensors = [file.get_tensor(name) for name in file]
     assert all(str(t.dtype) == "torch.float16" for t in tensors)
     assert 2e6 < sum(t.numel() for t in tensors) < 4e6

@@ -16,18 +16,38 @@ from rlhf_lab.show.plots import SERIES
 
 
 def ppo_record(update: int, **changes) -> dict:
-    return {"stage": "ppo", "update": update, "objective/scores": 0.1 * update,
-            "judge/mark": 6 + update, "objective/kl": 0.5 * update, "objective/kl_se": 0.1,
-            "policy/entropy_avg": 1.0, "policy/clipfrac_avg": 0.1, "loss/value_avg": 0.2,
-            "response/length": 20.0} | changes  # fmt: skip
+    return {
+        "stage": "ppo",
+        "update": update,
+        "objective/scores": 0.1 * update,
+        "judge/mark": 6 + update,
+        "objective/kl": 0.5 * update,
+        "objective/kl_se": 0.1,
+        "policy/entropy_avg": 1.0,
+        "policy/clipfrac_avg": 0.1,
+        "loss/value_avg": 0.2,
+        "response/length": 20.0,
+    } | changes
 
 
 PPO = [ppo_record(u) for u in (1, 2, 3)]
-SUMMARY = {"samples": 4, "models": {
-    "base": {"mark": [2.0, 1.5, 2.5], "rubric": {"kind": [0.2, 0.1, 0.3], "true": [0.3, 0.2, 0.4]}},
-    "sft": {"mark": [5.0, 4.0, 6.0], "rubric": {"kind": [0.5, 0.4, 0.6], "true": [0.6, 0.5, 0.7]}},
-    "policy": {"mark": [8.0, 7.8, 8.2], "rubric": {"kind": [0.9, 0.8, 1], "true": [0.8, 0.7, 0.9]}},
-}}  # fmt: skip
+SUMMARY = {
+    "samples": 4,
+    "models": {
+        "base": {
+            "mark": [2.0, 1.5, 2.5],
+            "rubric": {"kind": [0.2, 0.1, 0.3], "true": [0.3, 0.2, 0.4]},
+        },
+        "sft": {
+            "mark": [5.0, 4.0, 6.0],
+            "rubric": {"kind": [0.5, 0.4, 0.6], "true": [0.6, 0.5, 0.7]},
+        },
+        "policy": {
+            "mark": [8.0, 7.8, 8.2],
+            "rubric": {"kind": [0.9, 0.8, 1], "true": [0.8, 0.7, 0.9]},
+        },
+    },
+}
 
 
 def drawn(axes, number: int = 0) -> tuple[list, list]:
@@ -46,7 +66,10 @@ def test_reward_and_kl_shows_all_three_in_their_colours():
     assert drawn(mark) == ([1, 2, 3], [7, 8, 9])
     assert drawn(kl) == ([1, 2, 3], [0.5, 1.0, 1.5])
     assert [colour(a.lines[0]) for a in (score, mark, kl)] == [
-        SERIES["score"], SERIES["mark"], SERIES["kl"]]  # fmt: skip
+        SERIES["score"],
+        SERIES["mark"],
+        SERIES["kl"],
+    ]
     assert "nats" in kl.get_ylabel() and "points" in mark.get_ylabel()
 
 
@@ -116,7 +139,10 @@ def test_bars_are_as_high_as_the_summary_says_with_its_intervals():
     mark, rubric = plots.marks_by_rubric(SUMMARY).axes
     bars = {b.get_label(): b for b in mark.containers if hasattr(b, "patches")}
     assert {name: b.patches[0].get_height() for name, b in bars.items()} == {
-        "base": 2.0, "SFT": 5.0, "policy": 8.0}  # fmt: skip
+        "base": 2.0,
+        "SFT": 5.0,
+        "policy": 8.0,
+    }
     assert to_hex(bars["policy"].patches[0].get_facecolor()).upper() == SERIES["policy"]
     low, high = bars["SFT"].errorbar.lines[2][0].get_segments()[0][:, 1]
     assert (low, high) == (4.0, 6.0)
@@ -137,9 +163,15 @@ def test_score_against_mark_joins_the_updates_in_order():
     assert [t.get_text() for t in axes.texts] == ["first", "last"]
 
 
-@pytest.mark.parametrize("picture", [
-    lambda: plots.training_curves([]), lambda: plots.reward_and_kl([]),
-    lambda: plots.score_against_mark([]), lambda: plots.marks_by_rubric({})])  # fmt: skip
+@pytest.mark.parametrize(
+    "picture",
+    [
+        lambda: plots.training_curves([]),
+        lambda: plots.reward_and_kl([]),
+        lambda: plots.score_against_mark([]),
+        lambda: plots.marks_by_rubric({}),
+    ],
+)
 def test_nothing_to_draw_is_said(picture):
     figure = picture()
     assert not figure.axes and len(figure.texts) == 1 and figure.texts[0].get_text()
@@ -154,9 +186,11 @@ def test_svg_is_whole_white_and_the_same_every_time():
 
 
 def test_a_figure_shows_itself_in_a_notebook_without_pyplot():
-    code = ("import sys; from rlhf_lab.show import plots; p = plots.reward_and_kl([])._repr_png_();"
-            "assert p.startswith(b'\\x89PNG');"
-            "assert 'matplotlib.pyplot' not in sys.modules")  # fmt: skip
+    code = (
+        "import sys; from rlhf_lab.show import plots; p = plots.reward_and_kl([])._repr_png_();"
+        "assert p.startswith(b'\\x89PNG');"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 

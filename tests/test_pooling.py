@@ -27,9 +27,9 @@ def simulate(reliabilities, prompts, responses, per_prompt=None, seed=0):
     rng = np.random.default_rng(seed)
     qualities, rows = rng.normal(size=(prompts, responses)), []
     for p, quality in enumerate(qualities):
-        for l in rng.permutation(len(reliabilities))[:per_prompt]:
-            values = reliabilities[l] * quality + rng.gumbel(size=responses)
-            rows.append(ranking(f"labeller {l}", ranks_of(values), str(p)))
+        for who in rng.permutation(len(reliabilities))[:per_prompt]:
+            values = reliabilities[who] * quality + rng.gumbel(size=responses)
+            rows.append(ranking(f"labeller {who}", ranks_of(values), str(p)))
     return rows, qualities
 
 
@@ -43,8 +43,9 @@ def correlation(scores, qualities):
 
 
 def test_votes_by_hand():
-    pooled = pool_by_vote([ranking("ann", (1, 2, 3)), ranking("bob", (1, 3, 2)),
-                           ranking("cat", (2, 1, 3))])  # fmt: skip
+    pooled = pool_by_vote(
+        [ranking("ann", (1, 2, 3)), ranking("bob", (1, 3, 2)), ranking("cat", (2, 1, 3))]
+    )
     # Of six comparisons each: a wins 5, b 1 + 0 + 2 = 3, c 1.
     assert pooled == [ranking("pooled", (1, 2, 3))]
 
@@ -110,8 +111,11 @@ def test_one_labeller_gets_the_scores_of_choix():
 
 def test_equal_labellers_get_equal_reliabilities_and_the_scores_of_choix():
     data = list(comparisons_of([2.0, 1.0, 0.0, -1.0, -2.0], 400, seed=1))
-    rows = [ranking(who, (1, 2), texts="abcde"[i] + "abcde"[j])
-            for i, j in data for who in ("ann", "bob", "cat")]  # fmt: skip
+    rows = [
+        ranking(who, (1, 2), texts="abcde"[i] + "abcde"[j])
+        for i, j in data
+        for who in ("ann", "bob", "cat")
+    ]
     pooled = fit_labellers(rows)
     a = pooled.labellers["reliability"]
     assert a.tolist() == pytest.approx([a[0]] * 3, abs=1e-3)
@@ -203,8 +207,10 @@ def test_intervals_depend_on_the_seed_alone():
 
 def test_prompts_of_ones_own_get_scores_but_move_no_reliability():
     rows, _ = simulate([2.0, 1.0, 0.3], 30, 3)
-    own = [ranking("labeller 2", ranks, f"own {i}") for i, ranks in
-           enumerate(itertools.permutations((1, 2, 3)))]  # fmt: skip
+    own = [
+        ranking("labeller 2", ranks, f"own {i}")
+        for i, ranks in enumerate(itertools.permutations((1, 2, 3)))
+    ]
     alone, both = fit_labellers(rows), fit_labellers(rows + own)
     columns = ["labeller", "reliability", "shared"]
     assert both.labellers[columns].equals(alone.labellers[columns])
@@ -219,8 +225,11 @@ def test_without_shared_prompts_everybody_is_alike():
 
 
 def test_a_tie_is_half_a_win_for_either_side():
-    others = [ranking("bob", (1, 2, 3)), ranking("bob", (2, 1, 3), "q"),
-              ranking("ann", (1, 3, 2), "q")]  # fmt: skip
+    others = [
+        ranking("bob", (1, 2, 3)),
+        ranking("bob", (2, 1, 3), "q"),
+        ranking("ann", (1, 3, 2), "q"),
+    ]
     ties = fit_labellers([*others, ranking("ann", (1, 1, 2)), ranking("ann", (1, 1, 2))])
     wins = fit_labellers([*others, ranking("ann", (1, 2, 3)), ranking("ann", (2, 1, 3))])
     assert np.array(ties.scores) == pytest.approx(np.array(wins.scores), abs=1e-3)
@@ -238,7 +247,8 @@ def test_the_order_of_rankings_and_responses_makes_no_difference():
     mirrored = [Ranking(r.prompt, r.responses[::-1], r.ranks[::-1], r.labeller) for r in rows[::-1]]
     first, second = fit_labellers(rows), fit_labellers(mirrored)
     assert second.labellers["reliability"].tolist() == pytest.approx(
-        first.labellers["reliability"].tolist(), abs=1e-3)
+        first.labellers["reliability"].tolist(), abs=1e-3
+    )
     assert np.array(second.scores)[::-1, ::-1] == pytest.approx(np.array(first.scores), abs=1e-3)
 
 

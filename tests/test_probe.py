@@ -20,7 +20,8 @@ def ranking(texts, ranks, id="p"):
 
 
 def test_with_one_pair_the_head_is_the_one_worked_out_by_hand():
-    # Features x and y, x preferred: the best head is c (x - y) with ridge c = 1 / (1 + exp(c |x - y|²)).
+    # Features x and y, x preferred: the best head is c (x - y) with ridge c = 1 / (1 + exp(c |x -
+    # y|²)).
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     head = probe.fit_head(features, [ranking("ab", (1, 2))], {"a": 0, "b": 1}, ridge=0.1)
     c = head[0].item()
@@ -50,10 +51,14 @@ def test_the_model_with_its_head_scores_as_the_head_does_on_features():
     found = probe.features(model, tokenizer, rated, max_tokens=16)
     assert found.shape == (4, model.head.in_features)
     known = probe.standardised(found)
-    torch.testing.assert_close(known.mean(0), torch.zeros(len(known[0]), dtype=torch.float64),
-                               atol=1e-6, rtol=0)
-    head = probe.fit_head(known, [ranking(TEXTS, (1, 4, 2, 3))], {t: i for i, t in enumerate(TEXTS)})
-    scores = score_texts(probe.with_head(model, head, found), tokenizer,
-                         [(draw.PROMPT, text) for text in TEXTS])
+    torch.testing.assert_close(
+        known.mean(0), torch.zeros(len(known[0]), dtype=torch.float64), atol=1e-6, rtol=0
+    )
+    head = probe.fit_head(
+        known, [ranking(TEXTS, (1, 4, 2, 3))], {t: i for i, t in enumerate(TEXTS)}
+    )
+    scores = score_texts(
+        probe.with_head(model, head, found), tokenizer, [(draw.PROMPT, text) for text in TEXTS]
+    )
     torch.testing.assert_close(scores, (known @ head).float(), atol=1e-3, rtol=1e-3)
     assert float(maths.pair_accuracy(scores[None], torch.tensor([[1, 4, 2, 3]]))) == 1.0

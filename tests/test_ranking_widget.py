@@ -12,8 +12,12 @@ from rlhf_lab.records import Prompt
 from rlhf_lab.show.widgets.ranking_widget import RankingWidget, order_on_screen
 
 HOSTILE = (
-    "<script>alert(1)</script>", "\x1b[31mred", "\u202egnp.exe", "half \x00 null", "x" * 20_000
-)  # fmt: skip
+    "<script>alert(1)</script>",
+    "\x1b[31mred",
+    "\u202egnp.exe",
+    "half \x00 null",
+    "x" * 20_000,
+)
 
 
 @pytest.fixture
@@ -55,7 +59,10 @@ def test_what_is_stored_is_the_order_of_the_responses_not_of_the_screen(store):
     assert len(screens) > 1  # it does shuffle
     for entry in store.entries("me"):
         assert [entry.responses[entry.ranks.index(rank)].split()[0] for rank in (1, 2, 3)] == [
-            "good", "fair", "poor"]  # fmt: skip
+            "good",
+            "fair",
+            "poor",
+        ]
 
 
 def test_ties_and_what_is_left_unranked(store):
@@ -125,9 +132,27 @@ def test_a_message_about_an_item_no_longer_shown_changes_nothing(store):
 
 
 BAD_ORDERS = [
-    None, [], [[]], [[0], []], [[0, 0]], [[0], [0]], [[3]], [[-1]], [[0.0]], [[True]], [["0"]],
-    [[math.nan]], [[None]], [0, 1, 2], ["012"], "0", {"0": [1]}, [[[0]]], [{}], 5,
-]  # fmt: skip
+    None,
+    [],
+    [[]],
+    [[0], []],
+    [[0, 0]],
+    [[0], [0]],
+    [[3]],
+    [[-1]],
+    [[0.0]],
+    [[True]],
+    [["0"]],
+    [[math.nan]],
+    [[None]],
+    [0, 1, 2],
+    ["012"],
+    "0",
+    {"0": [1]},
+    [[[0]]],
+    [{}],
+    5,
+]
 
 
 @pytest.mark.parametrize("order", BAD_ORDERS, ids=repr)
@@ -140,12 +165,26 @@ def test_an_order_that_makes_no_sense_is_refused(store, order):
     assert store.entries(undone=True) == []
 
 
-@pytest.mark.parametrize("message", [
-    None, 5, [], "submit", {}, {"action": "submit"}, {"serial": 0}, {"serial": 0, "action": []},
-    {"serial": 0, "action": "forget"}, {"serial": 0, "action": "__init__"},
-    {"serial": 0, "action": "flag"}, {"serial": 0, "action": "flag", "reason": ["unsafe"]},
-    {"serial": 0, "action": "flag", "reason": "<b>"}, {"serial": "0", "action": "skip"},
-], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        5,
+        [],
+        "submit",
+        {},
+        {"action": "submit"},
+        {"serial": 0},
+        {"serial": 0, "action": []},
+        {"serial": 0, "action": "forget"},
+        {"serial": 0, "action": "__init__"},
+        {"serial": 0, "action": "flag"},
+        {"serial": 0, "action": "flag", "reason": ["unsafe"]},
+        {"serial": 0, "action": "flag", "reason": "<b>"},
+        {"serial": "0", "action": "skip"},
+    ],
+    ids=repr,
+)
 def test_a_message_that_makes_no_sense_changes_nothing(store, message):
     widget = RankingWidget(store)
     before = widget.state

@@ -41,8 +41,10 @@ from rlhf_lab.tasks.film_reviews.split_half import deal, spearman_brown, split_h
 def sentences(*given, sheets=None, text="sentence {}"):
     """Sentences with these ratings, each on a sheet of its own unless said otherwise."""
     sheets = sheets or range(len(given))
-    return [Sentence(i, text.format(i), tuple(row), sheet)
-            for i, (row, sheet) in enumerate(zip(given, sheets), 1)]  # fmt: skip
+    return [
+        Sentence(i, text.format(i), tuple(row), sheet)
+        for i, (row, sheet) in enumerate(zip(given, sheets), 1)
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -59,10 +61,10 @@ def cache(tmp_path_factory, monkeypatch, request):
 # ---- reading -------------------------------------------------------------------------------------
 
 
-
 def test_rows_become_sentences():
-    first, second = parse("1\t1.5\tGood fun.\n2\t-1.0\tA bore. \n",
-                          "1\t1.5\t0.5\t[1, 2]\n2\t-1\t0\t[-1, -1, -1]\n")  # fmt: skip
+    first, second = parse(
+        "1\t1.5\tGood fun.\n2\t-1.0\tA bore. \n", "1\t1.5\t0.5\t[1, 2]\n2\t-1\t0\t[-1, -1, -1]\n"
+    )
     assert first == Sentence(1, "Good fun.", (1, 2), 0)
     assert second == Sentence(2, "A bore.", (-1, -1, -1), 0) and second.mean == -1
 
@@ -123,8 +125,12 @@ def test_all_pairs_at_once_are_what_one_by_one_gives():
     sheets, scores = [0, 5, 5, 2, 0, 2, 7, 0, 5], rng.integers(0, 4, 9)
     given = sentences(*rows, sheets=sheets)
     best = ceiling(given)
-    found = [best.low.accuracy, best.high.accuracy, accuracy(scores, given).accuracy,
-             ties(given).accuracy]  # fmt: skip
+    found = [
+        best.low.accuracy,
+        best.high.accuracy,
+        accuracy(scores, given).accuracy,
+        ties(given).accuracy,
+    ]
     assert found == pytest.approx(counted(rows, sheets, scores))
     assert best.low.pairs.sum() == 36 - 3 - 3 - 1  # all pairs but those of one sheet
 
@@ -146,8 +152,13 @@ def test_the_middle_is_the_ceiling_where_that_is_known():
     # In 30 worlds the middle was 0.000 off on average, with a standard deviation of 0.005; low and
     # high were 0.019 off. So the mean of eight has a standard error of 0.002.
     worlds = [world(seed) for seed in range(8)]
-    off = np.mean([[one.accuracy - true for one in (best.low, best.middle, best.high)]
-                   for true, best in worlds], axis=0)  # fmt: skip
+    off = np.mean(
+        [
+            [one.accuracy - true for one in (best.low, best.middle, best.high)]
+            for true, best in worlds
+        ],
+        axis=0,
+    )
     assert off[0] < -0.012 and abs(off[1]) < 0.006 and off[2] > 0.012
 
 
@@ -166,7 +177,8 @@ def test_an_accuracy_without_ties_leaves_the_way_as_it_is():
     best, found, tied = ceiling(given).high, accuracy([1, 2, 0, 3], given), ties(given).accuracy
     without = [0.5 + (one.accuracy - 0.5) / (1 - tied) for one in (found, best)]
     assert (without[0] - 0.5) / (without[1] - 0.5) == pytest.approx(
-        way(found, Ceiling(best, best))[0])
+        way(found, Ceiling(best, best))[0]
+    )
 
 
 def test_intervals_are_those_of_sheets():
@@ -298,8 +310,11 @@ def test_the_higher_rating_is_ranked_better():
 def test_a_ranking_draws_each_rating_equally_often():
     # The first wins against 0 with its 1 and loses with its -1: half of the draws each.
     given = sentences([1, -1], [0, 0])
-    wins = sum(dict(zip(r.responses, r.ranks))["sentence 1"] == 1
-               for seed in range(400) for r in draw.rankings(given, 1, seed))
+    wins = sum(
+        dict(zip(r.responses, r.ranks))["sentence 1"] == 1
+        for seed in range(400)
+        for r in draw.rankings(given, 1, seed)
+    )
     assert 160 < wins < 240  # four standard deviations
     # In two rounds each of its ratings is used once.
     for seed in range(10):
@@ -348,8 +363,10 @@ def test_described_by_hand():
     assert values.split()[1:] == [str(v) for v in range(-4, 5)]
     assert shares.split()[3:] == ["20.0", "0.0", "20.0", "0.0", "0.0", "0.0", "20.0", "0.0", "40.0"]
     # variances 4/3 and 2, mean 5/3; of the means 10/3 and -3: 361/18, less (4/9 + 1) / 2
-    assert spread == ("mean 0.80; standard deviation 1.29 among the ratings of a sentence, 4.40 "
-                      "among the sentences")  # fmt: skip
+    assert spread == (
+        "mean 0.80; standard deviation 1.29 among the ratings of a sentence, 4.40 "
+        "among the sentences"
+    )
 
 
 def test_show_prints_the_table(capsys, monkeypatch):
@@ -358,11 +375,20 @@ def test_show_prints_the_table(capsys, monkeypatch):
     assert main(["ratings", "show"]) == 0
     printed = capsys.readouterr().out
     best, known = ceiling(study()), worth(study(), 7)
-    for name, figures in (("ceiling, the middle", [*best.middle.interval,
-                                                   *best.middle.alike.interval]),
-                          ("7 ratings", [known.accuracy, known.alike.accuracy, *way(known, best),
-                                         *way(known.alike, best.alike), split_half(study(), 7),
-                                         spearman_brown(split_half(study(), 1), 7)])):  # fmt: skip
+    for name, figures in (
+        ("ceiling, the middle", [*best.middle.interval, *best.middle.alike.interval]),
+        (
+            "7 ratings",
+            [
+                known.accuracy,
+                known.alike.accuracy,
+                *way(known, best),
+                *way(known.alike, best.alike),
+                split_half(study(), 7),
+                spearman_brown(split_half(study(), 1), 7),
+            ],
+        ),
+    ):
         [line] = [line for line in printed.splitlines() if line.startswith(name)]
         found = re.findall(r"-?\d\.\d{3}", line)
         assert found == [f"{figure:.3f}" for figure in figures]
@@ -423,15 +449,18 @@ def test_arms_of_one_price_differ_in_how_often_they_ask(capsys):
     for arm in learning.ARMS:
         prices.setdefault(arm.sentences * arm.ratings, []).append(arm.ratings)
     assert {1, 2, 4, 8} <= set(prices[6000]) and {4, 8} <= set(prices[24_000])
-    assert list(command.arms_of("ratings")) == [*(arm.name for arm in learning.ARMS),
-                                                  learning.PEOPLE]  # fmt: skip
+    assert list(command.arms_of("ratings")) == [
+        *(arm.name for arm in learning.ARMS),
+        learning.PEOPLE,
+    ]
     assert main(["study", "labels", "--model", "gpt2"]) == 1
     assert "leave --model out" in capsys.readouterr().err
     assert main(["study", "labels", "--precision", "bf16"]) == 1
     assert "leave --precision out" in capsys.readouterr().err
     said = command.line("6000 x 1", 2, {"accuracy": (0.75, 0.7, 0.8), "way": (0.6, 0.5, 0.7)})
-    assert said == ("6000 x 1, seed 2: accuracy 0.750, 0.600 (0.500 to 0.700) of the way to the "
-                    "ceiling")  # fmt: skip
+    assert said == (
+        "6000 x 1, seed 2: accuracy 0.750, 0.600 (0.500 to 0.700) of the way to the ceiling"
+    )
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")  # no correlation where all scores are equal
@@ -455,20 +484,25 @@ def test_a_head_alone_and_words_are_fitted_to_the_same_rankings(tmp_path, monkey
 
 def test_words_tell_what_they_can():
     rows = sentences(*[[4] * 15, [-4] * 15] * 4, text="{}")
-    train = [replace(one, text=f"{'good' if one.mean > 0 else 'bad'} number {one.id}")
-             for one in rows]
+    train = [
+        replace(one, text=f"{'good' if one.mean > 0 else 'bad'} number {one.id}") for one in rows
+    ]
     test = [replace(one, text=f"{'bad' if one.mean < 0 else 'good'} thing") for one in rows]
     known = probe.word_features(train, test)
     assert known.shape == (16, 3) and known.sum(1).tolist() == [2.0] * 8 + [1.0] * 8
-    head = probe.fit_head(known[:8], draw.rankings(train, 2), {one.text: i for i, one
-                                                                 in enumerate(train)}, 0.01)
+    head = probe.fit_head(
+        known[:8], draw.rankings(train, 2), {one.text: i for i, one in enumerate(train)}, 0.01
+    )
     assert head[1] > 0 > head[0] and head[2].abs() < 1e-3  # bad, good, number
     assert accuracy((known[8:] @ head).numpy(), test).accuracy == pytest.approx(
-        rated_pairs.ceiling(test).high.accuracy)
+        rated_pairs.ceiling(test).high.accuracy
+    )
 
 
 def test_people_are_asked_about_the_test_side(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning.ratings_file, "lexicon_scores", lambda texts: np.zeros(len(list(texts))))
+    monkeypatch.setattr(
+        learning.ratings_file, "lexicon_scores", lambda texts: np.zeros(len(list(texts)))
+    )
     found = learning.run_people(Ground(tmp_path), 0, study())
     test = draw.split(study()).test
     best, one = ceiling(test), worth(test, 1)
@@ -492,9 +526,16 @@ def test_the_real_ratings_are_as_described(real):
     assert (len(each), sum(each), min(each), max(each)) == (10_605, 198_810, 15, 29)
     # On a sheet a column is one labeller: its deviations go together within 30 rows, not across.
     off = [np.array(one.ratings) - one.mean for one in real]
-    together = {inside: np.mean([(a * b).mean() for one, a, b in zip(real, off, off[1:])
-                                 if len(a) == len(b) and (one.id % 30 != 0) == inside])
-                for inside in (True, False)}  # fmt: skip
+    together = {
+        inside: np.mean(
+            [
+                (a * b).mean()
+                for one, a, b in zip(real, off, off[1:])
+                if len(a) == len(b) and (one.id % 30 != 0) == inside
+            ]
+        )
+        for inside in (True, False)
+    }
     assert together[True] > 0.2 and abs(together[False]) < 0.1
     best = ceiling(draw.split(real).test)
     found = best.middle.accuracy, best.middle.alike.accuracy

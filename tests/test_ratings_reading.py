@@ -21,11 +21,21 @@ def put(folder, name, seed, summary, **tables):
 
 def learned(name, sentences, ratings, way, seed=0, parameters=3_700_000, **arm):
     arm = {"name": name, "sentences": sentences, "ratings": ratings, "read": True} | arm
-    return {"arm": arm, "seed": seed, "model": "m", "parameters": parameters, "correlation": 0.5,
-            "accuracy": [0.5 + way / 3, 0, 1], "way": [way, way - 0.1, way + 0.1],
-            "ceiling": [0.8, 0, 1],
-            "alike": {"way": [way / 2, 0, 1], "accuracy": [0.5 + way / 10, 0, 1],
-                      "ceiling": [0.7, 0, 1]}}
+    return {
+        "arm": arm,
+        "seed": seed,
+        "model": "m",
+        "parameters": parameters,
+        "correlation": 0.5,
+        "accuracy": [0.5 + way / 3, 0, 1],
+        "way": [way, way - 0.1, way + 0.1],
+        "ceiling": [0.8, 0, 1],
+        "alike": {
+            "way": [way / 2, 0, 1],
+            "accuracy": [0.5 + way / 10, 0, 1],
+            "ceiling": [0.7, 0, 1],
+        },
+    }
 
 
 @pytest.fixture
@@ -33,15 +43,27 @@ def folder(tmp_path):
     put(tmp_path, "6000 x 1", 0, learned("6000 x 1", 6000, 1, 0.2))
     put(tmp_path, "6000 x 1", 1, learned("6000 x 1", 6000, 1, 0.4, seed=1))
     put(tmp_path, "6000 x 1, unread", 0, learned("6000 x 1, unread", 6000, 1, 0.1, read=False))
-    put(tmp_path, "375 x 15, words", 0,
-        learned("375 x 15, words", 375, 15, 0.3, parameters=900, words=True))
-    put(tmp_path, "head", 0, learned("head", 1500, 4, 0.7, parameters=134_515_584, read=False,
-                                     head_alone=True))
-    opinions = {name: {"way": [way, way - 0.1, way + 0.1], "accuracy": [0.7, 0.6, 0.8],
-                       "ceiling": [0.8, 0, 1],
-                       "alike": {"way": [0.5, 0.4, 0.6], "accuracy": [0.6, 0, 1],
-                                 "ceiling": [0.7, 0, 1]}}
-                for name, way in (("1 rating", 0.8), ("VADER's lexicon", 0.4))}
+    put(
+        tmp_path,
+        "375 x 15, words",
+        0,
+        learned("375 x 15, words", 375, 15, 0.3, parameters=900, words=True),
+    )
+    put(
+        tmp_path,
+        "head",
+        0,
+        learned("head", 1500, 4, 0.7, parameters=134_515_584, read=False, head_alone=True),
+    )
+    opinions = {
+        name: {
+            "way": [way, way - 0.1, way + 0.1],
+            "accuracy": [0.7, 0.6, 0.8],
+            "ceiling": [0.8, 0, 1],
+            "alike": {"way": [0.5, 0.4, 0.6], "accuracy": [0.6, 0, 1], "ceiling": [0.7, 0, 1]},
+        }
+        for name, way in (("1 rating", 0.8), ("VADER's lexicon", 0.4))
+    }
     put(tmp_path, "people", 0, {"sentences": 9, "opinions": opinions})
     return tmp_path
 
@@ -89,17 +111,33 @@ def test_nobody_asked_is_said(tmp_path):
 
 
 def steered(seed, gain, kl):
-    return {"arm": {"name": "beta 0", "hacked": True}, "seed": seed,
-            "gain": {"score": [gain, gain - 1, gain + 1], "judge": [0.5, 0, 1],
-                     "lexicon": [0.1, 0, 0.2]},
-            "policy": {"kl": [kl, 0, 99], "length": 12.0, "ended": 1.0, "distinct": 0.9},
-            "known": {"score": {"way": [0.7, 0.6, 0.8], "alike": {"way": [0.4, 0.3, 0.5]}},
-                      "judge": {"way": [0.75, 0.7, 0.8], "alike": {"way": [0.5, 0.4, 0.6]}}}}
+    return {
+        "arm": {"name": "beta 0", "hacked": True},
+        "seed": seed,
+        "gain": {
+            "score": [gain, gain - 1, gain + 1],
+            "judge": [0.5, 0, 1],
+            "lexicon": [0.1, 0, 0.2],
+        },
+        "policy": {"kl": [kl, 0, 99], "length": 12.0, "ended": 1.0, "distinct": 0.9},
+        "known": {
+            "score": {"way": [0.7, 0.6, 0.8], "alike": {"way": [0.4, 0.3, 0.5]}},
+            "judge": {"way": [0.75, 0.7, 0.8], "alike": {"way": [0.5, 0.4, 0.6]}},
+        },
+    }
 
 
 def test_gains_lines_and_what_the_two_models_know(tmp_path):
-    rows = [{"prompt": "the film", "sft": "is long", "policy": "is superb",
-             "score": [0, 2], "judge": [-0.5, 1.5], "lexicon": [0, 0.6]}]  # fmt: skip
+    rows = [
+        {
+            "prompt": "the film",
+            "sft": "is long",
+            "policy": "is superb",
+            "score": [0, 2],
+            "judge": [-0.5, 1.5],
+            "lexicon": [0, 0.6],
+        }
+    ]
     put(tmp_path, "beta 0", 0, steered(0, 2.0, 5.0), lines=rows)
     put(tmp_path, "beta 0", 1, steered(1, 3.0, 7.0), lines=rows)
     found = praise_reading.gains(tmp_path)
@@ -115,14 +153,25 @@ def test_gains_lines_and_what_the_two_models_know(tmp_path):
 
 def test_what_brevity_alone_brings_is_taken_off(tmp_path):
     def line(prompt, tokens, said):
-        return {"prompt": prompt, "sft": "a", "policy": "b", "tokens": tokens,
-                **dict.fromkeys(("score", "judge", "words", "lexicon"), said)}
+        return {
+            "prompt": prompt,
+            "sft": "a",
+            "policy": "b",
+            "tokens": tokens,
+            **dict.fromkeys(("score", "judge", "words", "lexicon"), said),
+        }
 
     # SFT's short lines are at 1 and its long ones at -1; PPO's are all short, at 1 and at 1.5. One,
     # of middle length, has none of SFT's beside it.
-    rows = [row for i in range(5) for row in (
-        line(f"p{i}", [3, 2], [1.0, 1.0]), line(f"q{i}", [20, 4], [-1.0, 1.5]),
-        line(f"r{i}", [30, 10], [-1.0, 9.0]))]  # fmt: skip
+    rows = [
+        row
+        for i in range(5)
+        for row in (
+            line(f"p{i}", [3, 2], [1.0, 1.0]),
+            line(f"q{i}", [20, 4], [-1.0, 1.5]),
+            line(f"r{i}", [30, 10], [-1.0, 9.0]),
+        )
+    ]
     put(tmp_path, "beta 0", 0, steered(0, 2.0, 5.0), lines=rows)
     found = praise_reading.at_equal_length(tmp_path, draws=50).set_index("who")
     assert list(found.index) == ["score", "judge", "words", "lexicon"]

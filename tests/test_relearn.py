@@ -156,9 +156,11 @@ def test_scores_are_those_of_the_models_less_each_prompts_mean(learned, tokenize
 def test_the_accuracy_is_that_of_the_scores(learned):
     result = learned[0]
     for name, accuracy in zip(result.summary["model"], result.summary["accuracy"]):
-        right = [(b[name] < a[name]) + (b[name] == a[name]) / 2
-                 for _, group in result.scores.groupby("prompt")
-                 for (_, a), (_, b) in itertools.combinations(group.iterrows(), 2)]  # a is better
+        right = [
+            (b[name] < a[name]) + (b[name] == a[name]) / 2
+            for _, group in result.scores.groupby("prompt")
+            for (_, a), (_, b) in itertools.combinations(group.iterrows(), 2)
+        ]  # a is better
         assert accuracy == pytest.approx(np.mean(right))
 
 
@@ -187,7 +189,10 @@ def test_the_figure_shows_scores_by_rank_and_each_models_accuracy(learned):
     result = learned[0]
     left, right = feedback_plots.relearned(result.scores, result.summary).axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == [
-        "before", "after", "control"]  # fmt: skip
+        "before",
+        "after",
+        "control",
+    ]
     drawn = dict(zip(["before", "after"], left.lines))
     for name, line in drawn.items():
         assert list(line.get_xdata()) == [1, 2, 3, 4]
@@ -213,13 +218,19 @@ def test_every_prompt_is_tested_once_by_models_that_did_not_see_it(gpt2, tokeniz
     from rlhf_lab.studies import relearn as module
 
     seen, real = [], module.relearn
-    monkeypatch.setattr(module, "relearn", lambda model, tok, some, apart, *rest: seen.append(
-        (some, apart)) or real(model, tok, some, apart, *rest))
+    monkeypatch.setattr(
+        module,
+        "relearn",
+        lambda model, tok, some, apart, *rest: (
+            seen.append((some, apart)) or real(model, tok, some, apart, *rest)
+        ),
+    )
     rows = ranked(7) + ranked(7, (4, 3, 2, 1), "bob")
     model = ScalarModel.from_policy(gpt2, 0)
     result = relearn_in_turn(model, tokenizer, rows, config=RewardConfig(1, 4), controls=1, folds=3)
     assert sorted(r.prompt.text for _, apart in seen for r in apart) == sorted(
-        r.prompt.text for r in rows)
+        r.prompt.text for r in rows
+    )
     for some, apart in seen:
         assert {r.prompt.text for r in some}.isdisjoint(r.prompt.text for r in apart)
         assert len(some) + len(apart) == len(rows)

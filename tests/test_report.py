@@ -12,7 +12,7 @@ from rlhf_lab.runs.verdict import change, verdict, warnings
 from rlhf_lab.show.markup import Html, join, tag, visible
 from rlhf_lab.show.tables import Cell, cell, judge_table, table_by_set
 
-NASTY = "<script>alert(1)</script> & \"quotes\" \x1b[31mred\x1b[0m \u202eflipped"
+NASTY = '<script>alert(1)</script> & "quotes" \x1b[31mred\x1b[0m \u202eflipped'
 
 
 def around(value: float, half: float = 0.1) -> list[float]:
@@ -20,17 +20,27 @@ def around(value: float, half: float = 0.1) -> list[float]:
 
 
 def row(mark: float, wins: list | None, promises: float, ratio: list | None, **more) -> dict:
-    found = {"mark": around(mark), "rubric": {"helpful": around(mark / 10, 0.02)},
-             "mark_by_set": {"main": around(mark), "apart": around(mark - 1)},
-             "win_rate_against_sft": wins, "score": around(mark - 6), "length": 24.04,
-             "ended": 0.999, "distinct": 0.9, "kl": None,
-             "flaws": {"invented promises": around(promises, 0.01)}}  # fmt: skip
+    found = {
+        "mark": around(mark),
+        "rubric": {"helpful": around(mark / 10, 0.02)},
+        "mark_by_set": {"main": around(mark), "apart": around(mark - 1)},
+        "win_rate_against_sft": wins,
+        "score": around(mark - 6),
+        "length": 24.04,
+        "ended": 0.999,
+        "distinct": 0.9,
+        "kl": None,
+        "flaws": {"invented promises": around(promises, 0.01)},
+    }
     against = {"flaws_against_sft": {"invented promises": ratio}} if ratio else {}
     return found | against | more
 
 
 SUMMARY = {
-    "task": "support_desk", "seed": 3, "prompts": {"main": 12, "apart": 4}, "samples": 4,
+    "task": "support_desk",
+    "seed": 3,
+    "prompts": {"main": 12, "apart": 4},
+    "samples": 4,
     "models": {
         "base": row(2.91, around(0.18, 0.02), 0.24, [1.7, 1.5, 2.1]),
         "sft": row(6.3, None, 0.14, None),
@@ -40,31 +50,46 @@ SUMMARY = {
     "reward_model": {
         "all": {"accuracy": 0.823, "pairs": 3120},
         "clear": {"accuracy": 0.914, "pairs": 1804, "threshold": 2.41, "share": 0.463},
-        "correctness": {"accuracy": 0.842, "pairs": 402}, "style": {"accuracy": None, "pairs": 0},
-        "labellers": {"accuracy": 0.731, "calibration": 0.041}},
+        "correctness": {"accuracy": 0.842, "pairs": 402},
+        "style": {"accuracy": None, "pairs": 0},
+        "labellers": {"accuracy": 0.731, "calibration": 0.041},
+    },
     "seconds": {"sft": 62.1, "rankings": 40.0, "reward": 88.0, "ppo": 171.0, "evaluate": 63.0},
     "peak_memory_mb": {},
-}  # fmt: skip
+}
 METRICS = [
     {"stage": "sft", "update": 1, "updates": 1, "loss/sft": 2.0},
     {"stage": "reward", "update": 1, "loss/reward": 0.6, "reward/held_out_accuracy": 0.731},
-    {"stage": "ppo", "update": 1, "objective/scores": 0.0, "objective/kl": 0.0,
-     "objective/kl_se": 0.0, "judge/mark": 6.0},
+    {
+        "stage": "ppo",
+        "update": 1,
+        "objective/scores": 0.0,
+        "objective/kl": 0.0,
+        "objective/kl_se": 0.0,
+        "judge/mark": 6.0,
+    },
     {"stage": "cost", "of": "sft", "seconds": 61.0},
-]  # fmt: skip
+]
 
 
 def sample(prompt: int, model: str, mark: float | None, response: str, reasons=()) -> dict:
-    found = {"id": f"main-{prompt}", "prompt": f"Question {prompt}?", "model": model,
-             "response": response}  # fmt: skip
+    found = {
+        "id": f"main-{prompt}",
+        "prompt": f"Question {prompt}?",
+        "model": model,
+        "response": response,
+    }
     return found if mark is None else found | {"mark": mark, "reasons": list(reasons)}
 
 
 def samples(count: int = 16) -> list[dict]:
     """Two answers of each model to each prompt; the policy's first is marked 9, 8, 7, ..."""
-    return [sample(i, model, 9.0 - i % 10 if model == "policy" and s == 0 else 5.0,
-                   f"{model} {i} {s}") for i in range(count)
-            for model in ("base", "sft", "policy", "best_of_n") for s in range(2)]  # fmt: skip
+    return [
+        sample(i, model, 9.0 - i % 10 if model == "policy" and s == 0 else 5.0, f"{model} {i} {s}")
+        for i in range(count)
+        for model in ("base", "sft", "policy", "best_of_n")
+        for s in range(2)
+    ]
 
 
 def report(tmp_path, summary=SUMMARY, metrics=(), rows=None) -> str:
@@ -138,15 +163,25 @@ def test_the_page_is_whole_and_every_link_stays_in_it(tmp_path):
 
 def test_the_page_holds_the_table_the_reward_model_the_cost_and_the_settings(tmp_path):
     text = Reader(report(tmp_path, SUMMARY, METRICS[1:2], samples())).text
-    for fact in ("support desk, seed 3", "PPO made the answers better", "16 held-out prompts",
-                 "base SFT best of 4 policy",
-                 "mark (points) 2.91 ± 0.10 6.30 ± 0.10 7.41 ± 0.10 8.12 ± 0.10",
-                 "with invented promises 24.0 % ± 1.0 14.0 % ± 1.0 8.0 % ± 1.0 3.0 % ± 1.0",
-                 "as a multiple of SFT's 1.70 (1.50–2.10) – 0.57 (0.50–0.70) 0.21 (0.13–0.31)",
-                 "apart (4 prompts) 1.91 ± 0.10", "clear pairs 91.4 % 1,804",
-                 "Clear pairs are 2.41 points apart or more", "46 % of all pairs", "0.041",
-                 "the labellers' own rankings, held out 73.1 %", "reward model 88", "all 424",
-                 "ppo.beta 0.0625", "calibration error"):  # fmt: skip
+    for fact in (
+        "support desk, seed 3",
+        "PPO made the answers better",
+        "16 held-out prompts",
+        "base SFT best of 4 policy",
+        "mark (points) 2.91 ± 0.10 6.30 ± 0.10 7.41 ± 0.10 8.12 ± 0.10",
+        "with invented promises 24.0 % ± 1.0 14.0 % ± 1.0 8.0 % ± 1.0 3.0 % ± 1.0",
+        "as a multiple of SFT's 1.70 (1.50–2.10) – 0.57 (0.50–0.70) 0.21 (0.13–0.31)",
+        "apart (4 prompts) 1.91 ± 0.10",
+        "clear pairs 91.4 % 1,804",
+        "Clear pairs are 2.41 points apart or more",
+        "46 % of all pairs",
+        "0.041",
+        "the labellers' own rankings, held out 73.1 %",
+        "reward model 88",
+        "all 424",
+        "ppo.beta 0.0625",
+        "calibration error",
+    ):
         assert fact in text, fact
     assert "in style alone" not in text  # there was no such pair
 
@@ -174,8 +209,10 @@ def test_an_example_has_the_first_answer_of_base_sft_and_policy_with_marks_and_r
     rows = samples(2)
     rows[4]["reasons"] = ["speaks of the wrong product"]
     text = Reader(report(tmp_path, rows=rows)).text
-    expected = ("Question 0? base 5.0 points base 0 0 SFT 5.0 points sft 0 0 policy 9.0 points "
-                "policy 0 0 speaks of the wrong product Question 1?")  # fmt: skip
+    expected = (
+        "Question 0? base 5.0 points base 0 0 SFT 5.0 points sft 0 0 policy 9.0 points "
+        "policy 0 0 speaks of the wrong product Question 1?"
+    )
     assert expected in text
     assert "best_of_n 0" not in text and "Where the policy did worst" not in text
 
@@ -217,17 +254,19 @@ def test_a_very_long_text_is_cut_and_says_so(tmp_path):
 
 def test_tag_escapes_all_but_what_it_made_itself():
     inner = tag("b", "1 < 2")
-    assert tag("p", inner, " & ", 3, None, class_="a\"b", data_x=None) == (
-        '<p class="a&quot;b"><b>1 &lt; 2</b> &amp; 3</p>')  # fmt: skip
+    assert tag("p", inner, " & ", 3, None, class_='a"b', data_x=None) == (
+        '<p class="a&quot;b"><b>1 &lt; 2</b> &amp; 3</p>'
+    )
     assert tag("meta", charset="utf-8") == '<meta charset="utf-8">'
     assert isinstance(join("a", inner), Html)
     assert visible("a\tb\nשלום 👩‍💻") == "a\tb\nשלום 👩‍💻"  # joiners and right-to-left letters stay
     assert visible("\x00\x7f\u2066\ud800") == "⟨U+0000⟩⟨U+007F⟩⟨U+2066⟩⟨U+D800⟩"
 
 
-@pytest.mark.parametrize("unseen", [
-    "\u00ad", "\u200b", "\u200e", "\u2028", "\u2029", "\u202e", "\u2060", "\ufeff", "\U000e0041",
-])  # soft hyphen, blank of no width, direction, line and paragraph end, ..., a tag letter
+@pytest.mark.parametrize(
+    "unseen",
+    ["\u00ad", "\u200b", "\u200e", "\u2028", "\u2029", "\u202e", "\u2060", "\ufeff", "\U000e0041"],
+)  # soft hyphen, blank of no width, direction, line and paragraph end, ..., a tag letter
 def test_what_one_cannot_see_is_written_out(unseen):
     assert visible(f"a{unseen}b") == f"a⟨U+{ord(unseen):04X}⟩b"
     assert visible("می\u200cخواهم") == "می\u200cخواهم"  # a joiner that Persian cannot do without
@@ -250,8 +289,15 @@ def test_a_run_of_one_stage_shows_that_stage(tmp_path):
 
 
 def test_without_a_judge_the_page_and_the_table_go_without_marks(tmp_path, capsys):
-    summary = without(SUMMARY, "mark", "rubric", "mark_by_set", "win_rate_against_sft", "flaws",
-                      "flaws_against_sft")  # fmt: skip
+    summary = without(
+        SUMMARY,
+        "mark",
+        "rubric",
+        "mark_by_set",
+        "win_rate_against_sft",
+        "flaws",
+        "flaws_against_sft",
+    )
     summary |= {"reward_model": None, "peak_memory_mb": None}
     text = Reader(report(tmp_path, summary, METRICS[:1])).text
     assert "No judge marked this run" in text and "KL from SFT (nats)" in text
@@ -268,7 +314,22 @@ def test_the_printed_table_is_aligned_and_fits_the_screen(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     head, marks = lines[0], lines[1]
-    assert marks.split() == "mark (points) 2.91 ± 0.10 6.30 ± 0.10 7.41 ± 0.10 8.12 ± 0.10".split()
+    assert marks.split() == [
+        "mark",
+        "(points)",
+        "2.91",
+        "±",
+        "0.10",
+        "6.30",
+        "±",
+        "0.10",
+        "7.41",
+        "±",
+        "0.10",
+        "8.12",
+        "±",
+        "0.10",
+    ]
     assert head.endswith("policy") and len(head) == len(marks)
     assert any("PPO made the answers better" in line for line in lines)
 
@@ -298,7 +359,11 @@ def test_kl_of_sft_is_nothing_and_that_of_best_of_four_is_bounded():
 
 def test_best_of_n_has_one_answer_a_prompt_so_no_distinct_share():
     assert [c.estimate for c in dict(judge_table(SUMMARY).rows)["distinct answers"]] == [
-        "90", "90", "–", "90"]  # fmt: skip
+        "90",
+        "90",
+        "–",
+        "90",
+    ]
 
 
 def test_a_flaw_that_a_model_never_had_is_none_of_its_answers():
@@ -314,37 +379,66 @@ def test_sets_of_prompts_are_told_apart():
     assert [c.estimate for c in table.rows[1][1]] == ["1.91", "5.30", "6.41", "7.12"]
 
 
-@pytest.mark.parametrize(("mark", "wins", "begins"), [
-    (8.12, [0.86, 0.83, 0.89], "PPO made the answers better: the judge gives the policy 8.12 "
-     "points, up from 6.30 for SFT (the base model has 2.91), and prefers its answer to SFT's in "
-     "86 % of pairs, ties counted half (95 % interval 83 to 89 %)."),
-    (5.0, [0.31, 0.28, 0.34], "PPO made the answers worse: the judge gives the policy 5.00 points, "
-     "down from 6.30"),
-    (6.4, [0.51, 0.47, 0.55], "PPO did not clearly make the answers better or worse: "),
-    (6.0, [0.56, 0.53, 0.59], "PPO's outcome is mixed, with more wins but a lower mark: "),
-    (6.4, [0.56, 0.53, 0.59], "PPO's outcome is mixed, with more wins but no clearly higher mark"),
-    (7.0, [0.51, 0.47, 0.55], "PPO's outcome is mixed, with a higher mark but not clearly more "),
-    (8.0, [1.0, None, None], "Too few prompts to tell whether PPO made the answers better: "),
-    (6.3, None, "Too few prompts to tell whether PPO made the answers better: the judge gives the "
-     "policy 6.30 points, as much as 6.30 for SFT"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mark", "wins", "begins"),
+    [
+        (
+            8.12,
+            [0.86, 0.83, 0.89],
+            "PPO made the answers better: the judge gives the policy 8.12 "
+            "points, up from 6.30 for SFT (the base model has 2.91), and prefers its answer to "
+            "SFT's in 86 % of pairs, ties counted half (95 % interval 83 to 89 %).",
+        ),
+        (
+            5.0,
+            [0.31, 0.28, 0.34],
+            "PPO made the answers worse: the judge gives the policy 5.00 points, down from 6.30",
+        ),
+        (6.4, [0.51, 0.47, 0.55], "PPO did not clearly make the answers better or worse: "),
+        (6.0, [0.56, 0.53, 0.59], "PPO's outcome is mixed, with more wins but a lower mark: "),
+        (
+            6.4,
+            [0.56, 0.53, 0.59],
+            "PPO's outcome is mixed, with more wins but no clearly higher mark",
+        ),
+        (
+            7.0,
+            [0.51, 0.47, 0.55],
+            "PPO's outcome is mixed, with a higher mark but not clearly more ",
+        ),
+        (8.0, [1.0, None, None], "Too few prompts to tell whether PPO made the answers better: "),
+        (
+            6.3,
+            None,
+            "Too few prompts to tell whether PPO made the answers better: the judge gives the "
+            "policy 6.30 points, as much as 6.30 for SFT",
+        ),
+    ],
+)
 def test_the_verdict_says_better_only_where_mark_and_win_rate_do(mark, wins, begins):
     summary = copy.deepcopy(SUMMARY)
     summary["models"]["policy"] |= {"mark": around(mark), "win_rate_against_sft": wins}
     assert verdict(summary).startswith(begins)
 
 
-@pytest.mark.parametrize(("model", "change", "about"), [
-    ("policy", {"mark": around(6.4), "score": around(2.0)}, "over-optimisation"),
-    ("policy", {"rubric": {"helpful": around(0.5, 0.02)}}, "worse than SFT on: helpful"),
-    ("best_of_n", {"mark": around(9.0)}, "takes no training"),
-    ("policy", {"distinct": 0.5}, "repeats itself"),
-    ("policy", {"kl": around(21.0)}, "gone far"),
-    ("policy", {"kl": around(0.2)}, "hardly moved"),
-    ("policy", {"ended": 0.8}, "breaks off"),
-    ("policy", {"flaws_against_sft": {"invented promises": [1.5, 1.1, 2.0]}}, "invented promises"),
-    ("sft", {"mark": around(2.5)}, "SFT did not clearly raise the mark"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "change", "about"),
+    [
+        ("policy", {"mark": around(6.4), "score": around(2.0)}, "over-optimisation"),
+        ("policy", {"rubric": {"helpful": around(0.5, 0.02)}}, "worse than SFT on: helpful"),
+        ("best_of_n", {"mark": around(9.0)}, "takes no training"),
+        ("policy", {"distinct": 0.5}, "repeats itself"),
+        ("policy", {"kl": around(21.0)}, "gone far"),
+        ("policy", {"kl": around(0.2)}, "hardly moved"),
+        ("policy", {"ended": 0.8}, "breaks off"),
+        (
+            "policy",
+            {"flaws_against_sft": {"invented promises": [1.5, 1.1, 2.0]}},
+            "invented promises",
+        ),
+        ("sft", {"mark": around(2.5)}, "SFT did not clearly raise the mark"),
+    ],
+)
 def test_a_run_that_went_wrong_carries_a_warning(model, change, about):
     summary = copy.deepcopy(SUMMARY)
     assert warnings(summary) == []
@@ -373,4 +467,5 @@ def test_colours_of_the_page_are_those_of_the_figures():
     style = files("rlhf_lab.runs").joinpath("report.css").read_text(encoding="utf-8")
     light = dict(re.findall(r"--(\w+): (#\w+);", style.split("@media")[0]))
     assert {light[k].upper() for k in ("base", "sft", "best", "policy")} == {
-        SERIES[k] for k in ("base", "sft", "best_of_n", "policy")}  # fmt: skip
+        SERIES[k] for k in ("base", "sft", "best_of_n", "policy")
+    }

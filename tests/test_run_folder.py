@@ -61,11 +61,17 @@ def test_every_part_has_its_place(tmp_path):
     run = RunFolder(tmp_path)
     names = {name: path.name for name, path in vars(run).items() if path and name != "path"}
     assert names == {
-        "sft": "sft", "reward_model": "reward_model", "policy": "policy",
-        "checkpoints": "checkpoints", "samples": "samples.jsonl", "rankings": "rankings.jsonl",
-        "summary": "summary.json", "report": "report.html", "metrics_file": "metrics.jsonl",
+        "sft": "sft",
+        "reward_model": "reward_model",
+        "policy": "policy",
+        "checkpoints": "checkpoints",
+        "samples": "samples.jsonl",
+        "rankings": "rankings.jsonl",
+        "summary": "summary.json",
+        "report": "report.html",
+        "metrics_file": "metrics.jsonl",
         "config_file": "config.json",
-    }  # fmt: skip
+    }
     assert all(getattr(run, name).parent == tmp_path for name in names)
 
 
@@ -83,16 +89,19 @@ def test_the_same_settings_go_on_with_a_run(tmp_path):
     ("config", "data", "says"),
     [
         (CONFIG | {"seed": 1}, DATA, "(seed was 0, now 1)"),
-        (CONFIG | {"ppo": {"beta": 0.1}}, DATA,
-         "(ppo.beta was 0.05, now 0.1; ppo.updates was 3, now unset)"),
+        (
+            CONFIG | {"ppo": {"beta": 0.1}},
+            DATA,
+            "(ppo.beta was 0.05, now 0.1; ppo.updates was 3, now unset)",
+        ),
         (CONFIG | {"new": "x"}, DATA, '(new was unset, now "x")'),
         (CONFIG, {"prompts": "cd" * 32}, "(its prompts changed since it began)"),
-        (CONFIG | {"data": "x"}, {}, "now \"x\"; its prompts changed"),
+        (CONFIG | {"data": "x"}, {}, 'now "x"; its prompts changed'),
         (CONFIG, DATA | {"model": "cd" * 32}, "(its model was not noted then)"),
         ({}, DATA, "seed was 0, now unset"),
         (CONFIG | {f"n{i}": i for i in range(9)}, DATA, "n4 was unset, now 4; and 4 more)"),
     ],
-)  # fmt: skip
+)
 def test_other_settings_are_named_and_nothing_changes(tmp_path, config, data, says):
     with RunFolder.open(tmp_path, CONFIG, data=DATA) as run:
         run.log(ppo(1))
@@ -198,8 +207,10 @@ def test_metrics_are_read_back_by_stage_and_not_finite_numbers_are_null(tmp_path
         assert run.metrics() == []
         run.log({"stage": "sft", "update": 1, "loss": math.nan})
         run.log(ppo(1, kl=[math.inf, -0.5]))
-        assert run.metrics() == [{"stage": "sft", "update": 1, "loss": None},
-                                 ppo(1, kl=[None, -0.5])]  # fmt: skip
+        assert run.metrics() == [
+            {"stage": "sft", "update": 1, "loss": None},
+            ppo(1, kl=[None, -0.5]),
+        ]
         assert run.metrics("ppo") == [ppo(1, kl=[None, -0.5])]
         assert run.metrics("reward") == []
         assert "NaN" not in run.metrics_file.read_text()
@@ -224,7 +235,9 @@ def test_a_resumed_stage_is_logged_once_and_others_as_they_were(tmp_path):
         run.log(ppo(1) | {"stage": "sft"})
         assert list(run.logged("ppo", [ppo(1), ppo(2), ppo(3)])) == [ppo(1), ppo(2), ppo(3)]
         assert list(run.logged("ppo", (ppo(u, again=True) for u in (3, 4)))) == [
-            ppo(3, again=True), ppo(4, again=True)]  # fmt: skip
+            ppo(3, again=True),
+            ppo(4, again=True),
+        ]
         assert run.metrics("ppo") == [ppo(1), ppo(2), ppo(3, again=True), ppo(4, again=True)]
         assert list(run.logged("ppo", [])) == [] and len(run.metrics("ppo")) == 4
         assert len(run.metrics("sft")) == 1
@@ -266,9 +279,11 @@ def test_differences_name_nested_settings():
     before = {"a": {"b": 1, "c": [1, 2]}, "d": "x"}
     assert differences(before, before) == []
     assert differences(before, {"a": {"b": 1.5, "c": [1]}, "e": None}) == [
-        "a.b was 1, now 1.5", "a.c was [1, 2], now [1]", 'd was "x", now unset',
+        "a.b was 1, now 1.5",
+        "a.c was [1, 2], now [1]",
+        'd was "x", now unset',
         "e was unset, now null",
-    ]  # fmt: skip
+    ]
 
 
 def test_what_changes_memory_and_speed_alone_bars_no_run_from_going_on():

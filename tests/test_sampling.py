@@ -71,7 +71,7 @@ def test_layout_end_token_in_the_mask_padding_behind(policy):
     assert samples.tokens.shape == samples.attention.shape == (B, P + N)
     assert samples.mask.shape == samples.logprobs.shape == (B, N)
     assert samples.ended.any() and not samples.ended.all()
-    assert N == max(map(len, responses_of(samples)))
+    assert max(map(len, responses_of(samples))) == N
     for row, prompt in enumerate(PROMPTS):
         n = int(samples.mask[row].sum())
         left = P - len(prompt)

@@ -33,8 +33,12 @@ def run(tmp_path_factory):
 def test_the_second_ones_learn_from_other_prompts_and_begin_apart(run):
     ground, _, learned = run
     prompts = [p.id for p in ground.task.prompts(0, 20)]  # the first tenth is left out
-    assert learned == [(prompts[2:5], 0, False), (prompts[8:11], 1, False), (prompts[8:11], 1, True),
-                       (prompts[8:14], 1, True)]  # fmt: skip
+    assert learned == [
+        (prompts[2:5], 0, False),
+        (prompts[8:11], 1, False),
+        (prompts[8:11], 1, True),
+        (prompts[8:14], 1, True),
+    ]
 
 
 def test_who_is_asked_and_what_they_say(run):
@@ -53,4 +57,5 @@ def test_the_command_says_what_changed():
     assert list(command.arms_of("second")) == [arm.name for arm in second.ARMS]
     summary = {"change": {"judge": (-2.0, -3, -1), "first": (1.5, 1, 2)}, "kl": (30.0, 20, 40)}
     assert command.line("60 rankings, beta 0", 1, summary) == (
-        "60 rankings, beta 0, seed 1: judge -2.00, first +1.50 at 30.0 nats")
+        "60 rankings, beta 0, seed 1: judge -2.00, first +1.50 at 30.0 nats"
+    )

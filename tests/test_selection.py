@@ -62,15 +62,17 @@ def texts_of(items) -> list[str]:
 
 
 def test_uncertainty_by_hand():
-    scores = torch.tensor([
-        [0.0, 0.0, nan],  # nobody knows: one bit
-        [LN3, 0.0, nan],  # three to one
-        [nan, 5.0, 5.0 + LN3],  # the same, wherever the scores stand
-        [LN3, 0.0, 0.0],  # two pairs at three to one, and one bit
-        [1000.0, 0.0, nan],  # certain
-        [7.0, nan, nan],  # no pair
-        [nan, nan, nan],
-    ])  # fmt: skip
+    scores = torch.tensor(
+        [
+            [0.0, 0.0, nan],  # nobody knows: one bit
+            [LN3, 0.0, nan],  # three to one
+            [nan, 5.0, 5.0 + LN3],  # the same, wherever the scores stand
+            [LN3, 0.0, 0.0],  # two pairs at three to one, and one bit
+            [1000.0, 0.0, nan],  # certain
+            [7.0, nan, nan],  # no pair
+            [nan, nan, nan],
+        ]
+    )
     wanted = torch.tensor([LN2, SURE, SURE, (2 * SURE + LN2) / 3, 0.0, 0.0, 0.0])
     torch.testing.assert_close(uncertainty(scores), wanted)
 
@@ -80,7 +82,7 @@ def test_uncertainty_depends_on_differences_alone(scores, shift):
     rows = torch.tensor([[s + shift for s in order] for order in permutations(scores)])
     values, plain = uncertainty(rows.double()), uncertainty(torch.tensor([scores]).double())
     torch.testing.assert_close(values, plain.expand(len(rows)), atol=1e-4, rtol=0)
-    assert 0 <= values.min() and values.max() <= LN2 + 1e-6
+    assert values.min() >= 0 and values.max() <= LN2 + 1e-6
 
 
 def test_a_prompt_without_a_pair_and_no_prompt_at_all():
@@ -93,10 +95,16 @@ def test_uncertainty_of_a_reward_model_is_that_of_the_models_scores(gpt2, tokeni
     with torch.no_grad():
         model.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     first, second, third = prompts(3)
-    found = uncertainty_of(model, tokenizer, [
-        (first, ["yes", "no", "yes", " no "]), (second, ["a", "b", "c"]), (third, ["alone"])])
-    yes, no, a, b, c = score_texts(model, tokenizer, [
-        (first.text, "yes"), (first.text, "no"), *((second.text, x) for x in "abc")]).tolist()
+    found = uncertainty_of(
+        model,
+        tokenizer,
+        [(first, ["yes", "no", "yes", " no "]), (second, ["a", "b", "c"]), (third, ["alone"])],
+    )
+    yes, no, a, b, c = score_texts(
+        model,
+        tokenizer,
+        [(first.text, "yes"), (first.text, "no"), *((second.text, x) for x in "abc")],
+    ).tolist()
     assert len({yes, no, a, b, c}) == 5
 
     def bits(x, y):
@@ -225,7 +233,10 @@ def test_prompts_with_one_response_are_passed_over(tmp_path):
     store.add(Prompt("one", "alone"), alike)
     store.add(Prompt("none", "nothing"), [])
     assert sorted(texts_of(walk(store, selection=Selection(common=1)))) == [
-        "question 0", "question 1", "question 2"]
+        "question 0",
+        "question 1",
+        "question 2",
+    ]
 
 
 def test_a_repeat_comes_after_the_gap_with_the_same_responses_in_another_order(tmp_path):
@@ -249,8 +260,9 @@ def test_two_responses_are_swapped_in_a_repeat(tmp_path):
     items = walk(make_store(tmp_path, 12, ("yes", "no")), selection=Selection(repeats=1, gap=1))
     pairs = list(zip(items[::2], items[1::2]))
     assert len(pairs) == 12
-    assert all(again.prompt == item.prompt and again.shown == item.shown[::-1]
-               for item, again in pairs)  # fmt: skip
+    assert all(
+        again.prompt == item.prompt and again.shown == item.shown[::-1] for item, again in pairs
+    )
 
 
 def test_what_was_skipped_is_not_repeated(tmp_path):
@@ -259,8 +271,11 @@ def test_what_was_skipped_is_not_repeated(tmp_path):
     shown = [(item.pick, item.prompt.text) for item in items]
     for place, (pick, text) in enumerate(shown):
         if pick == "repeat":
-            assert [earlier for earlier, entry in enumerate(shown[:place])
-                    if entry[1] == text and earlier % 2]  # fmt: skip
+            assert [
+                earlier
+                for earlier, entry in enumerate(shown[:place])
+                if entry[1] == text and earlier % 2
+            ]
 
 
 def test_an_imported_ranking_too_long_for_the_screen_is_not_repeated(tmp_path):
@@ -295,8 +310,17 @@ def test_active_choice_needs_uncertainty(tmp_path):
         RankingSession(make_store(tmp_path), "ann", Selection(active=True))
 
 
-@pytest.mark.parametrize("wrong", [dict(responses=1), dict(responses=10), dict(common=1.1),
-                                   dict(common=-0.1), dict(repeats=nan), dict(gap=0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(responses=1),
+        dict(responses=10),
+        dict(common=1.1),
+        dict(common=-0.1),
+        dict(repeats=nan),
+        dict(gap=0),
+    ],
+)
 def test_a_selection_out_of_range_is_refused(wrong):
     name = next(iter(wrong))
     with pytest.raises(UserError, match=name):
@@ -304,15 +328,21 @@ def test_a_selection_out_of_range_is_refused(wrong):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 99), count=st.integers(0, 7), common=st.sampled_from([0, 0.2, 0.5, 1]),
-       repeats=st.sampled_from([0, 0.1, 0.3, 1]), gap=st.integers(1, 4),
-       skip=st.sets(st.integers(0, 15)))  # fmt: skip
+@given(
+    seed=st.integers(0, 99),
+    count=st.integers(0, 7),
+    common=st.sampled_from([0, 0.2, 0.5, 1]),
+    repeats=st.sampled_from([0, 0.1, 0.3, 1]),
+    gap=st.integers(1, 4),
+    skip=st.sets(st.integers(0, 15)),
+)
 def test_what_holds_for_every_selection(tmp_path_factory, seed, count, common, repeats, gap, skip):
     store = make_store(tmp_path_factory.mktemp("walk"), count)
     selection = Selection(common=common, repeats=repeats, gap=gap, seed=seed)
     items = walk(store, "ann", selection, skip=skip)
     assert sorted(texts_of(i for i in items if i.pick != "repeat")) == sorted(
-        p.text for p in prompts(count))
+        p.text for p in prompts(count)
+    )
     shared = [p.text for p in common_prompts(store.prompts(), selection)]
     assert [i.prompt.text for i in items if i.pick == "common"] == shared
     assert len(shared) == math.ceil(common * count)

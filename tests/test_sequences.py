@@ -39,7 +39,7 @@ def test_log_probabilities_are_those_of_each_row_read_alone(policy, tokenizer, b
         expected = logits.log_softmax(-1)[len(p) - 1 : -1].gather(1, torch.tensor(r)[:, None])[:, 0]
         assert batch.mask[row].sum() == len(r)
         torch.testing.assert_close(logprobs[row, : len(r)], expected, atol=1e-5, rtol=0)
-        assert (logprobs[row, len(r):] == 0).all()
+        assert (logprobs[row, len(r) :] == 0).all()
 
 
 def test_the_end_token_is_part_of_the_response_and_has_a_gradient(gpt2, tokenizer, batch):
@@ -65,8 +65,9 @@ def test_rows_cut_off_padding_and_change_nothing(gpt2, batch):
     whole, _ = response_logprobs(gpt2, batch)
     part = batch.rows([1])
     assert part.tokens.shape[1] == batch.attention[1].sum()
-    torch.testing.assert_close(response_logprobs(gpt2, part)[0], whole[1:2, : part.mask.shape[1]],
-                               atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        response_logprobs(gpt2, part)[0], whole[1:2, : part.mask.shape[1]], atol=1e-5, rtol=0
+    )
 
 
 def test_teacher_forcing_agrees_with_the_sampler(policy, tokenizer):
@@ -89,8 +90,9 @@ def test_micro_batches_take_every_row_once_and_keep_to_the_budget():
 def test_in_batches_gives_rows_back_in_their_order(gpt2, batch):
     model = ScalarModel.from_policy(gpt2, seed=0)
     expected = response_scores(model, batch)
-    torch.testing.assert_close(in_batches(response_scores, model, batch, max_tokens=10), expected,
-                               atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        in_batches(response_scores, model, batch, max_tokens=10), expected, atol=1e-5, rtol=0
+    )
 
 
 def test_a_model_that_wrote_nothing_wrote_the_end_token(tokenizer):

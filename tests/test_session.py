@@ -18,8 +18,11 @@ from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines, Labeller
 
 TEXTS = ("It is red.", "It is blue.", "red", "No idea, sorry.")
 TASK = ColourTask()
-ANSWERS = [lambda session: session.submit([1, 2, 3, 4]), lambda session: session.skip(),
-           lambda session: session.flag("unsafe")]  # fmt: skip
+ANSWERS = [
+    lambda session: session.submit([1, 2, 3, 4]),
+    lambda session: session.skip(),
+    lambda session: session.flag("unsafe"),
+]
 
 
 class Watch:
@@ -37,8 +40,10 @@ def store(tmp_path) -> FeedbackStore:
     """Twelve prompts with four responses each."""
     store = FeedbackStore(tmp_path / "store.sqlite")
     prompts = {prompt.text: prompt for prompt in TASK.prompts(0, 100)}
-    store.add_all((prompt, [Sample(text, "sft", {"temperature": 1.0}) for text in TEXTS])
-                  for prompt in list(prompts.values())[:12])  # fmt: skip
+    store.add_all(
+        (prompt, [Sample(text, "sft", {"temperature": 1.0}) for text in TEXTS])
+        for prompt in list(prompts.values())[:12]
+    )
     return store
 
 
@@ -59,10 +64,14 @@ def test_the_order_that_is_stored_is_not_the_order_on_screen(store):
     assert on_screen == ["red", "It is red.", "No idea, sorry.", "It is blue."]
     best_first = ["It is red.", "red", "It is blue."]  # as the person sees it; the last is left out
     session.submit(ranks_from_order([[TEXTS.index(text)] for text in best_first], 4))
-    entry, = store.entries()
+    (entry,) = store.entries()
     assert entry.responses == TEXTS and entry.shown == (2, 0, 3, 1)
     assert dict(zip(entry.responses, entry.ranks)) == {
-        "It is red.": 1, "red": 2, "It is blue.": 3, "No idea, sorry.": None}
+        "It is red.": 1,
+        "red": 2,
+        "It is blue.": 3,
+        "No idea, sorry.": None,
+    }
 
 
 def test_an_answer_is_stored_with_all_that_was_shown(store):
@@ -71,9 +80,13 @@ def test_an_answer_is_stored_with_all_that_was_shown(store):
     item = session.current
     watch.time += 12.3456
     session.submit([2, 1, 2, None])
-    entry, = store.entries("ann")
+    (entry,) = store.entries("ann")
     assert (entry.kind, entry.prompt, entry.responses, entry.shown) == (
-        "ranking", item.prompt, item.responses, item.shown)
+        "ranking",
+        item.prompt,
+        item.responses,
+        item.shown,
+    )
     assert (entry.ranks, entry.seconds, entry.pick) == ((2, 1, 2, None), 12.346, "common")
     assert entry.guidelines == GUIDELINES.version
 
@@ -87,8 +100,10 @@ def test_skips_and_flags_go_on_without_ranks(store):
     third = session.current
     session.flag("nonsense")
     assert [(e.kind, e.flag, e.ranks, e.prompt) for e in store.entries()] == [
-        ("skip", "", (), first.prompt), ("flag", "unsafe", (), second.prompt),
-        ("flag", "nonsense", (), third.prompt)]
+        ("skip", "", (), first.prompt),
+        ("flag", "unsafe", (), second.prompt),
+        ("flag", "nonsense", (), third.prompt),
+    ]
     assert store.rankings() == [] and session.progress[0] == 3
 
 
@@ -159,7 +174,8 @@ def test_a_write_that_fails_leaves_the_session_where_it_was(store, monkeypatch, 
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_an_answer_that_was_stored_is_not_stored_twice_when_the_next_read_fails(
-        store, monkeypatch, answer):
+    store, monkeypatch, answer
+):
     session = begin(store)
     first = session.current
 
@@ -218,14 +234,20 @@ def test_a_new_session_shows_the_same_item_in_the_same_order(store):
 def test_another_process_shows_the_same_item_in_the_same_order(store):
     session = begin(store, "Zoë")
     session.submit([1, 2, 3, 4])
-    script = ("import sys\n"
-              "from rlhf_lab.feedback.session import RankingSession\n"
-              "from rlhf_lab.feedback.store import FeedbackStore\n"
-              "from rlhf_lab.feedback.selection import Selection\n"
-              "print(RankingSession(FeedbackStore(sys.argv[1]), 'Zoë', Selection()).current)\n")
+    script = (
+        "import sys\n"
+        "from rlhf_lab.feedback.session import RankingSession\n"
+        "from rlhf_lab.feedback.store import FeedbackStore\n"
+        "from rlhf_lab.feedback.selection import Selection\n"
+        "print(RankingSession(FeedbackStore(sys.argv[1]), 'Zoë', Selection()).current)\n"
+    )
     told = subprocess.run(
-        [sys.executable, "-c", script, str(store.path)], check=True, capture_output=True, text=True,
-        env=os.environ | {"PYTHONHASHSEED": "1"})  # fmt: skip
+        [sys.executable, "-c", script, str(store.path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+    )
     assert told.stdout == f"{session.current}\n"
 
 
@@ -390,15 +412,18 @@ def test_a_second_look_is_added_to_the_time_of_the_first(store):
 # ---- orders --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("groups, count, ranks", [
-    ([[2], [0, 1]], 4, [2, 2, 1, None]),
-    ([[0, 1], [2]], 3, [1, 1, 3]),
-    ([[3], [1], [0], [2]], 4, [3, 2, 4, 1]),
-    ([[1, 0]], 2, [1, 1]),
-    ([[1]], 3, [None, 1, None]),
-    ([[], [1]], 2, [None, 1]),
-    ([], 2, [None, None]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "groups, count, ranks",
+    [
+        ([[2], [0, 1]], 4, [2, 2, 1, None]),
+        ([[0, 1], [2]], 3, [1, 1, 3]),
+        ([[3], [1], [0], [2]], 4, [3, 2, 4, 1]),
+        ([[1, 0]], 2, [1, 1]),
+        ([[1]], 3, [None, 1, None]),
+        ([[], [1]], 2, [None, 1]),
+        ([], 2, [None, None]),
+    ],
+)
 def test_ranks_from_an_order_by_hand(groups, count, ranks):
     assert ranks_from_order(groups, count) == ranks
 

@@ -29,8 +29,15 @@ from rlhf_lab.training import Optimiser, make_accelerator, shuffled
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["ab:", "c:", "a long one:", "xyz:"] * 3)]
 SHOWN = [Demonstration(p, "yes" if i % 2 else "no, never") for i, p in enumerate(PROMPTS)]
 RANKED = [Ranking(p, ("good", "fair one", "bad", "worst"), (1, 2, 3, None)) for p in PROMPTS]
-PPO = PPOConfig(updates=4, batch_size=8, epochs=2, minibatches=2, learning_rate=1e-3,
-                max_new_tokens=6, value_epsilon=0.2)
+PPO = PPOConfig(
+    updates=4,
+    batch_size=8,
+    epochs=2,
+    minibatches=2,
+    learning_rate=1e-3,
+    max_new_tokens=6,
+    value_epsilon=0.2,
+)
 
 
 def weights(model):
@@ -85,10 +92,19 @@ def test_the_gradient_does_not_depend_on_the_micro_batches(stage, gpt2, tokenize
     def after(max_tokens):
         model = copy.deepcopy(gpt2)
         if stage == "sft":
-            next(train_sft(model, tokenizer, SHOWN, SFTConfig(batch_size=12, max_tokens=max_tokens)))
+            next(
+                train_sft(model, tokenizer, SHOWN, SFTConfig(batch_size=12, max_tokens=max_tokens))
+            )
         elif stage == "reward":
             model = ScalarModel.from_policy(model, 0)
-            next(train_reward(model, tokenizer, RANKED, RewardConfig(batch_size=12, learning_rate=1e-4, max_tokens=max_tokens)))
+            next(
+                train_reward(
+                    model,
+                    tokenizer,
+                    RANKED,
+                    RewardConfig(batch_size=12, learning_rate=1e-4, max_tokens=max_tokens),
+                )
+            )
         else:
             next(train_ppo(model, count_e, tokenizer, PROMPTS, replace(PPO, max_tokens=max_tokens)))
         for block in getattr(model, "backbone", model).base_model.h:
@@ -108,8 +124,14 @@ def run_of(stage, gpt2, tokenizer, folder):
     if stage == "sft":
         return train_sft(model, tokenizer, SHOWN, SFTConfig(3, 4), SHOWN[:4], kept)
     if stage == "reward":
-        return train_reward(ScalarModel.from_policy(model, 0), tokenizer, RANKED,
-                            RewardConfig(3, 4), RANKED[:4], kept)
+        return train_reward(
+            ScalarModel.from_policy(model, 0),
+            tokenizer,
+            RANKED,
+            RewardConfig(3, 4),
+            RANKED[:4],
+            kept,
+        )
     config = replace(PPO, target_kl=0.1, updates=6)
     return train_ppo(model, count_e, tokenizer, PROMPTS, config, checkpoint=kept)
 
@@ -152,12 +174,16 @@ def test_held_out_metrics_by_hand():
     margins = torch.tensor([1.0, 1.0, 1.0, -1.0, 0.0]) * math.log(4)
     found = reward.held_out_metrics(margins)
     assert found["reward/held_out_accuracy"] == pytest.approx(3.5 / 5)
-    assert found["reward/held_out_calibration"] == pytest.approx((4 * abs(0.8 - 0.75) + 0) / 5, abs=1e-6)
+    assert found["reward/held_out_calibration"] == pytest.approx(
+        (4 * abs(0.8 - 0.75) + 0) / 5, abs=1e-6
+    )
 
 
 def test_reward_model_learns_an_order_and_is_normalised(gpt2, tokenizer):
     model = ScalarModel.from_policy(gpt2, 0)
-    records = list(train_reward(model, tokenizer, RANKED, RewardConfig(20, 12, 1e-2, warmup=0), RANKED))
+    records = list(
+        train_reward(model, tokenizer, RANKED, RewardConfig(20, 12, 1e-2, warmup=0), RANKED)
+    )
     assert records[-1]["reward/held_out_accuracy"] == 1.0
     pairs = [(r.prompt.text, text) for r in RANKED for text in r.responses]
     reward.normalise(model, reward.score_texts(model, tokenizer, pairs))
@@ -203,7 +229,9 @@ def test_each_prompt_with_a_pair_weighs_the_same_ties_too_where_they_count(gpt2,
     texts = [(r.prompt.text, text) for r in ranked for text in r.responses]
     scores = reward.score_texts(model, tokenizer, texts).view(-1, 2)
     whole = maths.kwise_loss(scores, torch.tensor([r.ranks for r in ranked]), soft)
-    record = next(train_reward(model, tokenizer, ranked, RewardConfig(soft_ties=soft, max_tokens=40)))
+    record = next(
+        train_reward(model, tokenizer, ranked, RewardConfig(soft_ties=soft, max_tokens=40))
+    )
     assert record["loss/reward"] == pytest.approx(float(whole), abs=1e-5)
 
 
@@ -211,7 +239,9 @@ def test_rankings_of_ties_alone_are_refused_unless_ties_count(gpt2, tokenizer):
     model = ScalarModel.from_policy(gpt2, 0)
     with pytest.raises(UserError, match="no ranking says"):
         next(train_reward(model, tokenizer, TIED))
-    assert next(train_reward(model, tokenizer, TIED, RewardConfig(soft_ties=True)))["loss/reward"] > 0
+    assert (
+        next(train_reward(model, tokenizer, TIED, RewardConfig(soft_ties=True)))["loss/reward"] > 0
+    )
 
 
 def test_a_response_that_stands_twice_is_encoded_once(tokenizer):
@@ -223,8 +253,15 @@ def test_a_response_that_stands_twice_is_encoded_once(tokenizer):
 
 
 def test_first_update_starts_from_the_reference(policy, tokenizer):
-    record = next(train_ppo(policy, count_e, tokenizer, PROMPTS, replace(PPO, epochs=1, minibatches=1,
-                                                                         temperature=0.7)))
+    record = next(
+        train_ppo(
+            policy,
+            count_e,
+            tokenizer,
+            PROMPTS,
+            replace(PPO, epochs=1, minibatches=1, temperature=0.7),
+        )
+    )
     assert record["objective/kl"] == pytest.approx(0, abs=1e-4)
     assert record["val/ratio_first"] == pytest.approx(1, abs=1e-5)
     assert record["policy/approxkl_avg"] == pytest.approx(0, abs=1e-9)
@@ -239,8 +276,9 @@ def test_reward_is_score_plus_non_score_reward(gpt2, tokenizer):
 
 def test_ppo_raises_a_score_and_beta_holds_it_back(gpt2, tokenizer):
     def run(beta):
-        config = PPOConfig(updates=25, batch_size=64, epochs=3, learning_rate=3e-3, beta=beta,
-                           max_new_tokens=6)
+        config = PPOConfig(
+            updates=25, batch_size=64, epochs=3, learning_rate=3e-3, beta=beta, max_new_tokens=6
+        )
         return list(train_ppo(copy.deepcopy(gpt2), count_e, tokenizer, PROMPTS, config))
 
     free, held = run(0.0), run(5.0)
@@ -250,7 +288,9 @@ def test_ppo_raises_a_score_and_beta_holds_it_back(gpt2, tokenizer):
 
 def test_reference_never_changes_and_has_no_gradient(gpt2, tokenizer, monkeypatch):
     seen = []
-    monkeypatch.setattr("rlhf_lab.ppo.frozen_copy", lambda p: seen.append(frozen_copy(p)) or seen[0])
+    monkeypatch.setattr(
+        "rlhf_lab.ppo.frozen_copy", lambda p: seen.append(frozen_copy(p)) or seen[0]
+    )
     before = weights(gpt2)
     list(train_ppo(gpt2, count_e, tokenizer, PROMPTS, PPO))
     assert_same(weights(seen[0]), before)
@@ -283,8 +323,12 @@ def test_padding_moves_no_metric_and_no_gradient(gpt2, tokenizer):
 def padded(s, pad):
     extra = torch.full((len(s.tokens), 5), pad)
     nothing = torch.zeros_like(extra)
-    return Sequences(torch.cat([s.tokens, extra], 1), torch.cat([s.attention, nothing], 1),
-                     torch.cat([s.mask, nothing.bool()], 1), s.starts)
+    return Sequences(
+        torch.cat([s.tokens, extra], 1),
+        torch.cat([s.attention, nothing], 1),
+        torch.cat([s.mask, nothing.bool()], 1),
+        s.starts,
+    )
 
 
 def test_a_response_cut_off_never_gains_by_it(gpt2, tokenizer):
@@ -305,7 +349,9 @@ def test_shared_value_starts_at_zero_and_learns_through_the_trunk(gpt2, tokenize
 
 def test_a_reward_model_scores_the_tokens_that_were_sampled(gpt2, tokenizer):
     model = ScalarModel.from_policy(gpt2, 3)
-    rollout = collect(gpt2, frozen_copy(gpt2), copy.deepcopy(model), model, tokenizer, PROMPTS[:4], PPO, 1)
+    rollout = collect(
+        gpt2, frozen_copy(gpt2), copy.deepcopy(model), model, tokenizer, PROMPTS[:4], PPO, 1
+    )
     for row in range(4):
         one = rollout.sequences.rows([row])
         every = model(one.tokens, one.attention)[0]
@@ -315,7 +361,9 @@ def test_a_reward_model_scores_the_tokens_that_were_sampled(gpt2, tokenizer):
 def test_prompts_come_round_in_a_fresh_order():
     config = replace(PPO, batch_size=12)
     first, second = batch_of(PROMPTS, config, 1), batch_of(PROMPTS, config, 2)
-    assert sorted(p.id for p in first) == sorted(p.id for p in PROMPTS) == sorted(p.id for p in second)
+    assert (
+        sorted(p.id for p in first) == sorted(p.id for p in PROMPTS) == sorted(p.id for p in second)
+    )
     assert [p.id for p in first] != [p.id for p in second]
 
 
@@ -357,7 +405,9 @@ def test_a_factor_multiplies_a_modules_learning_rate():
     slow, fast = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
     parameters = [*slow.parameters(), *fast.parameters()]
     before = [p.detach().clone() for p in parameters]
-    optimiser = Optimiser(make_accelerator("cpu"), [slow, fast], 1e-3, updates=10, factors=[1.0, 30.0])
+    optimiser = Optimiser(
+        make_accelerator("cpu"), [slow, fast], 1e-3, updates=10, factors=[1.0, 30.0]
+    )
     fast(slow(torch.ones(1, 3))).sum().backward()
     optimiser.step()
     steps = [(p - old).abs().max().item() for p, old in zip(parameters, before)]

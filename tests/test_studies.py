@@ -1,4 +1,5 @@
-"""The studies of rounds, labels and roads, in small: what an arm learns from, and what it writes."""
+"""The studies of rounds, labels and roads, in small: what an arm learns from, and what it
+writes."""
 
 import gzip
 import json
@@ -123,7 +124,9 @@ def test_every_road_runs_and_says_what_it_spent(ground, road, monkeypatch):
     spent, rows = summary["spent"], lines(ground.folder / f"{road}_0.1" / "0" / "metrics.jsonl.gz")
     if road == "dpo":  # 18 rankings in batches of 8, twice; some may compare nothing
         assert spent["samples"] == spent["reward_seconds"] == 0 and len(rows) == spent["steps"]
-        assert rows[-1]["objective/kl"] > 0 and rows[0]["loss/dpo"] == pytest.approx(0.693, abs=1e-3)
+        assert rows[-1]["objective/kl"] > 0 and rows[0]["loss/dpo"] == pytest.approx(
+            0.693, abs=1e-3
+        )
     else:
         assert (spent["samples"], spent["steps"], len(rows)) == (4, 2, 1)
         assert spent["reward_seconds"] > 0
@@ -152,8 +155,14 @@ def test_every_road_has_as_many_trials_and_strengths():
 
 def test_trials_are_judged_on_prompts_of_the_training_side(ground, monkeypatch):
     asked, answer = [], roads.answer
-    monkeypatch.setattr(roads, "answer", lambda policy, tokenizer, prompts, *rest: (
-        asked.extend(prompts), answer(policy, tokenizer, prompts, *rest))[1])
+    monkeypatch.setattr(
+        roads,
+        "answer",
+        lambda policy, tokenizer, prompts, *rest: (
+            asked.extend(prompts),
+            answer(policy, tokenizer, prompts, *rest),
+        )[1],
+    )
     found = roads.tried(ground, ground.policy(roads.TUNING_SEED), roads.TUNING_SEED)
     assert found["kl"][0] == pytest.approx(0, abs=1e-4) and len(asked) == 3
     held_out = {p.text for group in ground.task.held_out().values() for p in group}
@@ -171,7 +180,9 @@ def test_arms_share_what_they_have_in_common(ground, monkeypatch):
     assert ground.judge_sft(0, first.model)["wins"][0] == 0.5
 
 
-@pytest.mark.parametrize("study", ["hacking", "rounds", "labels", "roads", "constitution", "ratings"])
+@pytest.mark.parametrize(
+    "study", ["hacking", "rounds", "labels", "roads", "constitution", "ratings"]
+)
 def test_a_study_names_its_arms(study):
     arms = command.arms_of(study)
     assert arms and all(callable(run) for run in arms.values())

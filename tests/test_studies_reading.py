@@ -25,21 +25,34 @@ def found(mark, kl=4.0, **more):
 
 @pytest.fixture
 def rounds(tmp_path):
-    for arm, seed, marks in (("at once", 0, [5, 7]), ("at once", 1, [6, 6]), ("in rounds", 0, [6, 9])):
-        write(tmp_path, {"name": arm}, seed, sft=found(5), after=[found(6), found(7)],
-              policy=found(7, marks=marks), liked={"patient": [0.5 + seed / 4, 0, 1]})
+    for arm, seed, marks in (
+        ("at once", 0, [5, 7]),
+        ("at once", 1, [6, 6]),
+        ("in rounds", 0, [6, 9]),
+    ):
+        write(
+            tmp_path,
+            {"name": arm},
+            seed,
+            sft=found(5),
+            after=[found(6), found(7)],
+            policy=found(7, marks=marks),
+            liked={"patient": [0.5 + seed / 4, 0, 1]},
+        )
     return tmp_path
 
 
 def test_rounds_have_a_row_each(rounds):
     rows = rounds_reading.after_rounds(rounds)
     assert rows[["arm", "seed", "round", "mark"]].values.tolist()[:2] == [
-        ["at once", 0, 1, 6], ["at once", 0, 2, 7]]
+        ["at once", 0, 1, 6],
+        ["at once", 0, 2, 7],
+    ]
     assert len(rows) == 6 and (rows["high"] - rows["low"] == 2).all()
 
 
 def test_differences_are_paired_by_seed_and_prompt(rounds):
-    row, = rounds_reading.differences(rounds, "at once", "in rounds").to_dict("records")
+    (row,) = rounds_reading.differences(rounds, "at once", "in rounds").to_dict("records")
     assert row["seed"] == 0 and row["difference"] == pytest.approx(1.5)  # 6 - 5 and 9 - 7
     assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * 0.5)
 
@@ -62,15 +75,34 @@ def test_answers_are_read_for_people_to_compare(rounds):
 
 
 def test_progress_draws_every_run_and_where_rounds_begin():
-    metrics = pd.DataFrame([{"arm": arm, "seed": seed, "round": 1 + (arm == "b" and u > 2), "update": u,
-                             "judge/mark": u} for arm in "ab" for seed in (0, 1) for u in (1, 2, 3)])
-    axes, = rounds_reading.progress(metrics, {"60": {"a": "black", "b": "red"}}, window=1).axes
+    metrics = pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "seed": seed,
+                "round": 1 + (arm == "b" and u > 2),
+                "update": u,
+                "judge/mark": u,
+            }
+            for arm in "ab"
+            for seed in (0, 1)
+            for u in (1, 2, 3)
+        ]
+    )
+    (axes,) = rounds_reading.progress(metrics, {"60": {"a": "black", "b": "red"}}, window=1).axes
     assert len(axes.lines) == 5 and axes.lines[-1].get_xdata() == [3, 3]
 
 
 def test_what_a_doubling_adds_by_hand():
-    rows = pd.DataFrame({"arm": "x", "seed": 0, "rankings": [10, 20, 40], "accuracy": [0.6, 0.65, 0.7],
-                         "mark": [6, 7, 8]})
+    rows = pd.DataFrame(
+        {
+            "arm": "x",
+            "seed": 0,
+            "rankings": [10, 20, 40],
+            "accuracy": [0.6, 0.65, 0.7],
+            "mark": [6, 7, 8],
+        }
+    )
     assert rounds_reading.doubling(rows) == pytest.approx(0.05)
     left, right = rounds_reading.worth(rows).axes
     assert left.lines[0].get_ydata().tolist() == [0.6, 0.65, 0.7]
@@ -79,65 +111,110 @@ def test_what_a_doubling_adds_by_hand():
 
 @pytest.fixture
 def roads(tmp_path):
-    spent = {"samples": 64, "steps": 2, "seconds": 10.0, "reward_seconds": 5.0, "peak_memory_mb": 1e3}
+    spent = {
+        "samples": 64,
+        "steps": 2,
+        "seconds": 10.0,
+        "reward_seconds": 5.0,
+        "peak_memory_mb": 1e3,
+    }
     cheap = spent | {"samples": 0, "seconds": 6.0, "reward_seconds": 0.0}
     for i, mark in enumerate((6.0, 8.0)):
-        write(tmp_path, {"name": f"ppo 0.1 trial {i}", "road": "ppo", "strength": 0.1, "trial": i,
-                         "settings": {"learning_rate": 1e-4}}, 3, spent=spent, policy=found(mark))
+        write(
+            tmp_path,
+            {
+                "name": f"ppo 0.1 trial {i}",
+                "road": "ppo",
+                "strength": 0.1,
+                "trial": i,
+                "settings": {"learning_rate": 1e-4},
+            },
+            3,
+            spent=spent,
+            policy=found(mark),
+        )
     for road, cost in (("ppo", spent), ("dpo", cheap)):
-        write(tmp_path, {"name": f"{road} 0.1", "road": road, "strength": 0.1, "trial": None,
-                         "settings": {}}, 0, spent=cost, sft=found(6),
-              policy=found(8, wins=[0.7, 0, 1], length=20, distinct=0.9))
+        write(
+            tmp_path,
+            {"name": f"{road} 0.1", "road": road, "strength": 0.1, "trial": None, "settings": {}},
+            0,
+            spent=cost,
+            sft=found(6),
+            policy=found(8, wins=[0.7, 0, 1], length=20, distinct=0.9),
+        )
     return tmp_path
 
 
 def test_the_chosen_trial_is_the_best(roads):
     table = roads_reading.trials(roads)
-    assert table["chosen"].tolist() == [False, True] and table["settings"][0] == "learning_rate 0.0001"
+    assert (
+        table["chosen"].tolist() == [False, True] and table["settings"][0] == "learning_rate 0.0001"
+    )
 
 
 def test_what_is_spent_by_hand(roads):
     runs = roads_reading.ends(roads)
     assert sorted(runs["road"]) == ["dpo", "ppo"]  # trials are apart
     taken = {"reward model": (5.0, 900.0), "ppo": (10.0, 700.0), "dpo": (6.0, 800.0)}
-    costs = roads_reading.spent(runs, {road: {"seconds": s, "peak_memory_mb": mb}
-                                       for road, (s, mb) in taken.items()})  # fmt: skip
-    assert costs.loc["DPO", "of PPO's time"] == pytest.approx(6 / 15) and costs.loc["PPO", "samples"] == 64
-    assert costs["peak memory, MB"].to_dict() == {"PPO": 900, "DPO": 800}  # DPO needs no reward model
+    costs = roads_reading.spent(
+        runs, {road: {"seconds": s, "peak_memory_mb": mb} for road, (s, mb) in taken.items()}
+    )
+    assert (
+        costs.loc["DPO", "of PPO's time"] == pytest.approx(6 / 15)
+        and costs.loc["PPO", "samples"] == 64
+    )
+    assert costs["peak memory, MB"].to_dict() == {
+        "PPO": 900,
+        "DPO": 800,
+    }  # DPO needs no reward model
     bon = pd.DataFrame({"seed": [0, 0], "objective/kl": [0.0, 1.0], "judge/mark": [6, 7]})
-    axes, = roads_reading.frontiers(runs, bon).axes
+    (axes,) = roads_reading.frontiers(runs, bon).axes
     assert axes.lines[-1].get_xdata().tolist() == [0, 1] and len(axes.lines) == 3
 
 
 @pytest.fixture
 def constitution(tmp_path):
     def told(mark, polite, broken):
-        return found(mark, wins=[0.8, 0, 1], flaws={"invented promises": 0.1}, length=20,
-                     rubric={"polite": polite}, broken=broken)
+        return found(
+            mark,
+            wins=[0.8, 0, 1],
+            flaws={"invented promises": 0.1},
+            length=20,
+            rubric={"polite": polite},
+            broken=broken,
+        )
 
     for arm, seed, broken in (("rules", 0, 0.0), ("rules", 1, 0.2), ("labellers", 0, 0.6)):
-        write(tmp_path, {"name": arm}, seed, sft=told(6, 0.5, {"short": 0.4, "kind": 1.0}),
-              supervised=told(7, 0.6, {}) if arm == "rules" else None,
-              policy=told(8, 0.9, {"short": broken, "kind": 0.0}),
-              conflicts=[{"first": "short", "second": "kind", "share": seed / 2, "wins": 1.0}])
+        write(
+            tmp_path,
+            {"name": arm},
+            seed,
+            sft=told(6, 0.5, {"short": 0.4, "kind": 1.0}),
+            supervised=told(7, 0.6, {}) if arm == "rules" else None,
+            policy=told(8, 0.9, {"short": broken, "kind": 0.0}),
+            conflicts=[{"first": "short", "second": "kind", "share": seed / 2, "wins": 1.0}],
+        )
     return tmp_path
 
 
 def test_arms_of_the_constitution_by_the_judge(constitution):
     rows = constitution_reading.by_the_judge(constitution).set_index(["arm", "seed"])
-    assert rows.loc[("rules", 0), "supervised"] == 7 and pd.isna(rows.loc[("labellers", 0), "supervised"])
+    assert rows.loc[("rules", 0), "supervised"] == 7 and pd.isna(
+        rows.loc[("labellers", 0), "supervised"]
+    )
     assert rows["polite"].tolist() == [0.9] * 3 and rows["promises"].tolist() == [0.1] * 3
 
 
 def test_arms_rule_by_rule(constitution):
     table = constitution_reading.by_rule(constitution, ["labellers", "rules"])
     assert table.loc["short"].tolist() == pytest.approx([0.4, 0.6, 0.1])
-    axes, = constitution_reading.rule_picture(
-        constitution, {"SFT policy": "blue", "rules": "green"}).axes
+    (axes,) = constitution_reading.rule_picture(
+        constitution, {"SFT policy": "blue", "rules": "green"}
+    ).axes
     assert len(axes.lines) == 3 + 2  # the SFT policy of every run, and two seeds
     assert list(axes.lines[-1].get_xdata()) == [0.2, 0.0]
 
 
 def test_conflicts_are_means_over_seeds(constitution):
-    row, = constitution_reading.conflict_table(constitution, "rules").to_dict("records")
+    (row,) = constitution_reading.conflict_table(constitution, "rules").to_dict("records")
     assert row == {"first": "short", "second": "kind", "share": 0.25, "wins": 1.0}

@@ -89,21 +89,37 @@ def test_the_tiny_judge_marks_by_hand():
 PROMPT = b"prompt\nWhere is my parcel?\n"
 
 
-@pytest.mark.parametrize(("prompts", "shown", "says"), [
-    (b"Prompt \nWhere is it?\n", b"", "p.csv, row 1: .* in the file, write 'prompt' for 'Prompt '"),
-    (b"question\nWhere is my parcel?\n", b"", "p.csv, row 1: .*; rename them in the file$"),
-    (b"prompt,response,completion\na,b,c\n", b"", "p.csv, row 1: .*: keep those of one$"),
-    (b"prompt,by\nWhere?,Ann\n ,Ann\n", b"", "p.csv, row 2, field 'prompt': .* leave the row out$"),
-    (b"prompt,by\nWhere is it, please?,Ann\n", b"", "p.csv, row 1: 3 cells under a header of 2"),
-    (b"PK\x03\x04 and so on", b"", "p.csv is a workbook .* save the sheet as CSV"),
-    (PROMPT, b'{"prompt": "Where?", "answer": "Here."}\n', "d.jsonl, line 1: .* in the file$"),
-    (PROMPT, b'{"prompt": "Who?", "response": null}\n', "d.jsonl, line 1, field .*: is null"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("prompts", "shown", "says"),
+    [
+        (
+            b"Prompt \nWhere is it?\n",
+            b"",
+            "p.csv, row 1: .* in the file, write 'prompt' for 'Prompt '",
+        ),
+        (b"question\nWhere is my parcel?\n", b"", "p.csv, row 1: .*; rename them in the file$"),
+        (b"prompt,response,completion\na,b,c\n", b"", "p.csv, row 1: .*: keep those of one$"),
+        (
+            b"prompt,by\nWhere?,Ann\n ,Ann\n",
+            b"",
+            "p.csv, row 2, field 'prompt': .* leave the row out$",
+        ),
+        (
+            b"prompt,by\nWhere is it, please?,Ann\n",
+            b"",
+            "p.csv, row 1: 3 cells under a header of 2",
+        ),
+        (b"PK\x03\x04 and so on", b"", "p.csv is a workbook .* save the sheet as CSV"),
+        (PROMPT, b'{"prompt": "Where?", "answer": "Here."}\n', "d.jsonl, line 1: .* in the file$"),
+        (PROMPT, b'{"prompt": "Who?", "response": null}\n', "d.jsonl, line 1, field .*: is null"),
+    ],
+)
 def test_errors_in_a_tasks_files_advise_no_option_it_refuses(tmp_path, prompts, shown, says):
     (tmp_path / "p.csv").write_bytes(prompts)
     (tmp_path / "d.jsonl").write_bytes(shown)
     (tmp_path / "task.toml").write_text(
-        'name = "tea"\nprompts = "p.csv"\ndemonstrations = "d.jsonl"\n')
+        'name = "tea"\nprompts = "p.csv"\ndemonstrations = "d.jsonl"\n'
+    )
     task = read_folder(tmp_path)
     with pytest.raises(UserError, match=says) as caught:
         task.demonstrations() if shown else task.prompts()
@@ -141,8 +157,9 @@ def test_raw_text_never_asks_about_a_held_out_combination(monkeypatch):
 
 
 def test_phrasings_apart_are_in_no_training_text_and_in_no_other_set():
-    training = "\n".join(DESK.raw_text(0, 4000)
-                         + [p.text for p in DESK.prompts(0, 4000) + HELD_OUT["held-out"]]).lower()
+    training = "\n".join(
+        DESK.raw_text(0, 4000) + [p.text for p in DESK.prompts(0, 4000) + HELD_OUT["held-out"]]
+    ).lower()
     for product in DESK.world.products:
         training = training.replace(str(product).lower(), "{p}")
     known = DESK.world.problems["power"].asks[0]
@@ -162,7 +179,8 @@ def test_an_archived_thread_is_ticked_as_the_judge_would(writer):
     for _ in range(60):
         asked = grammar.prompt(DESK.world, rng, *rng.choice(DESK.world.combinations(False)))
         said, solved = grammar.response_and_outcome(
-            DESK.world, rng, *grammar.facts_of(DESK.world, asked), writer)
+            DESK.world, rng, *grammar.facts_of(DESK.world, asked), writer
+        )
         rubric = DESK.judge(asked, said).rubric
         right = rubric["helpful"] >= 0.5 and (rubric["accurate"] >= 0.5 or writer == "promising")
         assert solved == right, (asked.text, said)  # a promise makes a right step no less right
@@ -180,8 +198,13 @@ def test_the_workshop_says_what_helped():
 
 
 def test_late_raw_text_has_more_notes_on_what_helped():
-    early, late = (sum("Tried:" in text or "olved" in text.splitlines()[-1]
-                       for text in DESK.raw_text(0, 1000, late=late)) for late in (False, True))
+    early, late = (
+        sum(
+            "Tried:" in text or "olved" in text.splitlines()[-1]
+            for text in DESK.raw_text(0, 1000, late=late)
+        )
+        for late in (False, True)
+    )
     assert 250 < early < 430 and late > 850
 
 
@@ -192,8 +215,9 @@ def test_the_set_apart_uses_only_its_own_phrasings():
         assert any(ask.format(p=name)[1:] in prompt.text for ask in problem.apart for name in names)
 
 
-@pytest.mark.parametrize("name, count, digest", [
-    ("held-out", 500, HELD_OUT_SHA256), ("apart", 150, APART_SHA256)])
+@pytest.mark.parametrize(
+    "name, count, digest", [("held-out", 500, HELD_OUT_SHA256), ("apart", 150, APART_SHA256)]
+)
 def test_the_held_out_prompts_are_frozen(name, count, digest):
     texts = [prompt.text for prompt in HELD_OUT[name]]
     assert len(texts) == count
@@ -277,8 +301,10 @@ def test_identical_responses_tie():
 
 def test_noise_swaps_close_pairs_more_often_than_far_ones():
     def swapped(better, worse):
-        return statistics.fmean(FAIR.rank(plain_judge, prompt_number(i), [better, worse]).ranks
-                                == (2, 1) for i in range(600))
+        return statistics.fmean(
+            FAIR.rank(plain_judge, prompt_number(i), [better, worse]).ranks == (2, 1)
+            for i in range(600)
+        )
 
     close, apart, far = (swapped("0.5 0.5 0", f"{0.5 - gap} 0.5 0") for gap in (0.05, 0.2, 0.5))
     # The gaps are 0.3, 1.2 and 3 points against a noise of sd sqrt(2) between two: by the normal
@@ -309,15 +335,30 @@ def test_the_tiny_task_goes_through_all_three_stages(tmp_path):
     from rlhf_lab.sampling import SamplingConfig
 
     task = ColourTask()
-    sizes = PretrainConfig(layers=1, width=32, heads=2, context=48, vocabulary=600, updates=40,
-                           batch_size=16, warmup=2, learning_rate=1e-2)
+    sizes = PretrainConfig(
+        layers=1,
+        width=32,
+        heads=2,
+        context=48,
+        vocabulary=600,
+        updates=40,
+        batch_size=16,
+        warmup=2,
+        learning_rate=1e-2,
+    )
     tokenizer = train_tokenizer(task.raw_text(0, 300), sizes.vocabulary)
     model = new_model(tokenizer, sizes)
     losses = [r["loss/pretrain"] for r in train_base(model, tokenizer, task, sizes)]
     assert losses[-1] < 0.6 * losses[0]
     save_policy(model, tokenizer, tmp_path / "base", half=True)
-    config = smoke(PipelineConfig(base=str(tmp_path / "base"), device="cpu",
-                                  sampling=SamplingConfig(12), ppo=PPOConfig(max_new_tokens=12)))
+    config = smoke(
+        PipelineConfig(
+            base=str(tmp_path / "base"),
+            device="cpu",
+            sampling=SamplingConfig(12),
+            ppo=PPOConfig(max_new_tokens=12),
+        )
+    )
     with RunFolder.open(tmp_path / "run", asdict(config)) as run:
         summary = Pipeline(task, config, run).run_all()
     assert set(summary["models"]["policy"]["rubric"]) == {"right", "short"}

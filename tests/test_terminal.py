@@ -28,7 +28,7 @@ class Fixed:
         self.shown = shown
 
     def next_item(self, store, labeller, uncertainty):
-        left = store.prompts()[len(store.entries(labeller)):]
+        left = store.prompts()[len(store.entries(labeller)) :]
         if not left:
             return None
         texts = tuple(sample.text for sample in store.samples(left[0]))
@@ -38,8 +38,10 @@ class Fixed:
 @pytest.fixture
 def store(tmp_path) -> FeedbackStore:
     store = FeedbackStore(tmp_path / "store.sqlite")
-    store.add_all((Prompt(f"p{i}", f"Which colour, number {i}?"), [Sample(text) for text in TEXTS])
-                  for i in range(3))  # fmt: skip
+    store.add_all(
+        (Prompt(f"p{i}", f"Which colour, number {i}?"), [Sample(text) for text in TEXTS])
+        for i in range(3)
+    )
     return store
 
 
@@ -67,21 +69,25 @@ def stored(store) -> list:
 # ---- orders --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line, ranks", [
-    ("b a=c", [1, None, 2, 2]),  # on screen: a green, b red, c grey, d blue
-    ("b > a = c", [1, None, 2, 2]),
-    ("BA=C", [1, None, 2, 2]),
-    ("a=b=c=d", [1, 1, 1, 1]),
-    ("a=b c=d", [1, 3, 1, 3]),
-    (" d ", [None, 1, None, None]),
-    ("a b c d", [2, 4, 1, 3]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line, ranks",
+    [
+        ("b a=c", [1, None, 2, 2]),  # on screen: a green, b red, c grey, d blue
+        ("b > a = c", [1, None, 2, 2]),
+        ("BA=C", [1, None, 2, 2]),
+        ("a=b=c=d", [1, 1, 1, 1]),
+        ("a=b c=d", [1, 3, 1, 3]),
+        (" d ", [None, 1, None, None]),
+        ("a b c d", [2, 4, 1, 3]),
+    ],
+)
 def test_an_order_of_letters_becomes_ranks_in_stored_order(line, ranks):
     assert read_order(line, (2, 0, 3, 1)) == ranks
 
 
-@pytest.mark.parametrize("line", ["", "=", "a=", "=a", "a==b", "e", "a,b", "a 1", "skip", "f", "ä",
-                                  "a\x1b[2J"])  # fmt: skip
+@pytest.mark.parametrize(
+    "line", ["", "=", "a=", "=a", "a==b", "e", "a,b", "a 1", "skip", "f", "ä", "a\x1b[2J"]
+)
 def test_what_is_no_order_is_refused(line):
     with pytest.raises(UserError, match="is no order: write letters from a to d") as error:
         read_order(line, (2, 0, 3, 1))
@@ -94,13 +100,16 @@ def test_a_letter_stands_once(line):
         read_order(line, (0, 1))
 
 
-@given(st.permutations(range(5)), st.lists(st.sampled_from([1, 2, 3, 4, 5, None]), min_size=5,
-                                           max_size=5).filter(any))  # fmt: skip
+@given(
+    st.permutations(range(5)),
+    st.lists(st.sampled_from([1, 2, 3, 4, 5, None]), min_size=5, max_size=5).filter(any),
+)
 def test_what_is_shown_as_your_order_reads_back_as_the_same_order(shown, ranks):
     item = Item(Prompt("p", "?"), tuple("vwxyz"), tuple(shown), "random")
     again = read_order(order_of(tuple(ranks), item), item.shown)
-    wanted = [rank and 1 + sum(other is not None and other < rank for other in ranks)
-              for rank in ranks]  # fmt: skip
+    wanted = [
+        rank and 1 + sum(other is not None and other < rank for other in ranks) for rank in ranks
+    ]
     assert again == wanted
 
 
@@ -109,11 +118,18 @@ def test_what_is_shown_as_your_order_reads_back_as_the_same_order(shown, ranks):
 
 def test_a_whole_session(store):
     screen = say(store, "b a=c", "f nonsense", "s", "")
-    assert stored(store) == [("ranking", "", (1, None, 2, 2)), ("flag", "nonsense", ()),
-                             ("skip", "", ())]  # fmt: skip
-    first = screen[screen.index("Which colour, number 0?"):]
-    assert first.index("[a]\n    green") < first.index("[b]\n    red") < first.index(
-        "[c]\n    grey") < first.index("[d]\n    blue")
+    assert stored(store) == [
+        ("ranking", "", (1, None, 2, 2)),
+        ("flag", "nonsense", ()),
+        ("skip", "", ()),
+    ]
+    first = screen[screen.index("Which colour, number 0?") :]
+    assert (
+        first.index("[a]\n    green")
+        < first.index("[b]\n    red")
+        < first.index("[c]\n    grey")
+        < first.index("[d]\n    blue")
+    )
     assert "1 of 3" in screen and "3 of 3 done" in screen
 
 
@@ -166,7 +182,8 @@ def test_the_last_answer_can_be_undone_too(store):
     screen = say(store, "a", "a", "a", "u", "d", "")
     assert screen.count("That was the last one.") == 2 and screen.count("number 2?") == 2
     assert [ranks for _, _, ranks in stored(store)] == [(None, None, 1, None)] * 2 + [
-        (None, 1, None, None)]
+        (None, 1, None, None)
+    ]
     assert "That was the last one." in say(store, "q")  # on a later day
     say(store, "u", "q")
     assert len(store.entries()) == 2
@@ -221,7 +238,7 @@ def test_control_characters_are_written_out(tmp_path):
     screen = say(store, "a", "", chooser=Fixed((0, 1)))
     assert not set(screen) & set("\x1b\x07\r\x08\x9b\u202e")
     assert "⟨U+001B⟩[2J⟨U+001B⟩[31mred" in screen and "Hello⟨U+202E⟩" in screen
-    entry, = store.entries()
+    (entry,) = store.entries()
     assert entry.responses == texts
 
 
@@ -229,7 +246,7 @@ def test_no_response_passes_for_another(tmp_path):
     texts = "red\n\n[b]\n    the best\n> ", "blue\n---- 2 of 2\n[c]\nx"
     store = one_item(tmp_path, "Which?", *texts)
     screen = say(store, "q", chooser=Fixed((0, 1)))
-    page = screen[screen.index("Which?"):].splitlines()
+    page = screen[screen.index("Which?") :].splitlines()
     assert [line for line in page if line.startswith("[")] == ["[a]", "[b]"]
     assert [line for line in page if line.startswith(">")] == ["> "]
     assert not [line for line in page if line.startswith("----")]
@@ -275,9 +292,13 @@ def write_samples(path, *rows) -> str:
 
 
 def test_the_command_takes_samples_in_and_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
-    samples = write_samples(tmp_path / "samples.jsonl", *(
-        {"id": f"q{i}", "prompt": f"number {i}?", "responses": ["yes", "no", "maybe"]}
-        for i in range(4)))  # fmt: skip
+    samples = write_samples(
+        tmp_path / "samples.jsonl",
+        *(
+            {"id": f"q{i}", "prompt": f"number {i}?", "responses": ["yes", "no", "maybe"]}
+            for i in range(4)
+        ),
+    )
     file = str(tmp_path / "store.sqlite")
     run(monkeypatch, [file, "--labeller", "ann", "--samples", samples, "--k", "2"], "a b", "b", "q")
     run(monkeypatch, [file, "--labeller", "ann", "--samples", samples, "--goal", "3"], "a=b", "")
@@ -289,29 +310,39 @@ def test_the_command_takes_samples_in_and_goes_on_where_it_stopped(tmp_path, mon
 
 
 def test_where_nothing_can_be_compared_that_is_said(tmp_path, monkeypatch):
-    samples = write_samples(tmp_path / "samples.jsonl", *(
-        {"prompt": prompt, "responses": ["yes"] * count} for prompt, count in (("a", 1), ("b", 3))))
+    samples = write_samples(
+        tmp_path / "samples.jsonl",
+        *(
+            {"prompt": prompt, "responses": ["yes"] * count}
+            for prompt, count in (("a", 1), ("b", 3))
+        ),
+    )
     with pytest.raises(UserError, match="no prompt in .* two different responses.*--responses 4"):
         run(monkeypatch, [str(tmp_path / "s.sqlite"), "--labeller", "ann", "--samples", samples])
     assert len(FeedbackStore(tmp_path / "s.sqlite").prompts()) == 2
 
 
 def test_samples_may_name_their_model_and_facts(tmp_path, monkeypatch):
-    samples = write_samples(tmp_path / "samples.jsonl", {
-        "prompt": "Which?", "responses": ["yes", ""], "model": "sft", "facts": {"colour": "red"}})
+    samples = write_samples(
+        tmp_path / "samples.jsonl",
+        {"prompt": "Which?", "responses": ["yes", ""], "model": "sft", "facts": {"colour": "red"}},
+    )
     run(monkeypatch, [str(tmp_path / "store.sqlite"), "--labeller", "ann", "--samples", samples])
     store = FeedbackStore(tmp_path / "store.sqlite")
-    prompt, = store.prompts()
+    (prompt,) = store.prompts()
     assert prompt.facts == {"colour": "red"} and len(prompt.id) == 12
     assert store.samples(prompt) == [Sample("yes", "sft"), Sample("", "sft")]
 
 
-@pytest.mark.parametrize("row, error", [
-    ({"prompt": "Which?", "responses": ["yes", 3]}, "field 'responses': number 2 is a number"),
-    ({"prompt": "Which?"}, "line 2, field 'responses': is missing"),
-    ({"prompt": " ", "responses": []}, "line 2, field 'prompt': is empty"),
-    ({"prompt": "Which?", "response": ["yes"]}, "did you mean 'responses'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "row, error",
+    [
+        ({"prompt": "Which?", "responses": ["yes", 3]}, "field 'responses': number 2 is a number"),
+        ({"prompt": "Which?"}, "line 2, field 'responses': is missing"),
+        ({"prompt": " ", "responses": []}, "line 2, field 'prompt': is empty"),
+        ({"prompt": "Which?", "response": ["yes"]}, "did you mean 'responses'"),
+    ],
+)
 def test_samples_that_are_not_right_leave_no_store(tmp_path, monkeypatch, row, error):
     good = {"prompt": "a", "responses": ["b", "c"]}
     samples = write_samples(tmp_path / "samples.jsonl", good, row)
@@ -337,4 +368,5 @@ def test_sessions_on_the_terminal_and_elsewhere_share_one_way(store):
     screen = say(store, "q", chooser=Selection())
     assert expected.prompt.text in screen
     assert screen.index(f"[a]\n    {TEXTS[expected.shown[0]]}") < screen.index(
-        f"[d]\n    {TEXTS[expected.shown[3]]}")
+        f"[d]\n    {TEXTS[expected.shown[3]]}"
+    )

@@ -14,8 +14,9 @@ def theta():
 
 def single_estimates(theta, baseline=0.0):
     """REINFORCE's estimate from each response alone, (9, 4, 3)."""
-    return torch.stack([world.reinforce_gradient(theta, torch.tensor([i]), baseline=baseline)
-                        for i in range(9)])
+    return torch.stack(
+        [world.reinforce_gradient(theta, torch.tensor([i]), baseline=baseline) for i in range(9)]
+    )
 
 
 def test_the_nine_responses_are_a_distribution(theta):

@@ -9,8 +9,13 @@ from rlhf_lab.show.widgets.walk import SampleWalk
 @pytest.fixture
 def samples():
     answers = {0: ["hello", "one"], 10: ["hello", "two"], 20: ["<b>bold</b>", "two"]}
-    return pd.DataFrame([{"update": u, "prompt": f"prompt {i}\nAgent:", "response": text, "mark": u / 10 + i}
-                         for u, row in answers.items() for i, text in enumerate(row)])
+    return pd.DataFrame(
+        [
+            {"update": u, "prompt": f"prompt {i}\nAgent:", "response": text, "mark": u / 10 + i}
+            for u, row in answers.items()
+            for i, text in enumerate(row)
+        ]
+    )
 
 
 def test_the_slider_changes_the_update(samples):

@@ -13,13 +13,13 @@ USED = [(c, t) for c in COLOURS for t in THINGS if (c, t) not in KEPT]
 
 
 class ColourTask:
-    """"Which colour has the red hat?" wants "It is red." (see `rlhf_lab.tasks.Task`)."""
+    """ "Which colour has the red hat?" wants "It is red." (see `rlhf_lab.tasks.Task`)."""
 
     name = "colours"
-    labellers = [
+    labellers = (
         Labeller("strict", {"right": 8.0, "short": 2.0}, noise=0.3),
         Labeller("hurried", {"right": 4.0, "short": 6.0}, per_word=-0.1, noise=0.6),
-    ]
+    )
 
     def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
         rng = Random(f"raw/{seed}")
@@ -40,8 +40,13 @@ class ColourTask:
         right = float(said == [prompt.facts["colour"]])
         short = float(0 < len(response.split()) <= 4)
         reasons = () if right else (f"says {said or 'no colour'}, not {prompt.facts['colour']}",)
-        return Mark(8 * right + 2 * short, {"right": right, "short": short}, float(bool(said)),
-                    {"wrong colours": len(said) - int(right)}, reasons)
+        return Mark(
+            8 * right + 2 * short,
+            {"right": right, "short": short},
+            float(bool(said)),
+            {"wrong colours": len(said) - int(right)},
+            reasons,
+        )
 
 
 def _prompt(colour: str, thing: str, id: str) -> Prompt:

@@ -68,11 +68,20 @@ def frontier(drawn: Answers, scores: Tensor, sizes: Sequence[int]) -> list[Recor
     records = []
     for n in sizes:
         mark, low, high = interval(maths.best_of_n_value(scores, marks, n)[:, None])
-        records.append({
-            "stage": "best_of_n", "n": n, "episode": 0, "steps": 0,
-            "use/samples": n, "use/tokens": n * tokens,
-            "objective/scores": float(maths.best_of_n_value(scores, scores, n).mean()),
-            "objective/kl": float(maths.best_of_n_kl_estimate(scores, n).mean()),
-            "objective/kl_bound": maths.best_of_n_kl_bound(n),
-            "judge/mark": mark, "judge/mark_low": low, "judge/mark_high": high})
+        records.append(
+            {
+                "stage": "best_of_n",
+                "n": n,
+                "episode": 0,
+                "steps": 0,
+                "use/samples": n,
+                "use/tokens": n * tokens,
+                "objective/scores": float(maths.best_of_n_value(scores, scores, n).mean()),
+                "objective/kl": float(maths.best_of_n_kl_estimate(scores, n).mean()),
+                "objective/kl_bound": maths.best_of_n_kl_bound(n),
+                "judge/mark": mark,
+                "judge/mark_low": low,
+                "judge/mark_high": high,
+            }
+        )
     return records

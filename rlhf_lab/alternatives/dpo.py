@@ -89,9 +89,18 @@ def train_dpo(
         loss, scores = batch_gradients(policy, batch, ref_logprobs[rows], accelerator, config)
         check_finite("the loss", loss, update)
         # 3. A step against the gradient.
-        record = {"stage": "dpo", "update": update, "updates": updates, "epoch": epoch,
-                  "episode": 0, "loss/dpo": loss, **margins_of(scores, batch.ranks),
-                  "lr": optimiser.rate(), "grad_norm": optimiser.step(), "steps": optimiser.done}
+        record = {
+            "stage": "dpo",
+            "update": update,
+            "updates": updates,
+            "epoch": epoch,
+            "episode": 0,
+            "loss/dpo": loss,
+            **margins_of(scores, batch.ranks),
+            "lr": optimiser.rate(),
+            "grad_norm": optimiser.step(),
+            "steps": optimiser.done,
+        }
         if later and (update == updates or order[update][0] > epoch):
             record |= held_out_metrics(policy, later, later_ref_logprobs, config.dpo_beta)
         if config.sample_every and (update % config.sample_every == 0 or update == updates):
@@ -114,8 +123,13 @@ def compared(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) ->
     return data.groups(rows.tolist())
 
 
-def batch_gradients(policy: PreTrainedModel, batch: RankedData, ref_logprobs: Tensor,
-                    accelerator: Accelerator, config: DPOConfig) -> tuple[float, Tensor]:
+def batch_gradients(
+    policy: PreTrainedModel,
+    batch: RankedData,
+    ref_logprobs: Tensor,
+    accelerator: Accelerator,
+    config: DPOConfig,
+) -> tuple[float, Tensor]:
     """Add the gradient of the loss over a batch; returns the loss and the scores (G, K).
 
     Read in pieces that hold whole groups; each prompt weighs the same however they are cut.
@@ -133,8 +147,9 @@ def batch_gradients(policy: PreTrainedModel, batch: RankedData, ref_logprobs: Te
     return parallel.total(loss), parallel.total(scores)
 
 
-def implicit_scores(policy: PreTrainedModel, data: RankedData, ref_logprobs: Tensor,
-                    dpo_beta: float) -> Tensor:
+def implicit_scores(
+    policy: PreTrainedModel, data: RankedData, ref_logprobs: Tensor, dpo_beta: float
+) -> Tensor:
     """dpo_beta log(policy / reference) of each response; ref_logprobs (G, K) -> (G, K)."""
     logprobs = summed_logprobs(policy, data.sequences.to(policy.device))  # each response once
     logprobs = logprobs[data.index.to(policy.device)]  # (G, K)
@@ -160,30 +175,50 @@ def margins_of(scores: Tensor, ranks: Tensor) -> Record:
     """
     pairs = maths.comparisons(ranks)  # (G, K, K)
     chosen, rejected = (s.expand(pairs.shape)[pairs] for s in (scores[:, :, None], scores[:, None]))
-    return {"dpo/accuracy": float(maths.pair_accuracy(scores, ranks)),
-            "dpo/margin": float((chosen - rejected).mean()),
-            "dpo/chosen": float(chosen.mean()), "dpo/rejected": float(rejected.mean())}
+    return {
+        "dpo/accuracy": float(maths.pair_accuracy(scores, ranks)),
+        "dpo/margin": float((chosen - rejected).mean()),
+        "dpo/chosen": float(chosen.mean()),
+        "dpo/rejected": float(rejected.mean()),
+    }
 
 
-def held_out_metrics(policy: PreTrainedModel, data: RankedData, ref_logprobs: Tensor,
-                     dpo_beta: float) -> Record:
+def held_out_metrics(
+    policy: PreTrainedModel, data: RankedData, ref_logprobs: Tensor, dpo_beta: float
+) -> Record:
     """Loss, accuracy and margin on rankings that were not trained on."""
     scores = maths.dpo_scores(whole_logprobs(policy, data), ref_logprobs, dpo_beta)
     found = margins_of(scores, data.ranks)
-    return {"loss/held_out": float(maths.kwise_loss(scores, data.ranks)),
-            "dpo/held_out_accuracy": found["dpo/accuracy"],
-            "dpo/held_out_margin": found["dpo/margin"]}
+    return {
+        "loss/held_out": float(maths.kwise_loss(scores, data.ranks)),
+        "dpo/held_out_accuracy": found["dpo/accuracy"],
+        "dpo/held_out_margin": found["dpo/margin"],
+    }
 
 
-def look(policy: PreTrainedModel, reference: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-         prompts: Sequence[Prompt], judge: Callable[[Prompt, str], Mark] | None,
-         config: DPOConfig) -> Record:
+def look(
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    judge: Callable[[Prompt, str], Mark] | None,
+    config: DPOConfig,
+) -> Record:
     """One response to each prompt, always from the same seeds: its KL to the reference over the
     whole vocabulary, its length, and the judge's mean mark, under the names PPO gives them."""
-    given = answer(policy, tokenizer, prompts, seed=config.seed, judge=judge,
-                   config=SamplingConfig(config.max_new_tokens))
+    given = answer(
+        policy,
+        tokenizer,
+        prompts,
+        seed=config.seed,
+        judge=judge,
+        config=SamplingConfig(config.max_new_tokens),
+    )
     kl = sequence_kl(policy, reference, given).flatten()
-    found = {"objective/kl": float(kl.mean()), "objective/kl_se": float(kl.std() / len(kl) ** 0.5),
-             "response/length": float(given.sequences.mask.sum(1).float().mean()),
-             "response/ended": float(given.ended.float().mean())}
+    found = {
+        "objective/kl": float(kl.mean()),
+        "objective/kl_se": float(kl.std() / len(kl) ** 0.5),
+        "response/length": float(given.sequences.mask.sum(1).float().mean()),
+        "response/ended": float(given.ended.float().mean()),
+    }
     return found | ({"judge/mark": float(given.mark_table().mean())} if judge else {})

@@ -30,14 +30,22 @@ def check_groups(config) -> None:
     """Raise UserError unless the batch is made of whole groups in which there is something to
     compare, and each minibatch has a response for every process."""
     if config.group < 2 or config.batch_size % config.group:
-        raise UserError(f"group is {config.group}, batch_size {config.batch_size}: use a group of 2"
-                        " or more, and a batch_size that is a multiple of it")
+        raise UserError(
+            f"group is {config.group}, batch_size {config.batch_size}: use a group of 2"
+            " or more, and a batch_size that is a multiple of it"
+        )
     parallel.check_shares(config.batch_size, config.minibatches)
 
 
-def collect(policy: PreTrainedModel, reference: PreTrainedModel, reward_model: Scorer,
-            tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], config,
-            update: int) -> Rollout:
+def collect(
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    reward_model: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config,
+    update: int,
+) -> Rollout:
     """`group` responses to each prompt of this update, side by side, read by every model, with a
     reward for each token. The rollout has no values.
 
@@ -49,8 +57,9 @@ def collect(policy: PreTrainedModel, reference: PreTrainedModel, reward_model: S
     seeds = [seed_of("group", config.seed, update, p.id, row) for row, p in enumerate(batch)]
     rollout = roll_out(policy, reference, None, reward_model, tokenizer, batch, seeds, config)
     scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
-    rollout.rewards = maths.shape_rewards(scores, rollout.logprobs, rollout.ref_logprobs,
-                                          rollout.mask, config.beta)
+    rollout.rewards = maths.shape_rewards(
+        scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, config.beta
+    )
     return rollout
 
 
@@ -59,8 +68,9 @@ def spread(advantages: Tensor, mask: Tensor) -> Tensor:
     return advantages.reshape(-1, 1) * mask
 
 
-def described(stage: str, rollout: Rollout, config, update: int,
-              judge: Callable[[Prompt, str], Mark] | None) -> Record:
+def described(
+    stage: str, rollout: Rollout, config, update: int, judge: Callable[[Prompt, str], Mark] | None
+) -> Record:
     """The metrics of a rollout before the update, named and defined as PPO's."""
     record = describe(rollout, config.beta, config, update) | {"stage": stage}
     if judge:
@@ -69,8 +79,9 @@ def described(stage: str, rollout: Rollout, config, update: int,
     return record
 
 
-def optimise(policy: PreTrainedModel, rollout: Rollout, loss: Loss, optimiser: Optimiser, config,
-             update: int) -> Record:
+def optimise(
+    policy: PreTrainedModel, rollout: Rollout, loss: Loss, optimiser: Optimiser, config, update: int
+) -> Record:
     """`epochs` passes over a rollout; returns the mean of each metric over all minibatches, and the
     steps taken so far."""
     total: dict[str, float] = {}
@@ -79,8 +90,9 @@ def optimise(policy: PreTrainedModel, rollout: Rollout, loss: Loss, optimiser: O
     for epoch in range(config.epochs):
         order = torch.tensor(shuffled(B, "group", config.seed, update, epoch))
         for rows in order.tensor_split(config.minibatches):
-            metrics = minibatch_gradients(policy, rollout, rows, loss, optimiser.accelerator,
-                                          config, with_entropy=epoch == 0)
+            metrics = minibatch_gradients(
+                policy, rollout, rows, loss, optimiser.accelerator, config, with_entropy=epoch == 0
+            )
             first.setdefault("val/ratio_first", metrics["val/ratio"])  # 1, or something is off
             metrics["grad_norm"] = optimiser.step()
             for name, value in metrics.items():
@@ -89,8 +101,15 @@ def optimise(policy: PreTrainedModel, rollout: Rollout, loss: Loss, optimiser: O
     return first | {name: x / steps for name, x in total.items()} | {"steps": optimiser.done}
 
 
-def minibatch_gradients(policy: PreTrainedModel, rollout: Rollout, rows: Tensor, loss: Loss,
-                        accelerator, config, with_entropy: bool = False) -> dict[str, float]:
+def minibatch_gradients(
+    policy: PreTrainedModel,
+    rollout: Rollout,
+    rows: Tensor,
+    loss: Loss,
+    accelerator,
+    config,
+    with_entropy: bool = False,
+) -> dict[str, float]:
     """Add the gradient of the loss over some rows of a rollout; returns the metrics.
 
     The rows are read in pieces of like length; the counts of all rows go to each piece's loss, so
@@ -101,8 +120,9 @@ def minibatch_gradients(policy: PreTrainedModel, rollout: Rollout, rows: Tensor,
     for part in micro_batches(rollout.sequences.lengths[rows], config.max_tokens):
         piece = piece_of(rollout, rows[part], accelerator.device)
         with accelerator.autocast():
-            new_logprobs, entropy = response_logprobs(policy, piece.sequences, config.temperature,
-                                                      with_entropy)
+            new_logprobs, entropy = response_logprobs(
+                policy, piece.sequences, config.temperature, with_entropy
+            )
         piece_loss, metrics = loss(new_logprobs, piece, tokens, len(rows), config)
         accelerator.backward(piece_loss)
         metrics |= {"loss/policy_avg": piece_loss}
@@ -117,6 +137,8 @@ def piece_of(rollout: Rollout, rows: Tensor, device: torch.device) -> Rollout:
     """What a loss needs of some rows, on the device that trains."""
     sequences = rollout.sequences.rows(rows).to(device)
     N = sequences.mask.shape[1]
-    old = {name: getattr(rollout, name)[rows, :N].to(device)
-           for name in ("logprobs", "ref_logprobs", "advantages")}
+    old = {
+        name: getattr(rollout, name)[rows, :N].to(device)
+        for name in ("logprobs", "ref_logprobs", "advantages")
+    }
     return replace(rollout, sequences=sequences, **old)

@@ -85,14 +85,16 @@ def train_grpo(
     policy.to(accelerator.device).eval()
     models = {"policy": policy, "reference": frozen_copy(policy)}
     steps = config.updates * config.epochs * config.minibatches
-    optimiser = Optimiser(accelerator, [policy], config.learning_rate, steps, config.warmup,
-                          eps=1e-5)
+    optimiser = Optimiser(
+        accelerator, [policy], config.learning_rate, steps, config.warmup, eps=1e-5
+    )
     done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
 
     for update in range(done + 1, config.updates + 1):
         # 1. The policy answers each prompt several times; each response is scored.
-        rollout = collect(policy, models["reference"], reward_model, tokenizer, prompts, config,
-                          update)
+        rollout = collect(
+            policy, models["reference"], reward_model, tokenizer, prompts, config, update
+        )
         record = described("grpo", rollout, config, update, judge)
         # 2. Did it score more than the rest of its group, in that group's standard deviations?
         scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
@@ -106,15 +108,17 @@ def train_grpo(
             checkpoint.save(update, models, optimiser)
 
 
-def grpo_loss(new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int,
-              config: GRPOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def grpo_loss(
+    new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int, config: GRPOConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
     """PPO's clipped loss plus beta times the KL, a mean over all tokens of the minibatch or, with
     `per_response`, over its responses of their token means: new_logprobs (b, N)."""
     mask, weights = piece.mask, 1.0
     if config.per_response:  # (b, 1): mean length over length
         weights = tokens / responses / mask.sum(1, keepdim=True)
-    loss, metrics = maths.policy_loss(new_logprobs, piece.logprobs, weights * piece.advantages,
-                                      mask, config.epsilon, tokens)
+    loss, metrics = maths.policy_loss(
+        new_logprobs, piece.logprobs, weights * piece.advantages, mask, config.epsilon, tokens
+    )
     kl = ESTIMATORS[config.kl](new_logprobs, piece.ref_logprobs)
     penalty = maths.masked_mean(weights * kl, mask, tokens)
     return loss + config.beta * penalty, metrics | {"loss/kl_avg": penalty.detach()}

@@ -68,14 +68,16 @@ def train_rloo(
     policy.to(accelerator.device).eval()
     models = {"policy": policy, "reference": frozen_copy(policy)}
     steps = config.updates * config.epochs * config.minibatches
-    optimiser = Optimiser(accelerator, [policy], config.learning_rate, steps, config.warmup,
-                          eps=1e-5)
+    optimiser = Optimiser(
+        accelerator, [policy], config.learning_rate, steps, config.warmup, eps=1e-5
+    )
     done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
 
     for update in range(done + 1, config.updates + 1):
         # 1. The policy answers each prompt several times; each response is scored.
-        rollout = collect(policy, models["reference"], reward_model, tokenizer, prompts, config,
-                          update)
+        rollout = collect(
+            policy, models["reference"], reward_model, tokenizer, prompts, config, update
+        )
         record = described("rloo", rollout, config, update, judge)
         # 2. A response's reward: its score, minus beta for every nat of its KL.
         rewards = maths.masked_sum(rollout.rewards, rollout.mask).view(-1, config.group)
@@ -89,16 +91,18 @@ def train_rloo(
             checkpoint.save(update, models, optimiser)
 
 
-def rloo_loss(new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int,
-              config: RLOOConfig) -> tuple[Tensor, dict[str, Tensor]]:
+def rloo_loss(
+    new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int, config: RLOOConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
     """REINFORCE's loss, mean of -A logprob over all tokens of the minibatch: new_logprobs (b, N).
 
     It is the mean over responses of -A log p(response), divided by their mean length: the same
     direction. After the first step the samples are no longer the policy's own; then PPO's clipped
     loss takes its place, whose gradient is the same while the ratio is 1.
     """
-    clipped, metrics = maths.policy_loss(new_logprobs, piece.logprobs, piece.advantages, piece.mask,
-                                         config.epsilon, tokens)
+    clipped, metrics = maths.policy_loss(
+        new_logprobs, piece.logprobs, piece.advantages, piece.mask, config.epsilon, tokens
+    )
     if config.epochs * config.minibatches > 1:
         return clipped, metrics
     return maths.reinforce_loss(new_logprobs, piece.advantages, piece.mask, tokens), metrics

@@ -28,7 +28,7 @@ COMMANDS = {  # in the order of --help; each is a module here, with add_options 
     "fetch": "get a real pretrained model of 135 million parameters, without a hub",
     "study": "run the arms of a study behind the notebooks, some minutes each",
     "course": "write the notebooks for a class, without solutions or to grade by",
-}  # fmt: skip
+}
 SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
 
 
@@ -61,14 +61,14 @@ def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse
         defaults |= preset_defaults(arguments[0], options.preset)
     if getattr(options, "task", None):
         from rlhf_lab.cli import inputs
-        
+
         defaults |= inputs.defaults(options)
     return build_parser(arguments[0], **defaults).parse_args(arguments) if defaults else options
 
 
 def preset_defaults(command: str, name: str) -> dict:
-    """What a preset says of a command's options. It names a model where a run begins with one: later
-    stages begin with what the earlier ones made."""
+    """What a preset says of a command's options. It names a model where a run begins with one:
+    later stages begin with what the earlier ones made."""
     from rlhf_lab.disk.data import base_model
     from rlhf_lab.runs.presets import PRESETS
 
@@ -83,13 +83,17 @@ def build_parser(chosen: str, **defaults) -> argparse.ArgumentParser:
     """All commands; the `chosen` one with its options, as those of a stage need torch to be read.
     defaults: of options, in place of the usual ones."""
     parser = argparse.ArgumentParser(
-        prog="rlhf-lab", description="Learn, try and teach RLHF: supervised fine-tuning, a reward "
-        "model learned from rankings, and PPO. Start with `rlhf-lab demo`; `rlhf-lab COMMAND --help` "
-        "lists a command's options.")
+        prog="rlhf-lab",
+        description="Learn, try and teach RLHF: supervised fine-tuning, a reward "
+        "model learned from rankings, and PPO. Start with `rlhf-lab demo`; `rlhf-lab COMMAND "
+        "--help` "
+        "lists a command's options.",
+    )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
-                                    formatter_class=Help)
+        sub = subparsers.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", formatter_class=Help
+        )
         if name == chosen:
             command = import_module(f"rlhf_lab.cli.{name}")
             command.add_options(sub)
@@ -111,7 +115,9 @@ def one_voice(options: argparse.Namespace) -> Iterator[None]:
     alone print. Raises UserError for a command that they would all do again, not together."""
     if options.command not in SHARED:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise UserError(f"{options.command} works in one process: start it without accelerate launch")
+            raise UserError(
+                f"{options.command} works in one process: start it without accelerate launch"
+            )
         yield
         return
     from rlhf_lab.training import make_accelerator

@@ -18,8 +18,11 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     prompt_options(sub)
     sampling_options(sub)
     sub.add_argument("--count", type=int, default=20, help="how many choices to make")
-    sub.add_argument("--store", help="file to keep the choices in, so that you can stop and go on, "
-                     "also to a larger --count; a feedback store, made if there is none")
+    sub.add_argument(
+        "--store",
+        help="file to keep the choices in, so that you can stop and go on, "
+        "also to a larger --count; a feedback store, made if there is none",
+    )
     sub.add_argument("--labeller", default="me", help="a name of your own choice")
 
 
@@ -33,7 +36,23 @@ def run(options: argparse.Namespace) -> None:
     enough = 3 * options.count + 20  # some will draw the same response from both
     prompts = [prompts[place] for place in drawn(prompts, options.seed)[:enough]]
     first, second = (
-        answer(load_policy(m.folder, device), load_tokenizer(m.folder), prompts, 1, options.seed,
-               config=config) for m in models)  # fmt: skip
-    BlindComparison(first, second, options.count, options.seed, (models[0].name, models[1].name),
-                    options.store, options.labeller, guidelines_of(task)).ask()
+        answer(
+            load_policy(m.folder, device),
+            load_tokenizer(m.folder),
+            prompts,
+            1,
+            options.seed,
+            config=config,
+        )
+        for m in models
+    )
+    BlindComparison(
+        first,
+        second,
+        options.count,
+        options.seed,
+        (models[0].name, models[1].name),
+        options.store,
+        options.labeller,
+        guidelines_of(task),
+    ).ask()

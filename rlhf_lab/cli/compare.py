@@ -32,26 +32,41 @@ SEEDS = " Of several seeds: mean [lowest, highest]."
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("models", nargs="+", metavar="MODEL", help=f"{MODEL}; the first is the rival; "
-                     "runs of the same settings with other seeds are kept together")
+    sub.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help=f"{MODEL}; the first is the rival; "
+        "runs of the same settings with other seeds are kept together",
+    )
     prompt_options(sub)
     sampling_options(sub)
     sub.add_argument("--reference", help="model from which the KL is taken, if not the rival")
     sub.add_argument("--reward-model", help="a second reward model, trained on other rankings")
     sub.add_argument("--samples", type=int, default=4, help="responses to each prompt")
-    sub.add_argument("--blind", type=int, default=0, help="write so many blind pairs of the first "
-                     "two models beside --out, for a person to choose from")
+    sub.add_argument(
+        "--blind",
+        type=int,
+        default=0,
+        help="write so many blind pairs of the first "
+        "two models beside --out, for a person to choose from",
+    )
     sub.add_argument("--html", help="file for the whole comparison as a page")
     sub.add_argument("--out", help="file for the table as JSON")
 
 
 def prompt_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--task", help="the task whose judge and held-out prompts to use; if not "
-                     "given, and no --data, that of the runs")
-    sub.add_argument("--set", help="which set of the task's held-out prompts; if not given, the "
-                     "main one")
-    data_options(sub, "prompts, alone or with responses, in place of the task's", required=False,
-                 rows=False)  # fmt: skip
+    sub.add_argument(
+        "--task",
+        help="the task whose judge and held-out prompts to use; if not "
+        "given, and no --data, that of the runs",
+    )
+    sub.add_argument(
+        "--set", help="which set of the task's held-out prompts; if not given, the main one"
+    )
+    data_options(
+        sub, "prompts, alone or with responses, in place of the task's", required=False, rows=False
+    )
     sub.add_argument("--prompts", type=int, help="take only so many, from the top")
 
 
@@ -63,8 +78,10 @@ def run(options: argparse.Namespace) -> None:
         raise UserError("--blind writes its pairs beside the file of --out: give --out FILE too")
     pairs = Path(options.out).with_suffix(".pairs.json") if options.blind else None
     if pairs and pairs.exists():
-        raise UserError(f"{pairs} is there already, and somebody may have chosen in it: give another "
-                        "--out, or delete it first")
+        raise UserError(
+            f"{pairs} is there already, and somebody may have chosen in it: give another "
+            "--out, or delete it first"
+        )
     config = read_config(options, SamplingConfig)
     device = make_accelerator(options.device).device
     models = contestants_of(options.models)
@@ -74,29 +91,55 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"nothing to compare by: {_why_no_judge(options, task)}")
     known = standing_of(options.reward_model, models)
     print("\n".join(known), end="\n" * bool(known), file=sys.stderr)
-    result = compare(options.models, prompts, judge, options.reward_model,
-                     options.samples, options.blind, options.seed, config, device,
-                     options.reference, lambda all_: tqdm(all_, desc="answering", unit="model"))
+    result = compare(
+        options.models,
+        prompts,
+        judge,
+        options.reward_model,
+        options.samples,
+        options.blind,
+        options.seed,
+        config,
+        device,
+        options.reference,
+        lambda all_: tqdm(all_, desc="answering", unit="model"),
+    )
     unit = "mark" if judge else "score"
     print("\n".join(terminal_lines(result, unit)))
     print(_note(result))
     if options.html:
-        judged_by = (f"the judge of {task.name.replace('_', ' ')}" if judge else
-                     "; ".join([f"the reward model {options.reward_model}", *known]))
-        setup = Setup(source, len(prompts), options.samples, options.seed, config, judged_by, unit,
-                      held_out=not options.data)
+        judged_by = (
+            f"the judge of {task.name.replace('_', ' ')}"
+            if judge
+            else "; ".join([f"the reward model {options.reward_model}", *known])
+        )
+        setup = Setup(
+            source,
+            len(prompts),
+            options.samples,
+            options.seed,
+            config,
+            judged_by,
+            unit,
+            held_out=not options.data,
+        )
         _write(options.html, page(result, setup))
     if options.out:
-        _write(options.out, _json({name: value for name, value in vars(result).items()
-                                   if name != "pairs"}))
+        _write(
+            options.out,
+            _json({name: value for name, value in vars(result).items() if name != "pairs"}),
+        )
     if result.pairs:
         _write(str(pairs), _json(result.pairs))
-        print(f"which is which in {pairs} stands under \"key\" in {options.out}; `rlhf-lab blind` "
-              "asks for the choices instead")
+        print(
+            f'which is which in {pairs} stands under "key" in {options.out}; `rlhf-lab blind` '
+            "asks for the choices instead"
+        )
 
 
-def asked(options: argparse.Namespace,
-          models: Sequence[Contestant]) -> tuple[Task | FolderTask | None, list[Prompt], str]:
+def asked(
+    options: argparse.Namespace, models: Sequence[Contestant]
+) -> tuple[Task | FolderTask | None, list[Prompt], str]:
     """The task, the prompts and where they are from.
 
     Raises UserError if there are none, or there is no such set.
@@ -122,33 +165,51 @@ def asked(options: argparse.Namespace,
 
 
 def _read(options: argparse.Namespace, models: Sequence[Contestant]) -> list[Prompt]:
-    """The prompts in --data; chat messages as the first model has them, all short enough for each."""
+    """The prompts in --data; chat messages as the first model has them, all short enough for
+    each."""
 
     contexts = [context for m in models if (context := read_context(m.folder))]
-    return read_data(options, read_prompts, load_tokenizer(models[0].folder),
-                     min(contexts, default=None), options.max_new_tokens, options.prompts)
+    return read_data(
+        options,
+        read_prompts,
+        load_tokenizer(models[0].folder),
+        min(contexts, default=None),
+        options.max_new_tokens,
+        options.prompts,
+    )
 
 
-def _check_room(task: FolderTask, prompts: Sequence[Prompt], models: Sequence[Contestant],
-                new_tokens: int) -> None:  # fmt: skip
+def _check_room(
+    task: FolderTask, prompts: Sequence[Prompt], models: Sequence[Contestant], new_tokens: int
+) -> None:
     """Raise UserError if a prompt of one's own task and its response are too long for a model."""
 
     for folder in dict.fromkeys(model.folder for model in models):
-        check_room(task.sources[0], [(p, []) for p in prompts], load_tokenizer(folder),
-                   read_context(folder), new_tokens)  # fmt: skip
+        check_room(
+            task.sources[0],
+            [(p, []) for p in prompts],
+            load_tokenizer(folder),
+            read_context(folder),
+            new_tokens,
+        )
 
 
 def _why_no_task(models: Sequence[Contestant], names: Sequence[str]) -> str:
     places = ", ".join(dict.fromkeys(m.folder for m in models))
-    return (f"the runs are of several tasks: {', '.join(names)}" if names else
-            f"no run of a task is in {places}")  # fmt: skip
+    return (
+        f"the runs are of several tasks: {', '.join(names)}"
+        if names
+        else f"no run of a task is in {places}"
+    )
 
 
 def _why_no_judge(options: argparse.Namespace, task: FolderTask | None) -> str:
     if task is None:
         return "give --task of a task with a judge, or --reward-model"
-    return (f"the task in {task.folder} has no judge: give --reward-model, the one that `rlhf-lab "
-            f"reward --task {task.folder} --part second` makes, or choose by eye with `rlhf-lab blind`")
+    return (
+        f"the task in {task.folder} has no judge: give --reward-model, the one that `rlhf-lab "
+        f"reward --task {task.folder} --part second` makes, or choose by eye with `rlhf-lab blind`"
+    )
 
 
 def _note(comparison: Comparison) -> str:

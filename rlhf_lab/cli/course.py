@@ -9,15 +9,19 @@ from rlhf_lab.errors import UserError
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("edition", choices=sorted(EDITIONS), help="student: without solutions; "
-                     "instructor: solutions in the stubs, for nbgrader")
+    sub.add_argument(
+        "edition",
+        choices=sorted(EDITIONS),
+        help="student: without solutions; instructor: solutions in the stubs, for nbgrader",
+    )
     sub.add_argument("folder", help="where to write it")
     sub.add_argument("notebooks", nargs="+", help="notebooks of the course")
 
 
 def run(options: argparse.Namespace) -> None:
-    for path in write_edition(options.edition, list(_existing(options.notebooks)),
-                              Path(options.folder)):  # fmt: skip
+    for path in write_edition(
+        options.edition, list(_existing(options.notebooks)), Path(options.folder)
+    ):
         print(f"wrote {path}")
 
 

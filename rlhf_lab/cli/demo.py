@@ -4,11 +4,7 @@ import argparse
 import os
 from dataclasses import asdict, replace
 
-from rlhf_lab.cli.options import (
-    HELP,
-    device_option,
-    preset_option,
-)
+from rlhf_lab.cli.options import HELP, device_option, preset_option
 from rlhf_lab.cli.stages import watch
 from rlhf_lab.disk.data import base_model
 from rlhf_lab.disk.run_folder import RunFolder
@@ -34,10 +30,18 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     chosen = load_judged(options.task)
-    base = options.model or os.path.relpath(base_model())  # relative: a run names no machine's paths
+    base = options.model or os.path.relpath(
+        base_model()
+    )  # relative: a run names no machine's paths
     preset = PRESETS[options.preset or "compact"]
-    config = PipelineConfig(base, device=options.device, sft=preset.sft, reward=preset.reward,
-                            ppo=preset.ppo, sampling=preset.sampling)
+    config = PipelineConfig(
+        base,
+        device=options.device,
+        sft=preset.sft,
+        reward=preset.reward,
+        ppo=preset.ppo,
+        sampling=preset.sampling,
+    )
     config = replace(config, ppo=replace(config.ppo, beta=options.beta, updates=options.updates))
     config = config.seeded(options.seed)
     if options.smoke:

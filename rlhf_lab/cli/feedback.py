@@ -26,18 +26,26 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     ):
         name = action.__name__.rstrip("_")
         chosen[name] = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        chosen[name].add_argument("store", help="file of the store, or folder of a task of your "
-                                  "own")  # fmt: skip
+        chosen[name].add_argument(
+            "store", help="file of the store, or folder of a task of your own"
+        )
         chosen[name].set_defaults(action=action)
     chosen["merge"].add_argument("others", nargs="+", help="files of other stores")
     chosen["export"].add_argument("file", help="where to write; .gz compresses")
-    chosen["export"].add_argument("--pairs", action="store_true", help="only comparisons, as "
-                                  "prompt, chosen and rejected, for TRL and the hub")
-    chosen["export"].add_argument("--labellers", nargs="+", help="with --pairs: whose; if not "
-                                  "given, everybody's")  # fmt: skip
+    chosen["export"].add_argument(
+        "--pairs",
+        action="store_true",
+        help="only comparisons, as prompt, chosen and rejected, for TRL and the hub",
+    )
+    chosen["export"].add_argument(
+        "--labellers", nargs="+", help="with --pairs: whose; if not given, everybody's"
+    )
     chosen["import"].add_argument("file", help="what `export` wrote or, with --labeller, rankings")
-    chosen["import"].add_argument("--labeller", help="the file holds rankings or comparisons of "
-                                  "another make, by this labeller where a line does not say")
+    chosen["import"].add_argument(
+        "--labeller",
+        help="the file holds rankings or comparisons of "
+        "another make, by this labeller where a line does not say",
+    )
     chosen["forget"].add_argument("labeller", help="the name")
 
 
@@ -49,12 +57,22 @@ def run(options: argparse.Namespace) -> None:
 def show(options: argparse.Namespace) -> None:
     contents = _existing(options.store).contents()
     samples = sum(len(samples) for _, samples in contents.prompts)
-    print(", ".join((counted(len(contents.prompts), "prompt"), counted(samples, "sample"),
-                     counted(len(contents.entries), "entry", "entries"))))
+    print(
+        ", ".join(
+            (
+                counted(len(contents.prompts), "prompt"),
+                counted(samples, "sample"),
+                counted(len(contents.entries), "entry", "entries"),
+            )
+        )
+    )
     print(f"{'rankings':>8s} {'skips':>8s} {'flags':>8s} {'undone':>8s} {'seconds':>8s}  labeller")
     for name in contents.labellers:
-        print(_account([entry for entry in contents.entries if entry.labeller == name]),
-              visible(name), sep="  ")  # fmt: skip
+        print(
+            _account([entry for entry in contents.entries if entry.labeller == name]),
+            visible(name),
+            sep="  ",
+        )
 
 
 def merge(options: argparse.Namespace) -> None:
@@ -73,8 +91,11 @@ def export(options: argparse.Namespace) -> None:
         raise UserError("--labellers chooses comparisons: give --pairs too")
     if Path(options.file).exists():
         raise UserError(f"{options.file} is there already: name another file, or delete it first")
-    lines = (exchange.export_pairs(store, options.file, options.labellers) if options.pairs
-             else exchange.export_jsonl(store, options.file))  # fmt: skip
+    lines = (
+        exchange.export_pairs(store, options.file, options.labellers)
+        if options.pairs
+        else exchange.export_jsonl(store, options.file)
+    )
     print(f"wrote {counted(lines, 'line')} to {options.file}")
 
 
@@ -89,8 +110,10 @@ def forget(options: argparse.Namespace) -> None:
     known = options.labeller in store.labellers()
     deleted = store.forget(options.labeller)
     if not known:
-        raise UserError(f"no labeller {options.labeller!r} in {options.store}, so nothing was "
-                        "deleted: `rlhf-lab feedback show` lists the names")  # fmt: skip
+        raise UserError(
+            f"no labeller {options.labeller!r} in {options.store}, so nothing was "
+            "deleted: `rlhf-lab feedback show` lists the names"
+        )
     print(f"forgot {visible(options.labeller)}: {counted(deleted, 'entry', 'entries')} deleted")
 
 

@@ -26,25 +26,41 @@ ONLY_DATA = ("layout", "columns", "max_prompt_tokens", "skip_bad_rows")  # optio
 # ---- --data --------------------------------------------------------------------------------------
 
 
-def data_options(sub: argparse.ArgumentParser, what: str, required: bool = True,
-                 rows: bool = True) -> None:  # fmt: skip
+def data_options(
+    sub: argparse.ArgumentParser, what: str, required: bool = True, rows: bool = True
+) -> None:
     """Where the data is and how it is read. what: the columns it should have. rows: whether to ask
     how many to take; False if the command has an option of its own for that."""
     sub.add_argument("--data", required=required, help=f"{what}: {WHERE}")
     sub.add_argument("--layout", help="the layout of --data, where its columns fit several")
-    sub.add_argument("--columns", metavar="YOURS=KNOWN,...", help="other names for columns of "
-                     "--data, such as question=prompt,answer=response")
+    sub.add_argument(
+        "--columns",
+        metavar="YOURS=KNOWN,...",
+        help="other names for columns of --data, such as question=prompt,answer=response",
+    )
     if rows:
         sub.add_argument("--rows", type=int, help="take only so many rows of --data, from the top")
-    sub.add_argument("--max-prompt-tokens", type=int, help="longest prompt; of a longer one, and "
-                     "of one that the model has no room for, the end is kept")
-    sub.add_argument("--skip-bad-rows", action="store_true", help="pass over rows of --data that "
-                     "cannot be used, and count them, in place of stopping")
+    sub.add_argument(
+        "--max-prompt-tokens",
+        type=int,
+        help="longest prompt; of a longer one, and "
+        "of one that the model has no room for, the end is kept",
+    )
+    sub.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="pass over rows of --data that cannot be used, and count them, in place of stopping",
+    )
 
 
-def read_data(options: argparse.Namespace, read: Callable[..., Reading],
-              tokenizer: PreTrainedTokenizerBase, context: int | None, new_tokens: int = 0,
-              count: int | None = None) -> list:  # fmt: skip
+def read_data(
+    options: argparse.Namespace,
+    read: Callable[..., Reading],
+    tokenizer: PreTrainedTokenizerBase,
+    context: int | None,
+    new_tokens: int = 0,
+    count: int | None = None,
+) -> list:
     """The data that was asked for; what came of it is said on standard error.
 
     context: tokens the model reads, None if there is no limit. new_tokens: how many of them to keep
@@ -59,12 +75,20 @@ def read_data(options: argparse.Namespace, read: Callable[..., Reading],
             raise UserError(f"{name} {value}: take 1 or more")
     if new_tokens and context:
         if new_tokens >= context:
-            raise UserError(f"responses of {new_tokens} tokens leave no room for a prompt: the "
-                            f"model reads {context} in all")
+            raise UserError(
+                f"responses of {new_tokens} tokens leave no room for a prompt: the "
+                f"model reads {context} in all"
+            )
         longest = min(longest or context, context - new_tokens)
-    reading = read(options.data, tokenizer, max_tokens=None if new_tokens else context,
-                   max_prompt_tokens=longest, skip_bad=options.skip_bad_rows, layout=options.layout,
-                   columns=_columns(options.columns))  # fmt: skip
+    reading = read(
+        options.data,
+        tokenizer,
+        max_tokens=None if new_tokens else context,
+        max_prompt_tokens=longest,
+        skip_bad=options.skip_bad_rows,
+        layout=options.layout,
+        columns=_columns(options.columns),
+    )
     with tqdm(islice(reading, count), "reading", unit=" rows", delay=2, leave=False) as rows:
         data = list(rows)
     print(reading, file=sys.stderr)
@@ -102,8 +126,9 @@ def own(options: argparse.Namespace, judged: bool = False) -> FolderTask | None:
         raise UserError("no data: give --data FILE, or --task FOLDER for a task of your own")
     for name in ONLY_DATA:
         if getattr(options, name):
-            raise UserError(f"--{name.replace('_', '-')} goes with --data: a task's files are read "
-                            "as they are")  # fmt: skip
+            raise UserError(
+                f"--{name.replace('_', '-')} goes with --data: a task's files are read as they are"
+            )
     return read_folder(options.task)
 
 
@@ -126,8 +151,9 @@ def settings(options: argparse.Namespace) -> dict:
     return {"task": options.task} | part
 
 
-def demonstrations(options: argparse.Namespace, tokenizer, context: int | None
-                   ) -> tuple[list[Demonstration], list[Demonstration]]:  # fmt: skip
+def demonstrations(
+    options: argparse.Namespace, tokenizer, context: int | None
+) -> tuple[list[Demonstration], list[Demonstration]]:
     """Those to imitate, and of a task those whose prompts are held out."""
 
     task = own(options)
@@ -140,8 +166,9 @@ def demonstrations(options: argparse.Namespace, tokenizer, context: int | None
     return parts
 
 
-def rankings(options: argparse.Namespace, tokenizer, context: int | None
-             ) -> tuple[list[Ranking], list[Ranking]]:  # fmt: skip
+def rankings(
+    options: argparse.Namespace, tokenizer, context: int | None
+) -> tuple[list[Ranking], list[Ranking]]:
     """Those to learn from, and of a task those of the other reward model's part to test on: none
     of their prompts is among the first, and chance picked them."""
 
@@ -151,16 +178,25 @@ def rankings(options: argparse.Namespace, tokenizer, context: int | None
     store, part = store_of(task), options.part
     ranked = task.rankings(store.rankings(options.labellers), part)
     other = SECOND if part == TRAIN else TRAIN
-    fair = [r for r in store.rankings(options.labellers, CHANCE_PICKS)
-            if task.part_of(r.prompt) == other]  # fmt: skip
+    fair = [
+        r
+        for r in store.rankings(options.labellers, CHANCE_PICKS)
+        if task.part_of(r.prompt) == other
+    ]
     parts = ranked[: options.rows], task.rankings(fair, other) if fair else []
     rows = [(r.prompt, r.responses) for part in parts for r in part]
     check_room(task.store, rows, tokenizer, context)
     return parts
 
 
-def prompts(options: argparse.Namespace, tokenizer, context: int | None, new_tokens: int,
-            parts: Sequence[str], judged: bool = False) -> list[Prompt]:  # fmt: skip
+def prompts(
+    options: argparse.Namespace,
+    tokenizer,
+    context: int | None,
+    new_tokens: int,
+    parts: Sequence[str],
+    judged: bool = False,
+) -> list[Prompt]:
     """Prompts to answer; of a task, those of these parts."""
 
     task = own(options, judged)
@@ -171,8 +207,8 @@ def prompts(options: argparse.Namespace, tokenizer, context: int | None, new_tok
 
 
 def check_replaceable(out: Path, data: str | None) -> None:
-    """Raise UserError if samples written to `out` would take the place of anything but samples, or of
-    the file that they are made from."""
+    """Raise UserError if samples written to `out` would take the place of anything but samples, or
+    of the file that they are made from."""
 
     if not out.exists():
         return
@@ -183,35 +219,53 @@ def check_replaceable(out: Path, data: str | None) -> None:
     except UserError:
         first = {}
     if first is not None and not first.keys() >= {"responses", "model", "settings"}:
-        raise UserError(f"{out} is there, and holds no samples: name another file, so that it is "
-                        "not lost")  # fmt: skip
+        raise UserError(
+            f"{out} is there, and holds no samples: name another file, so that it is not lost"
+        )
 
 
-def check_room(file: str | Path, rows: Sequence[tuple[Prompt, Sequence[str]]], tokenizer,
-               context: int | None, new_tokens: int = 0) -> None:  # fmt: skip
+def check_room(
+    file: str | Path,
+    rows: Sequence[tuple[Prompt, Sequence[str]]],
+    tokenizer,
+    context: int | None,
+    new_tokens: int = 0,
+) -> None:
     """Raise UserError if a prompt and a response, there or to come, are longer than what the model
     reads. (Nothing is cut, as it is with --data: a shorter text could be in another part.)"""
 
     for prompt, responses in rows if context else ():
-        longest = max((len(encode_response(tokenizer, prompt.text, text)) for text in responses
-                       if text.strip()), default=new_tokens)  # fmt: skip
+        longest = max(
+            (
+                len(encode_response(tokenizer, prompt.text, text))
+                for text in responses
+                if text.strip()
+            ),
+            default=new_tokens,
+        )
         tokens = len(encode_prompt(tokenizer, prompt.text)) + longest
         if tokens > context:
             todo = "its response" if responses else f"longest_response in {SETTINGS}"
-            raise UserError(f"{file}: the prompt {prompt.text[:40]!r} and its response have "
-                            f"{tokens} tokens, and the model reads {context}: shorten it, or {todo}")
+            raise UserError(
+                f"{file}: the prompt {prompt.text[:40]!r} and its response have "
+                f"{tokens} tokens, and the model reads {context}: shorten it, or {todo}"
+            )
 
 
 def _check_prompts(task: FolderTask, tokenizer, context: int | None, new_tokens: int) -> None:
     """The same of every prompt of a task, whatever its part: what is held out is read last of all,
     and hours of work later is late to learn that one is too long."""
-    check_room(task.sources[0], [(p, []) for p in task.every_prompt], tokenizer, context, new_tokens)
+    check_room(
+        task.sources[0], [(p, []) for p in task.every_prompt], tokenizer, context, new_tokens
+    )
 
 
 def store_of(task: FolderTask) -> FeedbackStore:
     """The task's rankings. Raises UserError if nothing was ranked yet."""
     if not task.store.exists():
-        raise UserError(f"there are no rankings in {task.folder} yet: `rlhf-lab rank {task.folder} "
-                        "--labeller NAME --samples FILE` makes some, `rlhf-lab feedback import` "
-                        "takes some in")  # fmt: skip
+        raise UserError(
+            f"there are no rankings in {task.folder} yet: `rlhf-lab rank {task.folder} "
+            "--labeller NAME --samples FILE` makes some, `rlhf-lab feedback import` "
+            "takes some in"
+        )
     return FeedbackStore(task.store)

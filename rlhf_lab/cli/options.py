@@ -51,7 +51,9 @@ SHARES = ("gamma", "lam")  # from 0 to 1
 
 def device_option(sub: argparse.ArgumentParser) -> None:
     """The option that says where to compute."""
-    sub.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to compute")
+    sub.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to compute"
+    )
 
 
 def sampling_options(sub: argparse.ArgumentParser) -> None:
@@ -65,26 +67,43 @@ def sampling_options(sub: argparse.ArgumentParser) -> None:
 def preset_option(sub: argparse.ArgumentParser) -> None:
     """The option that names a preset."""
 
-    sub.add_argument("--preset", choices=list(PRESETS), help="settings that go with a model of a certain "
-                     "size (docs/larger-models.md); what you give yourself comes before them")
+    sub.add_argument(
+        "--preset",
+        choices=list(PRESETS),
+        help="settings that go with a model of a certain "
+        "size (docs/larger-models.md); what you give yourself comes before them",
+    )
 
 
 def memory_options(sub: argparse.ArgumentParser) -> None:
     """Options for models that are large for the machine."""
 
     add_config(sub, MemoryConfig)
-    sub.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"],
-                     help="of the arithmetic; auto: bf16 on a GPU that has it, else float32")
-    sub.add_argument("--estimate", action="store_true", help="say what memory and time the run will need, "
-                     "and stop")
+    sub.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "float32", "bf16"],
+        help="of the arithmetic; auto: bf16 on a GPU that has it, else float32",
+    )
+    sub.add_argument(
+        "--estimate",
+        action="store_true",
+        help="say what memory and time the run will need, and stop",
+    )
 
 
-def input_options(sub: argparse.ArgumentParser, what: str, judged: bool = False, begins: bool = False) -> None:
-    """Options that every single stage has. what: the columns of its data. judged: whether --task may
-    also name a task whose judge watches. begins: whether a preset's model will do."""
+def input_options(
+    sub: argparse.ArgumentParser, what: str, judged: bool = False, begins: bool = False
+) -> None:
+    """Options that every single stage has. what: the columns of its data. judged: whether --task
+    may also name a task whose judge watches. begins: whether a preset's model will do."""
 
-    sub.add_argument("--model", required=not begins, help="folder or hub id of a causal language model"
-                     + "; if not given, the preset's" * begins)
+    sub.add_argument(
+        "--model",
+        required=not begins,
+        help="folder or hub id of a causal language model"
+        + "; if not given, the preset's" * begins,
+    )
     preset_option(sub)
     data_options(sub, what, required=False)
     sub.add_argument("--task", help=TASK + "; or, beside it, a task whose judge watches" * judged)
@@ -98,17 +117,22 @@ def add_config(sub: argparse.ArgumentParser, config: type) -> None:
     for item in fields(config):
         if item.name in taken:
             continue
-        flag, text = "--" + item.name.replace("_", "-"), HELP.get(item.name, item.name.replace("_", " "))
+        flag, text = (
+            "--" + item.name.replace("_", "-"),
+            HELP.get(item.name, item.name.replace("_", " ")),
+        )
         if isinstance(item.default, bool):
-            sub.add_argument(flag, action=argparse.BooleanOptionalAction, default=item.default, help=text)
+            sub.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=item.default, help=text
+            )
         else:
             kind = float if item.default is None else type(item.default)
             sub.add_argument(flag, type=kind, default=item.default, help=text)
 
 
 def read_config(options: argparse.Namespace, config: type):
-    """A config object from the options. Raises UserError for a number that makes no sense, such as a
-    count of nothing."""
+    """A config object from the options. Raises UserError for a number that makes no sense, such as
+    a count of nothing."""
     given = {item.name: getattr(options, item.name) for item in fields(config)}
     for names, fits, advice in (
         (COUNTED, lambda x: x >= 1, "take 1 or more"),

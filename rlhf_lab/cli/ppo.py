@@ -4,23 +4,12 @@ import argparse
 import sys
 
 from rlhf_lab.cli import inputs
-from rlhf_lab.cli.options import (
-    add_config,
-    input_options,
-    memory_options,
-    read_config,
-)
+from rlhf_lab.cli.options import add_config, input_options, memory_options, read_config
 from rlhf_lab.cli.stages import print_estimate, stage_run, train_and_log
 from rlhf_lab.compare.standing import spent
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.engine.adapters import MemoryConfig, prepare
-from rlhf_lab.models import (
-    ScalarModel,
-    check_same_words,
-    load_policy,
-    load_tokenizer,
-    save_policy,
-)
+from rlhf_lab.models import ScalarModel, check_same_words, load_policy, load_tokenizer, save_policy
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.runs.costs.estimate import estimate_ppo
 from rlhf_lab.tasks import load_task
@@ -39,15 +28,26 @@ def run(options: argparse.Namespace) -> None:
     if warning := spent(options.reward_model):
         print(warning, file=sys.stderr)
     memory = read_config(options, MemoryConfig)
-    data = inputs.prompts(options, tokenizer, read_context(options.model), config.max_new_tokens,
-                            ("train",), judged=True)
+    data = inputs.prompts(
+        options,
+        tokenizer,
+        read_context(options.model),
+        config.max_new_tokens,
+        ("train",),
+        judged=True,
+    )
     judge = load_task(options.task).judge if options.task else None
     with stage_run(options, config, data) as (run, checkpoint, accelerator):
         policy = prepare(load_policy(options.model, accelerator.device), memory, config.seed)
         model = ScalarModel.load(options.reward_model, accelerator.device).requires_grad_(False)
-        if print_estimate(options, accelerator, estimate_ppo, policy, model, tokenizer, data, config):
+        if print_estimate(
+            options, accelerator, estimate_ppo, policy, model, tokenizer, data, config
+        ):
             return
-        train_and_log(run, "ppo", train_ppo(policy, model, tokenizer, data, config, judge, checkpoint,
-                                            accelerator))
+        train_and_log(
+            run,
+            "ppo",
+            train_ppo(policy, model, tokenizer, data, config, judge, checkpoint, accelerator),
+        )
         save_policy(policy, tokenizer, run.policy)
         print(f"wrote {run.policy}")

@@ -4,11 +4,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from rlhf_lab.cli.options import (
-    add_config,
-    device_option,
-    read_config,
-)
+from rlhf_lab.cli.options import add_config, device_option, read_config
 from rlhf_lab.cli.stages import watch
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.disk.jsonl import plain
@@ -29,12 +25,19 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     check_place(options.out)
     config, task = read_config(options, PretrainConfig), load_judged(options.task)
-    tokenizer = train_tokenizer(task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary)
+    tokenizer = train_tokenizer(
+        task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary
+    )
     model = new_model(tokenizer, config)
-    kept = Checkpoint(Path(options.out + ".checkpoint"), every=100,
-                      settings=plain(asdict(config)) | {"task": options.task})
-    for _ in watch("pretrain", train_base(model, tokenizer, task, config, kept,
-                                          make_accelerator(options.device))):
+    kept = Checkpoint(
+        Path(options.out + ".checkpoint"),
+        every=100,
+        settings=plain(asdict(config)) | {"task": options.task},
+    )
+    for _ in watch(
+        "pretrain",
+        train_base(model, tokenizer, task, config, kept, make_accelerator(options.device)),
+    ):
         pass
     save_policy(model, tokenizer, options.out, half=True)
     kept.remove()

@@ -14,14 +14,20 @@ from rlhf_lab.tasks.labellers import guidelines_of
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("store", help="file of the feedback store, made if there is none; or the "
-                     "folder of a task of your own, which has its store in it")
+    sub.add_argument(
+        "store",
+        help="file of the feedback store, made if there is none; or the "
+        "folder of a task of your own, which has its store in it",
+    )
     sub.add_argument("--labeller", required=True, help="a name of your own choice")
     sub.add_argument("--goal", type=int, help="stop after so many answers, earlier ones included")
     sub.add_argument("--k", type=int, default=4, help="responses to show, 2 to 9")
     sub.add_argument("--seed", type=int, default=0, help="the seed of everything random")
-    sub.add_argument("--samples", help="JSON lines with prompt and responses to put in first, as "
-                     "`rlhf-lab sample --responses 4 --out FILE` writes them")
+    sub.add_argument(
+        "--samples",
+        help="JSON lines with prompt and responses to put in first, as "
+        "`rlhf-lab sample --responses 4 --out FILE` writes them",
+    )
 
 
 def task_of(place: Path) -> FolderTask | None:
@@ -43,10 +49,13 @@ def run(options: argparse.Namespace) -> None:
     store.add_all(samples)
     if not store.prompts():
         raise UserError(f"there is nothing to rank in {options.store}: give --samples FILE")
-    session = RankingSession(store, options.labeller, selection, options.goal,
-                             guidelines=guidelines_of(task))  # fmt: skip
+    session = RankingSession(
+        store, options.labeller, selection, options.goal, guidelines=guidelines_of(task)
+    )
     if session.current is None and session.progress[0] == 0:
-        raise UserError(f"no prompt in {options.store} has two different responses to compare: "
-                        "sample several to each (`rlhf-lab sample --responses 4 --out FILE`), and "
-                        "give them as --samples FILE")  # fmt: skip
+        raise UserError(
+            f"no prompt in {options.store} has two different responses to compare: "
+            "sample several to each (`rlhf-lab sample --responses 4 --out FILE`), and "
+            "give them as --samples FILE"
+        )
     rank_in_terminal(session)

@@ -37,21 +37,34 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     actions = sub.add_subparsers(title="actions", metavar="ACTION", required=True)
     chosen = {}
     for action, text in (
-        (fetch_, "fetch the ratings through pip (2.5 MB) into a cache, whose folder RLHF_LAB_CACHE "
-         "can name"),
-        (show, "how many there are, how far labellers agree, and the ceiling that sets; half a "
-         "minute"),
+        (
+            fetch_,
+            "fetch the ratings through pip (2.5 MB) into a cache, whose folder RLHF_LAB_CACHE "
+            "can name",
+        ),
+        (
+            show,
+            "how many there are, how far labellers agree, and the ceiling that sets; half a minute",
+        ),
         (task, "write them as a task of your own: prompts, demonstrations and rankings"),
-    ):  # fmt: skip
+    ):
         name = action.__name__.rstrip("_")
-        chosen[name] = actions.add_parser(name, help=text,
-                                          description=text[0].upper() + text[1:] + ".")
+        chosen[name] = actions.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + "."
+        )
         chosen[name].set_defaults(action=action)
     chosen["task"].add_argument("folder", help="a new folder")
-    chosen["task"].add_argument("--ratings", type=int, default=4, help="how many single ratings of "
-                                "each sentence to use (default: %(default)s)")
-    chosen["fetch"].add_argument("--archive", help="take them from this file, the source "
-                                 "distribution of vaderSentiment 3.3.2 fetched elsewhere")
+    chosen["task"].add_argument(
+        "--ratings",
+        type=int,
+        default=4,
+        help="how many single ratings of each sentence to use (default: %(default)s)",
+    )
+    chosen["fetch"].add_argument(
+        "--archive",
+        help="take them from this file, the source "
+        "distribution of vaderSentiment 3.3.2 fetched elsewhere",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -63,10 +76,14 @@ def fetch_(options: argparse.Namespace) -> None:
     if cached():
         print(f"already there: {place_of(VADER)}")
         return
-    print(f"reading {options.archive}" if options.archive else "fetching 2.5 MB through pip ...",
-          flush=True)
-    print(f"wrote {fetch(archive=options.archive)}\nThe ratings are those of Hutto and Gilbert "
-          "(2014), MIT licence.")
+    print(
+        f"reading {options.archive}" if options.archive else "fetching 2.5 MB through pip ...",
+        flush=True,
+    )
+    print(
+        f"wrote {fetch(archive=options.archive)}\nThe ratings are those of Hutto and Gilbert "
+        "(2014), MIT licence."
+    )
 
 
 def show(options: argparse.Namespace) -> None:
@@ -77,8 +94,10 @@ def show(options: argparse.Namespace) -> None:
 def task(options: argparse.Namespace) -> None:
     written = write_task(options.folder, read(), options.ratings)
     found = ", ".join(f"{count:,} {what}" for what, count in written.items())
-    print(f"wrote {options.folder}: {found}; to take the rankings in: rlhf-lab feedback import "
-          f"{options.folder}/rankings.sqlite3 {options.folder}/rankings.jsonl --labeller raters")
+    print(
+        f"wrote {options.folder}: {found}; to take the rankings in: rlhf-lab feedback import "
+        f"{options.folder}/rankings.sqlite3 {options.folder}/rankings.jsonl --labeller raters"
+    )
 
 
 def lines(sentences: Sequence[Sentence]) -> Iterator[str]:
@@ -90,9 +109,12 @@ def lines(sentences: Sequence[Sentence]) -> Iterator[str]:
     yield "alike: both sheets of praise, or both of blame; 95 % intervals, by bootstrap over sheets"
     yield f"{'':26s}{'all':24s}alike"
     tied = ties(sentences)
-    for name, table in (("ties", tied), ("best opinion, honest", best.low),
-                        ("best opinion, flattered", best.high),
-                        ("ceiling, the middle", best.middle)):  # fmt: skip
+    for name, table in (
+        ("ties", tied),
+        ("best opinion, honest", best.low),
+        ("best opinion, flattered", best.high),
+        ("ceiling, the middle", best.middle),
+    ):
         yield _row(name, table)
     yield ""
     yield f"{'known of each':16s}{'accuracy':16s}{'way to the ceiling':48s}reliability"
@@ -101,8 +123,10 @@ def lines(sentences: Sequence[Sentence]) -> Iterator[str]:
     for k in SHOWN:
         found = worth(sentences, k)
         half = f"{split_half(sentences, k):.3f}" if k <= 7 else "    -"
-        yield (_opinion(f"{k} rating" + "s" * (k > 1), found, best)
-               + f"  {half}  {spearman_brown(single, k):.3f}")  # fmt: skip
+        yield (
+            _opinion(f"{k} rating" + "s" * (k > 1), found, best)
+            + f"  {half}  {spearman_brown(single, k):.3f}"
+        )
     try:
         found = accuracy(lexicon_scores(one.text for one in sentences), sentences)
         yield _opinion("VADER's lexicon", found, best)
@@ -118,13 +142,17 @@ def described(sentences: Sequence[Sentence]) -> Iterator[str]:
     chance = np.mean([np.var(one.ratings, ddof=1) / len(one.ratings) for one in sentences])
     between = float(np.var([one.mean for one in sentences], ddof=1) - chance)
     sheets = len({one.sheet for one in sentences})
-    yield (f"{len(sentences):,} sentences on {sheets} sheets, {len(given):,} ratings, {min(each)} "
-           f"to {max(each)} a sentence (mean {np.mean(each):.1f}, median {np.median(each):.0f})")
+    yield (
+        f"{len(sentences):,} sentences on {sheets} sheets, {len(given):,} ratings, {min(each)} "
+        f"to {max(each)} a sentence (mean {np.mean(each):.1f}, median {np.median(each):.0f})"
+    )
     counts = Counter(given.tolist())
     yield "rating     " + "".join(f"{value:8d}" for value in VALUES)
     yield "share in % " + "".join(f"{100 * counts[int(v)] / len(given):8.1f}" for v in VALUES)
-    yield (f"mean {given.mean():.2f}; standard deviation {within**0.5:.2f} among the ratings of a "
-           f"sentence, {between**0.5:.2f} among the sentences")
+    yield (
+        f"mean {given.mean():.2f}; standard deviation {within**0.5:.2f} among the ratings of a "
+        f"sentence, {between**0.5:.2f} among the sentences"
+    )
 
 
 def _row(name: str, table: Pairs) -> str:
@@ -132,8 +160,10 @@ def _row(name: str, table: Pairs) -> str:
 
 
 def _opinion(name: str, found: Pairs, best: Ceiling) -> str:
-    return (f"{name:16s}{found.accuracy:.3f}  {found.alike.accuracy:.3f}    "
-            f"{_interval(way(found, best))}  {_interval(way(found.alike, best.alike))}")
+    return (
+        f"{name:16s}{found.accuracy:.3f}  {found.alike.accuracy:.3f}    "
+        f"{_interval(way(found, best))}  {_interval(way(found.alike, best.alike))}"
+    )
 
 
 def _interval(found: Interval) -> str:

@@ -8,8 +8,9 @@ from rlhf_lab.runs.report import write_report
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("folder", nargs="?", metavar="RUN", help="folder of the run; if not given, "
-                     "runs/demo")
+    sub.add_argument(
+        "folder", nargs="?", metavar="RUN", help="folder of the run; if not given, runs/demo"
+    )
     sub.add_argument("--run", dest="named", metavar="RUN", help="the same")
 
 

@@ -3,12 +3,7 @@
 import argparse
 
 from rlhf_lab.cli import inputs
-from rlhf_lab.cli.options import (
-    add_config,
-    input_options,
-    memory_options,
-    read_config,
-)
+from rlhf_lab.cli.options import add_config, input_options, memory_options, read_config
 from rlhf_lab.cli.stages import print_estimate, stage_run, train_and_log
 from rlhf_lab.compare.standing import tested_as
 from rlhf_lab.disk.storage import read_context
@@ -20,9 +15,16 @@ from rlhf_lab.runs.costs.estimate import estimate_reward
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    input_options(sub, "prompt, chosen and rejected, or prompt, responses and ranking, or whole dialogues")
-    sub.add_argument("--part", default="train", choices=["train", "second"], help="with --task: whose "
-                     "rankings, the reward model's that PPO optimises or the one's that judges")
+    input_options(
+        sub, "prompt, chosen and rejected, or prompt, responses and ranking, or whole dialogues"
+    )
+    sub.add_argument(
+        "--part",
+        default="train",
+        choices=["train", "second"],
+        help="with --task: whose "
+        "rankings, the reward model's that PPO optimises or the one's that judges",
+    )
     sub.add_argument("--labellers", nargs="+", help="with --task: of these alone")
     add_config(sub, RewardConfig)
     memory_options(sub)
@@ -37,8 +39,11 @@ def run(options: argparse.Namespace) -> None:
         prepare(model, memory, config.seed)
         if print_estimate(options, accelerator, estimate_reward, model, tokenizer, data, config):
             return
-        train_and_log(run, "reward",
-                      train_reward(model, tokenizer, data, config, apart, checkpoint, accelerator))
+        train_and_log(
+            run,
+            "reward",
+            train_reward(model, tokenizer, data, config, apart, checkpoint, accelerator),
+        )
         pairs = [(r.prompt.text, text) for r in data for text in r.responses]
         normalise(model, score_texts(model, tokenizer, pairs))
         model.save(run.reward_model, tokenizer)

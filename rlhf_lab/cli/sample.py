@@ -7,12 +7,7 @@ from pathlib import Path
 
 from rlhf_lab.cli import inputs
 from rlhf_lab.cli.inputs import TASK, data_options
-from rlhf_lab.cli.options import (
-    HELP,
-    add_config,
-    device_option,
-    read_config,
-)
+from rlhf_lab.cli.options import HELP, add_config, device_option, read_config
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import answer
@@ -45,13 +40,23 @@ def run(options: argparse.Namespace) -> None:
         inputs.check_replaceable(Path(options.out), options.data)
     config, tokenizer = read_config(options, SamplingConfig), load_tokenizer(options.model)
     if options.data or options.task:
-        prompts = inputs.prompts(options, tokenizer, read_context(options.model),
-                                   config.max_new_tokens, ("train", "second")) + prompts
+        prompts = (
+            inputs.prompts(
+                options,
+                tokenizer,
+                read_context(options.model),
+                config.max_new_tokens,
+                ("train", "second"),
+            )
+            + prompts
+        )
     policy = load_policy(options.model, make_accelerator(options.device).device)
     answers = answer(policy, tokenizer, prompts, options.responses, options.seed, config=config)
     made = {"model": options.model, "settings": asdict(config) | {"seed": options.seed}}
-    rows = [{"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts} | made
-            for p, texts in zip(prompts, answers.texts)]
+    rows = [
+        {"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts} | made
+        for p, texts in zip(prompts, answers.texts)
+    ]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     if options.out:
         from rlhf_lab.disk.jsonl import write_whole

@@ -3,12 +3,7 @@
 import argparse
 
 from rlhf_lab.cli import inputs
-from rlhf_lab.cli.options import (
-    add_config,
-    input_options,
-    memory_options,
-    read_config,
-)
+from rlhf_lab.cli.options import add_config, input_options, memory_options, read_config
 from rlhf_lab.cli.stages import print_estimate, stage_run, train_and_log
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.engine.adapters import MemoryConfig, prepare
@@ -26,7 +21,9 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     if not options.model:
-        raise UserError("no model: give --model, a folder or a hub id, or a --preset that names one")
+        raise UserError(
+            "no model: give --model, a folder or a hub id, or a --preset that names one"
+        )
     config, tokenizer = read_config(options, SFTConfig), load_tokenizer(options.model)
     memory = read_config(options, MemoryConfig)
     data, apart = inputs.demonstrations(options, tokenizer, read_context(options.model))
@@ -34,6 +31,8 @@ def run(options: argparse.Namespace) -> None:
         policy = prepare(load_policy(options.model, accelerator.device), memory, config.seed)
         if print_estimate(options, accelerator, estimate_sft, policy, tokenizer, data, config):
             return
-        train_and_log(run, "sft", train_sft(policy, tokenizer, data, config, apart, checkpoint, accelerator))
+        train_and_log(
+            run, "sft", train_sft(policy, tokenizer, data, config, apart, checkpoint, accelerator)
+        )
         save_policy(policy, tokenizer, run.sft)
         print(f"wrote {run.sft}")

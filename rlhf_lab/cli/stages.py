@@ -1,4 +1,5 @@
-"""One stage in a folder of its own: its run folder, checkpoint and device, progress and estimate."""
+"""One stage in a folder of its own: its run folder, checkpoint and device, progress and
+estimate."""
 
 import argparse
 import sys
@@ -24,16 +25,27 @@ from rlhf_lab.training import make_accelerator
 def watch(stage: str, records: Iterator[dict]) -> Iterable[dict]:
     """Show the progress of a stage with the time left and its most telling numbers."""
 
-    shown = {"loss/pretrain": "loss", "loss/sft": "loss", "loss/reward": "loss",
-             "reward/accuracy": "accuracy", "objective/scores": "score", "objective/kl": "KL",
-             "judge/mark": "mark"}
+    shown = {
+        "loss/pretrain": "loss",
+        "loss/sft": "loss",
+        "loss/reward": "loss",
+        "reward/accuracy": "accuracy",
+        "objective/scores": "score",
+        "objective/kl": "KL",
+        "judge/mark": "mark",
+    }
     with tqdm(desc=f"{stage:8s}", unit="update", dynamic_ncols=True, smoothing=0.1) as bar:
         for number, record in enumerate(records):
             if number == 0:  # what an earlier run did took none of this one's time
                 bar.initial = record["update"] - 1
             bar.total, bar.n = record["updates"], record["update"]
-            bar.set_postfix({short: f"{record[name]:.2f}" for name, short in shown.items()
-                             if record.get(name) is not None})
+            bar.set_postfix(
+                {
+                    short: f"{record[name]:.2f}"
+                    for name, short in shown.items()
+                    if record.get(name) is not None
+                }
+            )
             yield record
 
 
@@ -43,15 +55,19 @@ def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
         print(f"nothing was left to train: the run in {run.path} was at its end already")
 
 
-def print_estimate(options: argparse.Namespace, accelerator, estimate: Callable, *arguments) -> bool:
-    """Say what a run will need; whether that is all that was asked for. An estimate that fails, as it
-    may for a model of a kind unknown here, stops no run."""
+def print_estimate(
+    options: argparse.Namespace, accelerator, estimate: Callable, *arguments
+) -> bool:
+    """Say what a run will need; whether that is all that was asked for. An estimate that fails, as
+    it may for a model of a kind unknown here, stops no run."""
 
     try:
         needs = estimate(*arguments, accelerator)
         print(needs.lines(matmul_speed(accelerator) * parallel.count()), flush=True)
     except Exception as error:
-        reason = f"no estimate for this model and data: {type(error).__name__}: {error}".splitlines()[0]
+        reason = (
+            f"no estimate for this model and data: {type(error).__name__}: {error}".splitlines()[0]
+        )
         if options.estimate:
             raise UserError(f"{reason}; run it for a few updates instead") from error
         print(reason, file=sys.stderr)
@@ -60,9 +76,8 @@ def print_estimate(options: argparse.Namespace, accelerator, estimate: Callable,
 
 @contextmanager
 def stage_run(options: argparse.Namespace, config, data: list):
-    """A run folder for one stage, its checkpoint and its device. Where only an estimate is wanted the
-    folder is one for the moment."""
-
+    """A run folder for one stage, its checkpoint and its device. Where only an estimate is wanted
+    the folder is one for the moment."""
 
     settings = asdict(config) | {"model": options.model, "data": options.data}
     settings |= inputs.settings(options)
@@ -71,7 +86,9 @@ def stage_run(options: argparse.Namespace, config, data: list):
         settings["reward_model"] = options.reward_model
         learned["reward model"] = storage.fingerprint(options.reward_model)
     usual = asdict(MemoryConfig()) | {"precision": "auto"}
-    settings |= {name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]}
+    settings |= {
+        name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]
+    }
     accelerator = make_accelerator(options.device, options.precision)
     with TemporaryDirectory() as nowhere:
         place = nowhere if options.estimate else options.out

@@ -16,14 +16,23 @@ def arms_of(study: str) -> dict[str, Run]:
     """Every arm of a study by its name: what runs it, given the ground and the seed."""
     if study == "hacking":
         return _named(hacking.run_arm, (*hacking.ARMS, *hacking.ENSEMBLE_ARMS)) | {
-            hacking.BEST_OF_N: hacking.run_best_of_n}
+            hacking.BEST_OF_N: hacking.run_best_of_n
+        }
     if study == "roads":
-        return {f"{road} {strength:g}": _tuned(road, strength)
-                for road in roads.ROADS for strength in roads.STRENGTHS[road]}
+        return {
+            f"{road} {strength:g}": _tuned(road, strength)
+            for road in roads.ROADS
+            for strength in roads.STRENGTHS[road]
+        }
     if study == "ratings":
         return _named(ratings.run_arm, ratings.ARMS) | {ratings.PEOPLE: ratings.run_people}
-    module = {"rounds": rounds, "labels": labels, "constitution": constitution,
-              "praise": praise, "second": second}[study]
+    module = {
+        "rounds": rounds,
+        "labels": labels,
+        "constitution": constitution,
+        "praise": praise,
+        "second": second,
+    }[study]
     return _named(module.run_arm, module.ARMS)
 
 
@@ -33,6 +42,7 @@ def _named(run_arm: Callable, arms: Sequence) -> dict[str, Run]:
 
 def _tuned(road: str, strength: float) -> Run:
     """A road with the best setting of its trials, which are run first if they were not."""
+
     def run(ground: Ground, seed: int) -> dict:
         settings = roads.TRIALS[road][roads.best_trial(ground, road)]
         return roads.run_arm(ground, roads.Arm(road, strength, settings), seed)
@@ -41,15 +51,37 @@ def _tuned(road: str, strength: float) -> Run:
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("study", choices=("hacking", "rounds", "labels", "roads", "constitution",
-                                       "ratings", "praise", "second"), help="which study")
-    sub.add_argument("--out", help="folder of the study; what is there already is not run again; if "
-                     "not given, runs/STUDY")
+    sub.add_argument(
+        "study",
+        choices=(
+            "hacking",
+            "rounds",
+            "labels",
+            "roads",
+            "constitution",
+            "ratings",
+            "praise",
+            "second",
+        ),
+        help="which study",
+    )
+    sub.add_argument(
+        "--out",
+        help="folder of the study; what is there already is not run again; if "
+        "not given, runs/STUDY",
+    )
     sub.add_argument("--arms", nargs="+", metavar="ARM", help="which arms; all if not given")
-    sub.add_argument("--model", help="of the studies of ratings and praise: folder or hub id to start "
-                     "from; if not given, the compact model, as in the other studies")
-    sub.add_argument("--precision", default="auto", choices=["auto", "float32", "bf16"], help="of "
-                     "those studies' arithmetic: bf16 is twice as fast on a processor that has it")
+    sub.add_argument(
+        "--model",
+        help="of the studies of ratings and praise: folder or hub id to start "
+        "from; if not given, the compact model, as in the other studies",
+    )
+    sub.add_argument(
+        "--precision",
+        default="auto",
+        choices=["auto", "float32", "bf16"],
+        help="of those studies' arithmetic: bf16 is twice as fast on a processor that has it",
+    )
     sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="each arm's seeds")
 
 
@@ -58,15 +90,22 @@ def run(options: argparse.Namespace) -> None:
     model or precision for a study that takes none."""
     for name, usual in (("model", None), ("precision", "auto")):
         if getattr(options, name) != usual and options.study not in ANY_MODEL:
-            raise UserError(f"--{name} goes with the studies of {' and '.join(ANY_MODEL)}: the study "
-                            f"{options.study} starts from the compact model; leave --{name} out")
+            raise UserError(
+                f"--{name} goes with the studies of {' and '.join(ANY_MODEL)}: the study "
+                f"{options.study} starts from the compact model; leave --{name} out"
+            )
     arms = arms_of(options.study)
     for name in options.arms or arms:
         if name not in arms:
-            raise UserError(f"no arm '{name}' in the study {options.study}: there are "
-                            + ", ".join(f"'{arm}'" for arm in arms))  # fmt: skip
-    ground = Ground(Path(options.out or f"runs/{options.study}"), model=options.model,
-                    precision=options.precision)
+            raise UserError(
+                f"no arm '{name}' in the study {options.study}: there are "
+                + ", ".join(f"'{arm}'" for arm in arms)
+            )
+    ground = Ground(
+        Path(options.out or f"runs/{options.study}"),
+        model=options.model,
+        precision=options.precision,
+    )
     for name in options.arms or arms:
         for seed in options.seeds:
             print(line(name, seed, arms[name](ground, seed)), flush=True)
@@ -76,8 +115,10 @@ def line(name: str, seed: int, summary: dict) -> str:
     """What a run came to, in one line."""
     if "way" in summary:
         share, low, high = summary["way"]
-        return (f"{name}, seed {seed}: accuracy {summary['accuracy'][0]:.3f}, {share:.3f} "
-                f"({low:.3f} to {high:.3f}) of the way to the ceiling")  # fmt: skip
+        return (
+            f"{name}, seed {seed}: accuracy {summary['accuracy'][0]:.3f}, {share:.3f} "
+            f"({low:.3f} to {high:.3f}) of the way to the ceiling"
+        )
     if "gain" in summary:
         gains = ", ".join(f"{who} {gain[0]:.2f}" for who, gain in summary["gain"].items())
         return f"{name}, seed {seed}: gained {gains} at {summary['policy']['kl'][0]:.1f} nats"
@@ -85,6 +126,11 @@ def line(name: str, seed: int, summary: dict) -> str:
         changes = ", ".join(f"{who} {change[0]:+.2f}" for who, change in summary["change"].items())
         return f"{name}, seed {seed}: {changes} at {summary['kl'][0]:.1f} nats"
     start, end = summary.get("sft"), summary.get("policy")
-    told = ", ".join(f"{what} {start[what][0]:.2f} -> {end[what][0]:.2f}"
-                     for what in ("mark", "score", "kl")) if start and end else "done"  # fmt: skip
+    told = (
+        ", ".join(
+            f"{what} {start[what][0]:.2f} -> {end[what][0]:.2f}" for what in ("mark", "score", "kl")
+        )
+        if start and end
+        else "done"
+    )
     return f"{name}, seed {seed}: {told}"

@@ -22,12 +22,16 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     """The options of `rlhf-lab task`: an action and a folder."""
     actions = sub.add_subparsers(title="actions", metavar="ACTION", required=True)
     for action, text in (
-        (new, "write a task into a new folder, for you to change: it runs as it is, on the shipped "
-         "model and the support desk's prompts"),
+        (
+            new,
+            "write a task into a new folder, for you to change: it runs as it is, on the shipped "
+            "model and the support desk's prompts",
+        ),
         (show, "count what is in each part of a task, and say what is missing"),
-    ):  # fmt: skip
-        chosen = actions.add_parser(action.__name__, help=text,
-                                    description=text[0].upper() + text[1:] + ".")
+    ):
+        chosen = actions.add_parser(
+            action.__name__, help=text, description=text[0].upper() + text[1:] + "."
+        )
         chosen.add_argument("folder", help="the task's folder")
         chosen.set_defaults(action=action)
 
@@ -47,13 +51,17 @@ def new(options: argparse.Namespace) -> None:
     named = settings.replace('"my task"', json.dumps(folder.resolve().name, ensure_ascii=False), 1)
     desk, end = load_judged("support_desk"), "\nAgent:"
     asked = dict.fromkeys(p.text.removesuffix(end) for p in desk.prompts(0, 2 * PROMPTS))
-    shown = [{"prompt": d.prompt.text.removesuffix(end), "response": d.response}
-             for d in desk.demonstrations(0, DEMONSTRATIONS)]  # fmt: skip
+    shown = [
+        {"prompt": d.prompt.text.removesuffix(end), "response": d.response}
+        for d in desk.demonstrations(0, DEMONSTRATIONS)
+    ]
     _write(folder / "prompts.jsonl", [{"prompt": text} for text in list(asked)[:PROMPTS]])
     _write(folder / "demonstrations.jsonl", shown)
     write_whole(folder / SETTINGS, named)  # last: what has it is a task
-    print(f"wrote {folder}: change {SETTINGS}, and put your own prompts and demonstrations into "
-          f"its files; `rlhf-lab task show {options.folder}` says how far it is")  # fmt: skip
+    print(
+        f"wrote {folder}: change {SETTINGS}, and put your own prompts and demonstrations into "
+        f"its files; `rlhf-lab task show {options.folder}` says how far it is"
+    )
 
 
 def show(options: argparse.Namespace) -> None:
@@ -77,9 +85,11 @@ def _missing(task: FolderTask, ranked: Sequence[Ranking]) -> list[str]:
     """What there is still to do, in the order of doing it."""
     said = []
     if not ranked:
-        said.append(f"Nothing is ranked yet: `rlhf-lab sample --task {task.folder} --model MODEL "
-                    "--responses 4 --out FILE`, then `rlhf-lab rank "
-                    f"{task.folder} --labeller NAME --samples FILE`.")  # fmt: skip
+        said.append(
+            f"Nothing is ranked yet: `rlhf-lab sample --task {task.folder} --model MODEL "
+            "--responses 4 --out FILE`, then `rlhf-lab rank "
+            f"{task.folder} --labeller NAME --samples FILE`."
+        )
     for part in (TRAIN, SECOND) if ranked else ():
         try:
             task.rankings(ranked, part)
@@ -90,9 +100,11 @@ def _missing(task: FolderTask, ranked: Sequence[Ranking]) -> list[str]:
         said.append(f"Rankings of prompts that are held out: {unused}. Nothing learns from them.")
     strangers = len(task.strangers(ranked))
     if strangers:
-        said.append(f"Rankings of prompts that {task.sources[0]} does not hold: {strangers}. If `end` "
-                    f"in {SETTINGS} was changed since they were ranked, put it back: with another end "
-                    "a prompt may be in another part, and what was ranked held out.")  # fmt: skip
+        said.append(
+            f"Rankings of prompts that {task.sources[0]} does not hold: {strangers}. If `end` "
+            f"in {SETTINGS} was changed since they were ranked, put it back: with another end "
+            "a prompt may be in another part, and what was ranked held out."
+        )
     return said
 
 

@@ -12,16 +12,20 @@ from rlhf_lab.show.markup import visible
 from rlhf_lab.show.panels import GUIDE, SERIES
 from rlhf_lab.show.plots import STYLE, Picture
 
-COLOURS = tuple(SERIES[name] for name in ("sft", "policy", "best_of_n", "score", "kl", "value",
-                                          "base"))  # fmt: skip
+COLOURS = tuple(
+    SERIES[name] for name in ("sft", "policy", "best_of_n", "score", "kl", "value", "base")
+)
 MARKERS = "osD^vP*"  # so that nobody needs to tell colours apart
 LONGEST = 28  # characters of a name beside an axis; its end says most
 
 
 def colours_of(comparison: Comparison) -> dict[str, str]:
     """A colour for each model: those of one group share theirs; the first group has SFT's."""
-    return {name: COLOURS[number % len(COLOURS)] for number, group in enumerate(comparison.groups)
-            for name in group["models"]}  # fmt: skip
+    return {
+        name: COLOURS[number % len(COLOURS)]
+        for number, group in enumerate(comparison.groups)
+        for name in group["models"]
+    }
 
 
 def values(comparison: Comparison, unit: str) -> Picture:
@@ -31,8 +35,12 @@ def values(comparison: Comparison, unit: str) -> Picture:
 
 def differences(comparison: Comparison, unit: str) -> Picture:
     """How much more or less than its rival each model has, prompt by prompt."""
-    drawn = _dots(comparison, "difference", f"{unit} above the first model's\n(paired by prompt, "
-                  "95 % interval)", "Difference")  # fmt: skip
+    drawn = _dots(
+        comparison,
+        "difference",
+        f"{unit} above the first model's\n(paired by prompt, 95 % interval)",
+        "Difference",
+    )
     drawn.axes[0].axvline(0, color=GUIDE, linewidth=1.2, linestyle=":")
     return drawn
 
@@ -48,11 +56,20 @@ def value_against_kl(comparison: Comparison, unit: str) -> Picture:
             found = [rows[name] for name in group["models"] if rows[name]["kl"]]
             for first, row in enumerate(found):
                 label = None if first else _label(group["models"])
-                axes.errorbar(*_point(row), fmt=MARKERS[number % len(MARKERS)], markersize=6,
-                              color=colours[row["model"]], linewidth=1.2, label=label)
+                axes.errorbar(
+                    *_point(row),
+                    fmt=MARKERS[number % len(MARKERS)],
+                    markersize=6,
+                    color=colours[row["model"]],
+                    linewidth=1.2,
+                    label=label,
+                )
         axes.margins(0.1)
-        axes.set(xlabel="KL from the reference (nats per response)", ylabel=f"{unit} (mean)",
-                 title=f"{unit.capitalize()} against KL")
+        axes.set(
+            xlabel="KL from the reference (nats per response)",
+            ylabel=f"{unit} (mean)",
+            title=f"{unit.capitalize()} against KL",
+        )
         figure.legend(loc="outside lower center", ncols=1 if len(rows) > 3 else 2)
     return figure
 
@@ -92,5 +109,5 @@ def _label(names: list[str]) -> str:
 def _name(name: str) -> str:
     """A name as a label: its end, no control characters, no dollar sign that starts a formula."""
     shown = visible(name)
-    shown = shown if len(shown) <= LONGEST else f"…{shown[1 - LONGEST:]}"
+    shown = shown if len(shown) <= LONGEST else f"…{shown[1 - LONGEST :]}"
     return shown.replace("$", r"\$")

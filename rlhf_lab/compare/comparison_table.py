@@ -45,11 +45,14 @@ class Column:
 def columns_of(comparison: Comparison, unit: str) -> list[Column]:
     """The columns of the one table: those that any model has a figure for."""
     known = [
-        Column("value", unit), Column("difference", "difference", sign=True),
-        Column("win_rate", "wins", 0, True), Column("score", "score"), Column("kl", "KL (nats)"),
+        Column("value", unit),
+        Column("difference", "difference", sign=True),
+        Column("win_rate", "wins", 0, True),
+        Column("score", "score"),
+        Column("kl", "KL (nats)"),
         Column("length", "tokens", 1, brief=True),
         Column("distinct", "distinct", 0, True, brief=True),
-    ]  # fmt: skip
+    ]
     return [c for c in known if any(row[c.measure] is not None for row in comparison.rows)]
 
 
@@ -67,8 +70,13 @@ def rows_of(comparison: Comparison) -> Iterator[tuple[str, dict, bool]]:
 def main_table(comparison: Comparison, unit: str = "mark") -> Table:
     """The one table: a row a model."""
     columns = columns_of(comparison, unit)
-    rows = [(label, [c.spread(row.get(c.measure)) if many else c.cell(row.get(c.measure))
-                     for c in columns]) for label, row, many in rows_of(comparison)]
+    rows = [
+        (
+            label,
+            [c.spread(row.get(c.measure)) if many else c.cell(row.get(c.measure)) for c in columns],
+        )
+        for label, row, many in rows_of(comparison)
+    ]
     return Table(["", *(c.title for c in columns)], rows)
 
 
@@ -85,8 +93,10 @@ def rubric_differences(comparison: Comparison) -> Table:
 def terminal_lines(comparison: Comparison, unit: str = "mark") -> list[str]:
     """The one table as aligned text; of long names the end."""
     table = main_table(comparison, unit)
-    rows = [(label if len(label) <= LONGEST else f"…{label[1 - LONGEST:]}", cells)
-            for label, cells in table.rows]  # fmt: skip
+    rows = [
+        (label if len(label) <= LONGEST else f"…{label[1 - LONGEST :]}", cells)
+        for label, cells in table.rows
+    ]
     return Table(table.head, rows).lines()
 
 
@@ -96,6 +106,14 @@ def _by_item(comparison: Comparison, found: Callable[[dict, str], dict], sign: b
     flaws = list(rows[0]["flaws"]) if rows else []
     columns = [Column(item, item, sign=sign) for item in items]
     shares = [Column(flaw, flaw, 1, True, sign) for flaw in flaws]
-    return Table(["", *items, *flaws], [
-        (row["model"], [c.cell(found(row, "rubric")[c.measure]) for c in columns]
-         + [c.cell(found(row, "flaws")[c.measure]) for c in shares]) for row in rows])  # fmt: skip
+    return Table(
+        ["", *items, *flaws],
+        [
+            (
+                row["model"],
+                [c.cell(found(row, "rubric")[c.measure]) for c in columns]
+                + [c.cell(found(row, "flaws")[c.measure]) for c in shares],
+            )
+            for row in rows
+        ],
+    )

@@ -28,20 +28,29 @@ def headline(comparison: Comparison, unit: str) -> str:
     first = "the first model" if len({row["rival"] for row in found}) > 1 else found[0]["rival"]
     if len(found) == 1:
         way = WAYS.get(ways[0])
-        return (f"{found[0]['model']} has a clearly {way} {unit} than {first}" if way else
-                f"No clear difference between {found[0]['model']} and {first}")  # fmt: skip
-    counts = [f"{ways.count(sign)} clearly {word}" for sign, word in WAYS.items()
-              if ways.count(sign)] + [f"{ways.count(0)} not clearly different"] * (0 in ways)
+        return (
+            f"{found[0]['model']} has a clearly {way} {unit} than {first}"
+            if way
+            else f"No clear difference between {found[0]['model']} and {first}"
+        )
+    counts = [
+        f"{ways.count(sign)} clearly {word}" for sign, word in WAYS.items() if ways.count(sign)
+    ] + [f"{ways.count(0)} not clearly different"] * (0 in ways)
     return f"Against {first}, of {len(found)} models: {', '.join(counts)}"
 
 
 def sentences(comparison: Comparison, unit: str) -> list[str]:
     """A sentence for each way to train that has a rival; of several seeds, for all of them."""
     rows = {row["model"]: row for row in plain(comparison.rows)}
-    groups = [[rows[name] for name in g["models"] if clearly(rows[name]) is not None]
-              for g in comparison.groups]  # fmt: skip
-    said = [_of_seeds(group, unit) if len(group) > 1 else _of_one(group[0], unit)
-            for group in groups if group]
+    groups = [
+        [rows[name] for name in g["models"] if clearly(rows[name]) is not None]
+        for g in comparison.groups
+    ]
+    said = [
+        _of_seeds(group, unit) if len(group) > 1 else _of_one(group[0], unit)
+        for group in groups
+        if group
+    ]
     return said[:MOST]
 
 
@@ -50,36 +59,58 @@ def pairing(comparison: Comparison) -> str:
     nothing is compared. It may widen them: where one model does well on what is hard for the other.
     """
     rows = [row for row in plain(comparison.rows) if clearly(row) is not None]
-    widths = [(row["difference"][2] - row["difference"][1]) / 2 / row["unpaired_half"]
-              for row in rows if row["unpaired_half"]]
+    widths = [
+        (row["difference"][2] - row["difference"][1]) / 2 / row["unpaired_half"]
+        for row in rows
+        if row["unpaired_half"]
+    ]
     if not widths:
         return ""
     few, most = (f"{width:.2f}" for width in (min(widths), max(widths)))
     times = few if few == most else f"{few} to {most}"
-    return (f"Taken prompt by prompt, the differences have intervals {times} times as wide as they "
-            "would be had each model had prompts of its own.")  # fmt: skip
+    return (
+        f"Taken prompt by prompt, the differences have intervals {times} times as wide as they "
+        "would be had each model had prompts of its own."
+    )
 
 
 def cautions(comparison: Comparison, prompts: int, unit: str) -> list[str]:
     """What a reader should be wary of, a sentence each."""
     rows = plain(comparison.rows)
     checks = [
-        (prompts < FEW, f"Only {prompts} prompts: intervals from so few are too narrow, and a "
-                        "difference should be large to be believed."),
-        (unit == "score", "No judge was there. Scores are a reward model's, and say something only "
-                          "if it learned from rankings that no model here was trained on."),
-        (len(rows) > 1 and all(len(g["models"]) == 1 for g in comparison.groups),
-         "One seed of each: the intervals say what other prompts would give, not what another "
-         "training run would."),
-        (any(row["kl"] is None for row in rows), "Where the KL is missing, the two models have "
-                                                 "different vocabularies, and there is none."),
-        (any(_hacked(row) for row in rows), "A model has a clearly higher score than the first and "
-                                            "no clearly higher mark: it pleases the reward model "
-                                            "and not the judge (over-optimisation)."),
-    ]  # fmt: skip
-    worse = [f"{row['model']} has clearly more {flaw}." for row in rows
-             for flaw, value in row["flaws_difference"].items()
-             if None not in value and value[1] > 0]  # fmt: skip
+        (
+            prompts < FEW,
+            f"Only {prompts} prompts: intervals from so few are too narrow, and a "
+            "difference should be large to be believed.",
+        ),
+        (
+            unit == "score",
+            "No judge was there. Scores are a reward model's, and say something only "
+            "if it learned from rankings that no model here was trained on.",
+        ),
+        (
+            len(rows) > 1 and all(len(g["models"]) == 1 for g in comparison.groups),
+            "One seed of each: the intervals say what other prompts would give, not what another "
+            "training run would.",
+        ),
+        (
+            any(row["kl"] is None for row in rows),
+            "Where the KL is missing, the two models have "
+            "different vocabularies, and there is none.",
+        ),
+        (
+            any(_hacked(row) for row in rows),
+            "A model has a clearly higher score than the first and "
+            "no clearly higher mark: it pleases the reward model "
+            "and not the judge (over-optimisation).",
+        ),
+    ]
+    worse = [
+        f"{row['model']} has clearly more {flaw}."
+        for row in rows
+        for flaw, value in row["flaws_difference"].items()
+        if None not in value and value[1] > 0
+    ]
     return [text for holds, text in checks if holds] + worse
 
 
@@ -90,18 +121,22 @@ def _of_one(row: dict, unit: str) -> str:
     more = "more"
     if difference < 0:
         difference, low, high, more = -difference, -high, -low, "less"
-    return (f"On the same prompts {row['model']} gets {difference:.2f} {points}{more} than "
-            f"{row['rival']} (95 % interval {low:.2f} to {high:.2f}, paired by prompt), "
-            f"and wins {rate:.0f} % of pairs, ties half ({worst:.0f} to {best:.0f} %).")
+    return (
+        f"On the same prompts {row['model']} gets {difference:.2f} {points}{more} than "
+        f"{row['rival']} (95 % interval {low:.2f} to {high:.2f}, paired by prompt), "
+        f"and wins {rate:.0f} % of pairs, ties half ({worst:.0f} to {best:.0f} %)."
+    )
 
 
 def _of_seeds(rows: list[dict], unit: str) -> str:
     ways, found = [clearly(row) for row in rows], [row["difference"][0] for row in rows]
     counts = [f"{ways.count(sign)} clearly {word}" for sign, word in WAYS.items() if sign in ways]
     counts += [f"{ways.count(0)} not clearly different"] * (0 in ways)
-    return (f"Of the {len(rows)} seeds of {rows[0]['model']}, against the first model: "
-            f"{', '.join(counts)}; differences in {unit} from {min(found):+.2f} to "
-            f"{max(found):+.2f}.")  # fmt: skip
+    return (
+        f"Of the {len(rows)} seeds of {rows[0]['model']}, against the first model: "
+        f"{', '.join(counts)}; differences in {unit} from {min(found):+.2f} to "
+        f"{max(found):+.2f}."
+    )
 
 
 def _hacked(row: dict) -> bool:

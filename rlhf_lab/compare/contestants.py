@@ -68,10 +68,15 @@ def set_apart(contestants: Sequence[Contestant]) -> list[dict[str, str]]:
     """For each contestant the settings of its run in which the runs differ, seeds aside."""
     every = [flat(without_seeds(one.settings)) if one.settings else {} for one in contestants]
     known = [settings for settings in every if settings]
-    differ = {name for settings in known for name in settings
-              if len({other.get(name) for other in known}) > 1}
-    return [{name: value for name, value in settings.items() if name in differ}
-            for settings in every]
+    differ = {
+        name
+        for settings in known
+        for name in settings
+        if len({other.get(name) for other in known}) > 1
+    }
+    return [
+        {name: value for name, value in settings.items() if name in differ} for settings in every
+    ]
 
 
 def without_seeds(settings):
@@ -79,8 +84,9 @@ def without_seeds(settings):
     no result."""
     if not isinstance(settings, dict):
         return settings
-    return {key: without_seeds(value) for key, value in settings.items()
-            if key not in ("seed", *FREE)}  # fmt: skip
+    return {
+        key: without_seeds(value) for key, value in settings.items() if key not in ("seed", *FREE)
+    }
 
 
 def _contestant(given: str) -> Contestant:
@@ -113,8 +119,10 @@ def model_in(place: str) -> str:
     settings = run.config.get("settings")
     if run.sft.is_dir() and "ppo" not in (settings if isinstance(settings, dict) else {}):
         return str(run.sft)
-    raise UserError(f"the run in {place} holds no policy yet: run it to its end, or name a model's "
-                    f"folder, such as {path / 'sft'}")  # fmt: skip
+    raise UserError(
+        f"the run in {place} holds no policy yet: run it to its end, or name a model's "
+        f"folder, such as {path / 'sft'}"
+    )
 
 
 def run_around(folder: str) -> tuple[RunFolder | None, str]:

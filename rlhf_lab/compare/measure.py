@@ -71,11 +71,19 @@ class _Played:
     kl: Tensor | None
 
 
-def compare(folders: Sequence[str | Path], prompts: Sequence[Prompt], judge: Judge | None = None,
-            reward_model: str | Path | None = None, samples: int = 4, blind: int = 0, seed: int = 0,
-            config: SamplingConfig = SamplingConfig(), device: str | torch.device = "cpu",
-            reference: str | None = None,
-            watch: Callable[[list[Contestant]], Iterable[Contestant]] = iter) -> Comparison:
+def compare(
+    folders: Sequence[str | Path],
+    prompts: Sequence[Prompt],
+    judge: Judge | None = None,
+    reward_model: str | Path | None = None,
+    samples: int = 4,
+    blind: int = 0,
+    seed: int = 0,
+    config: SamplingConfig = SamplingConfig(),
+    device: str | torch.device = "cpu",
+    reference: str | None = None,
+    watch: Callable[[list[Contestant]], Iterable[Contestant]] = iter,
+) -> Comparison:
     """Let every model answer every prompt with the same seeds, and measure it against its rival.
 
     folders: as `contestants_of` takes them. The rival, and the reference of the KL, is the first
@@ -95,16 +103,25 @@ def compare(folders: Sequence[str | Path], prompts: Sequence[Prompt], judge: Jud
     scorer = ScalarModel.load(reward_model, device) if reward_model else None
     rivals = [rival_of(models, place) for place in range(len(models))]
     references = [model_in(reference) if reference else models[r].folder for r in rivals]
-    play = [_play(model, measured_from, prompts, samples, seed, judge, scorer, config, device)
-            for model, measured_from in zip(watch(models), references)]
+    play = [
+        _play(model, measured_from, prompts, samples, seed, judge, scorer, config, device)
+        for model, measured_from in zip(watch(models), references)
+    ]
     flaws = _flaws(play)
-    rows = [_row(models[i], play[i], models[r], play[r] if r != i else None, flaws)
-            | {"reference": reference or models[r].name, "settings": differing}
-            for i, (r, differing) in enumerate(zip(rivals, set_apart(models)))]
+    rows = [
+        _row(models[i], play[i], models[r], play[r] if r != i else None, flaws)
+        | {"reference": reference or models[r].name, "settings": differing}
+        for i, (r, differing) in enumerate(zip(rivals, set_apart(models)))
+    ]
     pairs = draw_pairs(*(p.answers for p in play[:2]), blind, seed)[0] if len(play) > 1 else []
     groups = [_group([rows[i] for i in places]) for places in groups_of(models)]
-    return Comparison(rows, [_blind_row(pair) for pair in pairs], groups,
-                      _examples(prompts, rows, play), [FIRST_SECOND[p.shown[0]] for p in pairs])
+    return Comparison(
+        rows,
+        [_blind_row(pair) for pair in pairs],
+        groups,
+        _examples(prompts, rows, play),
+        [FIRST_SECOND[p.shown[0]] for p in pairs],
+    )
 
 
 def paired(values: Tensor, rival: Tensor) -> Interval:
@@ -117,28 +134,42 @@ def paired(values: Tensor, rival: Tensor) -> Interval:
     return interval((values.float().mean(1) - rival.float().mean(1))[:, None])
 
 
-def _play(model: Contestant, reference: str, prompts: Sequence[Prompt], samples: int, seed: int,
-          judge: Judge | None, scorer: ScalarModel | None, config: SamplingConfig,
-          device: str | torch.device) -> _Played:
+def _play(
+    model: Contestant,
+    reference: str,
+    prompts: Sequence[Prompt],
+    samples: int,
+    seed: int,
+    judge: Judge | None,
+    scorer: ScalarModel | None,
+    config: SamplingConfig,
+    device: str | torch.device,
+) -> _Played:
     policy, tokenizer = load_policy(model.folder, device), load_tokenizer(model.folder)
     answers = answer(policy, tokenizer, prompts, samples, seed, judge, config)
     scores = scores_of(scorer, answers) if scorer else None
     kl = torch.zeros(answers.ended.shape)
     if reference != model.folder:
         alike = load_tokenizer(reference).get_vocab() == tokenizer.get_vocab()
-        kl = (sequence_kl(policy, load_policy(reference, device), answers, config.temperature)
-              if alike else None)  # between two vocabularies there is no KL
+        kl = (
+            sequence_kl(policy, load_policy(reference, device), answers, config.temperature)
+            if alike
+            else None
+        )  # between two vocabularies there is no KL
     values = answers.mark_table() if judge else scores
     return _Played(answers, values.cpu(), scores if judge else None, kl)
 
 
-def _row(model: Contestant, own: _Played, against: Contestant, rival: _Played | None,
-         flaws: list[str]) -> dict:
+def _row(
+    model: Contestant, own: _Played, against: Contestant, rival: _Played | None, flaws: list[str]
+) -> dict:
     """All that was found about a model; what needs a rival is None where it has none."""
     answers, first = own.answers, own.answers.marks and own.answers.marks[0][0]
     judged_too = own.scores is not None
     row = {
-        "model": model.name, "folder": model.folder, "seed": model.seed,
+        "model": model.name,
+        "folder": model.folder,
+        "seed": model.seed,
         "rival": against.name if rival else None,
         "value": interval(own.values),
         "score": None if own.scores is None else interval(own.scores),
@@ -150,7 +181,10 @@ def _row(model: Contestant, own: _Played, against: Contestant, rival: _Played | 
         "length": float(answers.sequences.mask.sum(1).float().mean()),
         "ended": float(answers.ended.float().mean()),
         "distinct": _distinct(answers),
-        "rubric": {}, "rubric_difference": {}, "flaws": {}, "flaws_difference": {},
+        "rubric": {},
+        "rubric_difference": {},
+        "flaws": {},
+        "flaws_difference": {},
     }
     for item in first.rubric if first else ():
         table = answers.rubric_table(item)
@@ -216,12 +250,21 @@ def _examples(prompts: Sequence[Prompt], rows: list[dict], played: list[_Played]
     best = max(range(len(rows)), key=lambda i: rows[i]["value"][0])
     by_value = played[best].values[:, 0]
     others = sorted(range(FIRST, len(prompts)), key=lambda p: float(by_value[p]))[:WORST]
-    return [{"prompt": prompts[p].text, "worst_of": rows[best]["model"] if p >= FIRST else None,
-             "answers": [_example(row, one, p) for row, one in zip(rows, played)]}
-            for p in [*range(min(FIRST, len(prompts))), *others]]
+    return [
+        {
+            "prompt": prompts[p].text,
+            "worst_of": rows[best]["model"] if p >= FIRST else None,
+            "answers": [_example(row, one, p) for row, one in zip(rows, played)],
+        }
+        for p in [*range(min(FIRST, len(prompts))), *others]
+    ]
 
 
 def _example(row: dict, played: _Played, prompt: int) -> dict:
     mark = played.answers.marks and played.answers.marks[prompt][0]
-    return {"model": row["model"], "response": played.answers.texts[prompt][0],
-            "value": float(played.values[prompt, 0]), "reasons": list(mark.reasons) if mark else []}
+    return {
+        "model": row["model"],
+        "response": played.answers.texts[prompt][0],
+        "value": float(played.values[prompt, 0]),
+        "reasons": list(mark.reasons) if mark else [],
+    }

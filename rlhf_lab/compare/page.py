@@ -17,23 +17,23 @@ from rlhf_lab.show.tables import NOTHING, Cell, Table
 
 HOW_TO_READ = {
     "interval": "The small figures are 95 % intervals. They say how far the figure may move on "
-                "other prompts of the same kind. They do not say what another seed of the training "
-                "would give, nor whether the judge is right.",
+    "other prompts of the same kind. They do not say what another seed of the training "
+    "would give, nor whether the judge is right.",
     "by prompt": "Several answers to one prompt are not independent, so each prompt counts once, "
-                 "with the mean of its answers.",
+    "with the mean of its answers.",
     "difference": "The mean of the differences prompt by prompt. What makes a prompt hard for both "
-                  "models cancels out, so the interval is narrower than two separate ones suggest "
-                  "wherever they find the same prompts hard. Where it does not hold 0, the two "
-                  "differ by more than chance.",
+    "models cancels out, so the interval is narrower than two separate ones suggest "
+    "wherever they find the same prompts hard. Where it does not hold 0, the two "
+    "differ by more than chance.",
     "wins": "How often an answer beats the other model's to the same prompt; a tie is half a win.",
     "all seeds": "The mean of the seeds and, in brackets, the lowest and the highest. They are not "
-                 "pooled into one interval: 3 seeds on 500 prompts are not 1,500 independent "
-                 "marks. One more seed falls outside the range of 3 in 1 of 2 cases, of 9 in 1 of "
-                 "5 (2 in n + 1).",
+    "pooled into one interval: 3 seeds on 500 prompts are not 1,500 independent "
+    "marks. One more seed falls outside the range of 3 in 1 of 2 cases, of 9 in 1 of "
+    "5 (2 in n + 1).",
     "KL": "How far the model's answers have gone from the reference's, in nats, summed over an "
-          "answer. Compare marks at like KL: a model that moved further has paid more.",
+    "answer. Compare marks at like KL: a model that moved further has paid more.",
     "distinct": "Of several answers to one prompt, how many differ, product names aside.",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -59,32 +59,41 @@ def page(comparison: Comparison, setup: Setup) -> Html:
         "Item by item": _items(comparison),
         "Side by side": _side_by_side(comparison, setup.unit),
         "What was compared": _compared(comparison, setup),
-        "How to read it": tag("dl", *(join(tag("dt", w), tag("dd", t))
-                                      for w, t in HOW_TO_READ.items())),
-    }  # fmt: skip
+        "How to read it": tag(
+            "dl", *(join(tag("dt", w), tag("dd", t)) for w, t in HOW_TO_READ.items())
+        ),
+    }
     shown = {title: part for title, part in sections.items() if part}
     title = f"Comparison: {setup.source}"
     body = join(
         _header(title, comparison, setup),
         tag("nav", *(tag("a", t, href=f"#{_anchor(t)}") for t in shown)),
-        *(tag("section", tag("h2", t), part, id=_anchor(t)) for t, part in shown.items()))
+        *(tag("section", tag("h2", t), part, id=_anchor(t)) for t, part in shown.items()),
+    )
     style = files("rlhf_lab.compare").joinpath("page.css").read_text(encoding="utf-8")
     return document(title, body, style)
 
 
 def _header(title: str, comparison: Comparison, setup: Setup) -> Html:
     warnings = cautions(comparison, setup.prompts, setup.unit)
-    return tag("header", tag("p", f"{title}, {setup.prompts} prompts", class_="kicker"),
-               tag("h1", headline(comparison, setup.unit)),
-               *(tag("p", text.replace(" %", "\u00a0%"), class_="lead")
-                 for text in sentences(comparison, setup.unit)),
-               *(tag("p", text, class_="warning") for text in warnings))  # fmt: skip
+    return tag(
+        "header",
+        tag("p", f"{title}, {setup.prompts} prompts", class_="kicker"),
+        tag("h1", headline(comparison, setup.unit)),
+        *(
+            tag("p", text.replace(" %", "\u00a0%"), class_="lead")
+            for text in sentences(comparison, setup.unit)
+        ),
+        *(tag("p", text, class_="warning") for text in warnings),
+    )
 
 
 def _figures(comparison: Comparison, setup: Setup) -> Html:
     """The one table."""
-    note = (f"Every model gave {setup.samples} answers to each of {setup.prompts} prompts, with "
-            "the same seeds. Small figures are 95\u00a0% intervals, each prompt counted once.")
+    note = (
+        f"Every model gave {setup.samples} answers to each of {setup.prompts} prompts, with "
+        "the same seeds. Small figures are 95\u00a0% intervals, each prompt counted once."
+    )
     many = [seeds for _, _, seeds in rows_of(comparison)]
     table = _stack(main_table(comparison, setup.unit), comparison, many)
     return join(tag("p", f"{note} {pairing(comparison)}".strip()), table)
@@ -106,39 +115,67 @@ def _items(comparison: Comparison) -> Html | None:
     items, differences = rubric_table(comparison), rubric_differences(comparison)
     if not items.rows:
         return None
-    parts = [tag("p", "Rubric items go from 0 to 1; flaws are the share of answers that have one, "
-             "their differences in percentage points (pp)."),
-             _stack(items, comparison)]  # fmt: skip
+    parts = [
+        tag(
+            "p",
+            "Rubric items go from 0 to 1; flaws are the share of answers that have one, "
+            "their differences in percentage points (pp).",
+        ),
+        _stack(items, comparison),
+    ]
     if differences.rows:
-        parts += [tag("h3", "Differences from the first model, paired by prompt"),
-                  _stack(differences, comparison)]  # fmt: skip
+        parts += [
+            tag("h3", "Differences from the first model, paired by prompt"),
+            _stack(differences, comparison),
+        ]
     return join(*parts)
 
 
 def _side_by_side(comparison: Comparison, unit: str) -> Html:
     """The same prompts answered by the first model of each group."""
     shown, colours = {g["models"][0] for g in comparison.groups}, plots.colours_of(comparison)
-    cards = [tag("article", said(e["prompt"], "prompt"), tag("div", *(
-        _card(answer, unit, colours) for answer in e["answers"] if answer["model"] in shown),
-        class_="answers")) for e in comparison.examples]  # fmt: skip
+    cards = [
+        tag(
+            "article",
+            said(e["prompt"], "prompt"),
+            tag(
+                "div",
+                *(
+                    _card(answer, unit, colours)
+                    for answer in e["answers"]
+                    if answer["model"] in shown
+                ),
+                class_="answers",
+            ),
+        )
+        for e in comparison.examples
+    ]
     worst = next((e["worst_of"] for e in comparison.examples if e["worst_of"]), None)
     rule = f"The first {min(FIRST, len(cards))} prompts and each model's first answer"
     if len(shown) < len(comparison.rows):
         rule += ", of several seeds the first"
     if worst is None:
         return join(tag("p", f"{rule}. None was picked by hand."), *cards)
-    rule += (f"; then those other prompts on which the first answer of {worst}, the best by its "
-             "mean, was worst. None was picked by hand.")
-    return join(tag("p", rule), *cards[:FIRST], tag("h3", f"Where {worst} did worst"),
-                *cards[FIRST:])  # fmt: skip
+    rule += (
+        f"; then those other prompts on which the first answer of {worst}, the best by its "
+        "mean, was worst. None was picked by hand."
+    )
+    return join(
+        tag("p", rule), *cards[:FIRST], tag("h3", f"Where {worst} did worst"), *cards[FIRST:]
+    )
 
 
 def _card(answer: dict, unit: str, colours: dict[str, str]) -> Html:
     value = f"{answer['value']:.1f} points" if unit == "mark" else f"{unit} {answer['value']:.2f}"
     reasons = [tag("li", clipped(reason), dir="auto") for reason in answer["reasons"]]
-    return tag("div", tag("h4", answer["model"], tag("span", value, class_="mark")),
-               said(answer["response"]), tag("ul", *reasons) if reasons else None,
-               class_="answer", style=f"border-top-color:{colours[answer['model']]}")  # fmt: skip
+    return tag(
+        "div",
+        tag("h4", answer["model"], tag("span", value, class_="mark")),
+        said(answer["response"]),
+        tag("ul", *reasons) if reasons else None,
+        class_="answer",
+        style=f"border-top-color:{colours[answer['model']]}",
+    )
 
 
 def _compared(comparison: Comparison, setup: Setup) -> Html:
@@ -148,31 +185,44 @@ def _compared(comparison: Comparison, setup: Setup) -> Html:
         settings = ", ".join(f"{name} {value}" for name, value in row["settings"].items())
         seed = "" if row["seed"] is None else str(row["seed"])
         source = "" if row["reference"] == row["model"] else row["reference"]
-        rows.append((row["model"], [Cell(t) if t else NOTHING for t in (
-            row["folder"], seed, row["rival"], source, settings)]))  # fmt: skip
+        rows.append(
+            (
+                row["model"],
+                [
+                    Cell(t) if t else NOTHING
+                    for t in (row["folder"], seed, row["rival"], source, settings)
+                ],
+            )
+        )
     head = ["", "folder", "seed", "measured against", "KL from", "settings that differ"]
     if not any(row["settings"] for row in comparison.rows):
         head, rows = head[:-1], [(label, cells[:-1]) for label, cells in rows]
     s = setup.sampling
     limits = [f"top-k {s.top_k}"] * (s.top_k > 0) + [f"top-p {s.top_p:g}"] * (s.top_p < 1)
     facts = {
-        "prompts": f"{setup.prompts}, from {setup.source}" + (
-            "; the task keeps them out of all that it trains on" if setup.held_out else
-            "; whether a model has seen them in training is not known here"),
+        "prompts": f"{setup.prompts}, from {setup.source}"
+        + (
+            "; the task keeps them out of all that it trains on"
+            if setup.held_out
+            else "; whether a model has seen them in training is not known here"
+        ),
         f"{setup.unit}s": f"given by {setup.judged_by}",
         "answers": f"{setup.samples} to each prompt, seed {setup.seed}, temperature "
-                   f"{s.temperature:g}, at most {s.max_new_tokens} tokens"
-                   + "".join(f", {limit}" for limit in limits),
-    }  # fmt: skip
-    return join(_stack(Table(head, rows), comparison, words=True),
-                tag("dl", *(join(tag("dt", w), tag("dd", t)) for w, t in facts.items())))
+        f"{s.temperature:g}, at most {s.max_new_tokens} tokens"
+        + "".join(f", {limit}" for limit in limits),
+    }
+    return join(
+        _stack(Table(head, rows), comparison, words=True),
+        tag("dl", *(join(tag("dt", w), tag("dd", t)) for w, t in facts.items())),
+    )
 
 
 # ------------------------------------------------------------------------------ pieces
 
 
-def _stack(table: Table, comparison: Comparison, many: list[bool] | None = None,
-           words: bool = False) -> Html:
+def _stack(
+    table: Table, comparison: Comparison, many: list[bool] | None = None, words: bool = False
+) -> Html:
     """A table whose rows become cards on a narrow screen. many: which rows stand for several seeds;
     words: whether cells hold texts."""
     colours = plots.colours_of(comparison)
@@ -181,8 +231,14 @@ def _stack(table: Table, comparison: Comparison, many: list[bool] | None = None,
     for (label, cells), seeds in zip(table.rows, many or [False] * len(table.rows)):
         dot = None if seeds else tag("span", class_="key", style=f"background:{colours[label]}")
         data = (_cell(c, title) for c, title in zip(cells, table.head[1:]))
-        rows.append(tag("tr", tag("th", dot, label.strip(), scope="row"), *data,
-                        class_="all" if seeds else None))  # fmt: skip
+        rows.append(
+            tag(
+                "tr",
+                tag("th", dot, label.strip(), scope="row"),
+                *data,
+                class_="all" if seeds else None,
+            )
+        )
     body = join(tag("thead", head), tag("tbody", *rows))
     return tag("div", tag("table", body), class_="scroll stack words" if words else "scroll stack")
 

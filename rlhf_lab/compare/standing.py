@@ -13,7 +13,8 @@ TESTED = "tested.json"  # share of comparisons that it orders as people did, and
 
 
 def standing_of(reward_model: str | Path | None, models: Sequence[Contestant] = ()) -> list[str]:
-    """What to know before believing what this reward model says of these models, a sentence each."""
+    """What to know before believing what this reward model says of these models, a sentence
+    each."""
     if reward_model is None:
         return []
     told = _optimised(reward_model, models) or _learned_alike(reward_model, models)
@@ -24,9 +25,11 @@ def spent(reward_model: str | Path) -> str:
     """What PPO takes away by optimising a reward model that is there to judge; "" for another."""
     if _part(reward_model) != SECOND:
         return ""
-    return (f"{reward_model} is the second reward model, which is there to judge: a policy that "
-            "was optimised against it cannot be judged by it any more; give the one of `reward` "
-            "without --part second")  # fmt: skip
+    return (
+        f"{reward_model} is the second reward model, which is there to judge: a policy that "
+        "was optimised against it cannot be judged by it any more; give the one of `reward` "
+        "without --part second"
+    )
 
 
 def tested_as(reward_model: str | Path) -> str:
@@ -37,8 +40,10 @@ def tested_as(reward_model: str | Path) -> str:
     right, low, high = json.loads(file.read_text(encoding="utf-8"))
     if right is None:
         return ""
-    text = (f"{reward_model} orders {100 * right:.0f} % of comparisons on prompts it has not seen "
-            f"as people did (95 % interval {100 * low:.0f} to {100 * high:.0f} %)")  # fmt: skip
+    text = (
+        f"{reward_model} orders {100 * right:.0f} % of comparisons on prompts it has not seen "
+        f"as people did (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+    )
     coin = ", which may be no more than a coin does: nothing that it says is evidence"
     return text + coin * (low <= 0.5)
 
@@ -49,12 +54,15 @@ def _optimised(reward_model: str | Path, models: Sequence[Contestant]) -> str:
     names = [model.name for model in models if weights and _optimised_by(model.folder) == weights]
     if not names:
         return ""
-    return (f"{reward_model} is what PPO optimised in {' and '.join(names)}: what it says of that is "
-            "no evidence; give one that learned from other rankings")  # fmt: skip
+    return (
+        f"{reward_model} is what PPO optimised in {' and '.join(names)}: what it says of that is "
+        "no evidence; give one that learned from other rankings"
+    )
 
 
 def _optimised_by(folder: str) -> str:
-    """The fingerprint of the reward model that made the policy in a folder; "" where none is known."""
+    """The fingerprint of the reward model that made the policy in a folder; "" where none is
+    known."""
     run, part = run_around(folder)
     if run is None or part != run.policy.name:
         return ""
@@ -67,13 +75,18 @@ def _learned_alike(reward_model: str | Path, models: Sequence[Contestant]) -> st
     """Whether it learned from the same part of a task as the reward model that PPO optimised: then
     PPO has found out what pleases it. Where no run says which that was, it was the first."""
     part = _part(reward_model)
-    asked = [settings["reward_model"] for model in models
-             if "reward_model" in (settings := model.settings or {})]  # fmt: skip
+    asked = [
+        settings["reward_model"]
+        for model in models
+        if "reward_model" in (settings := model.settings or {})
+    ]
     if part is None or part not in ({_part(one) for one in asked} - {None} or {TRAIN}):
         return ""
     other = "`reward --part second`" if part == TRAIN else "`reward` without --part second"
-    return (f"{reward_model} learned from the rankings that PPO's reward model learned from: what "
-            f"it says of a policy is no evidence; give the one of {other}")  # fmt: skip
+    return (
+        f"{reward_model} learned from the rankings that PPO's reward model learned from: what "
+        f"it says of a policy is no evidence; give the one of {other}"
+    )
 
 
 def _part(reward_model: str | Path) -> str | None:

@@ -14,9 +14,25 @@ from rlhf_lab.tasks.phrases import find, is_denied, places, sentences, words_of
 from rlhf_lab.tasks.support_desk.manual import look_up
 
 NEGATIONS = (
-    "no", "not", "never", "neither", "nor", "cannot", "can't", "don't", "doesn't", "won't", "isn't",
-    "aren't", "couldn't", "wouldn't", "shouldn't", "mustn't", "unable", "without",
-)  # fmt: skip
+    "no",
+    "not",
+    "never",
+    "neither",
+    "nor",
+    "cannot",
+    "can't",
+    "don't",
+    "doesn't",
+    "won't",
+    "isn't",
+    "aren't",
+    "couldn't",
+    "wouldn't",
+    "shouldn't",
+    "mustn't",
+    "unable",
+    "without",
+)
 
 
 @dataclass(frozen=True)
@@ -33,16 +49,18 @@ class Finding:
         return bool(self.reason)
 
 
-def avoid(prompt: str, response: str, phrases: tuple[str, ...],
-          negations: tuple[str, ...] = NEGATIONS) -> Finding:
+def avoid(
+    prompt: str, response: str, phrases: tuple[str, ...], negations: tuple[str, ...] = NEGATIONS
+) -> Finding:
     """None of the phrases stands there. One with a negation up to four words before it, in the same
     clause, is not meant: "I cannot promise you a full refund"."""
     quotes = _distinct(response[a:b] for a, b in find(response, phrases, negations))
     return Finding(0.0, quotes, "says " + _listed(quotes)) if quotes else Finding()
 
 
-def say(prompt: str, response: str, phrases: tuple[str, ...],
-        when: tuple[str, ...] = ()) -> Finding:
+def say(
+    prompt: str, response: str, phrases: tuple[str, ...], when: tuple[str, ...] = ()
+) -> Finding:
     """One of the phrases stands there, not denied. when: only asked for where the prompt has one of
     these phrases."""
     asked = find(prompt, when)
@@ -66,22 +84,48 @@ def length(prompt: str, response: str, most: int) -> Finding:
 
 
 # What a request to the customer begins with: "Please hold ...", "The best thing is to hold ...".
-LEADS = ("please", "can", "could", "should", "must", "just", "that you", "is to", "have to",
-         "need to", "now", "then", "first", "so", ",", ";", ":")  # fmt: skip
+LEADS = (
+    "please",
+    "can",
+    "could",
+    "should",
+    "must",
+    "just",
+    "that you",
+    "is to",
+    "have to",
+    "need to",
+    "now",
+    "then",
+    "first",
+    "so",
+    ",",
+    ";",
+    ":",
+)
 
 
-def steps(prompt: str, response: str, verbs: tuple[str, ...], least: int = 1,
-          most: int = 1) -> Finding:
+def steps(
+    prompt: str, response: str, verbs: tuple[str, ...], least: int = 1, most: int = 1
+) -> Finding:
     """From `least` to `most` sentences tell the customer to do something: one of the verbs begins
     the sentence, or follows one of LEADS, with no "not" before it. Too few do not keep the rule at
     all; each one too many costs half of it."""
     told = step_sentences(response, verbs)
     if len(told) < least:
-        return Finding(0.0, (), f"gives {len(told) or 'no'} step to try" if least == 1 else
-                       f"gives {len(told)} steps to try, of at least {least}")  # fmt: skip
+        return Finding(
+            0.0,
+            (),
+            f"gives {len(told) or 'no'} step to try"
+            if least == 1
+            else f"gives {len(told)} steps to try, of at least {least}",
+        )
     if len(told) > most:
-        return Finding(max(0.0, 1 - (len(told) - most) / 2), tuple(told[most:]),
-                       f"gives {len(told)} steps to try, of at most {most}")  # fmt: skip
+        return Finding(
+            max(0.0, 1 - (len(told) - most) / 2),
+            tuple(told[most:]),
+            f"gives {len(told)} steps to try, of at most {most}",
+        )
     return Finding()
 
 
@@ -91,8 +135,10 @@ def step_sentences(response: str, verbs: tuple[str, ...]) -> list[str]:
     for start, end in sentences(response):
         words = [word for word, _ in words_of(response[start:end])]
         after_lead = {end for _, end in places(words, LEADS)}
-        if any((at == 0 or at in after_lead) and not is_denied(words, at, NEGATIONS)
-               for at, _ in places(words, verbs)):  # fmt: skip
+        if any(
+            (at == 0 or at in after_lead) and not is_denied(words, at, NEGATIONS)
+            for at, _ in places(words, verbs)
+        ):
             told.append(response[start:end])
     return told
 
@@ -101,8 +147,9 @@ def step_sentences(response: str, verbs: tuple[str, ...]) -> list[str]:
 POINTERS = ("my", "the", "this", "your", "our", "a", "an", "no", "with", "about")
 
 
-def product(prompt: str, response: str, kinds: tuple[str, ...],
-            no_names: tuple[str, ...] = ()) -> Finding:
+def product(
+    prompt: str, response: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()
+) -> Finding:
     """The response speaks of the product that the customer named first, and of no other. Another
     one does not keep the rule at all, none keeps it by half. kinds: what may follow a name
     ("headset"). no_names: words with a capital that name no product."""
@@ -123,9 +170,11 @@ def products(text: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()) 
     """The products that a text names, in its order, with their kind where it stands there: words
     with a capital after "my", "the" and the like, or before a kind."""
     pointers, kind = "|".join(POINTERS), "|".join(map(re.escape, kinds))
-    pattern = re.compile(rf"\b(?:(?i:{pointers})\s+(?:new\s+)?"
-                         rf"(?P<name>[A-Z][\w-]*)(?:\s+(?P<kind>{kind})\b)?"
-                         rf"|(?P<first>[A-Z][\w-]*)\s+(?P<its_kind>{kind})\b)")  # fmt: skip
+    pattern = re.compile(
+        rf"\b(?:(?i:{pointers})\s+(?:new\s+)?"
+        rf"(?P<name>[A-Z][\w-]*)(?:\s+(?P<kind>{kind})\b)?"
+        rf"|(?P<first>[A-Z][\w-]*)\s+(?P<its_kind>{kind})\b)"
+    )
     found = []
     for match in pattern.finditer(text):
         name, its = match["name"] or match["first"], match["kind"] or match["its_kind"]
@@ -148,9 +197,13 @@ def manual(prompt: str, response: str) -> Finding:
 
 
 CHECKERS: dict[str, Callable[..., Finding]] = {
-    "avoid": avoid, "say": say, "length": length, "steps": steps, "product": product,
+    "avoid": avoid,
+    "say": say,
+    "length": length,
+    "steps": steps,
+    "product": product,
     "manual": manual,
-}  # fmt: skip
+}
 
 
 def _name(product: str) -> str:

@@ -15,8 +15,10 @@ Critic = Callable[[Rule, Sequence[str], Sequence[str]], list[Finding]]
 def check(rule: Rule, prompts: Sequence[str], responses: Sequence[str]) -> list[Finding]:
     """The critic that needs no model: the rule's own checker."""
     checker = CHECKERS[rule.check]
-    return [checker(prompt, response, **rule.settings)
-            for prompt, response in zip(prompts, responses, strict=True)]  # fmt: skip
+    return [
+        checker(prompt, response, **rule.settings)
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,19 @@ class Critique:
         return [f"{rule.name}: {found.reason}. ({rule.says})" for rule, found in self.broken]
 
 
-def critique(prompt: Prompt, response: str, rules: Sequence[Rule],
-             critic: Critic = check) -> Critique:
+def critique(
+    prompt: Prompt, response: str, rules: Sequence[Rule], critic: Critic = check
+) -> Critique:
     """Hold a response against each of the rules."""
     return critiques(prompt, [response], rules, critic)[0]
 
 
-def critiques(prompt: Prompt, responses: Sequence[str], rules: Sequence[Rule],
-              critic: Critic = check) -> list[Critique]:
+def critiques(
+    prompt: Prompt, responses: Sequence[str], rules: Sequence[Rule], critic: Critic = check
+) -> list[Critique]:
     """The critiques of several responses to one prompt."""
     by_rule = [critic(rule, [prompt.text] * len(responses), responses) for rule in rules]
-    return [Critique(prompt, response, tuple(rules), tuple(findings))
-            for response, *findings in zip(responses, *by_rule)]  # fmt: skip
+    return [
+        Critique(prompt, response, tuple(rules), tuple(findings))
+        for response, *findings in zip(responses, *by_rule)
+    ]

@@ -30,8 +30,9 @@ class ModelCritic:
     parameters has no opinion: its verdicts mean nothing.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-                 batch_size: int = 32):
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int = 32
+    ):
         """Raises UserError if the tokenizer has no single token for yes and for no."""
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
         self.yes, self.no = answer_tokens(tokenizer)
@@ -41,17 +42,19 @@ class ModelCritic:
         """The critic in a folder or of a hub id. Raises UserError if there is no such model."""
         return cls(load_policy(path_or_id, device), load_tokenizer(path_or_id))
 
-    def __call__(self, rule: Rule, prompts: Sequence[str],
-                 responses: Sequence[str]) -> list[Finding]:
+    def __call__(
+        self, rule: Rule, prompts: Sequence[str], responses: Sequence[str]
+    ) -> list[Finding]:
         """What the model says of each response (see `critique.Critic`)."""
         return [_finding(odds) for odds in self.log_odds(rule, prompts, responses)]
 
-    def log_odds(self, rule: Rule, prompts: Sequence[str],
-                 responses: Sequence[str]) -> list[float]:
+    def log_odds(self, rule: Rule, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
         """log P(yes) - log P(no) that each response breaks the rule, in nats. Each is read alone,
         so neither their order nor the size of the batches has a say."""
-        rows = [self.question(rule, prompt, response)
-                for prompt, response in zip(prompts, responses, strict=True)]  # fmt: skip
+        rows = [
+            self.question(rule, prompt, response)
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         odds = [0.0] * len(rows)
         for start in range(0, len(order), self.batch_size):
@@ -65,13 +68,17 @@ class ModelCritic:
         beginning, and the response nothing. Raises UserError if that is not enough."""
         gap = "" if prompt[-1:].isspace() or response[:1].isspace() else " "
         before = encode_prompt(self.tokenizer, BEFORE.format(rule=rule.says))
-        pieces = [self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-                  for text in (prompt, gap + response, AFTER)]  # fmt: skip
+        pieces = [
+            self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+            for text in (prompt, gap + response, AFTER)
+        ]
         context = getattr(self.model.config, "max_position_embeddings", None)
         needed = len(before) + len(pieces[1]) + len(pieces[2])
         if context and needed > context:
-            raise UserError(f"rule {rule.name!r} with a response of {len(pieces[1])} tokens takes "
-                            f"{needed} tokens, and the critic reads {context}: take another model")
+            raise UserError(
+                f"rule {rule.name!r} with a response of {len(pieces[1])} tokens takes "
+                f"{needed} tokens, and the critic reads {context}: take another model"
+            )
         if context:
             pieces[0] = pieces[0][max(0, needed + len(pieces[0]) - context) :]
         return [*before, *(token for piece in pieces for token in piece)]
@@ -83,10 +90,17 @@ class ModelCritic:
         tokens, attention = pad_left(rows, self.tokenizer.eos_token_id if pad is None else pad)
         attention = attention.to(self.model.device)
         with evaluating(self.model):
-            logits = self.model(
-                input_ids=tokens.to(self.model.device), attention_mask=attention,
-                position_ids=position_ids(attention), use_cache=False, logits_to_keep=1,
-            ).logits[:, -1].float()  # (B, V)
+            logits = (
+                self.model(
+                    input_ids=tokens.to(self.model.device),
+                    attention_mask=attention,
+                    position_ids=position_ids(attention),
+                    use_cache=False,
+                    logits_to_keep=1,
+                )
+                .logits[:, -1]
+                .float()
+            )  # (B, V)
         return (logits[:, self.yes] - logits[:, self.no]).tolist()  # the softmax's sum cancels
 
 
@@ -97,14 +111,17 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
         ids = [_one_more(tokenizer, word) for word in pair]
         if None not in ids and ids[0] != ids[1]:
             return ids[0], ids[1]
-    raise UserError("the critic's tokenizer has no token of its own for yes and for no: take a "
-                    "model with a larger vocabulary")  # fmt: skip
+    raise UserError(
+        "the critic's tokenizer has no token of its own for yes and for no: take a "
+        "model with a larger vocabulary"
+    )
 
 
 def _one_more(tokenizer: PreTrainedTokenizerBase, word: str) -> int | None:
     """The one token that the word adds behind the question, or None if it is not one."""
-    question, answered = (tokenizer.encode(text, add_special_tokens=False)
-                          for text in (AFTER, AFTER + word))  # fmt: skip
+    question, answered = (
+        tokenizer.encode(text, add_special_tokens=False) for text in (AFTER, AFTER + word)
+    )
     return answered[-1] if answered[:-1] == question else None
 
 

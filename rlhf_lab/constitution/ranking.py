@@ -19,8 +19,12 @@ TIE = 1e-6  # totals no further apart are equal: the rules see no difference
 LABELLER = "constitution"
 
 
-def kept_table(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], rules: Sequence[Rule],
-               critic: Critic = check) -> Tensor:
+def kept_table(
+    prompts: Sequence[Prompt],
+    texts: Sequence[Sequence[str]],
+    rules: Sequence[Rule],
+    critic: Critic = check,
+) -> Tensor:
     """How far responses keep the rules, (P, K, R); texts[i] are the K responses to prompts[i]."""
     asked = [prompt.text for prompt, row in zip(prompts, texts, strict=True) for _ in row]
     said = [text for row in texts for text in row]
@@ -35,8 +39,12 @@ def weights_of(rules: Sequence[Rule]) -> Tensor:
     return torch.tensor([rule.weight for rule in rules], dtype=torch.float64)
 
 
-def rank_by_rules(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], rules: Sequence[Rule],
-                  critic: Critic = check) -> list[Ranking]:
+def rank_by_rules(
+    prompts: Sequence[Prompt],
+    texts: Sequence[Sequence[str]],
+    rules: Sequence[Rule],
+    critic: Critic = check,
+) -> list[Ranking]:
     """One ranking for each prompt: the more weight is kept the better, equal weights are ties.
 
     It has the form of a labeller's, so `train_reward` takes it. Lee et al. (2023) ask a model which
@@ -44,17 +52,25 @@ def rank_by_rules(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], rul
     say.
     """
     totals = kept_table(prompts, texts, rules, critic) @ weights_of(rules)  # (P, K)
-    return [Ranking(prompt, tuple(row), tuple(ranks_of(total, TIE)), LABELLER)
-            for prompt, row, total in zip(prompts, texts, totals.tolist())]  # fmt: skip
+    return [
+        Ranking(prompt, tuple(row), tuple(ranks_of(total, TIE)), LABELLER)
+        for prompt, row, total in zip(prompts, texts, totals.tolist())
+    ]
 
 
-def broken_shares(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], rules: Sequence[Rule],
-                  critic: Critic = check) -> dict[str, float]:
+def broken_shares(
+    prompts: Sequence[Prompt],
+    texts: Sequence[Sequence[str]],
+    rules: Sequence[Rule],
+    critic: Critic = check,
+) -> dict[str, float]:
     """For each rule the share of responses that break it."""
     asked = [prompt.text for prompt, row in zip(prompts, texts, strict=True) for _ in row]
     said = [text for row in texts for text in row]
-    return {rule.name: sum(found.broken for found in critic(rule, asked, said)) / len(said)
-            for rule in rules}  # fmt: skip
+    return {
+        rule.name: sum(found.broken for found in critic(rule, asked, said)) / len(said)
+        for rule in rules
+    }
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,9 @@ def conflicts(kept: Tensor, rules: Sequence[Rule]) -> list[Conflict]:
         opposed = prefers[:, i] * prefers[:, j] < 0
         if opposed.any():
             wins = (1 + total[opposed] * prefers[opposed, i]) / 2
-            found.append(Conflict(rules[i].name, rules[j].name, float(opposed.double().mean()),
-                                  float(wins.mean())))
+            found.append(
+                Conflict(
+                    rules[i].name, rules[j].name, float(opposed.double().mean()), float(wins.mean())
+                )
+            )
     return sorted(found, key=lambda conflict: -conflict.share)

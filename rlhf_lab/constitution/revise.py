@@ -113,8 +113,11 @@ def put_in(found: Critique, rule: Rule, finding: Finding) -> Iterator[tuple[str,
 def _greetings(said: Sequence[str], found: Critique, rule: Rule) -> int:
     """How many sentences stay before what is put in at the front: 1 where the first one already
     says what a lighter rule would put there ("Hello!")."""
-    later = [other for other in found.rules if other.check == "say" and other.add
-             and other.at == "front" and other.weight < rule.weight]  # fmt: skip
+    later = [
+        other
+        for other in found.rules
+        if other.check == "say" and other.add and other.at == "front" and other.weight < rule.weight
+    ]
     return int(bool(said) and any(find(said[0], other.settings["phrases"]) for other in later))
 
 
@@ -129,15 +132,22 @@ def named_by_customer(found: Critique) -> str | None:
 # ---- many ----------------------------------------------------------------------------------------
 
 
-def revise_all(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], rules: Sequence[Rule],
-               critic: Critic = check) -> list[Revision]:
+def revise_all(
+    prompts: Sequence[Prompt],
+    texts: Sequence[Sequence[str]],
+    rules: Sequence[Rule],
+    critic: Critic = check,
+) -> list[Revision]:
     """Critique and revise the first response to each prompt; the rest of texts[i] are the policy's
     further samples."""
-    return [revise(critique(prompt, first, rules, critic), others, critic)
-            for prompt, (first, *others) in zip(prompts, texts, strict=True)]  # fmt: skip
+    return [
+        revise(critique(prompt, first, rules, critic), others, critic)
+        for prompt, (first, *others) in zip(prompts, texts, strict=True)
+    ]
 
 
 def demonstrations_from(revisions: Sequence[Revision]) -> list[Demonstration]:
     """What the supervised phase imitates: the revisions, with their prompts."""
-    return [Demonstration(revision.prompt, revision.text)
-            for revision in revisions if revision.text]  # fmt: skip
+    return [
+        Demonstration(revision.prompt, revision.text) for revision in revisions if revision.text
+    ]

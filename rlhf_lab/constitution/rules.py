@@ -44,8 +44,9 @@ def read_rules(path: str | Path | None = None, also: Collection[str] = ()) -> tu
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{path}, rule {name!r}, field 'name': stands twice: give one of them "
-                            "another")  # fmt: skip
+            raise UserError(
+                f"{path}, rule {name!r}, field 'name': stands twice: give one of them another"
+            )
     _check_known(also, names, str(path))
     rules = [rule for rule in rules if rule.on or rule.name in also]
     if not rules:
@@ -79,15 +80,18 @@ def _rows(path: Path) -> list[Row]:
         raise UserError(f"{path}: not TOML: {error}: {hint}") from error
     for name in found:
         if name != "rule":
-            raise UserError(f"{path}, field {name!r}: is not known: a file has [[rule]] tables "
-                            "alone")  # fmt: skip
+            raise UserError(
+                f"{path}, field {name!r}: is not known: a file has [[rule]] tables alone"
+            )
     tables = found.get("rule", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise UserError(f"{path}: begin each rule with a line [[rule]]")
     if not tables:
         raise UserError(f"{path}: has no rule: begin one with a line [[rule]]")
-    return [Row(f"{path}, rule {table.get('name', number)!r}", table)
-            for number, table in enumerate(tables, 1)]  # fmt: skip
+    return [
+        Row(f"{path}, rule {table.get('name', number)!r}", table)
+        for number, table in enumerate(tables, 1)
+    ]
 
 
 def _rule(row: Row) -> Rule:
@@ -99,17 +103,27 @@ def _rule(row: Row) -> Rule:
         row.refuse("check", f"{check!r} is not known: the checks are {', '.join(CHECKERS)}")
     wanted = _settings_of(check)
     row.only((*FIELDS, *wanted))
-    settings = {name: _setting(row, name, parameter.annotation)
-                for name, parameter in wanted.items()
-                if name in row.fields or parameter.default is parameter.empty}  # fmt: skip
+    settings = {
+        name: _setting(row, name, parameter.annotation)
+        for name, parameter in wanted.items()
+        if name in row.fields or parameter.default is parameter.empty
+    }
     add, at = row.get("add", str, ""), row.get("at", str, "front")
     if at not in PLACES:
-        row.refuse("at", f"is {at!r}: write \"front\" or \"end\"")
+        row.refuse("at", f'is {at!r}: write "front" or "end"')
     for gap in re.findall(r"\{.*?\}|[{}]", add):
         if gap != "{product}":
             row.refuse("add", f"has {gap}: only {{product}} can be filled in")
-    return Rule(row.text("name"), row.text("says"), _weight(row), check, settings, add.strip(), at,
-                row.get("on", bool, True))
+    return Rule(
+        row.text("name"),
+        row.text("says"),
+        _weight(row),
+        check,
+        settings,
+        add.strip(),
+        at,
+        row.get("on", bool, True),
+    )
 
 
 def _settings_of(check: str) -> dict[str, inspect.Parameter]:
@@ -136,6 +150,10 @@ def _setting(row: Row, name: str, kind: type):
 def _weight(row: Row) -> float:
     value = row.fields.get("weight")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        row.refuse("weight", "is missing: give a number above 0" if value is None else
-                   f"is {value!r}: give a number above 0")  # fmt: skip
+        row.refuse(
+            "weight",
+            "is missing: give a number above 0"
+            if value is None
+            else f"is {value!r}: give a number above 0",
+        )
     return float(value)

@@ -43,8 +43,10 @@ def bill(plan: Mapping[str, Work], machines: Mapping[str, Machine]) -> pd.DataFr
     """
     for name, machine in machines.items():
         if machine.flops <= 0 or not 0 < machine.reached <= 1:
-            raise UserError(f"machine '{name}': flops must be above 0 and reached from 0 to 1, not "
-                            f"{machine.flops:g} and {machine.reached:g}")
+            raise UserError(
+                f"machine '{name}': flops must be above 0 and reached from 0 to 1, not "
+                f"{machine.flops:g} and {machine.reached:g}"
+            )
     rows = {}
     for part, work in plan.items():
         rows[part] = {"labels": work.labels, "price of labels": work.labels * work.each}

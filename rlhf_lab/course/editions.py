@@ -47,8 +47,10 @@ def exercises(notebook: NotebookNode, where: str = "the notebook") -> list[Exerc
         rest = {tag: i for i in reversed(range(stub, following)) for tag in tags(notebook.cells[i])}
         code = CODE.search(notebook.cells[rest["solution"]].source) if "solution" in rest else None
         if "check" not in rest or code is None or not _marked(cell.source):
-            raise UserError(f"{where}, exercise {name}: it needs {BEGIN} and {END} in its stub, "
-                            "then a cell tagged 'check' and one tagged 'solution' with ```python")
+            raise UserError(
+                f"{where}, exercise {name}: it needs {BEGIN} and {END} in its stub, "
+                "then a cell tagged 'check' and one tagged 'solution' with ```python"
+            )
         found.append(Exercise(name, stub, rest["check"], code[1].rstrip("\n")))
     return found
 
@@ -105,7 +107,7 @@ def _body(solution: str, where: str) -> str:
     if len(functions) != 1 or not isinstance(functions[0], ast.FunctionDef):
         raise UserError(f"{where}: its solution must be one function and nothing else")
     first = functions[0].body[0].lineno
-    return "\n".join(solution.split("\n")[first - 1:])
+    return "\n".join(solution.split("\n")[first - 1 :])
 
 
 def _marked(source: str) -> bool:
@@ -113,5 +115,3 @@ def _marked(source: str) -> bool:
 
 
 # ---- the command ---------------------------------------------------------------------------------
-
-

@@ -49,8 +49,9 @@ def draw(theta: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return torch.multinomial(probabilities(theta.detach()), count, True, generator=generator)
 
 
-def reinforce_gradient(theta: Tensor, rows: Tensor, scores: Tensor = SCORES,
-                       baseline: float = 0.0) -> Tensor:
+def reinforce_gradient(
+    theta: Tensor, rows: Tensor, scores: Tensor = SCORES, baseline: float = 0.0
+) -> Tensor:
     """REINFORCE's estimate of the gradient from some responses, (4, 3).
 
     The mean of (score - baseline) times the gradient of the response's log-probability (Williams

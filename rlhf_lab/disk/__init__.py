@@ -1,1 +1,2 @@
-"""Whatever touches the disk: rows, model folders, runs, checkpoints, and files fetched on request."""
+"""Whatever touches the disk: rows, model folders, runs, checkpoints, and files fetched on
+request."""

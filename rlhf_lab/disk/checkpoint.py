@@ -31,14 +31,14 @@ class HasTensors(Protocol):
 class Checkpoint:
     """Where a stage keeps its state while it trains: one folder, replaced as a whole.
 
-    every: updates between two saves. settings: where no RunFolder holds them, what a run that goes on
-    must have in common with the one that saved. A full disk or a kill leaves the previous one
+    every: updates between two saves. settings: where no RunFolder holds them, what a run that goes
+    on must have in common with the one that saved. A full disk or a kill leaves the previous one
     intact. Stages save after they have yielded an update's record: a record logged twice can be
     dropped on resuming (`RunFolder.logged`), one never logged would be lost. Of several processes
     the main one saves and all restore, in any number.
 
-    Where adapters are trained, the weights beneath them are not saved: they are those of the model's
-    folder, and a checksum tells whether they still are.
+    Where adapters are trained, the weights beneath them are not saved: they are those of the
+    model's folder, and a checksum tells whether they still are.
     """
 
     folder: Path
@@ -49,8 +49,13 @@ class Checkpoint:
         """Whether to save after this update (counted from 1)."""
         return update % self.every == 0 or update == updates
 
-    def save(self, update: int, modules: dict[str, nn.Module], optimiser: HasTensors,
-             extra: dict | None = None) -> None:
+    def save(
+        self,
+        update: int,
+        modules: dict[str, nn.Module],
+        optimiser: HasTensors,
+        extra: dict | None = None,
+    ) -> None:
         """Write the state after `update` updates."""
         parallel.once(self._write, update, modules, optimiser, extra)
 
@@ -61,12 +66,16 @@ class Checkpoint:
                 for name, module in modules.items():
                     save_file(_unshared(module, still), fresh / f"{name}.safetensors")
                 save_file(optimiser.tensors(), fresh / "optimiser.safetensors")
-                state = {"update": update, "still": parallel.checksum(still.values())} | (extra or {})
+                state = {"update": update, "still": parallel.checksum(still.values())} | (
+                    extra or {}
+                )
                 state |= {"settings": self.settings} if self.settings is not None else {}
                 (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
         except OSError as error:
-            raise UserError(f"could not save a checkpoint to {self.folder}: {error}; the previous "
-                            "one is kept; free some space and run the same command again") from error
+            raise UserError(
+                f"could not save a checkpoint to {self.folder}: {error}; the previous "
+                "one is kept; free some space and run the same command again"
+            ) from error
 
     def remove(self) -> None:
         """Delete the saved state: the stage is finished and its model stored elsewhere."""
@@ -75,23 +84,30 @@ class Checkpoint:
     def restore(self, modules: dict[str, nn.Module], optimiser: HasTensors) -> dict:
         """Load the saved state and return it; {"update": 0} if there is none.
 
-        Raises UserError if some process does not see what the others do, if the settings are not those
-        it was saved with, or if the weights beneath adapters are not those the run began with.
+        Raises UserError if some process does not see what the others do, if the settings are not
+        those it was saved with, or if the weights beneath adapters are not those the run began
+        with.
         """
         file, state = self.folder / "state.json", {"update": 0}
         if file.exists():
             state = json.loads(file.read_text(encoding="utf-8"))
-        parallel.check_same(f"the checkpoint it finds in {self.folder}: use a folder that all "
-                            "machines share", state["update"])
+        parallel.check_same(
+            f"the checkpoint it finds in {self.folder}: use a folder that all machines share",
+            state["update"],
+        )
         if state["update"] == 0:
             return state
         found = differences(state.pop("settings", {}), self.settings or {})
         if found:
-            raise UserError(f"the checkpoint in {self.folder} is of a run with other settings "
-                            f"({'; '.join(found)}): give those, choose another --out, or delete it")
+            raise UserError(
+                f"the checkpoint in {self.folder} is of a run with other settings "
+                f"({'; '.join(found)}): give those, choose another --out, or delete it"
+            )
         if state.pop("still", 0) != parallel.checksum(_still(modules).values()):
-            raise UserError(f"the checkpoint in {self.folder} is of adapters on other weights: name "
-                            "the model that the run began with, or choose another --out")
+            raise UserError(
+                f"the checkpoint in {self.folder} is of adapters on other weights: name "
+                "the model that the run began with, or choose another --out"
+            )
         for name, module in modules.items():
             module.load_state_dict(load_file(self.folder / f"{name}.safetensors"), strict=False)
         optimiser.load_tensors(load_file(self.folder / "optimiser.safetensors"))
@@ -109,4 +125,6 @@ def _unshared(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, Te
     """Parameters, but for those that stand still, and buffers by name, each once: tied weights are
     stored under one name."""
     named = {name: p for name, p in module.named_parameters() if id(p) not in still}
-    return {name: x.detach().contiguous() for name, x in (named | dict(module.named_buffers())).items()}
+    return {
+        name: x.detach().contiguous() for name, x in (named | dict(module.named_buffers())).items()
+    }

@@ -96,8 +96,11 @@ def _ranked(row: Row) -> Ranking:
     either = row.fields.keys() & {"responses", "ranking"}
     prompt = _prompt(row, RANKED if either else tuple(dict.fromkeys(RANKED + COMPARED)))
     if not either:
-        row.refuse("responses", "is missing, and so are 'chosen' and 'rejected': give 'responses' "
-                   "and their 'ranking', or those two")  # fmt: skip
+        row.refuse(
+            "responses",
+            "is missing, and so are 'chosen' and 'rejected': give 'responses' "
+            "and their 'ranking', or those two",
+        )
     responses, ranks = ranked(row)
     return Ranking(prompt, responses, ranks, row.get("labeller", str, ""))
 
@@ -106,26 +109,40 @@ def ranked(row: Row) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
     """The responses of a row and their ranks; BadRow if they are not such as a Ranking has."""
     responses, ranks = row.get("responses", list), row.get("ranking", list)
     if len(responses) < 2:
-        row.refuse("responses", f"has {len(responses)}: it takes two to compare",
-                   "too few responses")  # fmt: skip
+        row.refuse(
+            "responses", f"has {len(responses)}: it takes two to compare", "too few responses"
+        )
     _check_texts(row, responses)
     if len(ranks) != len(responses):
         counts = f"{len(ranks)} ranks for {len(responses)} responses"
-        row.refuse("ranking", f"has {counts}: give each response a rank, or null",
-                   "ranking of another length")  # fmt: skip
+        row.refuse(
+            "ranking",
+            f"has {counts}: give each response a rank, or null",
+            "ranking of another length",
+        )
     for rank in ranks:
         if rank is not None and (type(rank) is not int or rank < 1):
             shown = json.dumps(rank, default=str)
-            row.refuse("ranking", f"{shown} is no rank: use 1 for the best, then 2, 3, ..., the "
-                       "same for ties, and null for unranked", "no such rank")  # fmt: skip
+            row.refuse(
+                "ranking",
+                f"{shown} is no rank: use 1 for the best, then 2, 3, ..., the "
+                "same for ties, and null for unranked",
+                "no such rank",
+            )
     told: dict[str, int] = {}
     for response, rank in zip(responses, ranks):
         if rank is not None and told.setdefault(response, rank) != rank:
-            row.refuse("ranking", "ranks the same text twice, and not alike: leave one of them out",
-                       "same text ranked apart")  # fmt: skip
+            row.refuse(
+                "ranking",
+                "ranks the same text twice, and not alike: leave one of them out",
+                "same text ranked apart",
+            )
     if all(rank is None for rank in ranks):
-        row.refuse("ranking", "ranks nothing (null throughout): rank one or leave the row out",
-                   "nothing ranked")  # fmt: skip
+        row.refuse(
+            "ranking",
+            "ranks nothing (null throughout): rank one or leave the row out",
+            "nothing ranked",
+        )
     return tuple(responses), tuple(ranks)
 
 
@@ -140,8 +157,9 @@ def _sampled(row: Row) -> tuple[Prompt, list[Sample]]:
 def _check_texts(row: Row, responses: list) -> None:
     for place, response in enumerate(responses, 1):
         if type(response) is not str:  # it may be empty: a model can end at once
-            row.refuse("responses", f"number {place} is {kind_of(response)}: write text",
-                       "wrong type")  # fmt: skip
+            row.refuse(
+                "responses", f"number {place} is {kind_of(response)}: write text", "wrong type"
+            )
 
 
 def _as_row(item: Item) -> dict:
@@ -169,8 +187,10 @@ def _write(path: str | Path, items: Iterable[Item], parse: Callable[[Row], Item]
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: {error}: use what JSON can hold") from error
         if _as_row(read_back) != row:
-            raise UserError(f"{where}, field 'facts': JSON would change them: use lists, not "
-                            "tuples, and texts as keys")  # fmt: skip
+            raise UserError(
+                f"{where}, field 'facts': JSON would change them: use lists, not "
+                "tuples, and texts as keys"
+            )
         lines.append(_line(item))
     if not lines:
         raise UserError(f"nothing to write to {path}: it would be empty")

@@ -1,5 +1,5 @@
-"""A GGUF file as an ordinary folder: `python -m rlhf_lab.disk.gguf_folder FILE FOLDER` writes one that
-plain transformers loads, and prints a checksum of its weights.
+"""A GGUF file as an ordinary folder: `python -m rlhf_lab.disk.gguf_folder FILE FOLDER` writes one
+that plain transformers loads, and prints a checksum of its weights.
 
 transformers undoes the quantisation when it reads the file, but keeps the setting in the config,
 and a model with that setting can be neither saved nor trained: here the numbers go into a model
@@ -49,7 +49,8 @@ def plain_tokenizer(file: Path, context: int) -> PreTrainedTokenizerBase:
     """
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])  # fmt: skip
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
     tokenizer.model_max_length = context
     return tokenizer
 

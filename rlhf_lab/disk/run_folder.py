@@ -40,8 +40,9 @@ class RunFolder:
         self._release, self._begun = release, False
 
     @classmethod
-    def open(cls, path: str | Path, config: dict, resume: bool = True,
-             data: dict[str, str] | None = None) -> "RunFolder":
+    def open(
+        cls, path: str | Path, config: dict, resume: bool = True, data: dict[str, str] | None = None
+    ) -> "RunFolder":
         """Start a run in a new or empty folder, or go on with the one that is there.
 
         config: every setting, nested as you like; `jsonl.plain` says what values may be. data: the
@@ -116,10 +117,14 @@ class RunFolder:
         Records without an update stay. All of it is done, or none.
         """
         self._check_open()
-        self.write_lines("metrics.jsonl", (
-            record for record in self.metrics()
-            if record.get("stage") != stage or record.get("update", 0) <= update
-        ))  # fmt: skip
+        self.write_lines(
+            "metrics.jsonl",
+            (
+                record
+                for record in self.metrics()
+                if record.get("stage") != stage or record.get("update", 0) <= update
+            ),
+        )
 
     def costs(self, of: str) -> dict[str, float]:
         """What each stage took ("seconds" or "peak_memory_mb"), where that was measured, by the
@@ -195,8 +200,10 @@ def _check_place(path: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot use {path}: {error.strerror}: choose another --out") from error
     if others and not _is_run(path):
-        raise UserError(f"{path} holds '{min(others)}' and no run: choose another --out, so that "
-                        "nothing is overwritten")  # fmt: skip
+        raise UserError(
+            f"{path} holds '{min(others)}' and no run: choose another --out, so that "
+            "nothing is overwritten"
+        )
 
 
 def _check_same(run: RunFolder, given: dict, resume: bool) -> None:
@@ -207,12 +214,16 @@ def _check_same(run: RunFolder, given: dict, resume: bool) -> None:
     before = run.config
     found = differences(before["settings"], given["settings"])
     was, now = before["data"], given["data"]
-    found += [f"its {name} " + ("changed since it began" if name in was else "was not noted then")
-              for name in sorted(was | now) if was.get(name) != now.get(name)]
+    found += [
+        f"its {name} " + ("changed since it began" if name in was else "was not noted then")
+        for name in sorted(was | now)
+        if was.get(name) != now.get(name)
+    ]
     if found:
         more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
-        raise UserError(f"{run.path} holds a run with other settings "
-                        f"({'; '.join(found[:5] + more)}): {way_out}")  # fmt: skip
+        raise UserError(
+            f"{run.path} holds a run with other settings ({'; '.join(found[:5] + more)}): {way_out}"
+        )
 
 
 def _tidy(path: Path) -> None:

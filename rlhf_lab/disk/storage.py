@@ -25,8 +25,10 @@ from rlhf_lab.engine.adapters import write_adapter
 from rlhf_lab.errors import UserError
 
 # What transformers and a tokenizer write, and the adapters beside it.
-MODEL_FILES = re.compile(r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
-                         r"|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter")
+MODEL_FILES = re.compile(
+    r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
+    r"|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter"
+)
 
 
 def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
@@ -67,9 +69,12 @@ def read_model(
         )
     with _explaining(path_or_id, what), _quiet():
         model, report = auto_class.from_pretrained(
-            str(path_or_id), dtype=dtype, use_safetensors=True, output_loading_info=True,
+            str(path_or_id),
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
             **_where(folder),
-        )  # fmt: skip
+        )
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
@@ -93,11 +98,12 @@ def write_model(
     folder: str | Path,
     adapted: PreTrainedModel | None = None,
 ) -> None:
-    """Write a folder that plain transformers loads; all of it appears at once, or none of it, in the
-    place of a model that was there. Of several processes the main one writes. adapted: the model
-    whose adapters were merged into this one; they are written by themselves, too.
+    """Write a folder that plain transformers loads; all of it appears at once, or none of it, in
+    the place of a model that was there. Of several processes the main one writes. adapted: the
+    model whose adapters were merged into this one; they are written by themselves, too.
 
-    Raises UserError, and leaves it as it is, if the folder holds anything that is no part of a model.
+    Raises UserError, and leaves it as it is, if the folder holds anything that is no part of a
+    model.
     """
     parallel.once(_write_model, model, tokenizer, Path(folder), adapted)
 
@@ -122,8 +128,10 @@ def check_place(folder: str | Path) -> None:
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     others = sorted(name for name in names if not MODEL_FILES.fullmatch(name))
     if others:
-        raise UserError(f"{folder} holds '{others[0]}', which is no part of a model and would be lost: "
-                        "name another folder")
+        raise UserError(
+            f"{folder} holds '{others[0]}', which is no part of a model and would be lost: "
+            "name another folder"
+        )
 
 
 @contextmanager
@@ -153,8 +161,10 @@ def _refuse_outer(folder: Path, what: str) -> None:
     """Raise UserError for a folder, such as a run's, that holds models in folders of their own."""
     inside = sorted({str(file.parent) for file in folder.glob("*/model*.safetensors")})
     if inside and not any(folder.glob("model*.safetensors")):
-        raise UserError(f"no {what} in '{folder}' itself: name the folder in it that you mean: "
-                        f"{' or '.join(inside)}")
+        raise UserError(
+            f"no {what} in '{folder}' itself: name the folder in it that you mean: "
+            f"{' or '.join(inside)}"
+        )
 
 
 @contextmanager
@@ -170,8 +180,10 @@ def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):
             raise
-        raise UserError(f"the weights in '{name}' are of other sizes than its config.json says: bring "
-                        "the two files that were saved together") from error  # fmt: skip
+        raise UserError(
+            f"the weights in '{name}' are of other sizes than its config.json says: bring "
+            "the two files that were saved together"
+        ) from error
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if folder.is_dir():
@@ -179,19 +191,24 @@ def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
         if HF_HUB_OFFLINE:
             reason = "HF_HUB_OFFLINE is set: unset it to download it once"
         elif _where(folder):
-            reason = (f"{ENDPOINT} cannot be reached from here: where it can, `hf download {name}` keeps "
-                      "it for good")
+            reason = (
+                f"{ENDPOINT} cannot be reached from here: where it can, `hf download {name}` keeps "
+                "it for good"
+            )
         else:
-            reason = (f"asked for it as a hub id, which gave: {reason.rstrip('.')}. Connect once and "
-                      f"`hf download {name}` keeps it for good")
-        raise UserError(f"'{name}' is no folder here, nor a downloaded {what}; {reason}, or bring a "
-                        "folder from another machine (save_pretrained writes one) and name that"
-                        ) from error  # fmt: skip
+            reason = (
+                f"asked for it as a hub id, which gave: {reason.rstrip('.')}. Connect once and "
+                f"`hf download {name}` keeps it for good"
+            )
+        raise UserError(
+            f"'{name}' is no folder here, nor a downloaded {what}; {reason}, or bring a "
+            "folder from another machine (save_pretrained writes one) and name that"
+        ) from error
 
 
 def _where(folder: Path) -> dict[str, bool]:
-    """How to look for what is no folder: if there is no network, among what was downloaded alone. The
-    hub's own client would try again for half a minute first."""
+    """How to look for what is no folder: if there is no network, among what was downloaded alone.
+    The hub's own client would try again for half a minute first."""
     if folder.is_dir() or HF_HUB_OFFLINE or getproxies():
         return {}
     try:

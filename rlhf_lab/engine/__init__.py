@@ -1,1 +1,2 @@
-"""What makes training and sampling fast, small and parallel. A first reader of the stages may skip it."""
+"""What makes training and sampling fast, small and parallel. A first reader of the stages may skip
+it."""

@@ -1,9 +1,10 @@
 """LoRA: leave a model's weights as they are and train a thin product beside each matrix.
 
-A layer W x becomes W x + (alpha / rank) B A x, where A (rank, in) starts at random and B (out, rank)
-at 0, so that nothing changes until something is learned (Hu et al. 2021). Adam then keeps its two
-moments for A and B alone, and the reference costs nothing: it is the same weights without A and B.
-`peft` makes the layers; the model stays the class it was, so that everything else here can read it.
+A layer W x becomes W x + (alpha / rank) B A x, where A (rank, in) starts at random and B (out,
+rank) at 0, so that nothing changes until something is learned (Hu et al. 2021). Adam then keeps its
+two moments for A and B alone, and the reference costs nothing: it is the same weights without A and
+B. `peft` makes the layers; the model stays the class it was, so that everything else here can read
+it.
 """
 
 import copy
@@ -24,9 +25,9 @@ NAME = "default"  # peft's name of the adapter: a model has one
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """What a model is trained with when memory is short. lora: rank of the adapters that are trained
-    in place of the weights (0: none); lora_alpha: their scale, alpha / rank; gradient_checkpointing:
-    work layers out again instead of keeping what they made."""
+    """What a model is trained with when memory is short. lora: rank of the adapters that are
+    trained in place of the weights (0: none); lora_alpha: their scale, alpha / rank;
+    gradient_checkpointing: work layers out again instead of keeping what they made."""
 
     lora: int = 0
     lora_alpha: float = 32.0
@@ -41,25 +42,32 @@ def prepare(model: nn.Module, config: MemoryConfig, seed: int = 0) -> nn.Module:
 
 
 def add_lora(model: nn.Module, rank: int, alpha: float = 32.0, seed: int = 0) -> nn.Module:
-    """Put adapters beside every matrix of the layers, and freeze all else but a scalar model's head;
-    returns the model, which gives what it gave before.
+    """Put adapters beside every matrix of the layers, and freeze all else but a scalar model's
+    head; returns the model, which gives what it gave before.
 
-    Every matrix, not attention's alone, and alpha 32 at whatever rank are what Schulman et al. (2025,
-    "LoRA Without Regret") found best; they found about ten times the usual learning rate best, too.
-    Raises UserError if `peft` is not installed, for a rank below 1 or an alpha that is not above 0 (no
-    adapter would act), or if there are adapters already.
+    Every matrix, not attention's alone, and alpha 32 at whatever rank are what Schulman et al.
+    (2025, "LoRA Without Regret") found best; they found about ten times the usual learning rate
+    best, too. Raises UserError if `peft` is not installed, for a rank below 1 or an alpha that is
+    not above 0 (no adapter would act), or if there are adapters already.
     """
     peft = _peft()
     if rank < 1:
         raise UserError(f"the adapters' rank is {rank}: use at least 1")
     if not alpha > 0:
-        raise UserError(f"the adapters' alpha is {alpha:g}, and they act by alpha / rank: use more than 0")
+        raise UserError(
+            f"the adapters' alpha is {alpha:g}, and they act by alpha / rank: use more than 0"
+        )
     if has_lora(model):
         raise UserError("the model has adapters already: train those, or merge them first")
     trunk = getattr(model, "backbone", model)
     transposed = any(isinstance(m, Conv1D) for m in trunk.modules())  # as GPT-2 stores its matrices
-    config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear",
-                             fan_in_fan_out=transposed)
+    config = peft.LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        fan_in_fan_out=transposed,
+    )
     with torch.random.fork_rng(devices=[]):  # the same A in every process
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(config, trunk, adapter_name=NAME)
@@ -80,8 +88,8 @@ def without_lora(model: nn.Module) -> nn.Module:
 def merged(model: nn.Module) -> nn.Module:
     """The model with its adapters worked into the weights: a plain one that gives the same numbers.
 
-    What the adapters leave alone, such as embeddings, it shares with `model`. What has no adapters is
-    given back.
+    What the adapters leave alone, such as embeddings, it shares with `model`. What has no adapters
+    is given back.
     """
     return _plain(model, merge=True)
 
@@ -114,12 +122,15 @@ def share(model: nn.Module) -> nn.Module:
 
 
 def write_adapter(model: nn.Module, folder: Path) -> None:
-    """Write the adapters alone, as `peft.PeftModel.from_pretrained` reads them beside the model that
-    they were trained on: safetensors and a configuration."""
+    """Write the adapters alone, as `peft.PeftModel.from_pretrained` reads them beside the model
+    that they were trained on: safetensors and a configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     trunk = getattr(model, "backbone", model)
-    tensors = {f"base_model.model.{name.replace(f'.{NAME}.', '.')}": x.detach().contiguous()
-               for name, x in trunk.named_parameters() if f".{NAME}." in name}
+    tensors = {
+        f"base_model.model.{name.replace(f'.{NAME}.', '.')}": x.detach().contiguous()
+        for name, x in trunk.named_parameters()
+        if f".{NAME}." in name
+    }
     save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
     config = copy.copy(trunk.peft_config[NAME])
     config.base_model_name_or_path, config.inference_mode = trunk.name_or_path or None, True
@@ -137,7 +148,9 @@ def _plain(model: nn.Module, merge: bool) -> nn.Module:
                 plain = layer.get_base_layer()
                 if merge:
                     delta = layer.get_delta_weight(NAME).detach()
-                    plain.weight = nn.Parameter(plain.weight.detach() + delta.to(plain.weight.dtype))
+                    plain.weight = nn.Parameter(
+                        plain.weight.detach() + delta.to(plain.weight.dtype)
+                    )
                 setattr(parent, name, plain)
         if hasattr(parent, "peft_config"):
             del parent.peft_config
@@ -157,6 +170,8 @@ def _peft():
     try:
         import peft
     except ImportError as error:
-        raise UserError("adapters (--lora) need the package peft: pip install 'rlhf-lab[hub]', or "
-                        "leave --lora out") from error
+        raise UserError(
+            "adapters (--lora) need the package peft: pip install 'rlhf-lab[hub]', or "
+            "leave --lora out"
+        ) from error
     return peft

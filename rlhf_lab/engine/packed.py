@@ -3,9 +3,9 @@
 A padded batch spends much of its multiplications on padding, and on what the last layer makes of
 positions that nobody reads: of a prompt only its keys and values matter, and a reward model reads
 one position a row. For GPT-2 the real tokens of all rows are laid end to end, so that padding meets
-no weight, and the last feed-forward layer is computed at the wanted positions alone. Attention alone
-needs the rows apart; it takes a few of like length at a time, so that little padding stands between
-them. Any other model reads its batch as transformers does.
+no weight, and the last feed-forward layer is computed at the wanted positions alone. Attention
+alone needs the rows apart; it takes a few of like length at a time, so that little padding stands
+between them. Any other model reads its batch as transformers does.
 """
 
 from collections.abc import Iterator
@@ -50,18 +50,23 @@ def hidden_states(
     lengths = real.sum(1)
     order = lengths.argsort(stable=True)
     real = real[order]
-    grids = list(grids_of(lengths[order], GRID_ROWS if tokens.device.type == "cpu" else len(tokens)))
+    grids = list(
+        grids_of(lengths[order], GRID_ROWS if tokens.device.type == "cpu" else len(tokens))
+    )
     keep = wanted[order][real].nonzero().squeeze(1)  # (W,), places among the M real tokens
     x = trunk.wte(tokens[order][real]) + trunk.wpe(positions[order][real])  # (M, D)
     for block in trunk.h:
         work = block, x, grids, keep if block is trunk.h[-1] else None
         x = again(advance, *work) if recomputed(block) else advance(*work)
-    number = wanted.flatten().cumsum(0).view_as(wanted) - 1  # of each wanted position, row after row
+    number = (
+        wanted.flatten().cumsum(0).view_as(wanted) - 1
+    )  # of each wanted position, row after row
     return trunk.ln_f(x).index_select(0, number[order][wanted[order]].argsort())
 
 
 def advance(block: nn.Module, x: Tensor, grids: list[Grid], keep: Tensor | None) -> Tensor:
-    """One layer: (M, D) -> (M, D), or (W, D) where only the places `keep` (W,) matter from here on."""
+    """One layer: (M, D) -> (M, D), or (W, D) where only the places `keep` (W,) matter from here
+    on."""
     mixed = attend(block.attn, block.ln_1(x), grids)
     if keep is not None:
         x, mixed = x.index_select(0, keep), mixed.index_select(0, keep)
@@ -92,9 +97,7 @@ def mix(layer: nn.Module, qkv: Tensor, grid: Grid) -> Tensor:
     rows, columns, places = grid
     spread = qkv.new_zeros(rows * columns, qkv.shape[1]).index_copy(0, places, qkv)
     query, keys, values = spread.view(rows, columns, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(
-        query, keys, values, is_causal=True, scale=layer.scaling
-    )
+    mixed = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=layer.scaling)
     return mixed.transpose(1, 2).reshape(rows * columns, -1).index_select(0, places)
 
 

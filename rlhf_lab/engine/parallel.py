@@ -73,7 +73,8 @@ def sum_gradients(parameters: Sequence) -> None:
 
 
 def once(do: Callable[..., object], *arguments) -> None:
-    """Have the main process do something, such as write a file; the others wait until it is done."""
+    """Have the main process do something, such as write a file; the others wait until it is
+    done."""
     if is_main():
         do(*arguments)
     if count() > 1:
@@ -97,12 +98,15 @@ def check_same_weights(parameters: Sequence) -> None:
     """Raise UserError if the processes do not begin with the same weights: they would never agree
     again, as each takes the same steps from where it is."""
     if count() > 1:
-        check_same("the weights it begins with: load the model from one folder, or seed it",
-                   checksum(parameters))
+        check_same(
+            "the weights it begins with: load the model from one folder, or seed it",
+            checksum(parameters),
+        )
 
 
 def checksum(parameters: Sequence) -> int:
-    """A whole number that other weights hardly ever have: the sum of their bytes, exact wherever."""
+    """A whole number that other weights hardly ever have: the sum of their bytes, exact
+    wherever."""
     import torch
 
     raw = (p.detach().reshape(-1).view(torch.uint8) for p in parameters)
@@ -114,6 +118,8 @@ def check_shares(rows: int, parts: int) -> None:
     `Tensor.tensor_split` makes of these rows."""
     smallest = rows // parts
     if smallest < count():
-        raise UserError(f"a minibatch of {smallest} cannot be shared by {count()} "
-                        f"process{'es' * (count() > 1)}: raise batch_size, or use fewer minibatches or "
-                        "processes")
+        raise UserError(
+            f"a minibatch of {smallest} cannot be shared by {count()} "
+            f"process{'es' * (count() > 1)}: raise batch_size, or use fewer minibatches or "
+            "processes"
+        )

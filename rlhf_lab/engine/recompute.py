@@ -25,8 +25,10 @@ def recompute_layers(model: nn.Module) -> nn.Module:
     """
     layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
     if not layers:
-        raise UserError(f"{type(model).__name__} has no layers that can be checkpointed: leave "
-                        "--gradient-checkpointing out")
+        raise UserError(
+            f"{type(model).__name__} has no layers that can be checkpointed: leave "
+            "--gradient-checkpointing out"
+        )
     for layer in layers:
         layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, again
     return model

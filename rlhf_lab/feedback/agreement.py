@@ -42,8 +42,10 @@ def agreement_of_all(source: Source, seed: int = 0) -> pd.DataFrame:
     people, prompts = {*rows["first"], *rows["second"]}, rows["prompt"].nunique()
     sums = rows.groupby("prompt")[["agreed", "pairs"]].sum()
     values = {"agreement": share(sums["agreed"], sums["pairs"], seed), "alpha": alpha(source, seed)}
-    return pd.DataFrame([(name, len(people), prompts, *value) for name, value in values.items()],
-                        columns=["measure", "labellers", "prompts", "value", "low", "high"])
+    return pd.DataFrame(
+        [(name, len(people), prompts, *value) for name, value in values.items()],
+        columns=["measure", "labellers", "prompts", "value", "low", "high"],
+    )
 
 
 def alpha(source: Source, seed: int = 0, draws: int = 500) -> Interval:
@@ -68,8 +70,9 @@ def disagreements(source: Source) -> pd.DataFrame:
     rows = meetings(source, DISPUTED_PICKS)
     people = rows.melt(["prompt"], ["first", "second"]).groupby("prompt")["value"].nunique()
     sums = rows.groupby("prompt")[["agreed", "pairs"]].sum()
-    table = pd.DataFrame({"labellers": people, "pairs": sums["pairs"],
-                          "agreement": sums["agreed"] / sums["pairs"]}).reset_index()
+    table = pd.DataFrame(
+        {"labellers": people, "pairs": sums["pairs"], "agreement": sums["agreed"] / sums["pairs"]}
+    ).reset_index()
     order = ["agreement", "pairs", "prompt"]
     return table.sort_values(order, ascending=[True, False, True], ignore_index=True)
 
@@ -98,8 +101,10 @@ def votes_by_prompt(source: Source, picks: Sequence[str] = CHANCE_PICKS) -> Vote
 def _shares(rows: pd.DataFrame, keys: list[str], seed: int) -> pd.DataFrame:
     """For each group by keys: the prompts, the pairs, and the share agreed with its interval."""
     sums = rows.groupby([*keys, "prompt"])[["agreed", "pairs"]].sum()
-    table = [(*key, len(group), group["pairs"].sum(), *share(group["agreed"], group["pairs"], seed))
-             for key, group in sums.groupby(keys)]  # fmt: skip
+    table = [
+        (*key, len(group), group["pairs"].sum(), *share(group["agreed"], group["pairs"], seed))
+        for key, group in sums.groupby(keys)
+    ]
     return pd.DataFrame(table, columns=[*keys, "prompts", "pairs", "agreement", "low", "high"])
 
 
@@ -118,8 +123,10 @@ def _alpha(prompts: list[np.ndarray]) -> float:
     try:
         import krippendorff  # an extra, because of its licence
     except ImportError as error:
-        raise UserError("Krippendorff's alpha needs the package krippendorff (GPL): "
-                        "pip install 'rlhf-lab[agreement]'") from error  # fmt: skip
+        raise UserError(
+            "Krippendorff's alpha needs the package krippendorff (GPL): "
+            "pip install 'rlhf-lab[agreement]'"
+        ) from error
     units = np.concatenate(prompts)
     if not units[:, [0, 2]].any():  # all is tied: there is nothing to disagree about
         return np.nan

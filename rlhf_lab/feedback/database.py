@@ -16,9 +16,29 @@ ELSEWHERE = "keep the file on a local disk, one for each person, and merge the f
 
 # File systems that another machine serves, by their type in /proc/mounts. SQLite's log (WAL) needs
 # memory that all writers share, which machines don't.
-NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ncp", "ceph", "lustre", "beegfs", "gluster", "gpfs",
-           "davfs", "vboxsf", "fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse", "fuse.ceph",
-           "fuse.gluster", "fuse.davfs", "fuse.drive")  # fmt: skip
+NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "9p",
+    "afs",
+    "ncp",
+    "ceph",
+    "lustre",
+    "beegfs",
+    "gluster",
+    "gpfs",
+    "davfs",
+    "vboxsf",
+    "fuse.sshfs",
+    "fuse.rclone",
+    "fuse.s3fs",
+    "fuse.gcsfuse",
+    "fuse.ceph",
+    "fuse.gluster",
+    "fuse.davfs",
+    "fuse.drive",
+)
 
 # What a person can do, by the beginning of SQLite's name for the error.
 ADVICE = (
@@ -40,16 +60,20 @@ def prepare(path: Path) -> None:
     stands on a network file system, or cannot be written.
     """
     if kind := network(path):
-        raise UserError(f"{path} is on a network file system ({kind}), where writers at the same "
-                        f"time would harm it: {ELSEWHERE}")  # fmt: skip
+        raise UserError(
+            f"{path} is on a network file system ({kind}), where writers at the same "
+            f"time would harm it: {ELSEWHERE}"
+        )
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it")
     with _connection(path, "rwc") as connection:
         old = outdated(connection, path)
         mode = _write_ahead(connection)
         if mode != "wal":
-            raise UserError(f"the file system of {path} cannot hold a write-ahead log (it answers "
-                            f"{mode!r}): {ELSEWHERE}")  # fmt: skip
+            raise UserError(
+                f"the file system of {path} cannot hold a write-ahead log (it answers "
+                f"{mode!r}): {ELSEWHERE}"
+            )
         if old:
             with _transaction(connection):
                 migrate(connection, path)
@@ -99,8 +123,10 @@ def wipe(path: Path) -> None:
         connection.execute("VACUUM")
         busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
-            raise UserError(f"the rows are deleted, but traces of them stay in {path}-wal while "
-                            "another program reads: close it and do the same again")  # fmt: skip
+            raise UserError(
+                f"the rows are deleted, but traces of them stay in {path}-wal while "
+                "another program reads: close it and do the same again"
+            )
 
 
 def network(path: Path, mounts: str | Path = "/proc/mounts") -> str:
@@ -136,8 +162,10 @@ def _connection(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
         advice = [text for start, text in ADVICE if name.startswith(start)] or ["try again"]
         raise UserError(f"cannot use {path} ({error}): {advice[0]}") from error
     except (UnicodeEncodeError, OverflowError) as error:
-        raise UserError(f"{path} cannot hold half a character (a lone surrogate) or a number "
-                        f"beyond 64 bits: write it anew ({error})") from error  # fmt: skip
+        raise UserError(
+            f"{path} cannot hold half a character (a lone surrogate) or a number "
+            f"beyond 64 bits: write it anew ({error})"
+        ) from error
 
 
 def _write_ahead(connection: sqlite3.Connection) -> str:

@@ -62,8 +62,11 @@ def check_entry(entry: Entry) -> None:
     if (entry.kind == "undo") != bool(entry.undoes):
         refuse(entry, "field 'undoes' names an entry if the kind is undo, and else none")
     if sorted(entry.shown) not in ([], list(range(len(entry.responses)))):
-        refuse(entry, f"shown is {list(entry.shown)}: give each of the {len(entry.responses)} "
-               "responses one place, from 0")  # fmt: skip
+        refuse(
+            entry,
+            f"shown is {list(entry.shown)}: give each of the {len(entry.responses)} "
+            "responses one place, from 0",
+        )
     if not (math.isfinite(entry.seconds) and entry.seconds >= 0):
         refuse(entry, f"seconds is {entry.seconds}: give a time of 0 or more")
     if entry.made and not _is_time(entry.made):
@@ -77,8 +80,10 @@ def check_entry(entry: Entry) -> None:
 def check_name(name: str) -> None:
     """Raise UserError if this cannot be a labeller's name: one line of 1 to 60 characters."""
     if not name.strip() or len(name) > LONGEST_NAME or len(name.splitlines()) > 1:
-        raise UserError(f"{name[:LONGEST_NAME]!r} cannot be a labeller's name: choose one line of "
-                        f"1 to {LONGEST_NAME} characters")  # fmt: skip
+        raise UserError(
+            f"{name[:LONGEST_NAME]!r} cannot be a labeller's name: choose one line of "
+            f"1 to {LONGEST_NAME} characters"
+        )
 
 
 def one_of(entry: Entry, name: str, known: tuple[str, ...]) -> None:
@@ -106,12 +111,18 @@ def _check_ranks(entry: Entry) -> None:
     if len(entry.responses) < 2:
         refuse(entry, f"it ranks {responses}: it takes two to compare")
     if len(entry.ranks) != len(entry.responses):
-        refuse(entry, f"it has {counted(len(entry.ranks), 'rank')} for {responses}: give each "
-               "one a rank, or None")  # fmt: skip
+        refuse(
+            entry,
+            f"it has {counted(len(entry.ranks), 'rank')} for {responses}: give each "
+            "one a rank, or None",
+        )
     for rank in entry.ranks:
         if rank is not None and (type(rank) is not int or rank < 1):
-            refuse(entry, f"{rank!r} is no rank: use 1 for the best, then 2, 3, ..., the same for "
-                   "ties, and None for unranked")  # fmt: skip
+            refuse(
+                entry,
+                f"{rank!r} is no rank: use 1 for the best, then 2, 3, ..., the same for "
+                "ties, and None for unranked",
+            )
     if all(rank is None for rank in entry.ranks):
         refuse(entry, "it ranks nothing: rank at least one response, or skip the prompt")
 

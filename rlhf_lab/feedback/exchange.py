@@ -55,18 +55,24 @@ def import_jsonl(store: FeedbackStore, path: str | Path) -> dict[str, int]:
     return take_in(store, path, contents_of(path))
 
 
-def export_pairs(store: FeedbackStore, path: str | Path,
-                 labellers: Sequence[str] | None = None) -> int:
+def export_pairs(
+    store: FeedbackStore, path: str | Path, labellers: Sequence[str] | None = None
+) -> int:
     """Write what the rankings of these labellers (None: all) say of every two responses, each as a
     line of prompt, chosen and rejected; how many lines.
 
     Ties and pairs of unranked responses say nothing and have no line; nor has a pair with a blank
     response, which readers of such files take for a mistake. No name of a labeller is written.
     """
-    return _write(path, [
-        {"prompt": ranking.prompt.text, "chosen": chosen, "rejected": rejected}
-        for ranking in store.rankings(labellers) for chosen, rejected in _preferences(ranking)
-        if chosen.strip() and rejected.strip()])  # fmt: skip
+    return _write(
+        path,
+        [
+            {"prompt": ranking.prompt.text, "chosen": chosen, "rejected": rejected}
+            for ranking in store.rankings(labellers)
+            for chosen, rejected in _preferences(ranking)
+            if chosen.strip() and rejected.strip()
+        ],
+    )
 
 
 def import_rankings(store: FeedbackStore, path: str | Path, labeller: str) -> dict[str, int]:
@@ -88,8 +94,16 @@ def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
         name = ranking.labeller or labeller
         said = json.dumps([name, ranking.prompt.text, ranking.responses, ranking.ranks])
         seen[said] += 1  # the same twice in one file was said twice
-        entries.append(Entry(uuid.uuid5(IMPORTED, f"{said} {seen[said]}").hex, "ranking", name,
-                             ranking.prompt, ranking.responses, ranking.ranks))  # fmt: skip
+        entries.append(
+            Entry(
+                uuid.uuid5(IMPORTED, f"{said} {seen[said]}").hex,
+                "ranking",
+                name,
+                ranking.prompt,
+                ranking.responses,
+                ranking.ranks,
+            )
+        )
     prompts = [(entry.prompt, [Sample(text) for text in entry.responses]) for entry in entries]
     return Contents(prompts, list(dict.fromkeys(entry.labeller for entry in entries)), entries)
 
@@ -119,8 +133,11 @@ def _lines(contents: Contents) -> Iterator[dict]:
     for name in contents.labellers:
         yield {"kind": "labeller", "labeller": name}
     for entry in contents.entries:
-        given = {field.name: getattr(entry, field.name) for field in fields(Entry)
-                 if field.default is MISSING or getattr(entry, field.name) != field.default}
+        given = {
+            field.name: getattr(entry, field.name)
+            for field in fields(Entry)
+            if field.default is MISSING or getattr(entry, field.name) != field.default
+        }
         yield {"kind": entry.kind} | given | {"prompt": entry.prompt.text}
 
 
@@ -144,8 +161,9 @@ def _read(path: str | Path) -> Contents:
         prompts.setdefault(prompt.text, (prompt, []))
     for row in rows["sample"]:
         _, samples = _of_prompt(row, prompts)
-        samples.append(Sample(row.get("text", str), row.get("model", str, ""),
-                              row.get("settings", dict, {})))  # fmt: skip
+        samples.append(
+            Sample(row.get("text", str), row.get("model", str, ""), row.get("settings", dict, {}))
+        )
     labellers = [row.text("labeller") for row in rows["labeller"]]
     entries = [_entry(row, prompts) for kind in ENTRY_KINDS for row in rows[kind]]
     return Contents(list(prompts.values()), labellers, entries)
@@ -153,8 +171,11 @@ def _read(path: str | Path) -> Contents:
 
 def _kind(row: Row) -> str:
     if "kind" not in row.fields and {*map(str.lower, row.fields)} & {"ranking", "chosen"}:
-        row.refuse("kind", "is missing, as in rankings of another make: to take those in, say "
-                   "whose they are (--labeller NAME, or import_rankings)")  # fmt: skip
+        row.refuse(
+            "kind",
+            "is missing, as in rankings of another make: to take those in, say "
+            "whose they are (--labeller NAME, or import_rankings)",
+        )
     kind = row.text("kind")
     if kind not in FIELDS:
         row.refuse("kind", f"is {kind!r}: the kinds are {', '.join(FIELDS)}")
@@ -168,9 +189,17 @@ def _entry(row: Row, prompts: dict) -> Entry:
     if type(seconds) not in (int, float):
         row.refuse("seconds", f"is {KINDS[type(seconds)]}: give a number")
     prompt, _ = _of_prompt(row, prompts)
-    return Entry(row.text("id"), row.text("kind"), row.text("labeller"), prompt,
-                 _list(row, "responses", str), _list(row, "ranks", int, type(None)),
-                 _list(row, "shown", int), seconds, **texts)  # fmt: skip
+    return Entry(
+        row.text("id"),
+        row.text("kind"),
+        row.text("labeller"),
+        prompt,
+        _list(row, "responses", str),
+        _list(row, "ranks", int, type(None)),
+        _list(row, "shown", int),
+        seconds,
+        **texts,
+    )
 
 
 def _of_prompt(row: Row, prompts: dict) -> tuple[Prompt, list[Sample]]:

@@ -28,8 +28,10 @@ def consistency(source: FeedbackStore | Iterable[Entry], seed: int = 0) -> pd.Da
         latest[key] = said
     seen = pd.DataFrame(rows, columns=["labeller", "prompt", "agreed", "pairs"])
     seen = seen[seen["pairs"] > 0]
-    table = [(name, len(group), group["pairs"].sum(), *_share(group, "agreed", "pairs", seed))
-             for name, group in seen.groupby("labeller")]  # fmt: skip
+    table = [
+        (name, len(group), group["pairs"].sum(), *_share(group, "agreed", "pairs", seed))
+        for name, group in seen.groupby("labeller")
+    ]
     return pd.DataFrame(table, columns=["labeller", "repeats", "pairs", "agreement", "low", "high"])
 
 
@@ -42,22 +44,29 @@ def position_bias(source: FeedbackStore | Iterable[Entry], seed: int = 0) -> pd.
     not sway, ties or not. Every pick counts, repeats too: each had an order of its own. Imported
     rankings, whose order on screen nobody knows, do not.
     """
-    rows = [(entry.labeller, entry.prompt.text, _win_of_first(entry), 1 / len(entry.ranks), 1)
-            for entry in rankings_in(source) if entry.shown]
+    rows = [
+        (entry.labeller, entry.prompt.text, _win_of_first(entry), 1 / len(entry.ranks), 1)
+        for entry in rankings_in(source)
+        if entry.shown
+    ]
     seen = pd.DataFrame(rows, columns=["labeller", "prompt", "win", "chance", "rankings"])
     groups = [*seen.groupby("labeller"), (EVERYBODY, seen)] if rows else []
-    table = [(name, len(group), *_share(group, "win", "rankings", seed), group["chance"].mean())
-             for name, group in groups]  # fmt: skip
+    table = [
+        (name, len(group), *_share(group, "win", "rankings", seed), group["chance"].mean())
+        for name, group in groups
+    ]
     return pd.DataFrame(
-        table, columns=["labeller", "rankings", "first_best", "low", "high", "chance"])
+        table, columns=["labeller", "rankings", "first_best", "low", "high", "chance"]
+    )
 
 
 def pace(source: FeedbackStore | Iterable[Entry], seed: int = 0) -> pd.DataFrame:
     """How much each labeller did, and the median seconds a ranking took: labeller, rankings, skips,
     flags, seconds, low, high. Rankings without a time, such as imported ones, are not timed."""
     entries = source.entries() if isinstance(source, FeedbackStore) else list(source)
-    counts = pd.DataFrame([(entry.labeller, entry.kind) for entry in entries],
-                          columns=["labeller", "kind"])  # fmt: skip
+    counts = pd.DataFrame(
+        [(entry.labeller, entry.kind) for entry in entries], columns=["labeller", "kind"]
+    )
     rows = []
     for name, kinds in counts.groupby("labeller")["kind"]:
         timed = [e for e in rankings_in(entries) if e.labeller == name and e.seconds > 0]
@@ -65,7 +74,8 @@ def pace(source: FeedbackStore | Iterable[Entry], seed: int = 0) -> pd.DataFrame
         done = [(kinds == kind).sum() for kind in ("ranking", "skip", "flag")]
         rows.append((name, *done, *seconds))
     return pd.DataFrame(
-        rows, columns=["labeller", "rankings", "skips", "flags", "seconds", "low", "high"])
+        rows, columns=["labeller", "rankings", "skips", "flags", "seconds", "low", "high"]
+    )
 
 
 def _win_of_first(entry: Entry) -> float:

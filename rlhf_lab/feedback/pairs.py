@@ -26,8 +26,11 @@ def rankings_in(source: Source, picks: Sequence[str] | None = None) -> list[Entr
     chosen and counts as picked at random.
     """
     rows = source.entries() if isinstance(source, FeedbackStore) else source
-    return [row for row in rows if row.ranks
-            and (picks is None or getattr(row, "pick", "random") in picks)]  # fmt: skip
+    return [
+        row
+        for row in rows
+        if row.ranks and (picks is None or getattr(row, "pick", "random") in picks)
+    ]
 
 
 def comparisons(ranking: Entry | Ranking) -> dict[Pair, int]:

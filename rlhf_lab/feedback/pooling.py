@@ -61,14 +61,30 @@ def fit_labellers(rankings: Iterable[Ranking], draws: int = 0, seed: int = 0) ->
         found = fit(contests)
         a = found.reliability
         ends = reliability_interval(contests, found, draws, seed) if draws else ends
-    scores = [dict(zip(_texts(group), row))
-              for group, row in zip(groups, fit(_contests(groups, names), a).mean.tolist())]
+    scores = [
+        dict(zip(_texts(group), row))
+        for group, row in zip(groups, fit(_contests(groups, names), a).mean.tolist())
+    ]
     pooled = [_pooled(group, score, ROUNDING[1]) for group, score in zip(groups, scores)]
-    table = pd.DataFrame({
-        "labeller": names, "rankings": _counts(groups, names), "shared": _counts(shared, names),
-        "reliability": a, "low": ends[0], "high": ends[1], "follows": follows(a)})  # fmt: skip
-    return Pooled(pooled, [tuple(score[text] for text in ranking.responses)
-                           for ranking, score in zip(pooled, scores)], table)  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "labeller": names,
+            "rankings": _counts(groups, names),
+            "shared": _counts(shared, names),
+            "reliability": a,
+            "low": ends[0],
+            "high": ends[1],
+            "follows": follows(a),
+        }
+    )
+    return Pooled(
+        pooled,
+        [
+            tuple(score[text] for text in ranking.responses)
+            for ranking, score in zip(pooled, scores)
+        ],
+        table,
+    )
 
 
 def _by_prompt(rankings: Iterable[Ranking]) -> list[list[Ranking]]:
@@ -104,8 +120,12 @@ def _vote(group: Sequence[Ranking]) -> dict[str, float]:
 
 def _pooled(group: Sequence[Ranking], values: dict[str, float], tie: float) -> Ranking:
     """The responses ranked by their values, unranked where nobody ranked them."""
-    ranked = {text for ranking in group for text, rank in zip(ranking.responses, ranking.ranks)
-              if rank is not None}  # fmt: skip
+    ranked = {
+        text
+        for ranking in group
+        for text, rank in zip(ranking.responses, ranking.ranks)
+        if rank is not None
+    }
     texts = _texts(group)
     ranks = ranks_of([values[text] for text in texts], tie)
     kept = (rank if text in ranked else None for text, rank in zip(texts, ranks))

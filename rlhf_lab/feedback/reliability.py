@@ -64,16 +64,23 @@ class Fit:
     spread: Tensor
 
 
-def fit(contests: Contests, reliability: Tensor | None = None, start: Fit | None = None,
-        times: Tensor | None = None) -> Fit:
+def fit(
+    contests: Contests,
+    reliability: Tensor | None = None,
+    start: Fit | None = None,
+    times: Tensor | None = None,
+) -> Fit:
     """Maximise the bound by L-BFGS, in float64.
 
     reliability: given, it stays as it is, and only the qualities are fitted. start: where to begin.
     times: how often each prompt counts, (G,), 1 unless given.
     """
     G, K, L = contests.shape
-    start = start or Fit(_double(torch.full((L,), PRIOR_MEAN)), _double(torch.zeros(G, K)),
-                         _double(torch.zeros(G, K, K)))
+    start = start or Fit(
+        _double(torch.full((L,), PRIOR_MEAN)),
+        _double(torch.zeros(G, K)),
+        _double(torch.zeros(G, K, K)),
+    )
     if not len(contests.prompt):
         return start
     mean, spread = (x.clone().requires_grad_() for x in (start.mean, start.spread))
@@ -81,8 +88,14 @@ def fit(contests: Contests, reliability: Tensor | None = None, start: Fit | None
     a.requires_grad_(reliability is None)
     times = _double(torch.ones(G) if times is None else times)
     free = [x for x in (mean, spread, a) if x.requires_grad]
-    optimiser = torch.optim.LBFGS(free, max_iter=STEPS, history_size=20, tolerance_grad=1e-5,
-                                  tolerance_change=1e-10, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        free,
+        max_iter=STEPS,
+        history_size=20,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-10,
+        line_search_fn="strong_wolfe",
+    )
 
     def loss() -> Tensor:
         optimiser.zero_grad()

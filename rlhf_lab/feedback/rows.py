@@ -38,13 +38,15 @@ def read_samples(connection: sqlite3.Connection, prompt: Prompt) -> list[Sample]
     """The samples of a prompt, in the order they came."""
     rows = connection.execute(
         "SELECT text, model, settings FROM samples JOIN responses ON responses.key = response "
-        "WHERE samples.prompt = ? ORDER BY samples.number", [_key(prompt.text)])  # fmt: skip
+        "WHERE samples.prompt = ? ORDER BY samples.number",
+        [_key(prompt.text)],
+    )
     return [Sample(text, model, json.loads(settings)) for text, model, settings in rows]
 
 
 def read_labellers(connection: sqlite3.Connection) -> list[str]:
     """The names, in the order they came."""
-    return [name for name, in connection.execute("SELECT name FROM labellers ORDER BY number")]
+    return [name for (name,) in connection.execute("SELECT name FROM labellers ORDER BY number")]
 
 
 def read_entries(connection: sqlite3.Connection, labeller: str | None = None) -> list[Entry]:
@@ -53,24 +55,31 @@ def read_entries(connection: sqlite3.Connection, labeller: str | None = None) ->
     given = [labeller] if chosen else []
     parts = defaultdict(list)
     for entry, *part in connection.execute(
-            "SELECT entry, text, rank, screen FROM entry_responses "
-            "JOIN responses ON responses.key = response JOIN entries ON entries.id = entry "
-            f"{chosen} ORDER BY entry, place", given):  # fmt: skip
+        "SELECT entry, text, rank, screen FROM entry_responses "
+        "JOIN responses ON responses.key = response JOIN entries ON entries.id = entry "
+        f"{chosen} ORDER BY entry, place",
+        given,
+    ):
         parts[entry].append(part)
     prompts = read_prompts(connection)
-    return [_entry(row, prompts, parts[row["id"]]) for row in _dicts(
-            connection, f"SELECT * FROM entries {chosen} ORDER BY made, id", given)]  # fmt: skip
+    return [
+        _entry(row, prompts, parts[row["id"]])
+        for row in _dicts(connection, f"SELECT * FROM entries {chosen} ORDER BY made, id", given)
+    ]
 
 
 def _entry(row: dict, prompts: dict[str, Prompt], parts: list) -> Entry:
     texts, ranks, screen = zip(*parts) if parts else ((), (), ())
-    return Entry(**row | {
-        "prompt": prompts[row["prompt"]],
-        "responses": texts,
-        "ranks": ranks if row["kind"] == "ranking" else (),
-        "shown": () if None in screen else _shown(screen),
-        "undoes": row["undoes"] or "",
-    })  # fmt: skip
+    return Entry(
+        **row
+        | {
+            "prompt": prompts[row["prompt"]],
+            "responses": texts,
+            "ranks": ranks if row["kind"] == "ranking" else (),
+            "shown": () if None in screen else _shown(screen),
+            "undoes": row["undoes"] or "",
+        }
+    )
 
 
 def _shown(screen: Sequence[int]) -> tuple[int, ...]:
@@ -105,8 +114,11 @@ def add_sample(connection: sqlite3.Connection, prompt: Prompt, sample: Sample) -
     settings = _json(sample.settings, f"settings of a sample of prompt {prompt.id!r}")
     _insert(connection, "responses (key, prompt, text)", [response, asked, sample.text])
     key = _key(prompt.text, sample.text, sample.model, settings)
-    return _insert(connection, "samples (key, prompt, response, model, settings)",
-                   [key, asked, response, sample.model, settings])  # fmt: skip
+    return _insert(
+        connection,
+        "samples (key, prompt, response, model, settings)",
+        [key, asked, response, sample.model, settings],
+    )
 
 
 def add_labeller(connection: sqlite3.Connection, name: str) -> bool:
@@ -122,10 +134,16 @@ def add_entry(connection: sqlite3.Connection, entry: Entry) -> Entry | None:
     """
     check_entry(entry)
     prompt = _stored_prompt(connection, entry)
-    entry = replace(entry, id=entry.id or uuid.uuid4().hex, prompt=prompt,
-                    responses=tuple(entry.responses), ranks=tuple(entry.ranks),
-                    shown=tuple(entry.shown), seconds=float(entry.seconds),
-                    made=entry.made or _now(connection, entry.labeller))  # fmt: skip
+    entry = replace(
+        entry,
+        id=entry.id or uuid.uuid4().hex,
+        prompt=prompt,
+        responses=tuple(entry.responses),
+        ranks=tuple(entry.ranks),
+        shown=tuple(entry.shown),
+        seconds=float(entry.seconds),
+        made=entry.made or _now(connection, entry.labeller),
+    )
     row = {name: getattr(entry, name) for name in COPIED}
     row |= {"prompt": _key(prompt.text), "undoes": entry.undoes or None}
     if not _insert(connection, f"entries ({', '.join(row)})", list(row.values())):
@@ -147,10 +165,14 @@ def _stored_prompt(connection: sqlite3.Connection, entry: Entry) -> Prompt:
         refuse(entry, f"it takes back {entry.undoes!r}, which is not an entry of this labeller")
     for text in entry.responses:
         if not _has(connection, "responses WHERE key = ?", _key(entry.prompt.text, text)):
-            refuse(entry, f"the response {text[:40]!r} to prompt {entry.prompt.id!r} is not in the "
-                   "store: use add first")  # fmt: skip
-    rows = _dicts(connection, "SELECT id, text, facts FROM prompts WHERE key = ?",
-                  [_key(entry.prompt.text)])  # fmt: skip
+            refuse(
+                entry,
+                f"the response {text[:40]!r} to prompt {entry.prompt.id!r} is not in the "
+                "store: use add first",
+            )
+    rows = _dicts(
+        connection, "SELECT id, text, facts FROM prompts WHERE key = ?", [_key(entry.prompt.text)]
+    )
     if not rows:
         refuse(entry, f"prompt {entry.prompt.id!r} is not in the store: use add first")
     return Prompt(**rows[0] | {"facts": json.loads(rows[0]["facts"])})
@@ -159,8 +181,9 @@ def _stored_prompt(connection: sqlite3.Connection, entry: Entry) -> Prompt:
 def _now(connection: sqlite3.Connection, labeller: str) -> str:
     """The time, in UTC; a labeller's times only go forward, even where the clock does not."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    last, = connection.execute("SELECT max(made) FROM entries WHERE labeller = ?",
-                               [labeller]).fetchone()  # fmt: skip
+    (last,) = connection.execute(
+        "SELECT max(made) FROM entries WHERE labeller = ?", [labeller]
+    ).fetchone()
     return max(now, later(last)) if last else now
 
 
@@ -184,8 +207,9 @@ def _json(value: dict, where: str) -> str:
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}: use what JSON can hold") from error
     if json.loads(text) != value:
-        raise UserError(f"{where}: JSON would change them: use lists, not tuples, and texts as "
-                        "keys")  # fmt: skip
+        raise UserError(
+            f"{where}: JSON would change them: use lists, not tuples, and texts as keys"
+        )
     return text
 
 
@@ -199,13 +223,16 @@ def delete_labeller(connection: sqlite3.Connection, name: str) -> int:
     until = _now(connection, name)
     connection.execute("PRAGMA defer_foreign_keys = ON")
     connection.execute("INSERT INTO leaving VALUES (?)", [name])
-    connection.execute("DELETE FROM entry_responses WHERE entry IN "
-                       "(SELECT id FROM entries WHERE labeller = ?)", [name])  # fmt: skip
+    connection.execute(
+        "DELETE FROM entry_responses WHERE entry IN (SELECT id FROM entries WHERE labeller = ?)",
+        [name],
+    )
     deleted = connection.execute("DELETE FROM entries WHERE labeller = ?", [name]).rowcount
     connection.execute("DELETE FROM labellers WHERE name = ?", [name])
     connection.execute("DELETE FROM leaving")
-    connection.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)",
-                       [_name_hash(connection, name), until])  # fmt: skip
+    connection.execute(
+        "INSERT OR REPLACE INTO forgotten VALUES (?, ?)", [_name_hash(connection, name), until]
+    )
     return deleted
 
 
@@ -215,10 +242,13 @@ def forgotten_until(connection: sqlite3.Connection, names: Sequence[str]) -> dic
     times = dict(connection.execute("SELECT hash, until FROM forgotten"))
     hashes = {name: _name_hash(connection, name) for name in names} if times else {}
     here = read_labellers(connection)
-    return {name: times[hash] if name in here else FOREVER
-            for name, hash in hashes.items() if hash in times}  # fmt: skip
+    return {
+        name: times[hash] if name in here else FOREVER
+        for name, hash in hashes.items()
+        if hash in times
+    }
 
 
 def _name_hash(connection: sqlite3.Connection, name: str) -> bytes:
-    salt, = connection.execute("SELECT salt FROM salt").fetchone()
+    (salt,) = connection.execute("SELECT salt FROM salt").fetchone()
     return hashlib.pbkdf2_hmac("sha256", name.encode(), salt, HASH_ROUNDS)

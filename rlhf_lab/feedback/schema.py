@@ -131,8 +131,10 @@ def outdated(connection: sqlite3.Connection, path: Path) -> bool:
     if application != APPLICATION and (application, version, tables) != (0, 0, 0):
         raise UserError(f"{path} is not a feedback store, and stays as it is: name another file")
     if version > len(MIGRATIONS):
-        raise UserError(f"{path} was written by a newer rlhf-lab (schema {version}, this one knows "
-                        f"{len(MIGRATIONS)}): update rlhf-lab; the file is as it was")  # fmt: skip
+        raise UserError(
+            f"{path} was written by a newer rlhf-lab (schema {version}, this one knows "
+            f"{len(MIGRATIONS)}): update rlhf-lab; the file is as it was"
+        )
     return version < len(MIGRATIONS)
 
 
@@ -140,7 +142,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring a file to the newest schema, inside the transaction that is open; see `outdated`."""
     if not outdated(connection, path):  # somebody else was faster
         return
-    version, = connection.execute("PRAGMA user_version").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     for step in MIGRATIONS[version:]:
         for statement in _statements(step):
             connection.execute(statement)

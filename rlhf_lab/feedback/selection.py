@@ -55,16 +55,18 @@ class Selection:
 
     def __post_init__(self):
         if not 2 <= self.responses <= MOST:
-            raise UserError(f"{self.responses} as the number of responses to show: choose from 2 "
-                            f"to {MOST}")  # fmt: skip
+            raise UserError(
+                f"{self.responses} as the number of responses to show: choose from 2 to {MOST}"
+            )
         for name in ("common", "repeats"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: choose a share from 0 to 1")
         if self.gap < 1:
             raise UserError(f"a gap of {self.gap} items: choose 1 or more")
 
-    def next_item(self, store: FeedbackStore, labeller: str,
-                  uncertainty: Mapping[str, float] | None = None) -> Item | None:
+    def next_item(
+        self, store: FeedbackStore, labeller: str, uncertainty: Mapping[str, float] | None = None
+    ) -> Item | None:
         """What to show this labeller now; None when there is nothing left."""
         pick = next_pick(store, labeller, self, uncertainty)
         if pick is None:
@@ -85,13 +87,18 @@ def shuffled(count: int, avoid: Sequence[tuple[int, ...]], *key) -> tuple[int, .
         order = tuple(sorted(range(count), key=lambda i: _chance("order", *key, attempt, i)))
         if order not in avoid:
             return order
+    raise AssertionError("unreachable: attempts never end")
 
 
 # ---- the next prompt -----------------------------------------------------------------------------
 
 
-def next_pick(store: FeedbackStore, labeller: str, selection: Selection,
-              uncertainty: Mapping[str, float] | None = None) -> Pick | None:
+def next_pick(
+    store: FeedbackStore,
+    labeller: str,
+    selection: Selection,
+    uncertainty: Mapping[str, float] | None = None,
+) -> Pick | None:
     """The next prompt for a labeller: itself, how it was chosen ("repeat", "common", "active" or
     "random"), and for a repeat the responses to show again; None when there is nothing left.
 
@@ -99,8 +106,10 @@ def next_pick(store: FeedbackStore, labeller: str, selection: Selection,
     selection is active and there is no uncertainty.
     """
     if selection.active and uncertainty is None:
-        raise UserError("active choice needs the uncertainty of each prompt: compute it with "
-                        "reward.uncertainty_of, or choose at random")  # fmt: skip
+        raise UserError(
+            "active choice needs the uncertainty of each prompt: compute it with "
+            "reward.uncertainty_of, or choose at random"
+        )
     done = store.entries(labeller)
     if again := _repeat(done, labeller, selection):
         return again.prompt, "repeat", again.responses
@@ -124,13 +133,21 @@ def common_prompts(prompts: Sequence[Prompt], selection: Selection) -> list[Prom
     return sorted(prompts, key=lambda p: _chance("common", selection.seed, p.text))[:count]
 
 
-def _own(prompts: Sequence[Prompt], shared: set[str], labeller: str, selection: Selection,
-         uncertainty: Mapping[str, float]) -> list[Prompt]:
+def _own(
+    prompts: Sequence[Prompt],
+    shared: set[str],
+    labeller: str,
+    selection: Selection,
+    uncertainty: Mapping[str, float],
+) -> list[Prompt]:
     """The other prompts, in this labeller's order: the least certain first, then at random."""
+
     def place(prompt: Prompt) -> tuple[float, float]:
         nats = uncertainty.get(prompt.text, math.nan) if selection.active else math.nan
-        return (math.inf if math.isnan(nats) else -nats,
-                _chance("own", selection.seed, labeller, prompt.text))
+        return (
+            math.inf if math.isnan(nats) else -nats,
+            _chance("own", selection.seed, labeller, prompt.text),
+        )
 
     return sorted((prompt for prompt in prompts if prompt.text not in shared), key=place)
 
@@ -140,14 +157,18 @@ def _repeat(done: Sequence[Entry], labeller: str, selection: Selection) -> Entry
     repeated = {entry.prompt.text for entry in done if entry.pick == "repeat"}
     old_enough = done[: max(0, len(done) + 1 - selection.gap)]
     candidates = [
-        entry for entry in old_enough
-        if entry.kind == "ranking" and entry.prompt.text not in repeated
+        entry
+        for entry in old_enough
+        if entry.kind == "ranking"
+        and entry.prompt.text not in repeated
         and len(entry.responses) <= MOST
-    ]  # fmt: skip
+    ]
     if not candidates or len(repeated) + 1 > selection.repeats * (len(done) + 1):
         return None
-    return min(candidates, key=lambda entry: _chance("repeat", selection.seed, labeller, len(done),
-                                                     entry.prompt.text))  # fmt: skip
+    return min(
+        candidates,
+        key=lambda entry: _chance("repeat", selection.seed, labeller, len(done), entry.prompt.text),
+    )
 
 
 def _can_be_ranked(store: FeedbackStore, prompt: Prompt) -> bool:
@@ -190,8 +211,9 @@ def _distance(a: set[str], b: set[str]) -> float:
 # ---- what to hold out ----------------------------------------------------------------------------
 
 
-def split_by_prompt(rankings: Sequence[Ranking], held_out: float = 0.2,
-                    seed: int = 0) -> tuple[list[Ranking], list[Ranking]]:
+def split_by_prompt(
+    rankings: Sequence[Ranking], held_out: float = 0.2, seed: int = 0
+) -> tuple[list[Ranking], list[Ranking]]:
     """Rankings to train on, and about a share `held_out` of the prompts to test on.
 
     A prompt's side depends on its text alone, so that a repeat or another labeller's ranking never
@@ -202,8 +224,10 @@ def split_by_prompt(rankings: Sequence[Ranking], held_out: float = 0.2,
     below = sum(chance < held_out for chance in place.values())
     count = min(max(below, 1), len(place) - 1) if held_out else 0
     apart = set(sorted(place, key=place.get)[:count])
-    return ([r for r in rankings if r.prompt.text not in apart],
-            [r for r in rankings if r.prompt.text in apart])
+    return (
+        [r for r in rankings if r.prompt.text not in apart],
+        [r for r in rankings if r.prompt.text in apart],
+    )
 
 
 def _chance(*key) -> float:

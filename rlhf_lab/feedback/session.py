@@ -51,9 +51,16 @@ class RankingSession:
     Raises UserError for a name that the store refuses, or a goal below 1.
     """
 
-    def __init__(self, store: FeedbackStore, labeller: str, selection: Selection = Selection(),
-                 goal: int | None = None, uncertainty: Mapping[str, float] | None = None,
-                 guidelines: Guidelines = GUIDELINES, now: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        store: FeedbackStore,
+        labeller: str,
+        selection: Selection = Selection(),
+        goal: int | None = None,
+        uncertainty: Mapping[str, float] | None = None,
+        guidelines: Guidelines = GUIDELINES,
+        now: Callable[[], float] = time.monotonic,
+    ):
         if goal is not None and goal < 1:
             raise UserError(f"a goal of {goal} rankings: set 1 or more, or none for all prompts")
         store.add_labeller(labeller)
@@ -111,11 +118,22 @@ class RankingSession:
         if item is None:
             raise UserError("there is nothing left to rank: add prompts, or set a higher goal")
         if self._stored:
-            return self._go_on()
-        self.store.write(Entry(
-            id="", kind=kind, labeller=self.labeller, prompt=item.prompt, responses=item.responses,
-            shown=item.shown, seconds=round(self._clock.seconds, 3), pick=item.pick,
-            guidelines=self.guidelines.version, **answer))  # fmt: skip
+            self._go_on()
+            return
+        self.store.write(
+            Entry(
+                id="",
+                kind=kind,
+                labeller=self.labeller,
+                prompt=item.prompt,
+                responses=item.responses,
+                shown=item.shown,
+                seconds=round(self._clock.seconds, 3),
+                pick=item.pick,
+                guidelines=self.guidelines.version,
+                **answer,
+            )
+        )
         self._stored = True
         self._go_on()
 
@@ -166,8 +184,10 @@ def ranks_from_order(groups: Sequence[Sequence[int]], count: int) -> list[int | 
     for group in groups:
         for response in group:
             if not 0 <= response < count or ranks[response] is not None:
-                raise UserError(f"response {response} is unknown or stands twice: name each of the "
-                                f"{count} responses at most once")  # fmt: skip
+                raise UserError(
+                    f"response {response} is unknown or stands twice: name each of the "
+                    f"{count} responses at most once"
+                )
             ranks[response] = before + 1
         before += len(group)
     return ranks

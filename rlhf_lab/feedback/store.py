@@ -106,8 +106,9 @@ class FeedbackStore:
             history = rows.read_entries(connection, labeller)
         return history if undone else _standing(history)
 
-    def rankings(self, labellers: Sequence[str] | None = None,
-                 picks: Sequence[str] | None = None) -> list[Ranking]:
+    def rankings(
+        self, labellers: Sequence[str] | None = None, picks: Sequence[str] | None = None
+    ) -> list[Ranking]:
         """The rankings that stand, oldest first: of these labellers, and of prompts picked in these
         ways ("random", "common", "active", "repeat"); None is all.
 
@@ -115,10 +116,13 @@ class FeedbackStore:
         """
         _known("labeller", labellers, self.labellers(), self.path)
         _known("pick", picks, PICKS, self.path)
-        return [Ranking(entry.prompt, entry.responses, entry.ranks, entry.labeller)
-                for entry in self.entries() if entry.kind == "ranking"
-                and (labellers is None or entry.labeller in labellers)
-                and (picks is None or entry.pick in picks)]  # fmt: skip
+        return [
+            Ranking(entry.prompt, entry.responses, entry.ranks, entry.labeller)
+            for entry in self.entries()
+            if entry.kind == "ranking"
+            and (labellers is None or entry.labeller in labellers)
+            and (picks is None or entry.pick in picks)
+        ]
 
     def forget(self, labeller: str) -> int:
         """Delete a labeller: the name and all of their rows, down to the bytes of the file.
@@ -144,8 +148,10 @@ class FeedbackStore:
             with reading_other(Path(other)) as connection:
                 return self.take_in(rows.read_contents(connection))
         except (LookupError, TypeError, ValueError) as error:
-            raise UserError(f"{other} holds what a store does not write ({error!r}): nothing of it "
-                            "was taken in; ask for another copy") from error  # fmt: skip
+            raise UserError(
+                f"{other} holds what a store does not write ({error!r}): nothing of it "
+                "was taken in; ask for another copy"
+            ) from error
 
     def contents(self) -> Contents:
         """Everything in the store, at one moment."""
@@ -178,11 +184,16 @@ class FeedbackStore:
 def _welcome(entries: Sequence[Entry], until: dict[str, str]) -> list[Entry]:
     """The entries that may come in, each before the one that takes it back: of forgotten labellers
     only what was made after this time."""
-    kept = [entry for entry in entries
-            if entry.labeller not in until or entry.made > until[entry.labeller]]  # fmt: skip
+    kept = [
+        entry
+        for entry in entries
+        if entry.labeller not in until or entry.made > until[entry.labeller]
+    ]
     missing = {entry.id for entry in entries} - {entry.id for entry in kept}
-    return sorted((entry for entry in kept if not entry.undoes or entry.undoes not in missing),
-                  key=lambda entry: entry.kind == "undo")  # fmt: skip
+    return sorted(
+        (entry for entry in kept if not entry.undoes or entry.undoes not in missing),
+        key=lambda entry: entry.kind == "undo",
+    )
 
 
 def _standing(history: list[Entry]) -> list[Entry]:

@@ -12,8 +12,13 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_lab.disk.jsonl import Row, kind_of
 
 # "human" and "gpt" with "from" and "value" are how ShareGPT wrote its messages.
-ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user",
-         "gpt": "assistant"}  # fmt: skip
+ROLES = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "human": "user",
+    "gpt": "assistant",
+}
 PLAIN = {"system": "{}", "user": "\n\nHuman: {}", "assistant": "\n\nAssistant: {}"}
 
 
@@ -37,8 +42,9 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase | None = None)
     if not getattr(tokenizer, "chat_template", None):
         turns = "".join(PLAIN[message.role].format(message.content) for message in messages)
         return turns + "\n\nAssistant:"
-    text = tokenizer.apply_chat_template([asdict(message) for message in messages], tokenize=False,
-                                         add_generation_prompt=True)  # fmt: skip
+    text = tokenizer.apply_chat_template(
+        [asdict(message) for message in messages], tokenize=False, add_generation_prompt=True
+    )
     adds_start = tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
     return text.removeprefix(tokenizer.bos_token) if adds_start else text
 
@@ -75,17 +81,24 @@ def messages_in(row: Row, field: str, values: Sequence) -> Messages:
 def _message(row: Row, field: str, number: int, value) -> Message:
     which = f"message {number}"
     if type(value) is not dict:
-        row.refuse(field, f"{which} is {kind_of(value)}: give an object with role and content",
-                   "wrong type")  # fmt: skip
+        row.refuse(
+            field,
+            f"{which} is {kind_of(value)}: give an object with role and content",
+            "wrong type",
+        )
     said = value.get("role", value.get("from")), value.get("content", value.get("value"))
     role = ROLES.get(said[0]) if isinstance(said[0], str) else None
     if role is None:
-        row.refuse(field, f"{which} has the role {said[0]!r}: the roles are {', '.join(ROLES)}",
-                   "unknown role")  # fmt: skip
+        row.refuse(
+            field,
+            f"{which} has the role {said[0]!r}: the roles are {', '.join(ROLES)}",
+            "unknown role",
+        )
     content = _joined(said[1])
     if type(content) is not str:
-        row.refuse(field, f"the content of {which} is {kind_of(content)}: give a text",
-                   "wrong type")  # fmt: skip
+        row.refuse(
+            field, f"the content of {which} is {kind_of(content)}: give a text", "wrong type"
+        )
     if not content.strip() and role != "system":
         row.refuse(field, f"{which} is empty: leave the row out", "empty text")
     return Message(role, content)
@@ -93,8 +106,10 @@ def _message(row: Row, field: str, number: int, value) -> Message:
 
 def _joined(content):
     """Content that is a list of texts alone ({"type": "text", "text": ...}) as one text."""
-    if type(content) is list and content and all(
-        type(part) is dict and type(part.get("text")) is str for part in content
+    if (
+        type(content) is list
+        and content
+        and all(type(part) is dict and type(part.get("text")) is str for part in content)
     ):
         return "".join(part["text"] for part in content)
     return content

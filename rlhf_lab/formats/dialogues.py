@@ -25,7 +25,7 @@ def split_pair(chosen: str, rejected: str) -> tuple[str, str, str] | None:
     The prompt ends at the last Assistant: marker before the two part, so that two answers that
     begin with the same words keep them. None if they share no such marker.
     """
-    shared = len(os.path.commonprefix((chosen, rejected)))
+    shared = len(os.path.commonprefix((chosen, rejected)))  # noqa: RUF071  of characters
     ends = [end for end in _answers(chosen) if end <= shared]
     return (chosen[: ends[-1]], chosen[ends[-1] :], rejected[ends[-1] :]) if ends else None
 

@@ -9,7 +9,9 @@ from rlhf_lab.disk.jsonl import Row, strict_json
 from rlhf_lab.errors import BadRow
 from rlhf_lab.formats.chat import Messages, messages_in
 
-PYTHON = re.compile(r"\s*\[\{\s*'(role|from|content|value)'\s*:")  # how pandas writes messages to CSV
+PYTHON = re.compile(
+    r"\s*\[\{\s*'(role|from|content|value)'\s*:"
+)  # how pandas writes messages to CSV
 EXAMPLES = {list: '["a", "b"]', dict: '{"a": 1}', int: "2"}
 
 
@@ -42,8 +44,12 @@ class Fields(Row):
                 value = strict_json(self.where, value.encode())
             except BadRow:  # an answer may begin like that
                 if PYTHON.match(value):
-                    self.refuse(field, "is a list in Python's notation: write it as JSON (json.dumps), or "
-                                "the table as Parquet", "not JSON")
+                    self.refuse(
+                        field,
+                        "is a list in Python's notation: write it as JSON (json.dumps), or "
+                        "the table as Parquet",
+                        "not JSON",
+                    )
         return messages_in(self, field, value) if isinstance(value, list) else self.text(field)
 
     def _read_cell(self, field: str, kind: type, cell: str, default):

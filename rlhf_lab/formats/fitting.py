@@ -14,8 +14,9 @@ from rlhf_lab.formats.dialogues import questions
 from rlhf_lab.text import encode_prompt, longest_end
 
 
-def fit_prompt(whole: str, tokenizer: PreTrainedTokenizerBase, limit: int, messages: Messages = ()
-               ) -> tuple[str, bool]:  # fmt: skip
+def fit_prompt(
+    whole: str, tokenizer: PreTrainedTokenizerBase, limit: int, messages: Messages = ()
+) -> tuple[str, bool]:
     """A prompt as text of at most `limit` tokens, and whether something had to go; "" if nothing
     would be left. whole: all of its text. messages: those that this was rendered from, if any."""
 
@@ -42,8 +43,9 @@ def _shorter_text(prompt: str, fits: Callable[[str], bool]) -> str:
     return marker + cut + rest if cut else ""
 
 
-def _shorter_chat(whole: str, messages: Messages, tokenizer: PreTrainedTokenizerBase,
-                  fits: Callable[[str], bool]) -> str:  # fmt: skip
+def _shorter_chat(
+    whole: str, messages: Messages, tokenizer: PreTrainedTokenizerBase, fits: Callable[[str], bool]
+) -> str:
     system = messages[:1] if messages[0].role == "system" else ()
     asked = [i for i, message in enumerate(messages) if message.role == "user"]
     if not asked:

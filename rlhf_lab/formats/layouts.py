@@ -29,8 +29,11 @@ OPTIONAL = ("id", "facts", "labeller")
 SAMPLE = r"sample\d+"
 GPT2_VOCABULARY = 50257  # the labels of Ziegler et al. are tokens of GPT-2; higher numbers pad them
 
-EARLY = ("has turns after the one in which the two part: only dialogues that differ in their last "
-         "answer can be compared", "dialogues part before their end")  # fmt: skip
+EARLY = (
+    "has turns after the one in which the two part: only dialogues that differ in their last "
+    "answer can be compared",
+    "dialogues part before their end",
+)
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,13 @@ class Layout:
     read: Callable[[Fields, PreTrainedTokenizerBase | None], Example]
 
 
-def recognise(where: str, columns: Collection[str], families: Sequence[Sequence[Layout]],
-              chosen: str | None = None, options: bool = True) -> Layout:  # fmt: skip
+def recognise(
+    where: str,
+    columns: Collection[str],
+    families: Sequence[Sequence[Layout]],
+    chosen: str | None = None,
+    options: bool = True,
+) -> Layout:
     """The layout that a row's columns fit, or the `chosen` one.
 
     families: sets of layouts in the order of preference. options: whether there are --layout and
@@ -71,11 +79,16 @@ def recognise(where: str, columns: Collection[str], families: Sequence[Sequence[
             return fitting[0]
         if fitting:
             several = " and ".join(layout.name for layout in fitting)
-            todo = (f"choose with --layout {fitting[0].name} (layout=)" if options
-                    else "keep those of one")  # fmt: skip
+            todo = (
+                f"choose with --layout {fitting[0].name} (layout=)"
+                if options
+                else "keep those of one"
+            )
             raise UserError(f"{where}: the columns {', '.join(columns)} fit {several}: {todo}")
-    raise UserError(f"{where}: the columns are {', '.join(columns)}, and no layout has these: the "
-                    f"layouts are {names}; {_renaming(columns, known, options)}")
+    raise UserError(
+        f"{where}: the columns are {', '.join(columns)}, and no layout has these: the "
+        f"layouts are {names}; {_renaming(columns, known, options)}"
+    )
 
 
 def _renaming(columns: Collection[str], known: Sequence[Layout], options: bool) -> str:
@@ -85,8 +98,11 @@ def _renaming(columns: Collection[str], known: Sequence[Layout], options: bool) 
     fitting = matching(theirs, known)
     alike = len(theirs) < len(columns)  # "Prompt" and "prompt": which of them is it?
     if len(fitting) != 1 or alike or _may_lose_the_prompt(fitting[0], theirs):
-        return ("--columns yours=known (columns=) renames them" if options
-                else "rename them in the file")  # fmt: skip
+        return (
+            "--columns yours=known (columns=) renames them"
+            if options
+            else "rename them in the file"
+        )
     others = unused(fitting[0], list(theirs))
     meant = {name: ours for ours, name in theirs.items() if name != ours and ours not in others}
     if options and all(name == name.strip() for name in meant):
@@ -103,15 +119,21 @@ def _may_lose_the_prompt(layout: Layout, columns: Collection[str]) -> bool:
 def matching(columns: Collection[str], family: Sequence[Layout]) -> list[Layout]:
     """The layouts whose columns are all there, less those that ask for a part of another's."""
     fitting = [layout for layout in family if set(layout.columns) <= set(columns)]
-    return [layout for layout in fitting
-            if not any(set(layout.columns) < set(other.columns) for other in fitting)]  # fmt: skip
+    return [
+        layout
+        for layout in fitting
+        if not any(set(layout.columns) < set(other.columns) for other in fitting)
+    ]
 
 
 def unused(layout: Layout, columns: Sequence[str]) -> list[str]:
     """The columns that a layout passes over."""
     known = (*layout.columns, *OPTIONAL)
-    return [name for name in columns if name not in known
-            and not ("best" in layout.columns and re.fullmatch(SAMPLE, name))]  # fmt: skip
+    return [
+        name
+        for name in columns
+        if name not in known and not ("best" in layout.columns and re.fullmatch(SAMPLE, name))
+    ]
 
 
 # ---- what a row holds, layout by layout ---------------------------------------------------------
@@ -120,16 +142,19 @@ def unused(layout: Layout, columns: Sequence[str]) -> list[str]:
 def _three(row: Fields, _) -> Example:
     prompt, chosen, rejected = row.said("prompt"), row.said("chosen"), row.said("rejected")
     if type(chosen) is not type(rejected):
-        row.refuse("rejected", f"is {kind_of(row.fields['rejected'])} and 'chosen' is not: write "
-                   "both alike", "wrong type")  # fmt: skip
+        row.refuse(
+            "rejected",
+            f"is {kind_of(row.fields['rejected'])} and 'chosen' is not: write both alike",
+            "wrong type",
+        )
     if isinstance(chosen, tuple):
         if chosen[0].role != "assistant":
             return _two_dialogues(row, chosen, rejected)  # the prompt is in there once more
         responses = _one(row, "chosen", chosen), _one(row, "rejected", rejected)
         return _pair(row, _asked(prompt), *responses)
-    if isinstance(prompt, str) and prompt.rstrip().endswith("Assistant:"):
-        if chosen.startswith(prompt) and rejected.startswith(prompt):  # whole dialogues, again
-            chosen, rejected = chosen[len(prompt) :].strip(), rejected[len(prompt) :].strip()
+    whole = isinstance(prompt, str) and prompt.rstrip().endswith("Assistant:")
+    if whole and chosen.startswith(prompt) and rejected.startswith(prompt):  # dialogues, again
+        chosen, rejected = chosen[len(prompt) :].strip(), rejected[len(prompt) :].strip()
     return _pair(row, prompt, chosen, rejected)
 
 
@@ -142,9 +167,12 @@ def _two(row: Fields, _) -> Example:
             row.refuse(field, "is a list, and the other a text: write both alike", "wrong type")
     split = dialogues.split_pair(chosen, rejected)
     if split is None:
-        row.refuse("chosen", "has no 'Assistant:' turn that 'rejected' has too: without a prompt "
-                   "that both share there is nothing to compare",
-                   "no Assistant: turn in common")  # fmt: skip
+        row.refuse(
+            "chosen",
+            "has no 'Assistant:' turn that 'rejected' has too: without a prompt "
+            "that both share there is nothing to compare",
+            "no Assistant: turn in common",
+        )
     prompt, *rests = split
     for field, rest in zip(("chosen", "rejected"), rests):
         if dialogues.goes_on(prompt, rest):
@@ -166,8 +194,9 @@ def _pair(row: Fields, prompt: str | Messages, chosen: str, rejected: str) -> Ex
         if not response.strip():
             row.refuse(field, "has an empty answer: leave the row out", "empty text")
     if chosen.strip() == rejected.strip():
-        row.refuse("rejected", "is the same text as 'chosen': leave the row out",
-                   "chosen same as rejected")  # fmt: skip
+        row.refuse(
+            "rejected", "is the same text as 'chosen': leave the row out", "chosen same as rejected"
+        )
     return Example(prompt, (chosen, rejected), (1, 2))
 
 
@@ -176,8 +205,9 @@ def _ranked(row: Fields, _) -> Example:
 
 
 def _best(row: Fields, tokenizer: PreTrainedTokenizerBase | None) -> Example:
-    names = sorted((name for name in row.fields if re.fullmatch(SAMPLE, name)),
-                   key=lambda name: int(name[6:]))  # fmt: skip
+    names = sorted(
+        (name for name in row.fields if re.fullmatch(SAMPLE, name)), key=lambda name: int(name[6:])
+    )
     wanted = [f"sample{i}" for i in range(max(len(names), 2))]
     missing = [name for name in wanted if name not in names]
     if missing:
@@ -186,15 +216,19 @@ def _best(row: Fields, tokenizer: PreTrainedTokenizerBase | None) -> Example:
     if type(best) is not int:
         row.refuse("best", f"is {kind_of(best)}: give a number", "wrong type")
     if not 0 <= best < len(names):
-        row.refuse("best", f"is {best}: with {len(names)} samples it is from 0 to {len(names) - 1}",
-                   "best out of range")  # fmt: skip
+        row.refuse(
+            "best",
+            f"is {best}: with {len(names)} samples it is from 0 to {len(names) - 1}",
+            "best out of range",
+        )
     prompt = _text_or_tokens(row, "query", tokenizer)
     if not prompt.strip():
         row.refuse("query", "is empty: leave the row out", "empty text")
     samples = tuple(_text_or_tokens(row, name, tokenizer) for name in wanted)
     if len(set(samples)) == 1:
-        row.refuse("best", "says nothing: all the samples are the same text",
-                   "samples all the same")  # fmt: skip
+        row.refuse(
+            "best", "says nothing: all the samples are the same text", "samples all the same"
+        )
     return Example(prompt, samples, tuple(1 if i == best else None for i in range(len(samples))))
 
 
@@ -206,8 +240,12 @@ def _text_or_tokens(row: Fields, field: str, tokenizer: PreTrainedTokenizerBase 
         row.refuse(field, "is a list, but not of tokens: give a text", "wrong type")
     known = getattr(tokenizer, "vocab_size", 0) == GPT2_VOCABULARY
     if not known or tokenizer.convert_ids_to_tokens(GPT2_VOCABULARY - 1) != "<|endoftext|>":
-        row.refuse(field, "holds tokens, as the labels of Ziegler et al. do: GPT-2's tokenizer "
-                   "reads them (--model gpt2); for another, decode them first", "tokens")
+        row.refuse(
+            field,
+            "holds tokens, as the labels of Ziegler et al. do: GPT-2's tokenizer "
+            "reads them (--model gpt2); for another, decode them first",
+            "tokens",
+        )
     return tokenizer.decode([token for token in tokens if 0 <= token < GPT2_VOCABULARY - 1])
 
 
@@ -234,12 +272,19 @@ def _messages(row: Fields, _) -> Example:
 def _text(row: Fields, _) -> Example:
     split = dialogues.split_last(row.text("text"))
     if split is None:
-        row.refuse("text", "has no 'Assistant:' turn: what is the prompt in it, and what the "
-                   "response? Write them as two columns", "no Assistant: turn")  # fmt: skip
+        row.refuse(
+            "text",
+            "has no 'Assistant:' turn: what is the prompt in it, and what the "
+            "response? Write them as two columns",
+            "no Assistant: turn",
+        )
     prompt, response = split
     if dialogues.goes_on(prompt, response):
-        row.refuse("text", "ends with a 'Human:' turn: end it with an answer, or with 'Assistant:'",
-                   "no answer at the end")  # fmt: skip
+        row.refuse(
+            "text",
+            "ends with a 'Human:' turn: end it with an answer, or with 'Assistant:'",
+            "no answer at the end",
+        )
     return Example(prompt, (response.strip(),), (1,)) if response.strip() else Example(prompt)
 
 

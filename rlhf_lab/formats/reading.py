@@ -93,8 +93,11 @@ class Reading(Generic[Item]):
         parts = [f"read {self.read:,} row{'s' * (self.read != 1)} of {self.source} as {how}"]
         if self.chat:
             own = getattr(self.tokenizer, "chat_template", None)
-            parts.append("messages in the tokenizer's chat template" if own
-                         else "messages as plain Human:/Assistant: text")  # fmt: skip
+            parts.append(
+                "messages in the tokenizer's chat template"
+                if own
+                else "messages as plain Human:/Assistant: text"
+            )
         if self.bad:
             parts.append(self._bad_rows())
         if self.shortened:
@@ -119,12 +122,19 @@ class Reading(Generic[Item]):
             return row
         missing = [name for name in self.columns if name not in row.fields]
         if missing and self.first is None:
-            self._unknown(row, UserError(
-                f"{row.where}: there is no column {missing[0]!r} to rename: the columns are "
-                f"{', '.join(row.fields)}"))  # fmt: skip
+            self._unknown(
+                row,
+                UserError(
+                    f"{row.where}: there is no column {missing[0]!r} to rename: the columns are "
+                    f"{', '.join(row.fields)}"
+                ),
+            )
         taken = set(self.columns.values())
-        kept = {name: value for name, value in row.fields.items()
-                if name not in taken and name not in self.columns}  # fmt: skip
+        kept = {
+            name: value
+            for name, value in row.fields.items()
+            if name not in taken and name not in self.columns
+        }
         new = {ours: row.fields[name] for name, ours in self.columns.items() if name in row.fields}
         return replace(row, fields=kept | new)
 
@@ -133,8 +143,9 @@ class Reading(Generic[Item]):
         if self.first is None:
             columns = list(row.fields)
             try:
-                self.first = layouts.recognise(row.where, columns, self.families, self.layout,
-                                                self.options)
+                self.first = layouts.recognise(
+                    row.where, columns, self.families, self.layout, self.options
+                )
             except UserError as error:
                 self._unknown(row, error)
             self.unused = layouts.unused(self.first, columns)
@@ -157,11 +168,13 @@ class Reading(Generic[Item]):
             text, cut = self._fitted(row, example)
         except TemplateError as error:
             why = " ".join(str(error).split())
-            row.reject(f"the tokenizer's chat template refuses its messages: {why}",
-                       "refused by the chat template")  # fmt: skip
+            row.reject(
+                f"the tokenizer's chat template refuses its messages: {why}",
+                "refused by the chat template",
+            )
         self.shortened += cut
         given = row.fields.get("id")
-        if type(given) is int or type(given) is float and given.is_integer():
+        if type(given) is int or (type(given) is float and given.is_integer()):
             row = replace(row, fields=row.fields | {"id": str(int(given))})
         by_text = hashlib.sha256(text.encode()).hexdigest()[:12]
         return Prompt(row.text("id", by_text), text, row.get("facts", dict, {}))
@@ -176,20 +189,28 @@ class Reading(Generic[Item]):
             return whole, False
         text, cut = fit_prompt(whole, self.tokenizer, limit, messages)
         if not text:
-            row.reject(f"{limit} tokens are too few for any of the prompt: allow more, or shorten "
-                       "the response", "no room for the prompt")  # fmt: skip
+            row.reject(
+                f"{limit} tokens are too few for any of the prompt: allow more, or shorten "
+                "the response",
+                "no room for the prompt",
+            )
         return text, cut
 
     def _room(self, row: Fields, prompt: str, example: Example) -> int | None:
         """How many tokens the longest response, with its end token, leaves for the prompt."""
         if self.max_tokens is None:
             return None
-        lengths = [len(encode_response(self.tokenizer, prompt, text)) if text.strip() else 1
-                   for text in example.responses]  # fmt: skip
+        lengths = [
+            len(encode_response(self.tokenizer, prompt, text)) if text.strip() else 1
+            for text in example.responses
+        ]
         longest = max(lengths, default=0)
         if longest >= self.max_tokens:
-            row.reject(f"a response has {longest} tokens with its end, and the model reads "
-                       f"{self.max_tokens} with the prompt: shorten it", "response too long")
+            row.reject(
+                f"a response has {longest} tokens with its end, and the model reads "
+                f"{self.max_tokens} with the prompt: shorten it",
+                "response too long",
+            )
         return self.max_tokens - longest
 
     def _pass_over(self, bad: BadRow) -> None:
@@ -211,8 +232,9 @@ class Reading(Generic[Item]):
         return f"passed over {total:,} bad row{'s' * (total != 1)}: {', '.join(kinds)}"
 
 
-def read_preferences(source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
-                     ) -> Reading[Ranking]:  # fmt: skip
+def read_preferences(
+    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+) -> Reading[Ranking]:
     """The rankings in a source; of two responses, where one was chosen and one rejected.
 
     how: as `Reading` has it, for all three readers.
@@ -220,15 +242,17 @@ def read_preferences(source: str | Path, tokenizer: PreTrainedTokenizerBase | No
     return Reading(source, (layouts.PREFERENCES,), _ranking, tokenizer, **how)
 
 
-def read_demonstrations(source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
-                        ) -> Reading[Demonstration]:  # fmt: skip
+def read_demonstrations(
+    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+) -> Reading[Demonstration]:
     """The demonstrations in a source; of preferences, the best response."""
     families = (layouts.DEMONSTRATIONS, layouts.PREFERENCES)
     return Reading(source, families, _demonstration, tokenizer, **how)
 
 
-def read_prompts(source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
-                 ) -> Reading[Prompt]:  # fmt: skip
+def read_prompts(
+    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+) -> Reading[Prompt]:
     """The prompts in a source, also of preferences and demonstrations: the same text as there."""
     families = (layouts.PREFERENCES, layouts.DEMONSTRATIONS, layouts.PROMPTS)
     return Reading(source, families, _prompt_alone, tokenizer, **how)
@@ -241,12 +265,14 @@ def _ranking(row: Fields, example: Example, prompt: Prompt) -> Ranking:
 def _demonstration(row: Fields, example: Example, prompt: Prompt) -> Demonstration:
     ranked = [pair for pair in zip(example.ranks, example.responses) if pair[0] is not None]
     if not ranked:
-        row.reject("there is no answer at the end: give a response to learn from",
-                   "no answer at the end")  # fmt: skip
+        row.reject(
+            "there is no answer at the end: give a response to learn from", "no answer at the end"
+        )
     response = min(ranked, key=lambda pair: pair[0])[1]
     if not response.strip():
-        row.reject("the response is empty: write at least one word, or leave the row out",
-                   "empty text")  # fmt: skip
+        row.reject(
+            "the response is empty: write at least one word, or leave the row out", "empty text"
+        )
     return Demonstration(prompt, response)
 
 

@@ -88,9 +88,11 @@ def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
                     yield _row(where, names, cells)
         except UnicodeDecodeError as error:
             where = f"{path}, line {_first_strange(path)}"
-            raise UserError(f"{where}: not UTF-8, but Windows-1252 perhaps, "
-                            'as Excel writes "CSV": save it as "CSV UTF-8", or convert it with '
-                            "iconv -f WINDOWS-1252 -t UTF-8") from error  # fmt: skip
+            raise UserError(
+                f"{where}: not UTF-8, but Windows-1252 perhaps, "
+                'as Excel writes "CSV": save it as "CSV UTF-8", or convert it with '
+                "iconv -f WINDOWS-1252 -t UTF-8"
+            ) from error
 
 
 def _first_strange(path: Path) -> int:
@@ -121,20 +123,27 @@ def _next(path: Path, number: int, rows: Iterator[list[str]]) -> list[str] | Bad
     except csv.Error as error:
         where, why = f"{path}, row {number + 1}", str(error)
         if "limit" in why:
-            raise UserError(f"{where}: a cell of more than {csv.field_size_limit():,} characters: is a "
-                            "quote never closed? Texts that long go into JSON lines") from error
+            raise UserError(
+                f"{where}: a cell of more than {csv.field_size_limit():,} characters: is a "
+                "quote never closed? Texts that long go into JSON lines"
+            ) from error
         if "unexpected end" in why:  # all that follows is inside the quote
             raise UserError(f"{where}: not CSV: is a quote never closed? ({why})") from error
-        return BadRow(f'{where}: not CSV ({why}): write "" for a quote inside a quoted cell',
-                      "not CSV", where)  # fmt: skip
+        return BadRow(
+            f'{where}: not CSV ({why}): write "" for a quote inside a quoted cell', "not CSV", where
+        )
 
 
 def _row(where: str, names: list[str], cells: list[str] | BadRow) -> Fields | BadRow:
     if isinstance(cells, BadRow):
         return cells
     if len(cells) != len(names):
-        return BadRow(f"{where}: {len(cells)} cells under a header of {len(names)}: quote a text "
-                      "that holds a comma or a new line", "cells unlike the header", where)
+        return BadRow(
+            f"{where}: {len(cells)} cells under a header of {len(names)}: quote a text "
+            "that holds a comma or a new line",
+            "cells unlike the header",
+            where,
+        )
     return Fields(where, dict(zip(names, cells)), cells=True)
 
 
@@ -151,8 +160,9 @@ def hub_rows(source: str) -> Iterator[Fields]:
     """
     match = SOURCE.fullmatch(source)
     if not match:
-        raise UserError(f"'{source}' names no data set: write hub:owner/name or "
-                        "hub:owner/name:split")  # fmt: skip
+        raise UserError(
+            f"'{source}' names no data set: write hub:owner/name or hub:owner/name:split"
+        )
     split = match["split"] or "train"
     number = 0
     try:
@@ -168,8 +178,9 @@ def _load(source: str, name: str, part: str | None, split: str):
     try:
         import datasets
     except ImportError as error:
-        raise UserError(f"reading {source} takes the package datasets: "
-                        "pip install 'rlhf-lab[hub]'") from error  # fmt: skip
+        raise UserError(
+            f"reading {source} takes the package datasets: pip install 'rlhf-lab[hub]'"
+        ) from error
     online = not datasets.config.HF_HUB_OFFLINE
     return datasets.load_dataset(name, part, split=split, streaming=online)
 
@@ -177,8 +188,10 @@ def _load(source: str, name: str, part: str | None, split: str):
 def _explanation(source: str, error: Exception, number: int) -> str:
     why = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
     after = f", after row {number}" if number else ""
-    return (f"cannot read {source}{after}: {why}: check the name, the split and the network, or "
-            "fetch the files on a machine with one and give their path instead")  # fmt: skip
+    return (
+        f"cannot read {source}{after}: {why}: check the name, the split and the network, or "
+        "fetch the files on a machine with one and give their path instead"
+    )
 
 
 BATCH = 256  # rows turned into Python's types at once
@@ -190,8 +203,9 @@ def parquet_rows(path: Path) -> Iterator[Fields]:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise UserError(f"reading {path} takes the package pyarrow: "
-                        "pip install 'rlhf-lab[parquet]'") from error  # fmt: skip
+        raise UserError(
+            f"reading {path} takes the package pyarrow: pip install 'rlhf-lab[parquet]'"
+        ) from error
     number = 0
     with opened(path) as file:
         try:
@@ -202,8 +216,9 @@ def parquet_rows(path: Path) -> Iterator[Fields]:
                         number += 1
                         yield Fields(f"{path}, row {number}", fields)
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, after row {number}: not UTF-8: write its texts as "
-                            "UTF-8") from error  # fmt: skip
+            raise UserError(
+                f"{path}, after row {number}: not UTF-8: write its texts as UTF-8"
+            ) from error
         except ArrowException as error:
             why = f"{path}, after row {number}: {str(error).splitlines()[0]}"
             raise UserError(f"cannot read {why}: check the file") from error

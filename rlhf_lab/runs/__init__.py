@@ -1,1 +1,2 @@
-"""One run from end to end: the pipeline of all three stages, its presets, what it costs, and its report."""
+"""One run from end to end: the pipeline of all three stages, its presets, what it costs, and its
+report."""

@@ -25,8 +25,10 @@ def examples(summary: dict, rows: list[dict]) -> Html | None:
     rule = f"The first {len(first)} prompts of the main held-out set, and each model's first answer"
     cards = [example(answers[i]) for i in first]
     if worst:
-        rule += (f"; then the {len(worst)} other prompts of that set on which the policy's was "
-                 "marked lowest")  # fmt: skip
+        rule += (
+            f"; then the {len(worst)} other prompts of that set on which the policy's was "
+            "marked lowest"
+        )
         cards.append(tag("h3", "Where the policy did worst"))
         cards += [example(answers[i]) for i in worst]
     return join(tag("p", rule + ". None was picked by hand."), *cards)
@@ -53,8 +55,13 @@ def card(row: dict, name: str, kind: str) -> Html:
     mark = row.get("mark")
     points = None if mark is None else tag("span", f"{mark:.1f} points", class_="mark")
     reasons = [tag("li", clipped(reason), dir="auto") for reason in row.get("reasons") or []]
-    return tag("div", tag("h4", name, points), said(row["response"]),
-               tag("ul", *reasons) if reasons else None, class_=kind)  # fmt: skip
+    return tag(
+        "div",
+        tag("h4", name, points),
+        said(row["response"]),
+        tag("ul", *reasons) if reasons else None,
+        class_=kind,
+    )
 
 
 def said(text: str, kind: str = "said") -> Html:

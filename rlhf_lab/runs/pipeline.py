@@ -65,24 +65,42 @@ class PipelineConfig:
 
     def seeded(self, seed: int) -> "PipelineConfig":
         """The same run with another seed, in every stage."""
-        return replace(self, seed=seed, sft=replace(self.sft, seed=seed),
-                       reward=replace(self.reward, seed=seed), ppo=replace(self.ppo, seed=seed))
+        return replace(
+            self,
+            seed=seed,
+            sft=replace(self.sft, seed=seed),
+            reward=replace(self.reward, seed=seed),
+            ppo=replace(self.ppo, seed=seed),
+        )
 
 
 def smoke(config: PipelineConfig) -> PipelineConfig:
     """A run of a minute, to see that everything works; its figures mean nothing."""
     return replace(
-        config, demonstrations=200, ranked_prompts=60, ppo_prompts=100, samples=2, held_out=30,
-        sft=replace(config.sft, epochs=1), reward=replace(config.reward, epochs=1),
-        ppo=replace(config.ppo, updates=3, batch_size=16))
+        config,
+        demonstrations=200,
+        ranked_prompts=60,
+        ppo_prompts=100,
+        samples=2,
+        held_out=30,
+        sft=replace(config.sft, epochs=1),
+        reward=replace(config.reward, epochs=1),
+        ppo=replace(config.ppo, updates=3, batch_size=16),
+    )
 
 
 class Pipeline:
     """The stages of one run, in order; each leaves its result in the run folder and is passed over
-    when that is there already. `watch(stage, records)` may draw or print the records on their way."""
+    when that is there already. `watch(stage, records)` may draw or print the records on their
+    way."""
 
-    def __init__(self, task: Task, config: PipelineConfig, run: RunFolder,
-                 watch: Callable[[str, Iterator[Record]], Iterable[Record]] | None = None):
+    def __init__(
+        self,
+        task: Task,
+        config: PipelineConfig,
+        run: RunFolder,
+        watch: Callable[[str, Iterator[Record]], Iterable[Record]] | None = None,
+    ):
         self.task, self.config, self.run = task, config, run
         self.watch = watch or (lambda stage, records: records)
         self.accelerator = make_accelerator(config.device)
@@ -102,9 +120,18 @@ class Pipeline:
             return
         policy, c = self._policy(self.config.base), self.config
         shown = self.task.demonstrations(c.seed, c.demonstrations + 200)
-        self._train("sft", train_sft(
-            policy, self.tokenizer, shown[200:], c.sft, held_out=shown[:200],
-            checkpoint=self._checkpoint("sft"), accelerator=self.accelerator))
+        self._train(
+            "sft",
+            train_sft(
+                policy,
+                self.tokenizer,
+                shown[200:],
+                c.sft,
+                held_out=shown[:200],
+                checkpoint=self._checkpoint("sft"),
+                accelerator=self.accelerator,
+            ),
+        )
         save_policy(policy, self.tokenizer, self.run.sft)
 
     def rankings(self) -> None:
@@ -114,10 +141,19 @@ class Pipeline:
         c = self.config
         with self._measured("rankings"):
             prompts = self.task.prompts(c.seed, c.ranked_prompts)
-            answers = answer(self._policy(self.run.sft), self.tokenizer, prompts, c.responses, c.seed,
-                             config=c.sampling)
-            parallel.once(write_rankings, self.run.rankings, rank_all(
-                prompts, answers.texts, self.task.labellers, self.task.judge, c.seed))
+            answers = answer(
+                self._policy(self.run.sft),
+                self.tokenizer,
+                prompts,
+                c.responses,
+                c.seed,
+                config=c.sampling,
+            )
+            parallel.once(
+                write_rankings,
+                self.run.rankings,
+                rank_all(prompts, answers.texts, self.task.labellers, self.task.judge, c.seed),
+            )
 
     def reward_model(self) -> None:
         """Stage two: learn the rankings; then scores of mean 0 and sd 1 on the SFT responses."""
@@ -126,9 +162,18 @@ class Pipeline:
         c, ranked = self.config, read_rankings(self.run.rankings)
         held_out = ranked[: len(ranked) // 10]
         model = ScalarModel.from_policy(self._policy(self.run.sft), c.seed)
-        self._train("reward", train_reward(
-            model, self.tokenizer, ranked[len(held_out):], c.reward, held_out,
-            checkpoint=self._checkpoint("reward"), accelerator=self.accelerator))
+        self._train(
+            "reward",
+            train_reward(
+                model,
+                self.tokenizer,
+                ranked[len(held_out) :],
+                c.reward,
+                held_out,
+                checkpoint=self._checkpoint("reward"),
+                accelerator=self.accelerator,
+            ),
+        )
         pairs = [(r.prompt.text, text) for r in ranked for text in r.responses]
         reward.normalise(model, reward.score_texts(model, self.tokenizer, pairs))
         model.save(self.run.reward_model, self.tokenizer)
@@ -139,10 +184,19 @@ class Pipeline:
             return
         c = self.config
         policy, model = self._policy(self.run.sft), self._reward_model()
-        self._train("ppo", train_ppo(
-            policy, model, self.tokenizer, self.task.prompts(c.seed + 1_000_003, c.ppo_prompts),
-            c.ppo, judge=self.task.judge, checkpoint=self._checkpoint("ppo"),
-            accelerator=self.accelerator))
+        self._train(
+            "ppo",
+            train_ppo(
+                policy,
+                model,
+                self.tokenizer,
+                self.task.prompts(c.seed + 1_000_003, c.ppo_prompts),
+                c.ppo,
+                judge=self.task.judge,
+                checkpoint=self._checkpoint("ppo"),
+                accelerator=self.accelerator,
+            ),
+        )
         save_policy(policy, self.tokenizer, self.run.policy)
 
     # ---- the judge's table -------------------------------------------------------------------
@@ -152,32 +206,60 @@ class Pipeline:
         the summary."""
         with self._measured("evaluate"):
             summary = self._judged()
-        summary |= {"seconds": self.run.costs("seconds"),
-                    "peak_memory_mb": self.run.costs("peak_memory_mb")}
+        summary |= {
+            "seconds": self.run.costs("seconds"),
+            "peak_memory_mb": self.run.costs("peak_memory_mb"),
+        }
         self.run.write_json("summary.json", summary)
         return summary
 
     def _judged(self) -> dict:
         """The judge's table and what the reward model sees; writes samples.jsonl."""
-        c, sets = self.config, {k: v[: self.config.held_out] for k, v in self.task.held_out().items()}
+        c, sets = (
+            self.config,
+            {k: v[: self.config.held_out] for k, v in self.task.held_out().items()},
+        )
         prompts = [p for group in sets.values() for p in group]
-        models = {name: self._policy(folder) for name, folder in
-                  (("base", c.base), ("sft", self.run.sft), ("policy", self.run.policy))}
-        answers = {name: answer(m, self.tokenizer, prompts, c.samples, c.seed, self.task.judge,
-                                replace(c.sampling, temperature=c.ppo.temperature))
-                   for name, m in models.items()}
+        models = {
+            name: self._policy(folder)
+            for name, folder in (
+                ("base", c.base),
+                ("sft", self.run.sft),
+                ("policy", self.run.policy),
+            )
+        }
+        answers = {
+            name: answer(
+                m,
+                self.tokenizer,
+                prompts,
+                c.samples,
+                c.seed,
+                self.task.judge,
+                replace(c.sampling, temperature=c.ppo.temperature),
+            )
+            for name, m in models.items()
+        }
         model = self._reward_model()
         sft_scores = scores_of(model, answers["sft"])
         main = slice(len(next(iter(sets.values()))))
         answers["best_of_n"] = best_of_n(answers["sft"], sft_scores, c.samples)
-        kl = {"policy": sequence_kl(models["policy"], models["sft"], answers["policy"],
-                                    c.ppo.temperature)}
-        table = {name: self._row(answers[name], answers["sft"], model, kl.get(name), sets)
-                 for name in ("base", "sft", "best_of_n", "policy")}
+        kl = {
+            "policy": sequence_kl(
+                models["policy"], models["sft"], answers["policy"], c.ppo.temperature
+            )
+        }
+        table = {
+            name: self._row(answers[name], answers["sft"], model, kl.get(name), sets)
+            for name in ("base", "sft", "best_of_n", "policy")
+        }
         self.run.write_lines("samples.jsonl", sample_rows(prompts, answers))
         return {
-            "task": self.task.name, "seed": c.seed, "prompts": {k: len(v) for k, v in sets.items()},
-            "samples": c.samples, "models": table,
+            "task": self.task.name,
+            "seed": c.seed,
+            "prompts": {k: len(v) for k, v in sets.items()},
+            "samples": c.samples,
+            "models": table,
             "reward_model": reward_accuracy(answers["sft"].prompts_in(main), sft_scores[main])
             | {"labellers": self._held_out_metrics()},
         }
@@ -186,10 +268,15 @@ class Pipeline:
         """How the reward model stood, at the end of its training, on rankings kept out of it."""
         found = [r for r in self.run.metrics("reward") if "reward/held_out_accuracy" in r]
         name = "reward/held_out_"
-        return {k.removeprefix(name): v for k, v in found[-1].items() if k.startswith(name)} if found else {}
+        return (
+            {k.removeprefix(name): v for k, v in found[-1].items() if k.startswith(name)}
+            if found
+            else {}
+        )
 
     def _row(self, every: Answers, every_sft: Answers, model: ScalarModel, kl, sets: dict) -> dict:
-        """One line of the judge's table: on the main held-out set, and the mark on the others too."""
+        """One line of the judge's table: on the main held-out set, and the mark on the others
+        too."""
         ends = torch.tensor([len(group) for group in sets.values()]).cumsum(0).tolist()
         spans = dict(zip(sets, map(slice, [0, *ends], ends)))
         main = spans[next(iter(sets))]
@@ -199,7 +286,9 @@ class Pipeline:
         row = {
             "mark": interval(answers.mark_table()),
             "rubric": {i: interval(answers.rubric_table(i)) for i in answers.marks[0][0].rubric},
-            "mark_by_set": {name: interval(every.mark_table()[span]) for name, span in spans.items()},
+            "mark_by_set": {
+                name: interval(every.mark_table()[span]) for name, span in spans.items()
+            },
             "win_rate_against_sft": None,
             "score": interval(scores_of(model, answers)),
             "length": float(answers.sequences.mask.sum(1).float().mean()),
@@ -210,8 +299,9 @@ class Pipeline:
         }
         if every is not every_sft:
             row["win_rate_against_sft"] = win_rate(answers.mark_table(), sft.mark_table())
-            row["flaws_against_sft"] = {f: ratio_interval(answers.flaw_table(f), sft.flaw_table(f))
-                                        for f in flaws}
+            row["flaws_against_sft"] = {
+                f: ratio_interval(answers.flaw_table(f), sft.flaw_table(f)) for f in flaws
+            }
         return row
 
     # ---- helpers -----------------------------------------------------------------------------
@@ -220,7 +310,9 @@ class Pipeline:
         return load_policy(folder, self.accelerator.device)
 
     def _reward_model(self) -> ScalarModel:
-        return ScalarModel.load(self.run.reward_model, self.accelerator.device).requires_grad_(False)
+        return ScalarModel.load(self.run.reward_model, self.accelerator.device).requires_grad_(
+            False
+        )
 
     def _checkpoint(self, stage: str) -> Checkpoint:
         return Checkpoint(self.run.checkpoints / stage)
@@ -235,7 +327,8 @@ class Pipeline:
 
     @contextmanager
     def _measured(self, stage: str) -> Iterator[None]:
-        """Log what the block cost as {"stage": "cost", "of": stage, "seconds", "peak_memory_mb"}."""
+        """Log what the block cost as {"stage": "cost", "of": stage, "seconds",
+        "peak_memory_mb"}."""
         with spending() as cost:
             yield
         self.run.log({"stage": "cost", "of": stage, **cost})
@@ -246,5 +339,10 @@ def sample_rows(prompts, answers: dict[str, Answers]) -> Iterator[dict]:
     for i, prompt in enumerate(prompts):
         for name, given in answers.items():
             for text, mark in zip(given.texts[i], given.marks[i]):
-                yield {"id": prompt.id, "prompt": prompt.text, "model": name, "response": text,
-                       **asdict(mark)}
+                yield {
+                    "id": prompt.id,
+                    "prompt": prompt.text,
+                    "model": name,
+                    "response": text,
+                    **asdict(mark),
+                }

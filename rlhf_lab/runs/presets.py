@@ -1,14 +1,16 @@
 """Presets: settings for all three stages that go with a model of a certain size.
 
-`compact` is the shipped model with the defaults of every config class. The others take their figures
-from what was published for models of about that size; "own" marks what is our own choice.
+`compact` is the shipped model with the defaults of every config class. The others take their
+figures from what was published for models of about that size; "own" marks what is our own choice.
 
 gpt2, 124M parameters
 - SFT: learning rate 6.25e-5, batch 32, 3 epochs, linear decay: how Radford et al. (2018) fine-tuned
-  GPT-1, a model of nearly this shape. (Ouyang et al. 2022 go through their demonstrations 16 times.)
+  GPT-1, a model of nearly this shape. (Ouyang et al. 2022 go through their demonstrations 16
+  times.)
 - Reward model: learning rate 5e-5, batch 32, one pass, head and trunk at one rate: Ziegler et al.
   (2019) in their released code for the 124M model (openai/lm-human-preferences, launch.py).
-- PPO: learning rate 1e-5, batch 512, beta .15 that adapts to a KL of 6 nats over a horizon of 10,000
+- PPO: learning rate 1e-5, batch 512, beta .15 that adapts to a KL of 6 nats over a horizon of
+10,000
   episodes, 4 epochs of one minibatch, temperature .7: the same code. (TRL's GPT-2 sentiment example
   uses 1.41e-5.) At most 53 tokens a response, as in summaries of TL;DR (Stiennon et al. 2020, by
   Huang et al. 2024, "The N+ implementation details of RLHF with PPO"); Ziegler et al. have 24.
@@ -16,13 +18,13 @@ gpt2, 124M parameters
   Ziegler et al. take a million.
 
 gpt2-medium, 355M parameters: nobody published all three stages for this size, so learning rates are
-our own, between those above and the 3e-6 that Huang et al. use in every stage from 1B parameters on.
-Batches, epochs and beta are those of gpt2.
+our own, between those above and the 3e-6 that Huang et al. use in every stage from 1B parameters
+on. Batches, epochs and beta are those of gpt2.
 
-For all of them precision is bf16 where a GPU has it and float32 elsewhere (own), and the tokens of a
-forward pass (own) are what fits a GPU of 16 GB by `estimate.py`, gpt2-medium's PPO with --lora; they
-do not change the result.
-Nothing here has been run with the real GPT-2 (docs/larger-models.md).
+For all of them precision is bf16 where a GPU has it and float32 elsewhere (own), and the tokens of
+a forward pass (own) are what fits a GPU of 16 GB by `estimate.py`, gpt2-medium's PPO with --lora;
+they do not change the result. Nothing here has been run with the real GPT-2
+(docs/larger-models.md).
 """
 
 from dataclasses import dataclass, fields
@@ -49,7 +51,8 @@ class Preset:
         return SamplingConfig(self.ppo.max_new_tokens, self.ppo.temperature)
 
     def defaults(self, stage: str) -> dict:
-        """What the command line of a stage ("sft", "reward", "ppo") has in place of its defaults."""
+        """What the command line of a stage ("sft", "reward", "ppo") has in place of its
+        defaults."""
         config = getattr(self, stage)
         values = {item.name: getattr(config, item.name) for item in fields(config)}
         return values | {"precision": self.precision}
@@ -61,12 +64,34 @@ PRESETS = {
         "gpt2",
         SFTConfig(epochs=3, batch_size=32, learning_rate=6.25e-5, max_tokens=4096),
         RewardConfig(epochs=1, batch_size=32, learning_rate=5e-5, head_factor=1.0, max_tokens=4096),
-        PPOConfig(updates=200, batch_size=512, epochs=4, learning_rate=1e-5, beta=0.15, target_kl=6.0,
-                  temperature=0.7, max_new_tokens=53, max_tokens=4096)),
+        PPOConfig(
+            updates=200,
+            batch_size=512,
+            epochs=4,
+            learning_rate=1e-5,
+            beta=0.15,
+            target_kl=6.0,
+            temperature=0.7,
+            max_new_tokens=53,
+            max_tokens=4096,
+        ),
+    ),
     "gpt2-medium": Preset(
         "gpt2-medium",
         SFTConfig(epochs=3, batch_size=32, learning_rate=3e-5, max_tokens=2048),
-        RewardConfig(epochs=1, batch_size=32, learning_rate=1.5e-5, head_factor=1.0, max_tokens=2048),
-        PPOConfig(updates=200, batch_size=512, epochs=4, learning_rate=5e-6, beta=0.15, target_kl=6.0,
-                  temperature=0.7, max_new_tokens=53, max_tokens=2048)),
-}  # fmt: skip
+        RewardConfig(
+            epochs=1, batch_size=32, learning_rate=1.5e-5, head_factor=1.0, max_tokens=2048
+        ),
+        PPOConfig(
+            updates=200,
+            batch_size=512,
+            epochs=4,
+            learning_rate=5e-6,
+            beta=0.15,
+            target_kl=6.0,
+            temperature=0.7,
+            max_new_tokens=53,
+            max_tokens=2048,
+        ),
+    ),
+}

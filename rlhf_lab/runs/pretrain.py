@@ -58,20 +58,39 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedToke
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    bpe.train_from_iterator(documents, trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=[END, PAD], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=END, eos_token=END, pad_token=PAD)
+    bpe.train_from_iterator(
+        documents,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[END, PAD],
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=END, eos_token=END, pad_token=PAD
+    )
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase, config: PretrainConfig) -> GPT2LMHeadModel:
     """A compact GPT-2 with random weights."""
     torch.manual_seed(config.seed)
-    return GPT2LMHeadModel(GPT2Config(
-        vocab_size=len(tokenizer), n_positions=config.context, n_embd=config.width,
-        n_layer=config.layers, n_head=config.heads, activation_function="gelu",
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id))
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=config.context,
+            n_embd=config.width,
+            n_layer=config.layers,
+            n_head=config.heads,
+            activation_function="gelu",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
 
 
 def train_base(
@@ -89,31 +108,49 @@ def train_base(
     accelerator = accelerator or make_accelerator()
     parallel.check_shares(config.batch_size, 1)
     model.to(accelerator.device).train()
-    optimiser = Optimiser(accelerator, [model], config.learning_rate, config.updates, config.warmup,
-                          config.weight_decay, betas=(0.9, 0.98))
+    optimiser = Optimiser(
+        accelerator,
+        [model],
+        config.learning_rate,
+        config.updates,
+        config.warmup,
+        config.weight_decay,
+        betas=(0.9, 0.98),
+    )
     done = checkpoint.restore({"model": model}, optimiser)["update"] if checkpoint else 0
     texts = text_batches(task, tokenizer, config, first=done)
     for update, rows in zip(range(done + 1, config.updates + 1), texts):
         count = sum(len(row) - 1 for row in rows)
-        tokens, attention = (x.to(accelerator.device) for x in
-                             pad_right(parallel.mine(rows), tokenizer.pad_token_id))
+        tokens, attention = (
+            x.to(accelerator.device) for x in pad_right(parallel.mine(rows), tokenizer.pad_token_id)
+        )
         real = attention[:, 1:].bool()  # the tokens to predict, each from the position before it
         with accelerator.autocast():
             hidden = hidden_states(model.transformer, tokens[:, :-1], attention[:, 1:], real)
-            loss = F.cross_entropy(model.lm_head(hidden).float(), tokens[:, 1:][real],
-                                   reduction="sum") / count
+            loss = (
+                F.cross_entropy(model.lm_head(hidden).float(), tokens[:, 1:][real], reduction="sum")
+                / count
+            )
         accelerator.backward(loss)
         loss = parallel.total(loss.item())
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
-        yield {"stage": "pretrain", "update": update, "updates": config.updates,
-               "loss/pretrain": loss, "lr": rate, "grad_norm": norm, "tokens": count}
+        yield {
+            "stage": "pretrain",
+            "update": update,
+            "updates": config.updates,
+            "loss/pretrain": loss,
+            "lr": rate,
+            "grad_norm": norm,
+            "tokens": count,
+        }
         if checkpoint and checkpoint.due(update, config.updates):
             checkpoint.save(update, {"model": model}, optimiser)
 
 
-def text_batches(task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig,
-                 first: int) -> Iterator[list[list[int]]]:
+def text_batches(
+    task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig, first: int
+) -> Iterator[list[list[int]]]:
     """Batches of encoded documents from batch number `first` on, without end."""
     for chunk in itertools.count(first // CHUNK):
         batches = chunk_of_text(task, tokenizer, config, chunk)
@@ -121,10 +158,15 @@ def text_batches(task: Task, tokenizer: PreTrainedTokenizerBase, config: Pretrai
         first = 0
 
 
-def chunk_of_text(task: Task, tokenizer, config: PretrainConfig, chunk: int) -> list[list[list[int]]]:
+def chunk_of_text(
+    task: Task, tokenizer, config: PretrainConfig, chunk: int
+) -> list[list[list[int]]]:
     """CHUNK batches of documents of like length, in a shuffled order."""
-    documents = task.raw_text(1 + chunk + 100_000 * (config.seed + 1), CHUNK * config.batch_size,
-                              late=chunk * CHUNK >= config.late_from)
+    documents = task.raw_text(
+        1 + chunk + 100_000 * (config.seed + 1),
+        CHUNK * config.batch_size,
+        late=chunk * CHUNK >= config.late_from,
+    )
     rows = tokenizer([d + END for d in documents])["input_ids"]
     rows = sorted((row[: config.context] for row in rows), key=len)
     order = shuffled(CHUNK, "pretrain", config.seed, chunk)

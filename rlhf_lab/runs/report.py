@@ -47,15 +47,16 @@ GLOSSARY = {
     "beta": "what PPO pays, in score, for every nat of KL.",
     "entropy": "how open the policy is about the next token. Near 0, it always says the same.",
     "clip fraction": "the share of tokens whose probability moved as far as one batch may move it.",
-    "value fit": "how much of what a response will still earn the value network foretells: 1 is all "
-                 "of it, 0 no more than the mean.",
+    "value fit": "how much of what a response will still earn the value network foretells: 1 is "
+    "all "
+    "of it, 0 no more than the mean.",
     "distinct answers": "of several answers to one prompt, how many differ, product names aside.",
     "calibration error": "how far the reward model's confidence is from how often it is right: "
-                         "0.05 means that of the pairs it is 80 % sure of, it orders some 75 or "
-                         "85 % rightly.",
+    "0.05 means that of the pairs it is 80 % sure of, it orders some 75 or "
+    "85 % rightly.",
     "95 % interval": "the range that would hold the true figure in 95 of 100 such runs on other "
-                     "prompts. Answers to one prompt count as one.",
-}  # fmt: skip
+    "prompts. Answers to one prompt count as one.",
+}
 
 
 def write_report(run: RunFolder) -> Path:
@@ -98,7 +99,8 @@ def page(run: RunFolder) -> Html:
     body = join(
         header(title, summary),
         tag("nav", *(tag("a", t, href=f"#{anchor}") for t, anchor in anchors.items())),
-        *(tag("section", tag("h2", t), part, id=anchors[t]) for t, part in shown.items()))
+        *(tag("section", tag("h2", t), part, id=anchors[t]) for t, part in shown.items()),
+    )
     return document(title, body)
 
 
@@ -109,8 +111,10 @@ def document(title: str, body: Html, more_style: str = "") -> Html:
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=SECURITY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"), tag("title", title),
-        tag("style", Html(style)))
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
     whole = tag("html", tag("head", head), tag("body", body), lang="en")
     return Html(f"<!doctype html>\n{whole}\n")
 
@@ -128,9 +132,13 @@ def name_of(run: RunFolder, summary: dict) -> str:
 def header(title: str, summary: dict) -> Html:
     """The verdict as headline and sentence, and what to be wary of."""
     headline, _, why = verdict(summary).replace(" %", "\u00a0%").partition(": ")
-    return tag("header", tag("p", title, class_="kicker"), tag("h1", headline),
-               tag("p", why[:1].upper() + why[1:], class_="lead"),
-               *(tag("p", text, class_="warning") for text in warnings(summary)))
+    return tag(
+        "header",
+        tag("p", title, class_="kicker"),
+        tag("h1", headline),
+        tag("p", why[:1].upper() + why[1:], class_="lead"),
+        *(tag("p", text, class_="warning") for text in warnings(summary)),
+    )
 
 
 def judged(summary: dict) -> Html | None:
@@ -138,12 +146,17 @@ def judged(summary: dict) -> Html | None:
     if not summary.get("models"):
         return None
     total = sum((summary.get("prompts") or {}).values())
-    note = (f"{total} held-out prompts, to each of which every model gave {summary.get('samples')} "
-            "answers. Rubric items go from 0 to 1; small figures are 95\u00a0% intervals; a tie is "
-            "half a win.")  # fmt: skip
+    note = (
+        f"{total} held-out prompts, to each of which every model gave {summary.get('samples')} "
+        "answers. Rubric items go from 0 to 1; small figures are 95\u00a0% intervals; a tie is "
+        "half a win."
+    )
     sets = table_by_set(summary)
-    return join(tag("p", note), html_table(judge_table(summary), summary),
-                html_table(sets, summary) if sets.rows else None)
+    return join(
+        tag("p", note),
+        html_table(judge_table(summary), summary),
+        html_table(sets, summary) if sets.rows else None,
+    )
 
 
 def pictures(summary: dict, metrics: list[dict]) -> Html | None:
@@ -152,51 +165,88 @@ def pictures(summary: dict, metrics: list[dict]) -> Html | None:
     watched = any(r.get("judge/mark") is not None for r in ppo)
     marked = any(row.get("mark") for row in (summary.get("models") or {}).values())
     parts = [
-        figure(plots.reward_and_kl(ppo), "Score, judge's mark and KL over the updates of PPO",
-               "PPO sees the score alone. Where it goes on rising and the mark does not, the "
-               "policy pleases the reward model and not the judge.") if ppo else None,
-        figure(plots.marks_by_rubric(summary), "Mark and rubric of each model", "What the judge "
-               "gave each model, in all and by item of its rubric.") if marked else None,
-        figure(plots.score_against_mark(ppo), "The judge's mark over the score, update by update",
-               "An update a dot. Up and to the right is what one hopes for; a path that bends down "
-               "is over-optimisation.", "narrow") if watched else None,
-    ]  # fmt: skip
+        figure(
+            plots.reward_and_kl(ppo),
+            "Score, judge's mark and KL over the updates of PPO",
+            "PPO sees the score alone. Where it goes on rising and the mark does not, the "
+            "policy pleases the reward model and not the judge.",
+        )
+        if ppo
+        else None,
+        figure(
+            plots.marks_by_rubric(summary),
+            "Mark and rubric of each model",
+            "What the judge gave each model, in all and by item of its rubric.",
+        )
+        if marked
+        else None,
+        figure(
+            plots.score_against_mark(ppo),
+            "The judge's mark over the score, update by update",
+            "An update a dot. Up and to the right is what one hopes for; a path that bends down "
+            "is over-optimisation.",
+            "narrow",
+        )
+        if watched
+        else None,
+    ]
     return join(*parts) if any(parts) else None
 
 
 def reward_model(summary: dict) -> Html | None:
     """How often the reward model orders two answers as the judge or the labellers do."""
     found = summary.get("reward_model") or {}
-    rows = [(text, [cell(found[kind].get("accuracy"), 1, True), Cell(f"{found[kind]['pairs']:,}")])
-            for kind, text in ACCURACY.items() if found.get(kind, {}).get("pairs")]
+    rows = [
+        (text, [cell(found[kind].get("accuracy"), 1, True), Cell(f"{found[kind]['pairs']:,}")])
+        for kind, text in ACCURACY.items()
+        if found.get(kind, {}).get("pairs")
+    ]
     clear, labellers = found.get("clear") or {}, found.get("labellers") or {}
     if labellers.get("accuracy") is not None:
-        rows.append(("the labellers' own rankings, held out",
-                     [cell(labellers["accuracy"], 1, True), Cell("")]))
+        rows.append(
+            (
+                "the labellers' own rankings, held out",
+                [cell(labellers["accuracy"], 1, True), Cell("")],
+            )
+        )
     if not rows:
         return None
     notes = ["How often it puts two SFT answers to one held-out prompt in the judge's order."]
     if clear.get("threshold") is not None and clear.get("share") is not None:
-        notes.append(f"Clear pairs are {clear['threshold']:.2f} points apart or more, one standard "
-                     f"deviation of SFT's marks: {100 * clear['share']:.0f} % of all pairs.")
+        notes.append(
+            f"Clear pairs are {clear['threshold']:.2f} points apart or more, one standard "
+            f"deviation of SFT's marks: {100 * clear['share']:.0f} % of all pairs."
+        )
     if labellers.get("calibration") is not None:
-        notes.append(f"On the labellers' rankings its calibration error is {labellers['calibration']:.3f}.")
+        notes.append(
+            f"On the labellers' rankings its calibration error is {labellers['calibration']:.3f}."
+        )
     return join(html_table(Table(["", "in order", "pairs"], rows)), tag("p", " ".join(notes)))
 
 
 def curves(metrics: list[dict]) -> Html | None:
     """Every curve as a picture of its own, so that they stand beside or beneath each other."""
     drawn = [(panel, plots.curve(panel, metrics)) for panel in panels_of(metrics)]
-    return tag("div", *(figure(f, f"{p.title}, in {p.unit}, over the updates") for p, f in drawn),
-               class_="curves") if drawn else None
+    return (
+        tag(
+            "div",
+            *(figure(f, f"{p.title}, in {p.unit}, over the updates") for p, f in drawn),
+            class_="curves",
+        )
+        if drawn
+        else None
+    )
 
 
 def cost(summary: dict, logged: dict[str, float]) -> Html | None:
     """Seconds, and memory where it was measured, by stage."""
     seconds = summary.get("seconds") or logged
     memory = summary.get("peak_memory_mb") or {}
-    rows = [(STAGES.get(stage, stage), [cell(seconds.get(stage), 0), cell(memory.get(stage), 0)])
-            for stage in dict.fromkeys([*STAGES, *seconds]) if stage in seconds]
+    rows = [
+        (STAGES.get(stage, stage), [cell(seconds.get(stage), 0), cell(memory.get(stage), 0)])
+        for stage in dict.fromkeys([*STAGES, *seconds])
+        if stage in seconds
+    ]
     if not rows:
         return None
     rows.append(("all", [cell(sum(s or 0 for s in seconds.values()), 0), Cell("")]))
@@ -210,8 +260,11 @@ def settings(config: dict) -> Html:
     """Everything that decided the run, as in config.json."""
     entries = {name.removeprefix("settings."): value for name, value in flat(config).items()}
     rows = [tag("tr", tag("th", name, scope="row"), tag("td", v)) for name, v in entries.items()]
-    return tag("details", tag("summary", f"All {len(rows)} settings, data and versions"),
-               tag("table", tag("tbody", *rows), class_="settings"))
+    return tag(
+        "details",
+        tag("summary", f"All {len(rows)} settings, data and versions"),
+        tag("table", tag("tbody", *rows), class_="settings"),
+    )
 
 
 # ------------------------------------------------------------------------------ pieces
@@ -223,10 +276,13 @@ def html_table(table: Table, summary: dict | None = None) -> Html:
     head = [tag("th", table.head[0], scope="col")]
     head += [tag("th", text, scope="col", class_=k) for text, k in zip(table.head[1:], kinds)]
     rows = [
-        tag("tr", tag("th", label.strip(), scope="row", class_="sub" if label[:1] == " " else None),
-            *(tag("td", c.estimate, c.unit, c.spread and tag("small", c.spread)) for c in cells))
+        tag(
+            "tr",
+            tag("th", label.strip(), scope="row", class_="sub" if label[:1] == " " else None),
+            *(tag("td", c.estimate, c.unit, c.spread and tag("small", c.spread)) for c in cells),
+        )
         for label, cells in table.rows
-    ]  # fmt: skip
+    ]
     body = join(tag("thead", tag("tr", *head)), tag("tbody", *rows))
     return tag("div", tag("table", body), class_="scroll")
 

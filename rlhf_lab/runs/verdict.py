@@ -36,9 +36,10 @@ def verdict(summary: dict) -> str:
     if None in (rate, low, high):
         return f"Too few prompts to tell whether PPO made the answers better: {marks}."
     outcome = OUTCOMES[(low > 0.5) - (high < 0.5), change(policy, sft, "mark")]
-    return (f"{outcome}: {marks}, and prefers its answer to SFT's in {100 * rate:.0f} % of pairs, "
-            f"ties counted half (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
-            )  # fmt: skip
+    return (
+        f"{outcome}: {marks}, and prefers its answer to SFT's in {100 * rate:.0f} % of pairs, "
+        f"ties counted half (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+    )
 
 
 def warnings(summary: dict) -> list[str]:
@@ -47,31 +48,52 @@ def warnings(summary: dict) -> list[str]:
     clear = (summary.get("reward_model") or {}).get("clear") or {}
     worse = [i for i in policy.get("rubric") or {} if change(*_rubrics(policy, sft), i) == -1]
     checks = [
-        (change(policy, sft, "score") == 1 and change(policy, sft, "mark") in (0, -1),
-         "The reward model likes the policy's answers clearly better than SFT's and the judge does "
-         "not: PPO has found what the reward model gets wrong (over-optimisation)."),
+        (
+            change(policy, sft, "score") == 1 and change(policy, sft, "mark") in (0, -1),
+            "The reward model likes the policy's answers clearly better than SFT's and the judge "
+            "does "
+            "not: PPO has found what the reward model gets wrong (over-optimisation).",
+        ),
         (worse, f"The policy does worse than SFT on: {', '.join(worse)}."),
-        (change(best, policy, "mark") == 1,
-         "The best of a few SFT answers, which takes no training, has a higher mark than the "
-         "policy's."),
-        (change(sft, base, "mark") in (0, -1),
-         "SFT did not clearly raise the mark, so PPO had a poor start: look at SFT's loss."),
-        (_below(estimate(clear, "accuracy"), 0.65),
-         "The reward model is hardly better than guessing, even on clear pairs: more rankings, or "
-         "more agreement between labellers, would help."),
-        (_below(estimate(policy, "distinct"), 0.6 * (estimate(sft, "distinct") or 0)),
-         "The policy repeats itself: of its answers to one prompt, far fewer differ than SFT's."),
-        (_below(20, estimate(policy, "kl")),
-         "The policy has gone far from SFT (over 20 nats of KL): a higher beta holds it nearer."),
-        (_below(estimate(policy, "kl"), 0.5),
-         "The policy has hardly moved from SFT (less than half a nat of KL): try a lower beta, a "
-         "higher learning rate or more updates."),
-        (_below(estimate(policy, "ended"), 0.9),
-         "More than one answer of the policy in ten breaks off at the longest length allowed."),
-    ]  # fmt: skip
-    more = [f"The policy's answers have more often {flaw} than SFT's."
-            for flaw, (_, low, _) in (policy.get("flaws_against_sft") or {}).items()
-            if low is not None and low > 1]  # fmt: skip
+        (
+            change(best, policy, "mark") == 1,
+            "The best of a few SFT answers, which takes no training, has a higher mark than the "
+            "policy's.",
+        ),
+        (
+            change(sft, base, "mark") in (0, -1),
+            "SFT did not clearly raise the mark, so PPO had a poor start: look at SFT's loss.",
+        ),
+        (
+            _below(estimate(clear, "accuracy"), 0.65),
+            "The reward model is hardly better than guessing, even on clear pairs: more "
+            "rankings, or "
+            "more agreement between labellers, would help.",
+        ),
+        (
+            _below(estimate(policy, "distinct"), 0.6 * (estimate(sft, "distinct") or 0)),
+            "The policy repeats itself: of its answers to one prompt, far fewer differ than SFT's.",
+        ),
+        (
+            _below(20, estimate(policy, "kl")),
+            "The policy has gone far from SFT (over 20 nats of KL): a higher beta holds it nearer.",
+        ),
+        (
+            _below(estimate(policy, "kl"), 0.5),
+            "The policy has hardly moved from SFT (less than half a nat of KL): try a lower "
+            "beta, a "
+            "higher learning rate or more updates.",
+        ),
+        (
+            _below(estimate(policy, "ended"), 0.9),
+            "More than one answer of the policy in ten breaks off at the longest length allowed.",
+        ),
+    ]
+    more = [
+        f"The policy's answers have more often {flaw} than SFT's."
+        for flaw, (_, low, _) in (policy.get("flaws_against_sft") or {}).items()
+        if low is not None and low > 1
+    ]
     return [sentence for holds, sentence in checks if holds] + more
 
 
@@ -111,8 +133,12 @@ def _below(value: float | None, limit: float | None) -> bool:
 def _without_judge(sft: dict, policy: dict) -> str:
     before, score = estimate(sft, "score"), estimate(policy, "score")
     if before is None or score is None:
-        return ("This run has not been evaluated: it shows how training went, not how good the "
-                "answers are.")  # fmt: skip
-    return (f"No judge marked this run: its own reward model gives the policy {score:.2f} and SFT "
-            f"{before:.2f}, which alone does not show that people would like its answers "
-            "better.")  # fmt: skip
+        return (
+            "This run has not been evaluated: it shows how training went, not how good the "
+            "answers are."
+        )
+    return (
+        f"No judge marked this run: its own reward model gives the policy {score:.2f} and SFT "
+        f"{before:.2f}, which alone does not show that people would like its answers "
+        "better."
+    )

@@ -41,8 +41,10 @@ def ratio_not_one(ppo: Sequence[Record]) -> str:
     ratio = ppo[0].get("val/ratio_first")
     if ppo[0]["update"] != 1 or ratio is None or abs(ratio - 1) < RATIO_OFF:
         return ""
-    return (f"The ratio was {ratio:.3f} before anything was learned, and should be 1: sampling and "
-            "training do not see the same policy.")
+    return (
+        f"The ratio was {ratio:.3f} before anything was learned, and should be 1: sampling and "
+        "training do not see the same policy."
+    )
 
 
 def kl_negative(ppo: Sequence[Record]) -> str:
@@ -50,18 +52,22 @@ def kl_negative(ppo: Sequence[Record]) -> str:
     low = [record["objective/kl"] + 1.96 * record["objective/kl_se"] for record in ppo[-2:]]
     if len(low) < 2 or max(low) > -1e-3:
         return ""
-    return (f"The KL is {_mean(ppo[-2:], 'objective/kl'):.2f} nats, below 0 by more than chance: "
-            "the responses were not drawn from the policy that is measured.")
+    return (
+        f"The KL is {_mean(ppo[-2:], 'objective/kl'):.2f} nats, below 0 by more than chance: "
+        "the responses were not drawn from the policy that is measured."
+    )
 
 
 def kl_runaway(ppo: Sequence[Record]) -> str:
     """The KL is far out, or grew by half within a window and is beyond half of that."""
-    now, before = _mean(ppo[-WINDOW:], "objective/kl"), ppo[-2 * WINDOW:-WINDOW]
+    now, before = _mean(ppo[-WINDOW:], "objective/kl"), ppo[-2 * WINDOW : -WINDOW]
     growing = len(before) == WINDOW and now > 1.5 * _mean(before, "objective/kl")
     if now < RUNAWAY / 2 or (now < RUNAWAY and not growing):
         return ""
-    return (f"The KL has reached {now:.0f} nats{' and grows fast' if growing else ''}: the policy "
-            "is leaving the responses on which the reward model can be trusted.")
+    return (
+        f"The KL has reached {now:.0f} nats{' and grows fast' if growing else ''}: the policy "
+        "is leaving the responses on which the reward model can be trusted."
+    )
 
 
 def never_end(ppo: Sequence[Record]) -> str:
@@ -69,8 +75,10 @@ def never_end(ppo: Sequence[Record]) -> str:
     ended = _mean(ppo[-WINDOW:], "response/ended")
     if ended >= CUT_OFF:
         return ""
-    return (f"Only {ended:.0%} of the responses end by themselves: the others are cut off at the "
-            "limit of their length.")
+    return (
+        f"Only {ended:.0%} of the responses end by themselves: the others are cut off at the "
+        "limit of their length."
+    )
 
 
 def entropy_collapse(ppo: Sequence[Record]) -> str:
@@ -81,8 +89,10 @@ def entropy_collapse(ppo: Sequence[Record]) -> str:
     share = _mean(known[-WINDOW:], "policy/entropy_avg") / known[0]["policy/entropy_avg"]
     if share >= COLLAPSED:
         return ""
-    return (f"The entropy is down to {share:.0%} of what it was: the policy has almost stopped "
-            "trying anything new.")
+    return (
+        f"The entropy is down to {share:.0%} of what it was: the policy has almost stopped "
+        "trying anything new."
+    )
 
 
 def score_up_mark_down(ppo: Sequence[Record]) -> str:
@@ -93,34 +103,41 @@ def score_up_mark_down(ppo: Sequence[Record]) -> str:
     """
     if len(ppo) < 3 * WINDOW or any(record.get("judge/mark") is None for record in ppo):
         return ""
-    windows = [ppo[i:i + WINDOW] for i in range(len(ppo) - WINDOW + 1)]
+    windows = [ppo[i : i + WINDOW] for i in range(len(ppo) - WINDOW + 1)]
     marks = [_mean(window, "judge/mark") for window in windows]
     best = max(range(len(marks)), key=marks.__getitem__)
-    error = sum(statistics.variance([r["judge/mark"] for r in windows[i]]) / WINDOW
-                for i in (best, -1)) ** 0.5  # fmt: skip
+    error = (
+        sum(statistics.variance([r["judge/mark"] for r in windows[i]]) / WINDOW for i in (best, -1))
+        ** 0.5
+    )
     fall = marks[best] - marks[-1]
     rise = _mean(windows[-1], "objective/scores") - _mean(windows[best], "objective/scores")
     if best + WINDOW > len(windows) - 1 or rise <= 0:
         return ""
     if fall < max(2 * error, FELL * statistics.pstdev(marks)):
         return ""
-    return (f"Since update {windows[best][-1]['update']} the score has risen by {rise:.2f} while "
-            f"the judge's mark fell by {fall:.2f}: the policy pleases the reward model and no "
-            "longer the judge.")
+    return (
+        f"Since update {windows[best][-1]['update']} the score has risen by {rise:.2f} while "
+        f"the judge's mark fell by {fall:.2f}: the policy pleases the reward model and no "
+        "longer the judge."
+    )
 
 
 def reward_flat(ppo: Sequence[Record]) -> str:
     """After some patience, the last window is no better than the first, by twice the error."""
     if len(ppo) < PATIENCE:
         return ""
-    first, last = ([r["objective/rlhf_reward"] for r in some] for some in
-                   (ppo[:WINDOW], ppo[-WINDOW:]))  # fmt: skip
+    first, last = (
+        [r["objective/rlhf_reward"] for r in some] for some in (ppo[:WINDOW], ppo[-WINDOW:])
+    )
     error = ((statistics.variance(first) + statistics.variance(last)) / WINDOW) ** 0.5
     gain = statistics.fmean(last) - statistics.fmean(first)
     if gain > 2 * error:
         return ""
-    return (f"After {ppo[-1]['update']} updates the reward, with its KL penalty, has moved by "
-            f"{gain:+.2f}, which is no more than chance: nothing is being learned.")
+    return (
+        f"After {ppo[-1]['update']} updates the reward, with its KL penalty, has moved by "
+        f"{gain:+.2f}, which is no more than chance: nothing is being learned."
+    )
 
 
 RULES: dict[str, Callable[[Sequence[Record]], str]] = {

@@ -28,8 +28,14 @@ def browse_disagreements(source: Source, most: int = 20) -> Html:
         group = [ranking for ranking in rankings if ranking.prompt.text == row.prompt]
         heading = f"{100 * row.agreement:.0f} % agreement, {row.labellers} labellers: "
         start = " ".join(row.prompt[:START].split()) + ("…" if len(row.prompt) > START else "")
-        items.append(tag("details", tag("summary", heading, tag("bdi", start)),
-                         _said("blockquote", row.prompt), _table(group)))  # fmt: skip
+        items.append(
+            tag(
+                "details",
+                tag("summary", heading, tag("bdi", start)),
+                _said("blockquote", row.prompt),
+                _table(group),
+            )
+        )
     return tag("div", *items, style="overflow-x: auto")
 
 
@@ -39,13 +45,19 @@ def _table(group: Sequence[Entry | Ranking]) -> Html:
     ranks: dict[str, dict[str, int | None]] = {}
     for ranking in group:  # of two rankings of a labeller, the earlier one counts
         ranks[ranking.labeller] = dict(zip(ranking.responses, ranking.ranks)) | ranks.get(
-            ranking.labeller, {})
+            ranking.labeller, {}
+        )
     pooled = pool_by_vote(group)[0]
     order = sorted(zip(pooled.responses, pooled.ranks), key=lambda row: row[1] or len(pooled.ranks))
     head = tag("tr", tag("th", "response", style=CELL), *(tag("th", n, style=CELL) for n in ranks))
-    rows = [tag("tr", tag("td", _said("div", text), style=CELL),
-                *(tag("td", _shown(text, given), style=CELL) for given in ranks.values()))
-            for text, _ in order]  # fmt: skip
+    rows = [
+        tag(
+            "tr",
+            tag("td", _said("div", text), style=CELL),
+            *(tag("td", _shown(text, given), style=CELL) for given in ranks.values()),
+        )
+        for text, _ in order
+    ]
     return tag("table", head, join(*rows), style="border-collapse: collapse")
 
 

@@ -1,9 +1,9 @@
 """Figures of what people ranked, in the style of `plots.py`: whether they agree, whether they sway
 with the place on screen, how reliable each is, and what a reward model made of it.
 
-Each takes the DataFrame of the function it is named after. Estimates are dots, intervals lines (95 %
-unless the axis says otherwise); what chance would give is a dotted line. Names are text of people:
-shown, never interpreted.
+Each takes the DataFrame of the function it is named after. Estimates are dots, intervals lines (95
+% unless the axis says otherwise); what chance would give is a dotted line. Names are text of
+people: shown, never interpreted.
 """
 
 import matplotlib
@@ -73,8 +73,10 @@ def pace(table: pd.DataFrame) -> Picture:
 def reliability(table: pd.DataFrame) -> Picture:
     """How closely each labeller follows what all together find good (`Pooled.labellers`)."""
     axes = _dots(table, "reliability", "Whom does the pooled ranking trust?", chance=0.0)
-    axes.set_xlabel("reliability: 0 is chance, below 0 upside down\n"
-                    "(two standard deviations either way, by bootstrap)")
+    axes.set_xlabel(
+        "reliability: 0 is chance, below 0 upside down\n"
+        "(two standard deviations either way, by bootstrap)"
+    )
     return axes.figure
 
 
@@ -92,8 +94,11 @@ def relearned(scores: pd.DataFrame, summary: pd.DataFrame) -> Picture:
         left.legend(handles.values(), handles.keys())
         ranks = [place for place, _ in places]
         left.set_xticks(ranks, ["unranked" if r == worst else f"{r:.0f}" for r in ranks])
-        left.set(title="Scores on other prompts", xlabel="the person's rank (1 is best)",
-                 ylabel="score above the prompt's mean")
+        left.set(
+            title="Scores on other prompts",
+            xlabel="the person's rank (1 is best)",
+            ylabel="score above the prompt's mean",
+        )
         _accuracies(right, summary)
     return figure
 
@@ -105,15 +110,21 @@ def _accuracies(axes: Axes, summary: pd.DataFrame) -> None:
         axes.plot(row.accuracy, place, "o", color=colour)
     axes.axvline(0.5, color=GUIDE, linestyle=":", linewidth=1.2)
     axes.set_yticks(range(len(summary)), summary["model"])
-    axes.set(title="Ordered as the person did", xlim=(0, 1), ylim=(len(summary) - 0.5, -0.5),
-             xlabel="share of pairs (95 % interval; dotted: guessing)")  # fmt: skip
+    axes.set(
+        title="Ordered as the person did",
+        xlim=(0, 1),
+        ylim=(len(summary) - 0.5, -0.5),
+        xlabel="share of pairs (95 % interval; dotted: guessing)",
+    )
     axes.grid(False, axis="y")
 
 
 def _look(model: str) -> dict:
     """Colour and line of a model in `relearned`."""
-    looks = {"before": {"color": SERIES["base"], "linestyle": "--", "marker": "s"},
-             "after": {"color": SERIES["sft"], "marker": "o"}}  # fmt: skip
+    looks = {
+        "before": {"color": SERIES["base"], "linestyle": "--", "marker": "s"},
+        "after": {"color": SERIES["sft"], "marker": "o"},
+    }
     return looks.get(model, {"color": SERIES["kl"], "linestyle": ":", "marker": "x"})
 
 

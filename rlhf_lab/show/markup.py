@@ -23,16 +23,24 @@ def tag(element: str, /, *content, **attributes) -> Html:
     content: texts and numbers, which are escaped, and Html, which is not; None is left out.
     attributes: an underscore at the end of a name is dropped, others become hyphens.
     """
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
-                    for key, value in attributes.items() if value is not None)  # fmt: skip
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None
+    )
     end = "" if element in VOID else f"{join(*content)}</{element}>"
     return Html(f"<{element}{given}>{end}")
 
 
 def join(*content) -> Html:
     """Pieces of a page, one after the other."""
-    return Html("".join(c if isinstance(c, Html) else html.escape(visible(str(c)))
-                        for c in content if c is not None))  # fmt: skip
+    return Html(
+        "".join(
+            c if isinstance(c, Html) else html.escape(visible(str(c)))
+            for c in content
+            if c is not None
+        )
+    )
 
 
 def visible(text: str) -> str:

@@ -104,8 +104,13 @@ class Recomputed:
     clip_share: float
 
 
-def recompute(rollout: SavedRollout, beta: float | None = None, gamma: float | None = None,
-              lam: float | None = None, epsilon: float | None = None) -> Recomputed:
+def recompute(
+    rollout: SavedRollout,
+    beta: float | None = None,
+    gamma: float | None = None,
+    lam: float | None = None,
+    epsilon: float | None = None,
+) -> Recomputed:
     """PPO's numbers for this rollout; what is not given is as it was in the run."""
     given = {"beta": beta, "gamma": gamma, "lam": lam, "epsilon": epsilon}
     s = replace(rollout.settings, **{name: x for name, x in given.items() if x is not None})
@@ -118,19 +123,28 @@ def recompute(rollout: SavedRollout, beta: float | None = None, gamma: float | N
     advantages = maths.masked_whiten(raw, mask)
     new_logprobs = rollout.new_logprobs.clone().requires_grad_()
     policy_loss, metrics = maths.policy_loss(
-        new_logprobs, rollout.logprobs, advantages, mask, s.epsilon)
+        new_logprobs, rollout.logprobs, advantages, mask, s.epsilon
+    )
     [gradient] = torch.autograd.grad(policy_loss, new_logprobs)
     value_loss, _ = maths.value_loss(
-        rollout.new_values, rollout.values, returns, mask, s.value_epsilon)
+        rollout.new_values, rollout.values, returns, mask, s.value_epsilon
+    )
     pull = 0 - gradient * mask.sum()
     return Recomputed(
-        settings=s, scores=scores, rewards=rewards,
+        settings=s,
+        scores=scores,
+        rewards=rewards,
         kl=maths.kl_k1(rollout.logprobs, rollout.ref_logprobs).where(mask, 0),
-        raw_advantages=raw, advantages=advantages, returns=returns,
-        ratio=(rollout.new_logprobs - rollout.logprobs).where(mask, 0).exp(), pull=pull,
+        raw_advantages=raw,
+        advantages=advantages,
+        returns=returns,
+        ratio=(rollout.new_logprobs - rollout.logprobs).where(mask, 0).exp(),
+        pull=pull,
         clipped=mask & (pull == 0) & (advantages != 0),
-        policy_loss=policy_loss.item(), value_loss=float(value_loss),
-        clip_share=float(metrics["policy/clipfrac_avg"]))
+        policy_loss=policy_loss.item(),
+        value_loss=float(value_loss),
+        clip_share=float(metrics["policy/clipfrac_avg"]),
+    )
 
 
 def token_table(rollout: SavedRollout, row: int, numbers: Recomputed | None = None) -> pd.DataFrame:
@@ -142,14 +156,24 @@ def token_table(rollout: SavedRollout, row: int, numbers: Recomputed | None = No
     numbers = numbers or recompute(rollout)
     n = len(rollout.token_texts[row])
     columns = {
-        "logprob": rollout.logprobs, "ref_logprob": rollout.ref_logprobs,
-        "new_logprob": rollout.new_logprobs, "kl": numbers.kl, "reward": numbers.rewards,
-        "value": rollout.values, "new_value": rollout.new_values, "return": numbers.returns,
-        "raw_advantage": numbers.raw_advantages, "advantage": numbers.advantages,
-        "ratio": numbers.ratio, "pull": numbers.pull, "clipped": numbers.clipped,
-    }  # fmt: skip
-    return pd.DataFrame({"text": rollout.token_texts[row]}
-                        | {name: x[row, :n].numpy() for name, x in columns.items()})
+        "logprob": rollout.logprobs,
+        "ref_logprob": rollout.ref_logprobs,
+        "new_logprob": rollout.new_logprobs,
+        "kl": numbers.kl,
+        "reward": numbers.rewards,
+        "value": rollout.values,
+        "new_value": rollout.new_values,
+        "return": numbers.returns,
+        "raw_advantage": numbers.raw_advantages,
+        "advantage": numbers.advantages,
+        "ratio": numbers.ratio,
+        "pull": numbers.pull,
+        "clipped": numbers.clipped,
+    }
+    return pd.DataFrame(
+        {"text": rollout.token_texts[row]}
+        | {name: x[row, :n].numpy() for name, x in columns.items()}
+    )
 
 
 def check_row(rollout: SavedRollout, row: int) -> None:
@@ -173,9 +197,14 @@ def spread_by_score(rollout: SavedRollout, count: int = 12) -> list[int]:
 # ---- from a run, to a file -----------------------------------------------------------------------
 
 
-def saved_rollout(rollout: "Rollout", config: "PPOConfig", tokenizer,
-                  new_logprobs: Tensor | None = None, new_values: Tensor | None = None,
-                  metrics: dict | None = None) -> SavedRollout:
+def saved_rollout(
+    rollout: "Rollout",
+    config: "PPOConfig",
+    tokenizer,
+    new_logprobs: Tensor | None = None,
+    new_values: Tensor | None = None,
+    metrics: dict | None = None,
+) -> SavedRollout:
     """A rollout of `ppo.collect`, to look at.
 
     new_logprobs, new_values: (B, N), of the same tokens after the update (`response_logprobs`,
@@ -191,13 +220,20 @@ def saved_rollout(rollout: "Rollout", config: "PPOConfig", tokenizer,
 
     ids = [row[real].tolist() for row, real in zip(rollout.sequences.response_tokens, mask)]
     return SavedRollout(
-        prompts=tuple(p.text for p in rollout.prompts), texts=tuple(rollout.texts),
+        prompts=tuple(p.text for p in rollout.prompts),
+        texts=tuple(rollout.texts),
         token_texts=tuple(token_texts(tokenizer, row) for row in ids),
-        sequences=rollout.sequences, ended=rollout.ended, scores=rollout.scores,
-        logprobs=rollout.logprobs, ref_logprobs=rollout.ref_logprobs, values=rollout.values,
+        sequences=rollout.sequences,
+        ended=rollout.ended,
+        scores=rollout.scores,
+        logprobs=rollout.logprobs,
+        ref_logprobs=rollout.ref_logprobs,
+        values=rollout.values,
         new_logprobs=after(new_logprobs, rollout.logprobs),
         new_values=after(new_values, rollout.values),
-        settings=settings, metrics=metrics)
+        settings=settings,
+        metrics=metrics,
+    )
 
 
 def token_texts(tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
@@ -205,6 +241,7 @@ def token_texts(tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
 
     A token that holds only a part of a character shows as the replacement character.
     """
+
     def decode(some: Sequence[int]) -> str:
         return tokenizer.decode(some, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
@@ -212,20 +249,26 @@ def token_texts(tokenizer, ids: Sequence[int]) -> tuple[str, ...]:
     for t in range(len(ids)):
         whole = decode(ids[: t + 1])
         longer = whole.startswith(before) and len(whole) > len(before)
-        pieces.append(whole[len(before):] if longer else decode(ids[t : t + 1]))
+        pieces.append(whole[len(before) :] if longer else decode(ids[t : t + 1]))
         before = whole
     return tuple(pieces)
 
 
 def save_rollout(rollout: SavedRollout, path: str | Path) -> None:
     """Write one safetensors file, with the texts and settings as JSON in its header."""
-    words = {"format": FORMAT, "prompts": rollout.prompts, "texts": rollout.texts,
-             "token_texts": rollout.token_texts, "settings": vars(rollout.settings),
-             "metrics": rollout.metrics}  # fmt: skip
+    words = {
+        "format": FORMAT,
+        "prompts": rollout.prompts,
+        "texts": rollout.texts,
+        "token_texts": rollout.token_texts,
+        "settings": vars(rollout.settings),
+        "metrics": rollout.metrics,
+    }
     tensors = {name: getattr(rollout, name) for name in (*PER_TOKEN, "scores", "ended")}
     tensors |= {name: getattr(rollout.sequences, name) for name in SEQUENCES}
-    small = {name: (x.int() if x.dtype == torch.long else x).contiguous()
-             for name, x in tensors.items()}
+    small = {
+        name: (x.int() if x.dtype == torch.long else x).contiguous() for name, x in tensors.items()
+    }
     save_file(small, path, {"rollout": json.dumps(words)})
 
 
@@ -237,15 +280,24 @@ def load_rollout(path: str | Path) -> SavedRollout:
     try:
         with safe_open(path, "pt") as file:
             words = json.loads((file.metadata() or {}).get("rollout", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file}
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"could not read a rollout from {path}: {error}") from error
     wanted = {*PER_TOKEN, *SEQUENCES, "scores", "ended"}
     if words.get("format") != FORMAT or set(tensors) != wanted:
         raise UserError(f"{path} is no saved rollout of this version: make one with save_rollout")
-    sequences = Sequences(tensors.pop("tokens").long(), tensors.pop("attention").long(),
-                          tensors.pop("mask"), tensors.pop("starts").long())
+    sequences = Sequences(
+        tensors.pop("tokens").long(),
+        tensors.pop("attention").long(),
+        tensors.pop("mask"),
+        tensors.pop("starts").long(),
+    )
     return SavedRollout(
-        prompts=tuple(words["prompts"]), texts=tuple(words["texts"]),
-        token_texts=tuple(map(tuple, words["token_texts"])), sequences=sequences,
-        settings=Settings(**words["settings"]), metrics=words["metrics"], **tensors)
+        prompts=tuple(words["prompts"]),
+        texts=tuple(words["texts"]),
+        token_texts=tuple(map(tuple, words["token_texts"])),
+        sequences=sequences,
+        settings=Settings(**words["settings"]),
+        metrics=words["metrics"],
+        **tensors,
+    )

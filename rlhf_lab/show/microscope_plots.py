@@ -27,22 +27,39 @@ def kl_share(rollout: SavedRollout) -> Picture:
         left, right = figure.subplots(1, 2)
         left.plot(100 * tokens, 100 * share, color=SERIES["kl"])
         left.plot([0, 100], [0, 100], color=GUIDE, linewidth=1, linestyle=":")
-        left.annotate(f"{100 * MARKED:.0f} % of the tokens hold {100 * held:.0f} %",
-                      (100 * MARKED, 100 * held), (28, 62),
-                      arrowprops={"arrowstyle": "->", "color": GUIDE})
+        left.annotate(
+            f"{100 * MARKED:.0f} % of the tokens hold {100 * held:.0f} %",
+            (100 * MARKED, 100 * held),
+            (28, 62),
+            arrowprops={"arrowstyle": "->", "color": GUIDE},
+        )
         left.annotate("if all had the same", (47, 30), color=GUIDE, fontsize=9)
-        left.set(title="Few tokens carry the KL", xlabel="tokens, those with most first (%)",
-                 ylabel="share of all |log-ratio| (%)")
-        right.plot(100 * probability, kl, "o", color=SERIES["kl"], alpha=0.4, markersize=4,
-                   markeredgewidth=0)
+        left.set(
+            title="Few tokens carry the KL",
+            xlabel="tokens, those with most first (%)",
+            ylabel="share of all |log-ratio| (%)",
+        )
+        right.plot(
+            100 * probability,
+            kl,
+            "o",
+            color=SERIES["kl"],
+            alpha=0.4,
+            markersize=4,
+            markeredgewidth=0,
+        )
         right.axhline(0, color=GUIDE, linewidth=0.8)
-        right.set(title="They are those where there was a choice", ylabel="log-ratio (nats)",
-                  xlabel="probability with which the token was drawn (%)")
+        right.set(
+            title="They are those where there was a choice",
+            ylabel="log-ratio (nats)",
+            xlabel="probability with which the token was drawn (%)",
+        )
     return figure
 
 
-def advantages_by_lambda(rollout: SavedRollout, row: int,
-                         lams: Sequence[float] = (0.0, 0.5, 0.95, 1.0)) -> Picture:
+def advantages_by_lambda(
+    rollout: SavedRollout, row: int, lams: Sequence[float] = (0.0, 0.5, 0.95, 1.0)
+) -> Picture:
     """The advantage of every token of a response under up to four lambdas."""
     check_row(rollout, row)
     with matplotlib.rc_context(STYLE):
@@ -64,10 +81,16 @@ def values_along(rollout: SavedRollout, row: int) -> Picture:
     with matplotlib.rc_context(STYLE):
         figure, axes = _along(rollout.token_texts[row])
         n = len(axes.get_xticks())
-        axes.plot(rollout.values[row, :n], "o-", markersize=4, color=SERIES["value"],
-                  label="value: expected before the token")
-        axes.plot(came[:n], color=SERIES["score"],
-                  label="came: the score, less the KL still to pay")
+        axes.plot(
+            rollout.values[row, :n],
+            "o-",
+            markersize=4,
+            color=SERIES["value"],
+            label="value: expected before the token",
+        )
+        axes.plot(
+            came[:n], color=SERIES["score"], label="came: the score, less the KL still to pay"
+        )
         axes.set(title="Expected, and got", ylabel="score units")
         figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -81,12 +104,21 @@ def pushes(rollout: SavedRollout) -> Picture:
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(6.4, 4.0))
         axes = figure.add_subplot()
-        kinds = ((~choice, GUIDE, f"drawn with {100 * OPEN:.0f} % or more"),
-                 (choice, SERIES["policy"], f"drawn with less than {100 * OPEN:.0f} %: a choice"))
+        kinds = (
+            (~choice, GUIDE, f"drawn with {100 * OPEN:.0f} % or more"),
+            (choice, SERIES["policy"], f"drawn with less than {100 * OPEN:.0f} %: a choice"),
+        )
         for chosen, colour, label in kinds:
-            axes.plot(advantage[chosen], ratio[chosen], "o", color=colour, alpha=0.5,
-                      markersize=4.5, markeredgewidth=0,
-                      label=f"{int(chosen.sum())} tokens {label}")
+            axes.plot(
+                advantage[chosen],
+                ratio[chosen],
+                "o",
+                color=colour,
+                alpha=0.5,
+                markersize=4.5,
+                markeredgewidth=0,
+                label=f"{int(chosen.sum())} tokens {label}",
+            )
         s = rollout.settings
         for x in (1 - s.epsilon, 1 + s.epsilon):
             axes.axhline(x, color=SERIES["kl"], linewidth=1, linestyle="--")
@@ -96,8 +128,11 @@ def pushes(rollout: SavedRollout) -> Picture:
         ticks = [t for t in TICKS if ratio.min() / 2 < t < ratio.max() * 2]
         axes.set_yticks(ticks, [f"{t:g}" for t in ticks])
         axes.minorticks_off()
-        axes.set(title="What was asked for, and what happened", xlabel="advantage, whitened",
-                 ylabel="ratio (dashed: the clip range)")
+        axes.set(
+            title="What was asked for, and what happened",
+            xlabel="advantage, whitened",
+            ylabel="ratio (dashed: the clip range)",
+        )
         axes.legend(loc="upper left")
     return figure
 

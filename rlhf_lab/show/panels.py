@@ -45,46 +45,93 @@ class Panel:
 
 
 SFT_AND_REWARD = (
-    Panel("sft", "SFT: loss", "nats per token",
-          (Line("loss/sft", "sft", "training batch"),
-           Line("loss/held_out", "sft", "held out", rare=True))),
-    Panel("reward", "Reward model: loss", "nats per pair",
-          (Line("loss/reward", "score", "training batch"),), (math.log(2), "guessing")),
-    Panel("reward", "Reward model: accuracy", "share of pairs in order",
-          (Line("reward/accuracy", "score", "training batch"),
-           Line("reward/held_out_accuracy", "score", "held out", rare=True)), (0.5, "guessing")),
-)  # fmt: skip
+    Panel(
+        "sft",
+        "SFT: loss",
+        "nats per token",
+        (
+            Line("loss/sft", "sft", "training batch"),
+            Line("loss/held_out", "sft", "held out", rare=True),
+        ),
+    ),
+    Panel(
+        "reward",
+        "Reward model: loss",
+        "nats per pair",
+        (Line("loss/reward", "score", "training batch"),),
+        (math.log(2), "guessing"),
+    ),
+    Panel(
+        "reward",
+        "Reward model: accuracy",
+        "share of pairs in order",
+        (
+            Line("reward/accuracy", "score", "training batch"),
+            Line("reward/held_out_accuracy", "score", "held out", rare=True),
+        ),
+        (0.5, "guessing"),
+    ),
+)
 
 PPO = (
     Panel("ppo", "PPO: score", "sd of SFT's scores", (Line("objective/scores", "score"),)),
     Panel("ppo", "PPO: judge's mark", "points", (Line("judge/mark", "mark"),)),
-    Panel("ppo", "PPO: KL to the reference", "nats per response",
-          (Line("objective/kl", "kl", error="objective/kl_se"),)),
+    Panel(
+        "ppo",
+        "PPO: KL to the reference",
+        "nats per response",
+        (Line("objective/kl", "kl", error="objective/kl_se"),),
+    ),
     Panel("ppo", "PPO: entropy", "nats per token", (Line("policy/entropy_avg", "policy"),)),
     Panel("ppo", "PPO: clip fraction", "share of tokens", (Line("policy/clipfrac_avg", "policy"),)),
-    Panel("ppo", "PPO: value fit", "share of variance explained",
-          (Line("val/explained_variance", "value"),)),
+    Panel(
+        "ppo",
+        "PPO: value fit",
+        "share of variance explained",
+        (Line("val/explained_variance", "value"),),
+    ),
     Panel("ppo", "PPO: value loss", "squared reward", (Line("loss/value_avg", "value"),)),
     Panel("ppo", "PPO: length", "tokens per response", (Line("response/length", "policy"),)),
-)  # fmt: skip
+)
 
 DPO = (
-    Panel("dpo", "DPO: loss", "nats per pair",
-          (Line("loss/dpo", "policy", "training batch"),
-           Line("loss/held_out", "policy", "held out", rare=True)), (math.log(2), "guessing")),
-    Panel("dpo", "DPO: accuracy", "share of pairs in order",
-          (Line("dpo/accuracy", "policy", "training batch"),
-           Line("dpo/held_out_accuracy", "policy", "held out", rare=True)), (0.5, "guessing")),
+    Panel(
+        "dpo",
+        "DPO: loss",
+        "nats per pair",
+        (
+            Line("loss/dpo", "policy", "training batch"),
+            Line("loss/held_out", "policy", "held out", rare=True),
+        ),
+        (math.log(2), "guessing"),
+    ),
+    Panel(
+        "dpo",
+        "DPO: accuracy",
+        "share of pairs in order",
+        (
+            Line("dpo/accuracy", "policy", "training batch"),
+            Line("dpo/held_out_accuracy", "policy", "held out", rare=True),
+        ),
+        (0.5, "guessing"),
+    ),
     Panel("dpo", "DPO: judge's mark", "points", (Line("judge/mark", "mark", rare=True),)),
-    Panel("dpo", "DPO: KL to the reference", "nats per response",
-          (Line("objective/kl", "kl", rare=True),)),
-)  # fmt: skip
+    Panel(
+        "dpo",
+        "DPO: KL to the reference",
+        "nats per response",
+        (Line("objective/kl", "kl", rare=True),),
+    ),
+)
 
 
 def _without_values(stage: str) -> tuple[Panel, ...]:
     """PPO's panels for a stage that has no value network."""
-    return tuple(replace(panel, stage=stage, title=panel.title.replace("PPO", stage.upper()))
-                 for panel in PPO if all(line.colour != "value" for line in panel.lines))
+    return tuple(
+        replace(panel, stage=stage, title=panel.title.replace("PPO", stage.upper()))
+        for panel in PPO
+        if all(line.colour != "value" for line in panel.lines)
+    )
 
 
 PANELS = (*SFT_AND_REWARD, *PPO, *DPO, *_without_values("rloo"), *_without_values("grpo"))

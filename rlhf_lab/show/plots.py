@@ -20,14 +20,27 @@ from rlhf_lab.show.panels import GUIDE, SERIES, Line, Panel, panels_of
 from rlhf_lab.show.tables import model_names
 
 STYLE = {
-    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white",
-    "figure.constrained_layout.use": True, "figure.dpi": 110,
-    "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11,
-    "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
-    "grid.color": "#E3E3E3", "grid.linewidth": 0.8, "lines.linewidth": 1.8,
-    "legend.frameon": False, "legend.fontsize": 9, "svg.hashsalt": "rlhf-lab",
-}  # fmt: skip
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 110,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.hashsalt": "rlhf-lab",
+}
 
 
 class Picture(Figure):
@@ -98,8 +111,11 @@ def reward_and_kl(ppo_metrics: Sequence[dict]) -> Picture:
 def score_against_mark(ppo_metrics: Sequence[dict]) -> Picture:
     """The judge's mark over the score, an update a dot, joined in time; a path that goes right and
     down is over-optimisation: the score still rises and the answers get worse."""
-    pairs = [(r["objective/scores"], r["judge/mark"]) for r in ppo_metrics
-             if r.get("objective/scores") is not None and r.get("judge/mark") is not None]
+    pairs = [
+        (r["objective/scores"], r["judge/mark"])
+        for r in ppo_metrics
+        if r.get("objective/scores") is not None and r.get("judge/mark") is not None
+    ]
     if not pairs:
         return _nothing("no judge watched PPO")
     with matplotlib.rc_context(STYLE):
@@ -108,10 +124,14 @@ def score_against_mark(ppo_metrics: Sequence[dict]) -> Picture:
         axes.plot(*zip(*pairs), "o-", color=SERIES["policy"], linewidth=0.8, markersize=4)
         axes.margins(0.12)
         for place, word in ((pairs[0], "first"), (pairs[-1], "last")):
-            axes.annotate(word, place, (0, -14), textcoords="offset points", ha="center",
-                          weight="bold")  # fmt: skip
-        axes.set(title="Does the score mean what we want?", xlabel="score (sd of SFT's scores)",
-                 ylabel="judge's mark (points)")
+            axes.annotate(
+                word, place, (0, -14), textcoords="offset points", ha="center", weight="bold"
+            )
+        axes.set(
+            title="Does the score mean what we want?",
+            xlabel="score (sd of SFT's scores)",
+            ylabel="judge's mark (points)",
+        )
     return figure
 
 
@@ -208,9 +228,15 @@ def _bars(axes: Axes, items: list[str], rows: dict[str, list], names: dict[str, 
     for number, (model, intervals) in enumerate(rows.items()):
         value, low, high = np.array(intervals, dtype=float).T  # None becomes NaN
         place = np.arange(len(items)) + (number - (len(rows) - 1) / 2) * width
-        axes.bar(place, value, width * 0.92, color=SERIES.get(model, GUIDE), label=names[model],
-                 yerr=np.nan_to_num([value - low, high - value]),
-                 error_kw={"linewidth": 1, "capsize": 2})  # fmt: skip
+        axes.bar(
+            place,
+            value,
+            width * 0.92,
+            color=SERIES.get(model, GUIDE),
+            label=names[model],
+            yerr=np.nan_to_num([value - low, high - value]),
+            error_kw={"linewidth": 1, "capsize": 2},
+        )
     axes.set_xticks(range(len(items)), items)
     axes.grid(False, axis="x")
 

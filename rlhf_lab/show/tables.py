@@ -36,8 +36,10 @@ class Table:
         """The table as aligned plain text."""
         texts = [self.head] + [[label] + [c.line() for c in cells] for label, cells in self.rows]
         widths = [max(map(len, column)) for column in zip(*texts)]
-        return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-                for row in texts]  # fmt: skip
+        return [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
+            for row in texts
+        ]
 
 
 def cell(value, digits: int = 2, percent: bool = False) -> Cell:
@@ -90,8 +92,12 @@ def judge_table(summary: dict) -> Table:
     add("KL from SFT (nats)", [_kl(name, m, summary) for name, m in zip(names, models)])
     add("length (tokens)", [m.get("length") for m in models], digits=1)
     add("answers that end", [m.get("ended") for m in models], digits=1, percent=True)
-    add("distinct answers", [None if name == "best_of_n" else m.get("distinct")
-                             for name, m in zip(names, models)], digits=0, percent=True)
+    add(
+        "distinct answers",
+        [None if name == "best_of_n" else m.get("distinct") for name, m in zip(names, models)],
+        digits=0,
+        percent=True,
+    )
     return Table(["", *names.values()], rows)
 
 
@@ -101,8 +107,13 @@ def table_by_set(summary: dict) -> Table:
     names, counts = model_names(summary), summary.get("prompts") or {}
     models = [summary["models"][name] for name in names]
     sets = _keys(models, "mark_by_set")
-    rows = [(f"{s} ({counts[s]} prompts)" if s in counts else s,
-             [cell(m.get("mark_by_set", {}).get(s)) for m in models]) for s in sets]  # fmt: skip
+    rows = [
+        (
+            f"{s} ({counts[s]} prompts)" if s in counts else s,
+            [cell(m.get("mark_by_set", {}).get(s)) for m in models],
+        )
+        for s in sets
+    ]
     return Table(["mark on", *names.values()], rows)
 
 

@@ -27,8 +27,12 @@ WIDTH, INDENT = 96, "    "
 SHORT = 2000  # characters of a text; the rest is shown on request
 
 
-def rank_in_terminal(session: RankingSession, read: Callable[[str], str] = input,
-                     write: Callable[[str], None] = print, kept: bool = True) -> None:
+def rank_in_terminal(
+    session: RankingSession,
+    read: Callable[[str], str] = input,
+    write: Callable[[str], None] = print,
+    kept: bool = True,
+) -> None:
     """Ask until the session is finished, or the person quits (q, end of input, Ctrl-C).
 
     read: shows its argument and returns a line. What the store or the session refuses is shown,
@@ -52,7 +56,9 @@ def rank_in_terminal(session: RankingSession, read: Callable[[str], str] = input
         if said:
             write(said)
     done, total = session.progress
-    what = "everything up to here is stored" if kept else "no file keeps them (give a store for that)"
+    what = (
+        "everything up to here is stored" if kept else "no file keeps them (give a store for that)"
+    )
     write(f"{done} of {total} done; {what}.")
 
 
@@ -100,8 +106,10 @@ def read_order(line: str, shown: tuple[int, ...]) -> list[int | None]:
     place = dict(zip(string.ascii_lowercase, shown))
     letter, order = f"[{''.join(place)}]", re.sub(r"[\s>]", "", line.lower())
     if not re.fullmatch(f"{letter}(=?{letter})*", order):
-        raise UserError(f"{visible(line[:40])!r} is no order: write letters from a to "
-                        f"{max(place)}, best first, = for a tie; Enter shows all that can be typed")
+        raise UserError(
+            f"{visible(line[:40])!r} is no order: write letters from a to "
+            f"{max(place)}, best first, = for a tie; Enter shows all that can be typed"
+        )
     for sign in place:
         if order.count(sign) > 1:
             raise UserError(f"{sign} stands twice: name each response at most once")
@@ -126,11 +134,19 @@ def _page(session: RankingSession, limit: int = SHORT) -> str:
     """The current item as text: at most `limit` characters of each prompt and response."""
     item = session.current
     done, total = session.progress
-    responses = [f"[{letter}]\n{_indented(item.responses[i], limit)}"
-                 for letter, i in zip(string.ascii_lowercase, item.shown)]  # fmt: skip
+    responses = [
+        f"[{letter}]\n{_indented(item.responses[i], limit)}"
+        for letter, i in zip(string.ascii_lowercase, item.shown)
+    ]
     before = [f"Your order was: {order_of(session.restored, item)}"] if session.restored else []
-    return "\n\n".join([f"\n---- {done + 1} of {total} " + "-" * 60,
-                        _indented(item.prompt.text, limit), *responses, *before])  # fmt: skip
+    return "\n\n".join(
+        [
+            f"\n---- {done + 1} of {total} " + "-" * 60,
+            _indented(item.prompt.text, limit),
+            *responses,
+            *before,
+        ]
+    )
 
 
 def order_of(ranks: tuple[int | None, ...], item: Item) -> str:
@@ -149,10 +165,10 @@ def _indented(text: str, limit: int) -> str:
     more = f"\n... and {left} more (m)" if len(text) > limit else ""
     shown = visible(text[:limit]) + more if text else "(nothing)"
     width = min(WIDTH, shutil.get_terminal_size().columns)
-    return "\n".join(textwrap.fill(line, width, initial_indent=INDENT, subsequent_indent=INDENT)
-                     for line in shown.split("\n"))  # fmt: skip
+    return "\n".join(
+        textwrap.fill(line, width, initial_indent=INDENT, subsequent_indent=INDENT)
+        for line in shown.split("\n")
+    )
 
 
 # ---- the command ---------------------------------------------------------------------------------
-
-

@@ -23,11 +23,23 @@ from rlhf_lab.records import Ranking
 from rlhf_lab.sft import SFTConfig, train_sft
 from rlhf_lab.studies.ground import Ground, Rows
 
-LOGGED = ("update", "objective/kl", "objective/scores", "judge/mark", "policy/entropy_avg",
-          "response/length", "response/ended")  # fmt: skip
+LOGGED = (
+    "update",
+    "objective/kl",
+    "objective/scores",
+    "judge/mark",
+    "policy/entropy_avg",
+    "response/length",
+    "response/ended",
+)
 MANUAL, PROMISES = "the manual's step", "no promises"
-CURT = Rule("ten words", "Say it in 10 words or fewer, whatever else is asked.", 20.0, "length",
-            {"most": 10})  # fmt: skip
+CURT = Rule(
+    "ten words",
+    "Say it in 10 words or fewer, whatever else is asked.",
+    20.0,
+    "length",
+    {"most": 10},
+)
 SUPERVISED = SFTConfig(learning_rate=2e-4)  # gentler than SFT: the policy can answer already
 SHOWN = 40  # revisions that are kept to be read
 
@@ -54,23 +66,45 @@ class Arm:
 
 
 ARMS = (
-    Arm("labellers", "The mark rises most but for the manual's arm, correct fixes and manners "
-        "both: labellers see whether a fix is right.", rules=False, supervised=False),
-    Arm("rules", "No rule is broken any more in more than one of twenty responses, and promises "
+    Arm(
+        "labellers",
+        "The mark rises most but for the manual's arm, correct fixes and manners "
+        "both: labellers see whether a fix is right.",
+        rules=False,
+        supervised=False,
+    ),
+    Arm(
+        "rules",
+        "No rule is broken any more in more than one of twenty responses, and promises "
         "are rarer than with the labellers. Responses are as often wrong about the fix as the SFT "
-        "policy's where it gives one: no rule sees that. The mark ends below the labellers'."),
-    Arm("rules, no supervised phase", "As the arm with it, within a quarter of a point: PPO alone "
+        "policy's where it gives one: no rule sees that. The mark ends below the labellers'.",
+    ),
+    Arm(
+        "rules, no supervised phase",
+        "As the arm with it, within a quarter of a point: PPO alone "
         "finds what the revisions show. It begins lower and spends more of its KL in PPO.",
-        supervised=False),
-    Arm("rules without promises", "Promises stay: rarer than with the SFT policy, as responses "
+        supervised=False,
+    ),
+    Arm(
+        "rules without promises",
+        "Promises stay: rarer than with the SFT policy, as responses "
         "that promise instead of helping go, but several times as frequent as with all rules. The "
-        "other rules are kept as well as there.", leave_out=(PROMISES,)),
-    Arm("rules with the manual", "Fixes are right in nine of ten responses, and the mark is at "
-        "least the labellers'.", manual=True),
-    Arm("rules in conflict", "The heaviest rule wins: ten words or so. Greeting, sympathy and the "
+        "other rules are kept as well as there.",
+        leave_out=(PROMISES,),
+    ),
+    Arm(
+        "rules with the manual",
+        "Fixes are right in nine of ten responses, and the mark is at least the labellers'.",
+        manual=True,
+    ),
+    Arm(
+        "rules in conflict",
+        "The heaviest rule wins: ten words or so. Greeting, sympathy and the "
         "product's name are given up, and sometimes the step. The mark ends more than a point "
-        "below that of the rules without it.", extra=CURT),
-)  # fmt: skip
+        "below that of the rules without it.",
+        extra=CURT,
+    ),
+)
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
@@ -99,8 +133,9 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     # 1. The supervised phase: the SFT policy's responses, revised, are demonstrations for it.
     if arm.supervised:
         revisions = revise_drawn(ground, drawn, arm, rules)
-        for _ in train_sft(policy, ground.tokenizer, demonstrations_from(revisions),
-                           replace(SUPERVISED, seed=seed)):
+        for _ in train_sft(
+            policy, ground.tokenizer, demonstrations_from(revisions), replace(SUPERVISED, seed=seed)
+        ):
             pass
         drawn = answer(policy, ground.tokenizer, drawn.prompts, 4, seed, ground.task.judge)
         samples += _labelled("supervised", ground.look(policy, 0))
@@ -110,18 +145,24 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     # 3. PPO against it. The KL is paid for from where PPO begins; reported is that from SFT.
     config = PPOConfig(updates=arm.updates, seed=seed, batch_size=ground.batch_size)
     prompts = ground.ppo_prompts(seed)
-    for record in train_ppo(policy, reward_model, ground.tokenizer, prompts, config,
-                            judge=ground.task.judge):
+    for record in train_ppo(
+        policy, reward_model, ground.tokenizer, prompts, config, judge=ground.task.judge
+    ):
         metrics.append({name: record[name] for name in LOGGED})
     samples += _labelled("policy", ground.look(policy, arm.updates))
-    summary = {"arm": asdict(arm), "seed": seed, "prompts": ground.judged,
-               "rules": [asdict(rule) for rule in rules],
-               "sft": ground.judge_sft(seed, reward_model)
-               | {"broken": broken_by(ground.rivals(seed))},
-               "supervised": before, "policy": _judged(ground, policy, seed, reward_model),
-               "conflicts": [asdict(c) for c in conflicts(
-                   kept_table(drawn.prompts, drawn.texts, rules), rules)],
-               "revised": _outcome(revisions)}  # fmt: skip
+    summary = {
+        "arm": asdict(arm),
+        "seed": seed,
+        "prompts": ground.judged,
+        "rules": [asdict(rule) for rule in rules],
+        "sft": ground.judge_sft(seed, reward_model) | {"broken": broken_by(ground.rivals(seed))},
+        "supervised": before,
+        "policy": _judged(ground, policy, seed, reward_model),
+        "conflicts": [
+            asdict(c) for c in conflicts(kept_table(drawn.prompts, drawn.texts, rules), rules)
+        ],
+        "revised": _outcome(revisions),
+    }
     return summary, {"metrics": metrics, "samples": samples, "revisions": _rows(revisions[:SHOWN])}
 
 
@@ -132,8 +173,9 @@ def revise_drawn(ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule]
     return revise_all(drawn.prompts[chosen], drawn.texts[chosen], rules)
 
 
-def rankings_of(ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule], seed: int
-                ) -> list[Ranking]:
+def rankings_of(
+    ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule], seed: int
+) -> list[Ranking]:
     """The arm's rankings of the responses to the same prompts, by the labellers or by the rules."""
     if not arm.rules:
         return ground.rankings(drawn, arm.rankings, seed)
@@ -164,15 +206,25 @@ def _outcome(revisions: Sequence[Revision]) -> dict | None:
     if not revisions:
         return None
     count = len(revisions)
-    return {"count": count,
-            "clean_before": sum(not r.before.broken for r in revisions) / count,
-            "clean_after": sum(not r.after.broken for r in revisions) / count,
-            "other_sample": sum(r.sample > 0 for r in revisions) / count,
-            "weight_before": sum(r.before.weight for r in revisions) / count,
-            "weight_after": sum(r.after.weight for r in revisions) / count}
+    return {
+        "count": count,
+        "clean_before": sum(not r.before.broken for r in revisions) / count,
+        "clean_after": sum(not r.after.broken for r in revisions) / count,
+        "other_sample": sum(r.sample > 0 for r in revisions) / count,
+        "weight_before": sum(r.before.weight for r in revisions) / count,
+        "weight_after": sum(r.after.weight for r in revisions) / count,
+    }
 
 
 def _rows(revisions: Sequence[Revision]) -> Rows:
-    return [{"prompt": r.prompt.text, "response": r.before.response, "critique": r.before.lines(),
-             "edits": list(r.edits), "revision": r.text, "still": r.after.lines()}
-            for r in revisions]  # fmt: skip
+    return [
+        {
+            "prompt": r.prompt.text,
+            "response": r.before.response,
+            "critique": r.before.lines(),
+            "edits": list(r.edits),
+            "revision": r.text,
+            "still": r.after.lines(),
+        }
+        for r in revisions
+    ]

@@ -12,18 +12,29 @@ from rlhf_lab.studies.results import summaries
 
 
 def by_the_judge(folder: Path) -> pd.DataFrame:
-    """What each run came to on fresh responses: columns arm, seed, sft, supervised (nan without that
-    phase), mark, low, high, wins, promises (the share of responses that invent one), kl, length, and
-    a column for each item of the rubric."""
+    """What each run came to on fresh responses: columns arm, seed, sft, supervised (nan without
+    that phase), mark, low, high, wins, promises (the share of responses that invent one), kl,
+    length, and a column for each item of the rubric."""
     rows = []
     for run in summaries(folder):
         found, between = run["policy"], run["supervised"]
         mark, low, high = found["mark"]
-        rows.append({"arm": run["arm"]["name"], "seed": run["seed"], "sft": run["sft"]["mark"][0],
-                     "supervised": between["mark"][0] if between else np.nan, "mark": mark,
-                     "low": low, "high": high, "wins": found["wins"][0],
-                     "promises": found["flaws"].get("invented promises", 0.0),
-                     "kl": found["kl"][0], "length": found["length"], **found["rubric"]})
+        rows.append(
+            {
+                "arm": run["arm"]["name"],
+                "seed": run["seed"],
+                "sft": run["sft"]["mark"][0],
+                "supervised": between["mark"][0] if between else np.nan,
+                "mark": mark,
+                "low": low,
+                "high": high,
+                "wins": found["wins"][0],
+                "promises": found["flaws"].get("invented promises", 0.0),
+                "kl": found["kl"][0],
+                "length": found["length"],
+                **found["rubric"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -45,8 +56,12 @@ def conflict_table(folder: Path, arm: str) -> pd.DataFrame:
     """Which rules of an arm disagreed about which of two responses is better, the most frequent
     first, means over seeds: columns first, second, share and wins as `constitution.Conflict` has
     them."""
-    rows = [conflict for run in summaries(folder) if run["arm"]["name"] == arm
-            for conflict in run["conflicts"]]
+    rows = [
+        conflict
+        for run in summaries(folder)
+        if run["arm"]["name"] == arm
+        for conflict in run["conflicts"]
+    ]
     means = pd.DataFrame(rows).groupby(["first", "second"], sort=False).mean()
     return means.sort_values("share", ascending=False).reset_index()
 
@@ -60,12 +75,22 @@ def rule_picture(folder: Path, arms: Mapping[str, str], rules: Sequence[str] = (
         figure = Picture(figsize=(7.4, 0.7 + 0.5 * len(rules)))
         axes = figure.add_subplot()
         for offset, (arm, colour) in zip(np.linspace(0.24, -0.24, len(arms)), arms.items()):
-            chosen = [run["sft"] if arm == "SFT policy" else run["policy"] for run in runs
-                      if arm in ("SFT policy", run["arm"]["name"])]
+            chosen = [
+                run["sft"] if arm == "SFT policy" else run["policy"]
+                for run in runs
+                if arm in ("SFT policy", run["arm"]["name"])
+            ]
             for number, found in enumerate(chosen):
-                axes.plot([found["broken"][rule] for rule in rules],
-                          np.arange(len(rules)) + offset, "o", color=colour, markersize=5, alpha=0.7,
-                          markeredgewidth=0, label=arm if number == 0 else None)
+                axes.plot(
+                    [found["broken"][rule] for rule in rules],
+                    np.arange(len(rules)) + offset,
+                    "o",
+                    color=colour,
+                    markersize=5,
+                    alpha=0.7,
+                    markeredgewidth=0,
+                    label=arm if number == 0 else None,
+                )
         axes.set_yticks(range(len(rules)), rules)
         axes.invert_yaxis()
         axes.set(xlabel="share of responses that break the rule", xlim=(-0.02, 1.02))

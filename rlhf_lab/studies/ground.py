@@ -62,7 +62,7 @@ class Ground:
     """
 
     folder: Path
-    task: Task = load_task("support_desk")
+    task: Task = field(default_factory=lambda: load_task("support_desk"))
     demonstrations: int = 2000
     prompts: int = 1000
     batch_size: int = 64
@@ -96,42 +96,64 @@ class Ground:
     def sft(self, seed: int) -> Path:
         """The folder of the seed's SFT policy, trained as in the main job if it is not there."""
         return imitator(
-            self.folder / f"sft_{seed}", base_model(), lambda policy: SFTConfig(seed=seed),
-            lambda: self.task.demonstrations(seed, self.demonstrations + 200)[200:])
+            self.folder / f"sft_{seed}",
+            base_model(),
+            lambda policy: SFTConfig(seed=seed),
+            lambda: self.task.demonstrations(seed, self.demonstrations + 200)[200:],
+        )
 
     def policy(self, seed: int):
         """A fresh copy of the seed's SFT policy."""
         return load_policy(self.sft(seed))
 
-    @cache
+    @cache  # noqa: B019  a ground lives as long as its study
     def drawn(self, seed: int) -> Answers:
         """Four marked responses of the SFT policy to each of the prompts; all arms share them."""
-        return answer(self.policy(seed), self.tokenizer, self.task.prompts(seed, self.prompts), 4,
-                      seed, self.task.judge)
+        return answer(
+            self.policy(seed),
+            self.tokenizer,
+            self.task.prompts(seed, self.prompts),
+            4,
+            seed,
+            self.task.judge,
+        )
 
     def ranked(self, count: int, skip: int = 0) -> slice:
         """Which of the prompts are ranked: `count` behind the first tenth, after `skip` others."""
         first = self.prompts // 10 + skip
         return slice(first, first + count)
 
-    def rankings(self, drawn: Answers, count: int, seed: int, labellers=None, judge=None,
-                 skip: int = 0) -> list[Ranking]:
+    def rankings(
+        self, drawn: Answers, count: int, seed: int, labellers=None, judge=None, skip: int = 0
+    ) -> list[Ranking]:
         """`count` rankings of drawn responses, by the task's labellers and judge, or by others;
         skip: of so many prompts none."""
         chosen = self.ranked(count, skip)
-        return rank_all(drawn.prompts[chosen], drawn.texts[chosen],
-                        labellers or self.task.labellers, judge or self.task.judge, seed)
+        return rank_all(
+            drawn.prompts[chosen],
+            drawn.texts[chosen],
+            labellers or self.task.labellers,
+            judge or self.task.judge,
+            seed,
+        )
 
-    def reward_model(self, rankings: Sequence[Ranking], drawn: Answers, seed: int, member: int = 0
-                     ) -> ScalarModel:
+    def reward_model(
+        self, rankings: Sequence[Ranking], drawn: Answers, seed: int, member: int = 0
+    ) -> ScalarModel:
         """A reward model that learned from rankings, with scores of mean 0 and standard deviation 1
         on what was drawn. member: another one of an ensemble, with its own head and order."""
         return self.learn(rankings, drawn, seed, member).model
 
-    def learn(self, rankings: Sequence[Ranking], drawn: Answers, seed: int, member: int = 0,
-              as_base: bool = False) -> Learned:
-        """The same, with what it took; arms that ask for the same one share it. as_base: it begins as
-        the base model, not as the SFT policy."""
+    def learn(
+        self,
+        rankings: Sequence[Ranking],
+        drawn: Answers,
+        seed: int,
+        member: int = 0,
+        as_base: bool = False,
+    ) -> Learned:
+        """The same, with what it took; arms that ask for the same one share it. as_base: it begins
+        as the base model, not as the SFT policy."""
         key = fingerprint(rankings), seed, member, as_base
         if key not in self.learned:
             own = seed + 1000 * member
@@ -157,23 +179,28 @@ class Ground:
         return self.task.held_out()["held-out"][self.watched :][: self.judged]
 
     def look(self, policy, update: int) -> Rows:
-        """What the policy answers the watched prompts now, always with the same luck, with marks."""
+        """What the policy answers the watched prompts now, always with the same luck, with
+        marks."""
         answers = answer(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
-        return [{"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
-                for p, [text], [mark] in zip(answers.prompts, answers.texts, answers.marks)]
+        return [
+            {"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
+            for p, [text], [mark] in zip(answers.prompts, answers.texts, answers.marks)
+        ]
 
     def answers(self, policy, seed: int) -> Answers:
         """Fresh marked responses to the judged prompts."""
-        return answer(policy, self.tokenizer, self.judged_prompts(), self.samples, seed,
-                      self.task.judge)
+        return answer(
+            policy, self.tokenizer, self.judged_prompts(), self.samples, seed, self.task.judge
+        )
 
-    @cache
+    @cache  # noqa: B019  a ground lives as long as its study
     def rivals(self, seed: int) -> Answers:
         """The SFT policy's responses to the judged prompts; all arms are held against them."""
         return self.answers(self.policy(seed), seed)
 
-    def judge(self, policy, answers: Answers, seed: int, reward_model: ScalarModel | Ensemble
-              ) -> dict:
+    def judge(
+        self, policy, answers: Answers, seed: int, reward_model: ScalarModel | Ensemble
+    ) -> dict:
         """What a policy's fresh `answers` are worth: mark, score, KL to the SFT policy, win rate
         against it, each with its 95 % interval over prompts; rubric and flaws, mean length, share
         of distinct responses, and every prompt's mean mark, to pair runs by."""
@@ -191,9 +218,13 @@ class Ground:
         flaws = sorted({f for row in answers.marks for mark in row for f in mark.flaws})
         words = sorted({str(v) for p in answers.prompts for v in p.facts.values()})
         return {
-            "mark": interval(marks), "score": interval(scores_of(reward_model, answers)),
-            "kl": interval(kl), "wins": win_rate(marks, rivals.mark_table()),
-            "rubric": {i: float(answers.rubric_table(i).mean()) for i in answers.marks[0][0].rubric},
+            "mark": interval(marks),
+            "score": interval(scores_of(reward_model, answers)),
+            "kl": interval(kl),
+            "wins": win_rate(marks, rivals.mark_table()),
+            "rubric": {
+                i: float(answers.rubric_table(i).mean()) for i in answers.marks[0][0].rubric
+            },
             "flaws": {f: float(answers.flaw_table(f).mean()) for f in flaws},
             "length": float(answers.sequences.mask.sum(1).float().mean()),
             "distinct": distinct_share(answers.texts, names_hidden(words)),
@@ -201,9 +232,13 @@ class Ground:
         }
 
 
-def imitator(folder: Path, base: str | Path, config: Callable[[PreTrainedModel], SFTConfig],
-             shown: Callable[[], Sequence[Demonstration]], accelerator: Accelerator | None = None
-             ) -> Path:  # fmt: skip
+def imitator(
+    folder: Path,
+    base: str | Path,
+    config: Callable[[PreTrainedModel], SFTConfig],
+    shown: Callable[[], Sequence[Demonstration]],
+    accelerator: Accelerator | None = None,
+) -> Path:
     """The folder of an SFT policy that began as `base` and imitates what is `shown`; trained, and
     kept for every arm that asks for it, if it is not there."""
     if not folder.exists():

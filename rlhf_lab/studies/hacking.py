@@ -26,8 +26,17 @@ from rlhf_lab.studies.ground import Ground, Rows
 from rlhf_lab.studies.relearn import shuffle_ranks
 
 SAMPLED = 10  # updates between two samples of the same prompts
-LOGGED = ("update", "objective/kl", "objective/kl_se", "objective/scores", "judge/mark",
-          "policy/entropy_avg", "response/length", "response/ended", "lr")  # fmt: skip
+LOGGED = (
+    "update",
+    "objective/kl",
+    "objective/kl_se",
+    "objective/scores",
+    "judge/mark",
+    "policy/entropy_avg",
+    "response/length",
+    "response/ended",
+    "lr",
+)
 
 
 @dataclass(frozen=True)
@@ -78,9 +87,10 @@ ENSEMBLE_ARMS = (
     replace(_FEW, name="60 rankings, mean of 4", members=4, combine="mean"),
     replace(_NOISY, name="60 noisy rankings"),
     replace(_NOISY, name="60 noisy rankings, worst of 4", members=4, combine="worst"),
-    replace(_NOISY, name="60 noisy rankings, mean less variance of 4", members=4,
-            combine="uncertainty"),
-)  # fmt: skip
+    replace(
+        _NOISY, name="60 noisy rankings, mean less variance of 4", members=4, combine="uncertainty"
+    ),
+)
 
 # What labellers can be made to like besides the rubric: from 0 to 1 for a response.
 PLANTED: dict[str, Callable[[str], float]] = {
@@ -107,17 +117,27 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
         scorer = mark_as_score(ground.task.judge, drawn)
     metrics, samples = [], ground.look(policy, 0)
     config = PPOConfig(updates=arm.updates, beta=arm.beta, seed=seed, batch_size=ground.batch_size)
-    for record in train_ppo(policy, scorer, ground.tokenizer, ground.ppo_prompts(seed), config,
-                            judge=ground.task.judge,
-                            value_model=new_value_model(policy, reward_model, config)):
+    for record in train_ppo(
+        policy,
+        scorer,
+        ground.tokenizer,
+        ground.ppo_prompts(seed),
+        config,
+        judge=ground.task.judge,
+        value_model=new_value_model(policy, reward_model, config),
+    ):
         metrics.append({name: record[name] for name in LOGGED})
         if record["update"] % SAMPLED == 0:
             samples += ground.look(policy, record["update"])
         if record["update"] == arm.stop:
             break
-    summary = {"arm": asdict(arm), "seed": seed, "prompts": ground.judged,
-               "sft": ground.judge_sft(seed, reward_model),
-               "policy": ground.judge(policy, ground.answers(policy, seed), seed, reward_model)}
+    summary = {
+        "arm": asdict(arm),
+        "seed": seed,
+        "prompts": ground.judged,
+        "sft": ground.judge_sft(seed, reward_model),
+        "policy": ground.judge(policy, ground.answers(policy, seed), seed, reward_model),
+    }
     return summary, {"metrics": metrics, "samples": samples}
 
 
@@ -137,8 +157,9 @@ def rankings_of(ground: Ground, arm: Arm, seed: int, drawn: Answers) -> list[Ran
     judge, labellers = ground.task.judge, ground.task.labellers
     if arm.planted:
         judge = plant(judge, PLANTED[arm.planted])
-        labellers = [replace(one, weights=one.weights | {"planted": PLANTED_POINTS})
-                     for one in labellers]  # fmt: skip
+        labellers = [
+            replace(one, weights=one.weights | {"planted": PLANTED_POINTS}) for one in labellers
+        ]
     rankings = ground.rankings(drawn, arm.rankings, seed, labellers, judge)
     if arm.scorer == "shuffled":
         return shuffle_ranks(rankings, seed)
@@ -148,13 +169,20 @@ def rankings_of(ground: Ground, arm: Arm, seed: int, drawn: Answers) -> list[Ran
 def turn_over(rankings: Sequence[Ranking], share: float, seed: int) -> list[Ranking]:
     """The rankings, a share of them upside down: every comparison in those is the wrong way. Only
     for rankings in which every response has a rank."""
-    chosen = set(random.Random(f"turn over/{seed}").sample(
-        range(len(rankings)), round(share * len(rankings))))  # fmt: skip
-    return [replace(r, ranks=tuple(len(r.ranks) + 1 - rank for rank in r.ranks)) if i in chosen else r
-            for i, r in enumerate(rankings)]  # fmt: skip
+    chosen = set(
+        random.Random(f"turn over/{seed}").sample(
+            range(len(rankings)), round(share * len(rankings))
+        )
+    )
+    return [
+        replace(r, ranks=tuple(len(r.ranks) + 1 - rank for rank in r.ranks)) if i in chosen else r
+        for i, r in enumerate(rankings)
+    ]
 
 
-def mark_as_score(judge: Judge, drawn: Answers) -> Callable[[Sequence[Prompt], Sequence[str]], list]:
+def mark_as_score(
+    judge: Judge, drawn: Answers
+) -> Callable[[Sequence[Prompt], Sequence[str]], list]:
     """The judge itself as a scorer, in standard deviations of the SFT policy's marks."""
     marks = drawn.mark_table()
     mean, sd = float(marks.mean()), float(marks.std())
@@ -163,6 +191,7 @@ def mark_as_score(judge: Judge, drawn: Answers) -> Callable[[Sequence[Prompt], S
 
 def plant(judge: Judge, liked: Callable[[str], float]) -> Judge:
     """A judge whose rubric has one item more, "planted", which the mark does not count."""
+
     def marked(prompt: Prompt, text: str) -> Mark:
         mark = judge(prompt, text)
         return replace(mark, rubric=mark.rubric | {"planted": liked(text)})
@@ -174,8 +203,13 @@ def plant(judge: Judge, liked: Callable[[str], float]) -> Judge:
 
 DRAWS, LARGEST = 128, 64  # responses to each prompt, and the most that the best is picked from
 BEST_OF_N = "best of n"
-PICKED_BY = ("beta 0", "60 rankings, beta 0", "long answers liked, beta 0", "apologies liked, beta 0",
-             "shuffled, beta 0")  # fmt: skip
+PICKED_BY = (
+    "beta 0",
+    "60 rankings, beta 0",
+    "long answers liked, beta 0",
+    "apologies liked, beta 0",
+    "shuffled, beta 0",
+)
 
 
 def run_best_of_n(ground: Ground, seed: int, draws: int = DRAWS) -> dict:
@@ -189,9 +223,14 @@ def run_best_of_n(ground: Ground, seed: int, draws: int = DRAWS) -> dict:
 
 def _best_of_n(ground: Ground, seed: int, draws: int) -> dict:
     drawn = ground.drawn(seed)
-    many = answer(ground.policy(seed), ground.tokenizer,
-                  ground.judged_prompts()[: max(1, ground.judged // 2)], draws, seed,
-                  ground.task.judge)  # fmt: skip
+    many = answer(
+        ground.policy(seed),
+        ground.tokenizer,
+        ground.judged_prompts()[: max(1, ground.judged // 2)],
+        draws,
+        seed,
+        ground.task.judge,
+    )
     sizes = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= min(LARGEST, draws // 2)]
     rows, arms = {}, {arm.name: arm for arm in ARMS}
     for name in PICKED_BY:

@@ -50,10 +50,17 @@ def _learn(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int]) -> dict:
     drawn = ground.drawn(seed)
     pool = ground.rankings(drawn, ground.prompts, seed)
     rest = slice(ground.ranked(0).start)  # the first tenth, which is in no pool
-    test = rank_all(drawn.prompts[rest], drawn.texts[rest], ground.task.labellers,
-                    ground.task.judge, seed)
-    many = answer(ground.policy(seed), ground.tokenizer, ground.judged_prompts(), PICKED_FROM, seed,
-                  ground.task.judge)
+    test = rank_all(
+        drawn.prompts[rest], drawn.texts[rest], ground.task.labellers, ground.task.judge, seed
+    )
+    many = answer(
+        ground.policy(seed),
+        ground.tokenizer,
+        ground.judged_prompts(),
+        PICKED_FROM,
+        seed,
+        ground.task.judge,
+    )
     chosen, rows, model = [], [], None
     for size in sizes:
         chosen += pick(ground, pool, chosen, size - len(chosen), model if arm.active else None)
@@ -64,8 +71,13 @@ def _learn(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int]) -> dict:
     return {"arm": asdict(arm), "seed": seed, "prompts": ground.judged, "rows": rows}
 
 
-def pick(ground: Ground, pool: Sequence[Ranking], chosen: Sequence[Ranking], count: int,
-         model: ScalarModel | None) -> list[Ranking]:
+def pick(
+    ground: Ground,
+    pool: Sequence[Ranking],
+    chosen: Sequence[Ranking],
+    count: int,
+    model: ScalarModel | None,
+) -> list[Ranking]:
     """The next rankings of the pool: in its (random) order, or those the model is least sure of."""
     taken = {r.prompt.id for r in chosen}
     left = [r for r in pool if r.prompt.id not in taken]
@@ -80,7 +92,9 @@ def _tested(ground: Ground, model: ScalarModel, test: list[Ranking], many: Answe
     data, scores = encode(ground.tokenizer, test), scores_of(model, many)
     judged = reward_accuracy(many, scores)
     best = maths.best_of_n_value(scores, many.mark_table(), PICKED_FROM)
-    return {"accuracy": float(maths.pair_accuracy(score_groups(model, data), data.ranks)),
-            "judge_accuracy": judged["all"]["accuracy"],
-            "correctness": judged["correctness"]["accuracy"],
-            "best_of_8": interval(best[:, None])}
+    return {
+        "accuracy": float(maths.pair_accuracy(score_groups(model, data), data.ranks)),
+        "judge_accuracy": judged["all"]["accuracy"],
+        "correctness": judged["correctness"]["accuracy"],
+        "best_of_8": interval(best[:, None]),
+    }

@@ -33,15 +33,24 @@ def load_metrics(folder: Path) -> pd.DataFrame:
 
 def load_summaries(folder: Path) -> pd.DataFrame:
     """What each run came to on fresh responses: columns arm, hacked (what was expected), seed, sft
-    and mark (mean marks of the SFT policy and of the policy), low, high (95 % interval of mark, over
-    prompts), score and kl (of the policy)."""
+    and mark (mean marks of the SFT policy and of the policy), low, high (95 % interval of mark,
+    over prompts), score and kl (of the policy)."""
     rows = []
     for summary in summaries(folder):
         mark, low, high = summary["policy"]["mark"]
-        rows.append({"arm": summary["arm"]["name"], "hacked": summary["arm"]["hacked"],
-                     "seed": summary["seed"], "sft": summary["sft"]["mark"][0], "mark": mark,
-                     "low": low, "high": high, "score": summary["policy"]["score"][0],
-                     "kl": summary["policy"]["kl"][0]})
+        rows.append(
+            {
+                "arm": summary["arm"]["name"],
+                "hacked": summary["arm"]["hacked"],
+                "seed": summary["seed"],
+                "sft": summary["sft"]["mark"][0],
+                "mark": mark,
+                "low": low,
+                "high": high,
+                "score": summary["policy"]["score"][0],
+                "kl": summary["policy"]["kl"][0],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -57,10 +66,18 @@ def load_samples(folder: Path, arm: str, seed: int) -> pd.DataFrame:
 def load_best_of_n(folder: Path) -> pd.DataFrame:
     """Best-of-n of every seed, by the reward model of each arm: `best_of_n.frontier`'s rows, with
     arm and seed."""
-    found = [json.loads(path.read_text(encoding="utf-8"))
-             for path in sorted(folder.glob("best_of_n/*/summary.json"))]
-    return pd.DataFrame([{"arm": arm, "seed": s["seed"]} | row for s in found
-                         for arm, rows in s["frontier"].items() for row in rows])
+    found = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("best_of_n/*/summary.json"))
+    ]
+    return pd.DataFrame(
+        [
+            {"arm": arm, "seed": s["seed"]} | row
+            for s in found
+            for arm, rows in s["frontier"].items()
+            for row in rows
+        ]
+    )
 
 
 # ---- how far it fell -----------------------------------------------------------------------------
@@ -80,10 +97,19 @@ def overoptimisation(metrics: pd.DataFrame, window: int = WINDOW) -> pd.DataFram
         kl = running_mean(run["objective/kl"].to_numpy(float), window)
         best, start = int(np.nanargmax(marks)), float(run["judge/mark"].iloc[0])
         won = marks[best] - start
-        rows.append({"arm": arm, "seed": seed, "start": start, "peak": marks[best], "end": marks[-1],
-                     "peak_update": int(run["update"].iloc[best]), "peak_kl": kl[best],
-                     "end_kl": kl[-1],
-                     "fell": (marks[best] - marks[-1]) / won if won > 0 else np.nan})  # fmt: skip
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "start": start,
+                "peak": marks[best],
+                "end": marks[-1],
+                "peak_update": int(run["update"].iloc[best]),
+                "peak_kl": kl[best],
+                "end_kl": kl[-1],
+                "fell": (marks[best] - marks[-1]) / won if won > 0 else np.nan,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -93,8 +119,12 @@ def path_of(run: pd.DataFrame, name: str, window: int = WINDOW) -> tuple[np.ndar
     return np.sqrt(np.clip(kl, 0, None)), running_mean(run[name].to_numpy(float), window)
 
 
-def at_distance(metrics: pd.DataFrame, distances: Sequence[float], name: str = "judge/mark",
-                window: int = WINDOW) -> pd.DataFrame:
+def at_distance(
+    metrics: pd.DataFrame,
+    distances: Sequence[float],
+    name: str = "judge/mark",
+    window: int = WINDOW,
+) -> pd.DataFrame:
     """A metric of every run where it first comes as far as each distance: arms by equal KL, not by
     equal beta. A row for each arm and seed, a column for each distance; nan where a run did not get
     there, or was there at its first update."""
@@ -120,7 +150,8 @@ def _first_at(d: np.ndarray, values: np.ndarray, wanted: float) -> float:
 
 @dataclass(frozen=True)
 class Fit:
-    """The gain and penalty of a curve, and how much of the points' variance it explains (R squared)."""
+    """The gain and penalty of a curve, and how much of the points' variance it explains (R
+    squared)."""
 
     form: str
     gain: float
@@ -148,5 +179,6 @@ def fit(d: np.ndarray, gained: np.ndarray, form: str, nearest: float = 1.0) -> F
     columns = np.stack([d, -d * np.log(d) if form == "rl" else -d * d], axis=1)
     (gain, penalty), *_ = np.linalg.lstsq(columns, gained, rcond=None)
     left = ((gained - columns @ (gain, penalty)) ** 2).sum()
-    return Fit(form, float(gain), float(penalty),
-               float(1 - left / ((gained - gained.mean()) ** 2).sum()))
+    return Fit(
+        form, float(gain), float(penalty), float(1 - left / ((gained - gained.mean()) ** 2).sum())
+    )

@@ -11,8 +11,10 @@ from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
 from rlhf_lab.studies.overoptimisation import WINDOW, Fit, path_of
 
 DISTANCE = "distance: sqrt(KL / nats)"
-ROWS = (("objective/scores", "score", "score (sd of SFT's)"),
-        ("judge/mark", "mark", "judge's mark (points)"))  # fmt: skip
+ROWS = (
+    ("objective/scores", "score", "score (sd of SFT's)"),
+    ("judge/mark", "mark", "judge's mark (points)"),
+)
 
 
 def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WINDOW) -> Picture:
@@ -34,8 +36,9 @@ def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WIN
     return figure
 
 
-def marks(metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "",
-          window: int = WINDOW) -> Picture:
+def marks(
+    metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "", window: int = WINDOW
+) -> Picture:
     """The judge's mark of several arms over the distance, in one pair of axes; arms: name and
     colour of each. Every seed is a line, its end a dot."""
     with matplotlib.rc_context(STYLE):
@@ -48,8 +51,13 @@ def marks(metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "",
     return figure
 
 
-def best_of_n(frontiers: pd.DataFrame, metrics: pd.DataFrame, arms: Sequence[str],
-              window: int = WINDOW, farthest: float = 4.0) -> Picture:
+def best_of_n(
+    frontiers: pd.DataFrame,
+    metrics: pd.DataFrame,
+    arms: Sequence[str],
+    window: int = WINDOW,
+    farthest: float = 4.0,
+) -> Picture:
     """A column for each arm: score above, mark below, over the distance, for best-of-n (a dot for
     each n) and PPO (a line, as far as `farthest`) by the same reward model, every seed. A grey dot
     is where best-of-n would be by the bound ln n - (n - 1) / n."""
@@ -69,8 +77,12 @@ def best_of_n(frontiers: pd.DataFrame, metrics: pd.DataFrame, arms: Sequence[str
     return figure
 
 
-def fitted(metrics: pd.DataFrame, fits: Mapping[str, Fit], starts: Mapping[str, float],
-           window: int = WINDOW) -> Picture:
+def fitted(
+    metrics: pd.DataFrame,
+    fits: Mapping[str, Fit],
+    starts: Mapping[str, float],
+    window: int = WINDOW,
+) -> Picture:
     """The mark gained by each arm over the distance, all seeds, and the curve fitted to them;
     starts: the mark that each arm began with."""
     with matplotlib.rc_context(STYLE):
@@ -84,15 +96,25 @@ def fitted(metrics: pd.DataFrame, fits: Mapping[str, Fit], starts: Mapping[str, 
             x = np.linspace(1, farthest, 200)
             axes.plot(x, fit(x), color=SERIES["kl"], linewidth=1.8)
             axes.axhline(0, color=GUIDE, linewidth=0.8, linestyle=":")
-            axes.set(title=arm.replace(", ", ",\n") + f"\nR² = {fit.explained:.2f}", xlabel=DISTANCE)
+            axes.set(
+                title=arm.replace(", ", ",\n") + f"\nR² = {fit.explained:.2f}", xlabel=DISTANCE
+            )
         figure.axes[0].set_ylabel("mark gained (points)")
     return figure
 
 
-def _runs(axes: Axes, metrics: pd.DataFrame, arm: str, name: str, colour: str, window: int,
-          label: str | None = None, farthest: float = np.inf) -> None:
-    """Every seed of an arm: a line along the updates, and a dot where it ends; without the dot where
-    the line is cut off, as it first goes beyond `farthest`."""
+def _runs(
+    axes: Axes,
+    metrics: pd.DataFrame,
+    arm: str,
+    name: str,
+    colour: str,
+    window: int,
+    label: str | None = None,
+    farthest: float = np.inf,
+) -> None:
+    """Every seed of an arm: a line along the updates, and a dot where it ends; without the dot
+    where the line is cut off, as it first goes beyond `farthest`."""
     for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
         x, y = path_of(run, name, window)
         beyond = np.flatnonzero(x > farthest)
@@ -107,8 +129,20 @@ def _dots(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     """Best-of-n of every seed, at the estimated KL and at its bound."""
     for number, (_, seed) in enumerate(rows.groupby("seed")):
         first = number == 0
-        axes.plot(np.sqrt(seed["objective/kl_bound"]), seed[name], ".", color="#BBBBBB",
-                  markersize=5, label="best of n, KL by the bound" if first else None)
-        axes.plot(np.sqrt(seed["objective/kl"].clip(lower=0)), seed[name], "o-",
-                  color=SERIES["best_of_n"], linewidth=1.0, markersize=4,
-                  label="best of n, KL estimated" if first else None)
+        axes.plot(
+            np.sqrt(seed["objective/kl_bound"]),
+            seed[name],
+            ".",
+            color="#BBBBBB",
+            markersize=5,
+            label="best of n, KL by the bound" if first else None,
+        )
+        axes.plot(
+            np.sqrt(seed["objective/kl"].clip(lower=0)),
+            seed[name],
+            "o-",
+            color=SERIES["best_of_n"],
+            linewidth=1.0,
+            markersize=4,
+            label="best of n, KL estimated" if first else None,
+        )

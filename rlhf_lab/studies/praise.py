@@ -11,8 +11,8 @@ Reward model and judge are heads on the features of one model as it is (`rlhf_la
 fitted to ratings that have nothing in common. What fools the features may fool both; the lexicon
 has none, and neither has a third: a head on which words a line has, fitted to the judge's ratings.
 
-PPO takes a point from a line that does not end, so lines become shorter whatever they say. What that
-alone does shows in an arm in which every line scores 0.
+PPO takes a point from a line that does not end, so lines become shorter whatever they say. What
+that alone does shows in an arm in which every line scores 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,15 +59,19 @@ class Arm:
     ratings: int = 4  # single ratings of each sentence of the training side
 
 
-ARMS = (Arm("beta 0.1", 0.1, hacked=False), Arm("beta 0", 0.0, hacked=True),
-        Arm("ending alone", 0.0, hacked=False, praised=False))
+ARMS = (
+    Arm("beta 0.1", 0.1, hacked=False),
+    Arm("beta 0", 0.0, hacked=True),
+    Arm("ending alone", 0.0, hacked=False, praised=False),
+)
 
 
-def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
-            ) -> dict:
+def run_arm(
+    ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
+) -> dict:
     """Run one arm, unless it is there already, and return its summary: what `told` says of the SFT
-    policy ("sft") and of the policy, what was gained by every opinion ("gain", paired by prompt), and
-    how good reward model, judge and words are on the test side's sentences ("known").
+    policy ("sft") and of the policy, what was gained by every opinion ("gain", paired by prompt),
+    and how good reward model, judge and words are on the test side's sentences ("known").
 
     Writes metrics.jsonl.gz, and lines.jsonl.gz with what both wrote to every beginning. All seeds
     begin with the same SFT policy. Raises UserError if the ratings or the lexicon are not there.
@@ -75,57 +79,93 @@ def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] |
     return ground.once(arm.name, seed, lambda: _steer(ground, arm, seed, sentences))
 
 
-def _steer(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None
-           ) -> tuple[dict, dict[str, Rows]]:
+def _steer(
+    ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None
+) -> tuple[dict, dict[str, Rows]]:
     sides = draw.split(ratings_file.read() if sentences is None else sentences)
     tokenizer = load_tokenizer(ground.model or base_model())
     prompts, held_out = prompts_of(sides.train), prompts_of(sides.test)[: ground.judged]
     sft = load_policy(writer(ground, sides.train))
     told_before = answer(sft, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
 
-    reward_model = learned(ground, "train", sides.train,
-                           draw.rankings(sides.train, arm.ratings, seed))
+    reward_model = learned(
+        ground, "train", sides.train, draw.rankings(sides.train, arm.ratings, seed)
+    )
     judge = learned(ground, "judge", sides.judge, draw.rankings_by_mean(sides.judge, ROUNDS))
-    opinions = {name: opinion(model, tokenizer, told_before, ground.precision)
-                for name, model in (("score", reward_model), ("judge", judge))}
+    opinions = {
+        name: opinion(model, tokenizer, told_before, ground.precision)
+        for name, model in (("score", reward_model), ("judge", judge))
+    }
     opinions["words"] = words_of(sides.judge)
-    opinions["lexicon"] = lambda prompts, texts: torch.tensor(lexicon_scores(_joined(prompts, texts)))
+    opinions["lexicon"] = lambda prompts, texts: torch.tensor(
+        lexicon_scores(_joined(prompts, texts))
+    )
 
     policy = train_top(load_policy(writer(ground, sides.train)))
-    config = PPOConfig(updates=arm.updates, batch_size=arm.batch_size, beta=arm.beta, seed=seed,
-                       learning_rate=1e-4, max_new_tokens=LONGEST)
+    config = PPOConfig(
+        updates=arm.updates,
+        batch_size=arm.batch_size,
+        beta=arm.beta,
+        seed=seed,
+        learning_rate=1e-4,
+        max_new_tokens=LONGEST,
+    )
     paid = opinions["score"] if arm.praised else lambda prompts, texts: torch.zeros(len(texts))
     scorer = lambda prompts, texts: paid(prompts, texts).tolist()  # noqa: E731
-    metrics = list(train_ppo(policy, scorer, tokenizer, prompts, config,
-                             accelerator=make_accelerator("cpu", ground.precision)))
+    metrics = list(
+        train_ppo(
+            policy,
+            scorer,
+            tokenizer,
+            prompts,
+            config,
+            accelerator=make_accelerator("cpu", ground.precision),
+        )
+    )
 
     told_after = answer(policy, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
     before, after = (said(opinions, answers) for answers in (told_before, told_after))
     kl = sequence_kl(policy, sft, told_after, max_tokens=512)
     heard = opinions["words"]([Prompt("", "")] * len(sides.test), [one.text for one in sides.test])
     summary = {
-        "arm": asdict(arm), "seed": seed, "model": Path(ground.model or "compact").name,
-        "sft": told(before, told_before), "policy": told(after, told_after) | {"kl": interval(kl)},
+        "arm": asdict(arm),
+        "seed": seed,
+        "model": Path(ground.model or "compact").name,
+        "sft": told(before, told_before),
+        "policy": told(after, told_after) | {"kl": interval(kl)},
         "gain": {name: interval((after[name] - before[name])[:, None]) for name in opinions},
-        "known": {"score": _known(ground, reward_model, sides.test),
-                  "judge": _known(ground, judge, sides.test),
-                  "words": tested(heard.numpy(), sides.test)},
+        "known": {
+            "score": _known(ground, reward_model, sides.test),
+            "judge": _known(ground, judge, sides.test),
+            "words": tested(heard.numpy(), sides.test),
+        },
     }
-    kept = ("update", "objective/kl", "objective/scores", "policy/entropy_avg", "response/length",
-            "response/ended")  # fmt: skip
-    return summary, {"metrics": [{k: record[k] for k in kept} for record in metrics],
-                     "lines": _lines(told_before, told_after, before, after)}
+    kept = (
+        "update",
+        "objective/kl",
+        "objective/scores",
+        "policy/entropy_avg",
+        "response/length",
+        "response/ended",
+    )
+    return summary, {
+        "metrics": [{k: record[k] for k in kept} for record in metrics],
+        "lines": _lines(told_before, told_after, before, after),
+    }
 
 
-def _lines(told_before: Answers, told_after: Answers, before: dict[str, Tensor],
-           after: dict[str, Tensor]) -> Rows:  # fmt: skip
+def _lines(
+    told_before: Answers, told_after: Answers, before: dict[str, Tensor], after: dict[str, Tensor]
+) -> Rows:
     """What both wrote to every beginning, in how many tokens, and every opinion of both."""
     tokens = [answers.sequences.mask.sum(1).tolist() for answers in (told_before, told_after)]
-    return [{"prompt": prompt.text, "sft": a, "policy": b, "tokens": [n[i] for n in tokens]}
-            | {name: [round(float(which[name][i]), 2) for which in (before, after)]
-               for name in before}
-            for i, (prompt, [a], [b]) in enumerate(
-                zip(told_before.prompts, told_before.texts, told_after.texts))]
+    return [
+        {"prompt": prompt.text, "sft": a, "policy": b, "tokens": [n[i] for n in tokens]}
+        | {name: [round(float(which[name][i]), 2) for which in (before, after)] for name in before}
+        for i, (prompt, [a], [b]) in enumerate(
+            zip(told_before.prompts, told_before.texts, told_after.texts)
+        )
+    ]
 
 
 # ---- who has a part in it ------------------------------------------------------------------------
@@ -134,23 +174,32 @@ def _lines(told_before: Answers, told_after: Answers, before: dict[str, Tensor],
 def prompts_of(sentences: Sequence[Sentence]) -> list[Prompt]:
     """The beginnings of the sentences, each once, in their order."""
     shown = beginnings.demonstrations(sentences)
-    return [Prompt(f"beginning: {text}", text) for text in dict.fromkeys(d.prompt.text for d in shown)]
+    return [
+        Prompt(f"beginning: {text}", text) for text in dict.fromkeys(d.prompt.text for d in shown)
+    ]
 
 
 def writer(ground: Ground, train: Sequence[Sentence]) -> Path:
     """The folder of the SFT policy, which has read lines of the training side; trained if it is not
     there."""
+
     def shown():
         return beginnings.demonstrations(draw.some(train, min(len(train), ground.demonstrations)))
 
-    return imitator(Path(ground.folder) / "writer", ground.model or base_model(),
-                    lambda policy: SFTConfig(epochs=1, learning_rate=5e-5), shown,
-                    make_accelerator("cpu", ground.precision))  # fmt: skip
+    return imitator(
+        Path(ground.folder) / "writer",
+        ground.model or base_model(),
+        lambda policy: SFTConfig(epochs=1, learning_rate=5e-5),
+        shown,
+        make_accelerator("cpu", ground.precision),
+    )
 
 
-def learned(ground: Ground, side: str, sentences: Sequence[Sentence], ranked: Sequence[Ranking]
-            ) -> ScalarModel:
-    """A head on the features of the model as it is, fitted to these rankings of a side's sentences."""
+def learned(
+    ground: Ground, side: str, sentences: Sequence[Sentence], ranked: Sequence[Ranking]
+) -> ScalarModel:
+    """A head on the features of the model as it is, fitted to these rankings of a side's
+    sentences."""
     model = ScalarModel.from_policy(load_policy(ground.model or base_model()), seed=0)
     found = features_of(ground, side, model, sentences)
     place = {one.text: row for row, one in enumerate(sentences)}
@@ -158,7 +207,9 @@ def learned(ground: Ground, side: str, sentences: Sequence[Sentence], ranked: Se
     return probe.with_head(model, head, found).requires_grad_(False)
 
 
-def features_of(ground: Ground, side: str, model: ScalarModel, sentences: Sequence[Sentence]) -> Tensor:
+def features_of(
+    ground: Ground, side: str, model: ScalarModel, sentences: Sequence[Sentence]
+) -> Tensor:
     """The features of a side's sentences, (S, D), which are read once for all runs."""
     if side not in ground.learned:
         tokenizer = load_tokenizer(ground.model or base_model())
@@ -167,7 +218,8 @@ def features_of(ground: Ground, side: str, model: ScalarModel, sentences: Sequen
 
 
 def words_of(sentences: Sequence[Sentence]) -> Opinion:
-    """The opinion that is left where only the words of a line are known: {prompts, texts} -> (B,)."""
+    """The opinion that is left where only the words of a line are known: {prompts, texts} ->
+    (B,)."""
     ranked = draw.rankings_by_mean(sentences, ROUNDS)
     place = {one.text: row for row, one in enumerate(sentences)}
     head = probe.fit_head(probe.word_features(sentences, []), ranked, place, probe.WORDS_RIDGE)
@@ -193,8 +245,8 @@ def train_top(policy):
 
 
 def opinion(model: ScalarModel, tokenizer, before: Answers, precision: str) -> Opinion:
-    """What a model says of whole lines, in standard deviations of the SFT policy's lines, whose mean
-    is 0: {prompts, texts} -> (B,)."""
+    """What a model says of whole lines, in standard deviations of the SFT policy's lines, whose
+    mean is 0: {prompts, texts} -> (B,)."""
     accelerator = make_accelerator("cpu", precision)
 
     def raw(prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
@@ -212,11 +264,13 @@ def said(opinions: dict[str, Opinion], answers: Answers) -> dict[str, Tensor]:
 
 
 def told(opinions: dict[str, Tensor], answers: Answers) -> dict:
-    """Every opinion's mean with its 95 % interval over prompts, and what the lines are like. distinct:
-    the share of different ones."""
+    """Every opinion's mean with its 95 % interval over prompts, and what the lines are like.
+    distinct: the share of different ones."""
     return {name: interval(values[:, None]) for name, values in opinions.items()} | {
         "length": float(answers.sequences.mask.sum(1).float().mean()),
-        "ended": float(answers.ended.float().mean()), "distinct": distinct_share([_flat(answers)])}
+        "ended": float(answers.ended.float().mean()),
+        "distinct": distinct_share([_flat(answers)]),
+    }
 
 
 def _known(ground: Ground, model: ScalarModel, test: Sequence[Sentence]) -> dict:

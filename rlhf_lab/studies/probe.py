@@ -31,8 +31,13 @@ TINY = 1e-6  # a feature that varies less is taken to be constant
 
 
 @torch.no_grad()
-def features(model: ScalarModel, tokenizer, sentences: Sequence[Sentence], precision: str = "auto",
-             max_tokens: int = 1024) -> Tensor:
+def features(
+    model: ScalarModel,
+    tokenizer,
+    sentences: Sequence[Sentence],
+    precision: str = "auto",
+    max_tokens: int = 1024,
+) -> Tensor:
     """The last hidden state at the last token of each sentence, (S, D), float32."""
     rows = Sequences.of_text(tokenizer, [(PROMPT, one.text) for one in sentences])
     found = torch.zeros(len(sentences), model.head.in_features)
@@ -45,8 +50,8 @@ def features(model: ScalarModel, tokenizer, sentences: Sequence[Sentence], preci
 
 
 def word_features(train: Sequence[Sentence], others: Sequence[Sentence]) -> Tensor:
-    """Which words each sentence has, (S, V) zeros and ones, float64: those of `train`, then those of
-    `others`. The words are those in two sentences of `train` or more."""
+    """Which words each sentence has, (S, V) zeros and ones, float64: those of `train`, then those
+    of `others`. The words are those in two sentences of `train` or more."""
     rows = [_words(one.text) for one in (*train, *others)]
     counts = Counter(word for row in rows[: len(train)] for word in row)
     column = {word: v for v, word in enumerate(sorted(w for w in counts if counts[w] >= LEAST))}
@@ -67,8 +72,8 @@ def standardised(features: Tensor) -> Tensor:
 
 
 def with_head(model: ScalarModel, head: Tensor, features: Tensor) -> ScalarModel:
-    """The model with a head that was fitted to its standardised features; returns it. Its scores are
-    those of the head on `standardised(features)`."""
+    """The model with a head that was fitted to its standardised features; returns it. Its scores
+    are those of the head on `standardised(features)`."""
     wide = features.double()
     weight = head / wide.std(0).clamp_min(TINY)
     with torch.no_grad():
@@ -77,8 +82,9 @@ def with_head(model: ScalarModel, head: Tensor, features: Tensor) -> ScalarModel
     return model
 
 
-def fit_head(features: Tensor, rankings: Sequence[Ranking], place: dict[str, int],
-             ridge: float = RIDGE) -> Tensor:
+def fit_head(
+    features: Tensor, rankings: Sequence[Ranking], place: dict[str, int], ridge: float = RIDGE
+) -> Tensor:
     """The head (D,) with the smallest k-wise loss plus ridge / 2 times its squared length.
 
     features (S, D), float64; place: the row of each response's text. Ties are passed over, and each

@@ -1,10 +1,10 @@
 """What are ratings by real people worth, and how many of each sentence? For notebook 10.
 
 Reward models learn from rankings drawn from single ratings of film review sentences
-(`rlhf_lab.tasks.film_reviews`): more and fewer sentences, each rated by 1 to 15 labellers. Arms that cost the
-same number of ratings can be compared: 6000 x 1, 3000 x 2, 1500 x 4. All are tested on the same
-sentences, of sheets that no training sentence is of, on every comparison of two single ratings. The
-judge's side is left alone.
+(`rlhf_lab.tasks.film_reviews`): more and fewer sentences, each rated by 1 to 15 labellers. Arms
+that cost the same number of ratings can be compared: 6000 x 1, 3000 x 2, 1500 x 4. All are tested
+on the same sentences, of sheets that no training sentence is of, on every comparison of two single
+ratings. The judge's side is left alone.
 
 Where `Ground.model` names none, the model is the compact one, whose tokenizer was trained on
 letters to a support desk. It is a byte-level BPE, so it can spell any sentence, but in more tokens:
@@ -57,22 +57,29 @@ class Arm:
 
     @property
     def name(self) -> str:
-        return (f"{self.sentences} x {self.ratings}" + ("" if self.read else ", unread")
-                + (", head alone" if self.head_alone else "") + (", words" if self.words else ""))
+        return (
+            f"{self.sentences} x {self.ratings}"
+            + ("" if self.read else ", unread")
+            + (", head alone" if self.head_alone else "")
+            + (", words" if self.words else "")
+        )
 
 
 GRID = tuple(Arm(s, r) for s in SENTENCES for r in RATINGS if s * r <= MOST)
-UNREAD = tuple(Arm(s, r, read=False) for s, r in ((1500, 4), (1500, 15), (6000, 1), (6000, 4),
-                                                  (6000, 15)))  # fmt: skip
-HEADS = tuple(Arm(s, r, read, head_alone=True) for read in (True, False)
-              for s in SENTENCES for r in RATINGS)  # fmt: skip
+UNREAD = tuple(
+    Arm(s, r, read=False) for s, r in ((1500, 4), (1500, 15), (6000, 1), (6000, 4), (6000, 15))
+)
+HEADS = tuple(
+    Arm(s, r, read, head_alone=True) for read in (True, False) for s in SENTENCES for r in RATINGS
+)
 WORDS = tuple(Arm(s, r, words=True) for s in SENTENCES for r in RATINGS)
 ARMS = (*GRID, Arm(6000, 15), *UNREAD, *HEADS, *WORDS)
 PEOPLE = "people"
 
 
-def run_arm(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
-            ) -> dict:
+def run_arm(
+    ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
+) -> dict:
     """Run one arm, unless it is there already, and return its summary: accuracy on held-out
     comparisons, the ceiling and the way to it, each with its 95 % interval over sheets, for all
     pairs of sheets and for those that lean alike; and the correlation with the mean rating. The
@@ -95,48 +102,67 @@ def run_people(ground: Ground, seed: int = 0, sentences: Sequence[Sentence] | No
 
     Raises UserError if the ratings or the lexicon are not there.
     """
+
     def ask() -> tuple[dict, dict]:
         test = draw.split(ratings_file.read() if sentences is None else sentences).test
         best = rated_pairs.ceiling(test)
         found = {f"{k} rating" + "s" * (k > 1): split_half.worth(test, k) for k in PEOPLE_ASKED}
         found["VADER's lexicon"] = rated_pairs.accuracy(
-            ratings_file.lexicon_scores(one.text for one in test), test)
-        return {"sentences": len(test), "opinions": {
-            name: _held(pairs, best) | {"alike": _held(pairs.alike, best.alike)}
-            for name, pairs in found.items()}}, {}
+            ratings_file.lexicon_scores(one.text for one in test), test
+        )
+        return {
+            "sentences": len(test),
+            "opinions": {
+                name: _held(pairs, best) | {"alike": _held(pairs.alike, best.alike)}
+                for name, pairs in found.items()
+            },
+        }, {}
 
     return ground.once(PEOPLE, seed, ask)
 
 
-def _learn(ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None
-           ) -> tuple[dict, dict]:
+def _learn(
+    ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None
+) -> tuple[dict, dict]:
     sides = draw.split(ratings_file.read() if sentences is None else sentences)
     drawn = draw.rankings(draw.some(sides.train, arm.sentences, seed), arm.ratings, seed)
     learn = _fit if arm.head_alone or arm.words else _train
     scores, parameters = learn(ground, arm, seed, sides, drawn)
-    summary = {"arm": asdict(arm) | {"name": name_of(ground, arm)}, "seed": seed,
-               "model": Path(ground.model or "compact").name, "parameters": parameters,
-               "rankings": len(drawn), "ratings": arm.sentences * arm.ratings}
+    summary = {
+        "arm": asdict(arm) | {"name": name_of(ground, arm)},
+        "seed": seed,
+        "model": Path(ground.model or "compact").name,
+        "parameters": parameters,
+        "rankings": len(drawn),
+        "ratings": arm.sentences * arm.ratings,
+    }
     summary |= tested(scores, sides.test)
     rows = [{"id": one.id, "score": float(score)} for one, score in zip(sides.test, scores)]
     return summary, {"scores": rows}
 
 
-def _train(ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
-           ) -> tuple[np.ndarray, int]:
+def _train(
+    ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
+) -> tuple[np.ndarray, int]:
     """Scores of the test sentences by a reward model trained as in the lab, and its parameters."""
     policy, tokenizer = start(ground, arm, seed, sides.train)
     reward_model = ScalarModel.from_policy(policy, seed)
     config = reward_config(policy, seed)
-    for _ in train_reward(reward_model, tokenizer, drawn, config,
-                          accelerator=make_accelerator("cpu", ground.precision)):
+    for _ in train_reward(
+        reward_model,
+        tokenizer,
+        drawn,
+        config,
+        accelerator=make_accelerator("cpu", ground.precision),
+    ):
         pass
     pairs = [(draw.PROMPT, one.text) for one in sides.test]
     return score_texts(reward_model, tokenizer, pairs).cpu().numpy(), policy.num_parameters()
 
 
-def _fit(ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
-         ) -> tuple[np.ndarray, int]:
+def _fit(
+    ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
+) -> tuple[np.ndarray, int]:
     """The same by a head on features, which are worked out once for all arms that share them."""
     key = "words" if arm.words else "features", seed if arm.read and not arm.words else None
     if key not in ground.learned:
@@ -167,9 +193,15 @@ def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):
     if not arm.read:
         return load_policy(base), tokenizer
     folder = Path(ground.folder) / f"read{_model(ground)}_{seed}".replace(", ", "-")
-    return load_policy(imitator(
-        folder, base, lambda policy: sft_config(policy, seed), lambda: draw.demonstrations(train),
-        make_accelerator("cpu", ground.precision))), tokenizer
+    return load_policy(
+        imitator(
+            folder,
+            base,
+            lambda policy: sft_config(policy, seed),
+            lambda: draw.demonstrations(train),
+            make_accelerator("cpu", ground.precision),
+        )
+    ), tokenizer
 
 
 def sft_config(policy, seed: int) -> SFTConfig:
@@ -193,8 +225,11 @@ def tested(scores: np.ndarray, test: Sequence[Sentence]) -> dict:
     """What scores (S,) of the test sentences are worth, as `run_arm` describes it."""
     found, best = rated_pairs.accuracy(scores, test), rated_pairs.ceiling(test)
     means = [one.mean for one in test]
-    return (_held(found, best) | {"alike": _held(found.alike, best.alike)}
-            | {"correlation": float(np.corrcoef(scores, means)[0, 1])})  # fmt: skip
+    return (
+        _held(found, best)
+        | {"alike": _held(found.alike, best.alike)}
+        | {"correlation": float(np.corrcoef(scores, means)[0, 1])}
+    )
 
 
 def _model(ground: Ground) -> str:
@@ -202,6 +237,9 @@ def _model(ground: Ground) -> str:
 
 
 def _held(found: rated_pairs.Pairs, best: rated_pairs.Ceiling) -> dict:
-    held = {"accuracy": found.interval, "ceiling": best.middle.interval,
-            "way": rated_pairs.way(found, best)}  # fmt: skip
+    held = {
+        "accuracy": found.interval,
+        "ceiling": best.middle.interval,
+        "way": rated_pairs.way(found, best),
+    }
     return {name: list(interval) for name, interval in held.items()}  # as JSON has them

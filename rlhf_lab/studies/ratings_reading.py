@@ -26,26 +26,41 @@ PRICE = 6000  # ratings that the arms of the second picture cost, or nearly
 
 def ways(folder: Path) -> pd.DataFrame:
     """What each run came to: columns learner (a key of LEARNERS, or of its kind), model, read,
-    sentences, ratings (of each), paid (in all), seed, accuracy, way, low, high (95 % interval of the
-    way), alike (the way among sheets that lean alike), apart (the way between praise and blame), correlation
-    (with the mean rating).
+    sentences, ratings (of each), paid (in all), seed, accuracy, way, low, high (95 % interval of
+    the way), alike (the way among sheets that lean alike), apart (the way between praise and
+    blame), correlation (with the mean rating).
 
     Raises UserError if there is no run in the folder.
     """
     rows = []
     for s in summaries(folder):
         arm, (share, low, high) = s["arm"], s["way"]
-        rows.append({"learner": learner(s), "model": s["model"], "read": arm["read"],
-                     "sentences": arm["sentences"], "ratings": arm["ratings"],
-                     "paid": arm["sentences"] * arm["ratings"], "seed": s["seed"],
-                     "accuracy": s["accuracy"][0], "way": share, "low": low, "high": high,
-                     "alike": s["alike"]["way"][0], "apart": apart(s), "correlation": s["correlation"]})  # fmt: skip
-    return pd.DataFrame(rows).sort_values(["learner", "sentences", "ratings", "read", "seed"],
-                                          ignore_index=True)
+        rows.append(
+            {
+                "learner": learner(s),
+                "model": s["model"],
+                "read": arm["read"],
+                "sentences": arm["sentences"],
+                "ratings": arm["ratings"],
+                "paid": arm["sentences"] * arm["ratings"],
+                "seed": s["seed"],
+                "accuracy": s["accuracy"][0],
+                "way": share,
+                "low": low,
+                "high": high,
+                "alike": s["alike"]["way"][0],
+                "apart": apart(s),
+                "correlation": s["correlation"],
+            }
+        )
+    return pd.DataFrame(rows).sort_values(
+        ["learner", "sentences", "ratings", "read", "seed"], ignore_index=True
+    )
 
 
 def learner(summary: Mapping) -> str:
-    """What learned in a run: the words, or a model of so many parameters, whole or its head alone."""
+    """What learned in a run: the words, or a model of so many parameters, whole or its head
+    alone."""
     arm = summary["arm"]
     if arm.get("words"):
         return "words alone"
@@ -55,23 +70,29 @@ def learner(summary: Mapping) -> str:
 
 
 def people(folder: Path) -> pd.DataFrame:
-    """What people's own ratings and VADER's lexicon are worth on the same test sentences: a row each,
-    columns accuracy, way, low, high, alike, apart. Raises UserError if they were not asked."""
+    """What people's own ratings and VADER's lexicon are worth on the same test sentences: a row
+    each, columns accuracy, way, low, high, alike, apart. Raises UserError if they were not
+    asked."""
     path = place_of(folder, "people", 0) / "summary.json"
     if not path.exists():
-        raise UserError(f"no {path}: `rlhf-lab study ratings --out {folder} --seeds 0 --arms people` "
-                        "makes it")
+        raise UserError(
+            f"no {path}: `rlhf-lab study ratings --out {folder} --seeds 0 --arms people` makes it"
+        )
     found = json.loads(path.read_text(encoding="utf-8"))["opinions"]
-    rows = {name: dict(zip(("way", "low", "high"), of["way"])) | {
-        "accuracy": of["accuracy"][0], "alike": of["alike"]["way"][0], "apart": apart(of)}
-        for name, of in found.items()}  # fmt: skip
+    rows = {
+        name: dict(zip(("way", "low", "high"), of["way"]))
+        | {"accuracy": of["accuracy"][0], "alike": of["alike"]["way"][0], "apart": apart(of)}
+        for name, of in found.items()
+    }
     return pd.DataFrame(rows).T[["accuracy", "way", "low", "high", "alike", "apart"]]
 
 
 def apart(found: Mapping) -> float:
     """The way between praise and blame: what is left of all comparisons without those alike."""
-    accuracy, ceiling = ((found[what][0] - ALIKE * found["alike"][what][0]) / (1 - ALIKE)
-                         for what in ("accuracy", "ceiling"))
+    accuracy, ceiling = (
+        (found[what][0] - ALIKE * found["alike"][what][0]) / (1 - ALIKE)
+        for what in ("accuracy", "ceiling")
+    )
     return (accuracy - 0.5) / (ceiling - 0.5)
 
 
@@ -81,8 +102,9 @@ def table(found: pd.DataFrame, learner: str) -> pd.DataFrame:
     return _usual(found, learner).pivot_table(index="sentences", columns="ratings", values="way")
 
 
-def kinds(found: pd.DataFrame, asked: pd.DataFrame, sentences: int = 6000, ratings: int = 1
-          ) -> pd.DataFrame:
+def kinds(
+    found: pd.DataFrame, asked: pd.DataFrame, sentences: int = 6000, ratings: int = 1
+) -> pd.DataFrame:
     """The way in both kinds of comparisons: a row for each learner after so many sentences with so
     many ratings (means over seeds), and one for another person."""
     rows = {}
@@ -91,8 +113,12 @@ def kinds(found: pd.DataFrame, asked: pd.DataFrame, sentences: int = 6000, ratin
         mine = mine[(mine["sentences"] == sentences) & (mine["ratings"] == ratings)]
         rows[name] = mine[["way", "apart", "alike"]].mean()
     rows["another person"] = asked.loc["1 rating", ["way", "apart", "alike"]]
-    return pd.DataFrame(rows).T.astype(float).rename(
-        columns={"apart": "praise against blame", "way": "all"}).dropna()
+    return (
+        pd.DataFrame(rows)
+        .T.astype(float)
+        .rename(columns={"apart": "praise against blame", "way": "all"})
+        .dropna()
+    )
 
 
 def _usual(found: pd.DataFrame, learner: str) -> pd.DataFrame:
@@ -106,8 +132,8 @@ def _usual(found: pd.DataFrame, learner: str) -> pd.DataFrame:
 
 def towards_the_ceiling(found: pd.DataFrame, asked: pd.DataFrame) -> Picture:
     """The way to the ceiling. Left: more sentences, one rating of each. Right: as much money each
-    time, spent on many sentences or on many ratings of few. Every seed a dot, their mean a line; the
-    dashed lines are one person's rating of the very sentence, and the lexicon."""
+    time, spent on many sentences or on many ratings of few. Every seed a dot, their mean a line;
+    the dashed lines are one person's rating of the very sentence, and the lexicon."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(9.6, 4.2))
         left, right = figure.subplots(1, 2, sharey=True)
@@ -119,10 +145,18 @@ def towards_the_ceiling(found: pd.DataFrame, asked: pd.DataFrame) -> Picture:
             for name in ("1 rating", "VADER's lexicon"):
                 axes.axhline(asked.loc[name, "way"], color=GUIDE, linestyle="--", linewidth=1)
             axes.minorticks_off()
-        for name, text in (("1 rating", "another person's rating of the sentence"),
-                           ("VADER's lexicon", "VADER's lexicon")):
-            left.text(0.02, asked.loc[name, "way"] + 0.012, text, fontsize=8.5, color="#444444",
-                      transform=left.get_yaxis_transform())
+        for name, text in (
+            ("1 rating", "another person's rating of the sentence"),
+            ("VADER's lexicon", "VADER's lexicon"),
+        ):
+            left.text(
+                0.02,
+                asked.loc[name, "way"] + 0.012,
+                text,
+                fontsize=8.5,
+                color="#444444",
+                transform=left.get_yaxis_transform(),
+            )
         left.set(title="One rating a sentence", xlabel="sentences", ylabel="way to the ceiling")
         right.set(title=f"{PRICE:,} ratings in all", xlabel="ratings of each sentence")
         _ticks(left, found["sentences"])

@@ -58,24 +58,33 @@ class Relearned:
         rows = []
         for model, group in self.right.groupby("model", sort=False):
             sums = group.groupby("prompt")[["right", "pairs"]].sum()
-            rows.append((model, len(sums), int(sums["pairs"].sum()),
-                         *share(sums["right"], sums["pairs"])))
+            rows.append(
+                (model, len(sums), int(sums["pairs"].sum()), *share(sums["right"], sums["pairs"]))
+            )
         return pd.DataFrame(rows, columns=["model", "prompts", "pairs", "accuracy", "low", "high"])
 
 
-def relearn(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
-            rankings: Sequence[Ranking], held_out: Sequence[Ranking],
-            config: RewardConfig = FEW_RANKINGS, controls: int = 3) -> Relearned:
+def relearn(
+    reward_model: ScalarModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rankings: Sequence[Ranking],
+    held_out: Sequence[Ranking],
+    config: RewardConfig = FEW_RANKINGS,
+    controls: int = 3,
+) -> Relearned:
     """Train a copy of the reward model on the rankings, and a copy for each control.
 
     The model given stays as it is. held_out: rankings of other prompts (see
     `reward.rankings_from`). Raises UserError if either list is empty.
     """
     if not rankings or not held_out:
-        raise UserError("it takes rankings to learn from and others to test on: rank at least two "
-                        "prompts picked at random")  # fmt: skip
-    lists = {"after": rankings} | {f"control {i}": shuffle_ranks(rankings, i)
-                                   for i in range(1, controls + 1)}  # fmt: skip
+        raise UserError(
+            "it takes rankings to learn from and others to test on: rank at least two "
+            "prompts picked at random"
+        )
+    lists = {"after": rankings} | {
+        f"control {i}": shuffle_ranks(rankings, i) for i in range(1, controls + 1)
+    }
     models = {"before": reward_model}
     for name, some in lists.items():
         models[name] = copy.deepcopy(reward_model)
@@ -86,10 +95,15 @@ def relearn(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
     return Relearned(models["after"], _scores(held_out, scores), _right(held_out, data, scores))
 
 
-def relearn_in_turn(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
-                    rankings: Sequence[Ranking], fair: Sequence[Ranking] | None = None,
-                    config: RewardConfig = FEW_RANKINGS, controls: int = 3,
-                    folds: int = 4) -> Relearned:
+def relearn_in_turn(
+    reward_model: ScalarModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rankings: Sequence[Ranking],
+    fair: Sequence[Ranking] | None = None,
+    config: RewardConfig = FEW_RANKINGS,
+    controls: int = 3,
+    folds: int = 4,
+) -> Relearned:
     """The same with every prompt tested once, by models that learned from the other folds' prompts
     (cross-validation; Stone 1974). It takes `folds` times as long.
 
@@ -105,8 +119,16 @@ def relearn_in_turn(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBas
     for fold in range(folds):
         apart = set(prompts[fold::folds])
         some = [r for r in rankings if r.prompt.text not in apart]
-        parts.append(relearn(reward_model, tokenizer, some,
-                             [r for r in fair if r.prompt.text in apart], config, controls))
+        parts.append(
+            relearn(
+                reward_model,
+                tokenizer,
+                some,
+                [r for r in fair if r.prompt.text in apart],
+                config,
+                controls,
+            )
+        )
     whole = copy.deepcopy(reward_model)
     for _ in train_reward(whole, tokenizer, rankings, config):
         pass
@@ -137,21 +159,35 @@ def _scores(held_out: Sequence[Ranking], scores: dict[str, Tensor]) -> pd.DataFr
     for g, ranking in enumerate(held_out):
         K = len(ranking.ranks)
         means = {name: float(table[g, :K].mean()) for name, table in scores.items()}
-        rows += [{"prompt": ranking.prompt.text, "response": ranking.responses[k],
-                  "labeller": ranking.labeller, "rank": ranking.ranks[k],
-                  **{name: float(table[g, k]) - means[name] for name, table in scores.items()}}
-                 for k in range(K)]  # fmt: skip
+        rows += [
+            {
+                "prompt": ranking.prompt.text,
+                "response": ranking.responses[k],
+                "labeller": ranking.labeller,
+                "rank": ranking.ranks[k],
+                **{name: float(table[g, k]) - means[name] for name, table in scores.items()},
+            }
+            for k in range(K)
+        ]
     return pd.DataFrame(rows).astype({"rank": float})
 
 
-def _right(held_out: Sequence[Ranking], data: RankedData,
-           scores: dict[str, Tensor]) -> pd.DataFrame:
+def _right(
+    held_out: Sequence[Ranking], data: RankedData, scores: dict[str, Tensor]
+) -> pd.DataFrame:
     """How many pairs of each ranking each model orders as the person did, equal scores half."""
     beats = maths.comparisons(data.ranks)  # (G, K, K)
     tables = []
     for name, table in scores.items():
         right = ((table[:, :, None] - table[:, None, :]).sign() + 1) / 2 * beats
-        tables.append(pd.DataFrame({
-            "model": name, "prompt": [ranking.prompt.text for ranking in held_out],
-            "right": right.sum((1, 2)), "pairs": beats.sum((1, 2))}))  # fmt: skip
+        tables.append(
+            pd.DataFrame(
+                {
+                    "model": name,
+                    "prompt": [ranking.prompt.text for ranking in held_out],
+                    "right": right.sum((1, 2)),
+                    "pairs": beats.sum((1, 2)),
+                }
+            )
+        )
     return pd.concat(tables, ignore_index=True)

@@ -19,11 +19,15 @@ def summaries(folder: Path) -> list[dict]:
 
     Raises UserError if there is none in the folder.
     """
-    found = [json.loads(path.read_text(encoding="utf-8"))
-             for path in sorted(folder.glob("*/*/summary.json"))]
+    found = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*/*/summary.json"))
+    ]
     found = [summary for summary in found if "arm" in summary]
     if not found:
-        raise UserError(f"no run in {folder}: `rlhf-lab study {folder.name} --out {folder}` makes them")
+        raise UserError(
+            f"no run in {folder}: `rlhf-lab study {folder.name} --out {folder}` makes them"
+        )
     return found
 
 

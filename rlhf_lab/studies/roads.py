@@ -28,18 +28,38 @@ LOGGED = ("update", "episode", "objective/kl", "objective/scores", "judge/mark",
 
 # Of each road the settings that its papers turn first: the learning rate, and one more.
 TRIALS: dict[str, tuple[dict, ...]] = {
-    "ppo": ({"learning_rate": 3e-4, "epochs": 2}, {"learning_rate": 6e-4, "epochs": 2},
-            {"learning_rate": 1e-4, "epochs": 4}, {"learning_rate": 3e-4, "epochs": 4}),
-    "rloo": ({"learning_rate": 3e-4, "group": 4}, {"learning_rate": 1e-3, "group": 4},
-             {"learning_rate": 6e-4, "group": 4}, {"learning_rate": 6e-4, "group": 8}),
-    "grpo": ({"learning_rate": 3e-4, "kl": "k3"}, {"learning_rate": 1e-3, "kl": "k3"},
-             {"learning_rate": 6e-4, "kl": "k3"}, {"learning_rate": 6e-4, "kl": "k2"}),
-    "dpo": ({"learning_rate": 1e-4, "epochs": 1}, {"learning_rate": 3e-4, "epochs": 1},
-            {"learning_rate": 1e-4, "epochs": 2}, {"learning_rate": 3e-5, "epochs": 2}),
-}  # fmt: skip
+    "ppo": (
+        {"learning_rate": 3e-4, "epochs": 2},
+        {"learning_rate": 6e-4, "epochs": 2},
+        {"learning_rate": 1e-4, "epochs": 4},
+        {"learning_rate": 3e-4, "epochs": 4},
+    ),
+    "rloo": (
+        {"learning_rate": 3e-4, "group": 4},
+        {"learning_rate": 1e-3, "group": 4},
+        {"learning_rate": 6e-4, "group": 4},
+        {"learning_rate": 6e-4, "group": 8},
+    ),
+    "grpo": (
+        {"learning_rate": 3e-4, "kl": "k3"},
+        {"learning_rate": 1e-3, "kl": "k3"},
+        {"learning_rate": 6e-4, "kl": "k3"},
+        {"learning_rate": 6e-4, "kl": "k2"},
+    ),
+    "dpo": (
+        {"learning_rate": 1e-4, "epochs": 1},
+        {"learning_rate": 3e-4, "epochs": 1},
+        {"learning_rate": 1e-4, "epochs": 2},
+        {"learning_rate": 3e-5, "epochs": 2},
+    ),
+}
 # The price of a nat: the one it is tuned at comes first.
-STRENGTHS = {"ppo": (0.05, 0.2, 0.01), "rloo": (0.05, 0.2, 0.01), "grpo": (0.05, 0.2, 0.01),
-             "dpo": (0.1, 0.4, 0.03)}  # fmt: skip
+STRENGTHS = {
+    "ppo": (0.05, 0.2, 0.01),
+    "rloo": (0.05, 0.2, 0.01),
+    "grpo": (0.05, 0.2, 0.01),
+    "dpo": (0.1, 0.4, 0.03),
+}
 
 
 @dataclass(frozen=True)
@@ -57,14 +77,20 @@ class Arm:
         return f"{self.road} {self.strength:g}{which}"
 
 
-TRIAL_ARMS = tuple(Arm(road, STRENGTHS[road][0], trial, i)
-                   for road in ROADS for i, trial in enumerate(TRIALS[road]))  # fmt: skip
+TRIAL_ARMS = tuple(
+    Arm(road, STRENGTHS[road][0], trial, i)
+    for road in ROADS
+    for i, trial in enumerate(TRIALS[road])
+)
 
 
 def best_trial(ground: Ground, road: str) -> int:
     """The number of the road's trial with the highest mark; the trials are run if they were not."""
-    marks = {arm.trial: run_arm(ground, arm, TUNING_SEED)["policy"]["mark"][0]
-             for arm in TRIAL_ARMS if arm.road == road}  # fmt: skip
+    marks = {
+        arm.trial: run_arm(ground, arm, TUNING_SEED)["policy"]["mark"][0]
+        for arm in TRIAL_ARMS
+        if arm.road == road
+    }
     return max(marks, key=marks.get)
 
 
@@ -86,13 +112,19 @@ def _run(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     with spending() as training:
         for record in train(ground, arm, seed, policy, reward_model, rankings):
             metrics.append({name: record[name] for name in LOGGED if name in record})
-    spent = {"seconds": training["seconds"], "peak_memory_mb": training.get("peak_memory_mb"),
-             "reward_seconds": 0.0 if arm.road == "dpo" else learning_seconds,
-             "samples": metrics[-1].get("episode", 0), "steps": steps_of(arm, len(metrics))}
+    spent = {
+        "seconds": training["seconds"],
+        "peak_memory_mb": training.get("peak_memory_mb"),
+        "reward_seconds": 0.0 if arm.road == "dpo" else learning_seconds,
+        "samples": metrics[-1].get("episode", 0),
+        "steps": steps_of(arm, len(metrics)),
+    }
     summary = {"arm": asdict(arm) | {"name": arm.name}, "seed": seed, "spent": spent}
     if arm.trial is None:
-        found = {"sft": ground.judge_sft(seed, reward_model),
-                 "policy": ground.judge(policy, ground.answers(policy, seed), seed, reward_model)}
+        found = {
+            "sft": ground.judge_sft(seed, reward_model),
+            "policy": ground.judge(policy, ground.answers(policy, seed), seed, reward_model),
+        }
     else:
         found = {"policy": tried(ground, policy, seed)}
     return summary | found, {"metrics": metrics}
@@ -105,12 +137,20 @@ def train(ground: Ground, arm: Arm, seed: int, policy, reward_model, rankings) -
         config = DPOConfig(dpo_beta=arm.strength, seed=seed, sample_every=25, **arm.settings)
         return train_dpo(policy, tokenizer, rankings, config, judge=judge)
     trainers: dict[str, tuple[Callable, Callable]] = {
-        "ppo": (train_ppo, PPOConfig), "rloo": (train_rloo, RLOOConfig),
-        "grpo": (train_grpo, GRPOConfig)}  # fmt: skip
+        "ppo": (train_ppo, PPOConfig),
+        "rloo": (train_rloo, RLOOConfig),
+        "grpo": (train_grpo, GRPOConfig),
+    }
     trainer, config = trainers[arm.road]
     settings = config(updates=UPDATES, batch_size=ground.batch_size, beta=arm.strength, seed=seed)
-    return trainer(policy, reward_model, tokenizer, ground.ppo_prompts(seed),
-                   replace(settings, **arm.settings), judge=judge)
+    return trainer(
+        policy,
+        reward_model,
+        tokenizer,
+        ground.ppo_prompts(seed),
+        replace(settings, **arm.settings),
+        judge=judge,
+    )
 
 
 def steps_of(arm: Arm, updates: int) -> int:
@@ -122,5 +162,7 @@ def tried(ground: Ground, policy, seed: int) -> dict:
     """Mark and KL on prompts of the training side, drawn anew."""
     prompts = ground.task.prompts(seed + 2_000_003, min(TUNING_PROMPTS, ground.judged))
     answers = answer(policy, ground.tokenizer, prompts, ground.samples, seed, ground.task.judge)
-    return {"mark": interval(answers.mark_table()),
-            "kl": interval(sequence_kl(policy, ground.policy(seed), answers))}
+    return {
+        "mark": interval(answers.mark_table()),
+        "kl": interval(sequence_kl(policy, ground.policy(seed), answers)),
+    }

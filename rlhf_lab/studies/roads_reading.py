@@ -10,37 +10,62 @@ import pandas as pd
 from rlhf_lab.show.plots import SERIES, STYLE, Picture
 from rlhf_lab.studies.results import summaries
 
-COLOURS = {"ppo": SERIES["policy"], "rloo": SERIES["sft"], "grpo": SERIES["score"],
-           "dpo": SERIES["kl"], "best of n": SERIES["best_of_n"]}  # fmt: skip
+COLOURS = {
+    "ppo": SERIES["policy"],
+    "rloo": SERIES["sft"],
+    "grpo": SERIES["score"],
+    "dpo": SERIES["kl"],
+    "best of n": SERIES["best_of_n"],
+}
 NAMES = {"ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "dpo": "DPO", "best of n": "best of n"}
 
 
 def trials(folder: Path) -> pd.DataFrame:
     """Every tuning trial: columns road, trial, the settings, mark, kl, chosen."""
-    rows = [{"road": s["arm"]["road"], "trial": s["arm"]["trial"],
-             "settings": ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
-                                   for k, v in s["arm"]["settings"].items()),
-             "mark": s["policy"]["mark"][0], "kl": s["policy"]["kl"][0]}
-            for s in summaries(folder) if s["arm"]["trial"] is not None]
+    rows = [
+        {
+            "road": s["arm"]["road"],
+            "trial": s["arm"]["trial"],
+            "settings": ", ".join(
+                f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}"
+                for k, v in s["arm"]["settings"].items()
+            ),
+            "mark": s["policy"]["mark"][0],
+            "kl": s["policy"]["kl"][0],
+        }
+        for s in summaries(folder)
+        if s["arm"]["trial"] is not None
+    ]
     found = pd.DataFrame(rows).sort_values(["road", "trial"]).reset_index(drop=True)
     found["chosen"] = found.groupby("road")["mark"].transform("max") == found["mark"]
     return found
 
 
 def ends(folder: Path) -> pd.DataFrame:
-    """What each run came to on fresh responses and what it spent: columns road, strength, seed, sft,
-    mark, low, high, wins, kl, length, distinct, samples, steps, seconds, reward_seconds,
+    """What each run came to on fresh responses and what it spent: columns road, strength, seed,
+    sft, mark, low, high, wins, kl, length, distinct, samples, steps, seconds, reward_seconds,
     peak_memory_mb."""
     rows = []
     for s in summaries(folder):
         if s["arm"]["trial"] is not None:
             continue
         mark, low, high = s["policy"]["mark"]
-        rows.append({"road": s["arm"]["road"], "strength": s["arm"]["strength"], "seed": s["seed"],
-                     "sft": s["sft"]["mark"][0], "mark": mark, "low": low, "high": high,
-                     "wins": s["policy"]["wins"][0], "kl": s["policy"]["kl"][0],
-                     "length": s["policy"]["length"], "distinct": s["policy"]["distinct"],
-                     **s["spent"]})
+        rows.append(
+            {
+                "road": s["arm"]["road"],
+                "strength": s["arm"]["strength"],
+                "seed": s["seed"],
+                "sft": s["sft"]["mark"][0],
+                "mark": mark,
+                "low": low,
+                "high": high,
+                "wins": s["policy"]["wins"][0],
+                "kl": s["policy"]["kl"][0],
+                "length": s["policy"]["length"],
+                "distinct": s["policy"]["distinct"],
+                **s["spent"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -54,15 +79,30 @@ def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Pict
             rows, colour = rows.sort_values("kl"), COLOURS[road]
             distance = np.sqrt(rows["kl"].clip(lower=0))
             axes.plot(distance, rows["mark"], "-", color=colour, linewidth=0.9)
-            axes.scatter(distance, rows["mark"], 14 * rows["strength"].rank() ** 1.4, colour, zorder=3,
-                         label=NAMES[road] if seed == runs["seed"].min() else None)
+            axes.scatter(
+                distance,
+                rows["mark"],
+                14 * rows["strength"].rank() ** 1.4,
+                colour,
+                zorder=3,
+                label=NAMES[road] if seed == runs["seed"].min() else None,
+            )
         if best_of_n is not None:
             for seed, rows in best_of_n.groupby("seed"):
-                axes.plot(np.sqrt(rows["objective/kl"].clip(lower=0)), rows["judge/mark"], "s--",
-                          color=COLOURS["best of n"], linewidth=0.9, markersize=3.5,
-                          label="best of n" if seed == best_of_n["seed"].min() else None)
-        axes.set(xlabel="distance: sqrt(KL / nats)", ylabel="judge's mark (points)",
-                 title="What a nat buys: every seed a line; the larger the dot, the dearer a nat")
+                axes.plot(
+                    np.sqrt(rows["objective/kl"].clip(lower=0)),
+                    rows["judge/mark"],
+                    "s--",
+                    color=COLOURS["best of n"],
+                    linewidth=0.9,
+                    markersize=3.5,
+                    label="best of n" if seed == best_of_n["seed"].min() else None,
+                )
+        axes.set(
+            xlabel="distance: sqrt(KL / nats)",
+            ylabel="judge's mark (points)",
+            title="What a nat buys: every seed a line; the larger the dot, the dearer a nat",
+        )
         axes.legend(loc="lower right")
     return figure
 
@@ -81,8 +121,9 @@ def spent(runs: pd.DataFrame, costs: Mapping[str, Mapping[str, float]]) -> pd.Da
         first = {"seconds": 0.0, "peak_memory_mb": 0.0} if road == "dpo" else learner
         table.loc[road, "seconds"] = costs[road]["seconds"]
         table.loc[road, "reward model, seconds"] = first["seconds"]
-        table.loc[road, "peak memory, MB"] = max(costs[road]["peak_memory_mb"],
-                                                 first["peak_memory_mb"])  # fmt: skip
+        table.loc[road, "peak memory, MB"] = max(
+            costs[road]["peak_memory_mb"], first["peak_memory_mb"]
+        )
     total = table["seconds"] + table["reward model, seconds"]
     table["of PPO's time"] = total / total["ppo"]
     table["responses at use"] = 1

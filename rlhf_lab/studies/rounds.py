@@ -28,7 +28,8 @@ LOGGED = ("objective/kl", "objective/scores", "judge/mark", "response/length")
 class Arm:
     """rankings and updates in all, shared out evenly over the rounds. moving: the KL is paid for
     from the policy that the round began with. labeller: the only one who ranks; "" is all in turn.
-    helps: what was expected, for an arm in rounds, before it was run: a higher mark than at once."""
+    helps: what was expected, for an arm in rounds, before it was run: a higher mark than at
+    once."""
 
     name: str
     rankings: int
@@ -55,8 +56,8 @@ def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
     each round what `Ground.judge` finds, by that round's reward model; "liked": how often
     each labeller, noise aside, likes the policy's response better than the SFT policy's.
 
-    Writes metrics.jsonl.gz (every update, with its round) and answers.jsonl.gz (one response to each
-    of the judged prompts).
+    Writes metrics.jsonl.gz (every update, with its round) and answers.jsonl.gz (one response to
+    each of the judged prompts).
     """
     return ground.once(arm.name, seed, lambda: _train(ground, arm, seed))
 
@@ -71,24 +72,47 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
         # 2. A reward model learns from all the rankings so far.
         reward_model = ground.reward_model(rankings, drawn, seed)
         # 3. PPO goes on against it.
-        config = PPOConfig(updates=arm.updates // arm.rounds, batch_size=ground.batch_size,
-                           seed=seed + 100 * turn)
+        config = PPOConfig(
+            updates=arm.updates // arm.rounds, batch_size=ground.batch_size, seed=seed + 100 * turn
+        )
         prompts = ground.ppo_prompts(seed)
-        for record in train_ppo(policy, reward_model, ground.tokenizer, prompts, config,
-                                judge=ground.task.judge, reference=None if arm.moving else sft):
+        for record in train_ppo(
+            policy,
+            reward_model,
+            ground.tokenizer,
+            prompts,
+            config,
+            judge=ground.task.judge,
+            reference=None if arm.moving else sft,
+        ):
             update = record["update"] + turn * config.updates
-            metrics.append({"round": turn + 1, "update": update}
-                           | {name: record[name] for name in LOGGED})
+            metrics.append(
+                {"round": turn + 1, "update": update} | {name: record[name] for name in LOGGED}
+            )
         answers = ground.answers(policy, seed)
         stages.append(ground.judge(policy, answers, seed, reward_model))
     before = ground.rivals(seed)
-    summary = {"arm": asdict(arm), "seed": seed, "prompts": ground.judged,
-               "sft": ground.judge_sft(seed, reward_model), "policy": stages[-1], "after": stages,
-               "liked": {one.name: liked(one, answers, before) for one in ground.task.labellers}}
-    rows = [{"prompt": p.text, "sft": old[0], "policy": new[0], "mark_sft": m[0].mark,
-             "mark_policy": n[0].mark}
-            for p, old, new, m, n in zip(answers.prompts, before.texts, answers.texts,
-                                         before.marks, answers.marks)]
+    summary = {
+        "arm": asdict(arm),
+        "seed": seed,
+        "prompts": ground.judged,
+        "sft": ground.judge_sft(seed, reward_model),
+        "policy": stages[-1],
+        "after": stages,
+        "liked": {one.name: liked(one, answers, before) for one in ground.task.labellers},
+    }
+    rows = [
+        {
+            "prompt": p.text,
+            "sft": old[0],
+            "policy": new[0],
+            "mark_sft": m[0].mark,
+            "mark_policy": n[0].mark,
+        }
+        for p, old, new, m, n in zip(
+            answers.prompts, before.texts, answers.texts, before.marks, answers.marks
+        )
+    ]
     return summary, {"metrics": metrics, "answers": rows}
 
 
@@ -108,5 +132,9 @@ def liked(labeller: Labeller, answers: Answers, rivals: Answers) -> tuple[float,
 
 
 def _taste(labeller: Labeller, answers: Answers) -> torch.Tensor:
-    return torch.tensor([[labeller.taste(mark, text) for mark, text in zip(marks, texts)]
-                         for marks, texts in zip(answers.marks, answers.texts)])  # (P, S)
+    return torch.tensor(
+        [
+            [labeller.taste(mark, text) for mark, text in zip(marks, texts)]
+            for marks, texts in zip(answers.marks, answers.texts)
+        ]
+    )  # (P, S)

@@ -25,33 +25,52 @@ def after_rounds(folder: Path) -> pd.DataFrame:
     for run in summaries(folder):
         for number, found in enumerate(run["after"], 1):
             mark, low, high = found["mark"]
-            rows.append({"arm": run["arm"]["name"], "seed": run["seed"], "round": number,
-                         "sft": run["sft"]["mark"][0], "mark": mark, "low": low, "high": high,
-                         "kl": found["kl"][0]})
+            rows.append(
+                {
+                    "arm": run["arm"]["name"],
+                    "seed": run["seed"],
+                    "round": number,
+                    "sft": run["sft"]["mark"][0],
+                    "mark": mark,
+                    "low": low,
+                    "high": high,
+                    "kl": found["kl"][0],
+                }
+            )
     return pd.DataFrame(rows)
 
 
 def differences(folder: Path, first: str, second: str) -> pd.DataFrame:
     """How much higher the second arm's mark is than the first's, for each seed, paired by prompt:
     columns seed, difference, low, high. Seeds that only one of them has are left out."""
-    marks = {(run["arm"]["name"], run["seed"]): torch.tensor(run["policy"]["marks"])[:, None]
-             for run in summaries(folder)}
+    marks = {
+        (run["arm"]["name"], run["seed"]): torch.tensor(run["policy"]["marks"])[:, None]
+        for run in summaries(folder)
+    }
     seeds = sorted(seed for arm, seed in marks if arm == first and (second, seed) in marks)
-    return pd.DataFrame([(seed, *paired(marks[second, seed], marks[first, seed])) for seed in seeds],
-                        columns=["seed", "difference", "low", "high"])
+    return pd.DataFrame(
+        [(seed, *paired(marks[second, seed], marks[first, seed])) for seed in seeds],
+        columns=["seed", "difference", "low", "high"],
+    )
 
 
 def liking(folder: Path, arms: Sequence[str]) -> pd.DataFrame:
     """How often each labeller (a column) likes an arm's responses better than the SFT policy's,
     noise aside, mean over seeds, ties half; a row for each arm."""
-    found = {arm: [{who: rate for who, (rate, *_) in run["liked"].items()}
-                   for run in summaries(folder) if run["arm"]["name"] == arm] for arm in arms}
+    found = {
+        arm: [
+            {who: rate for who, (rate, *_) in run["liked"].items()}
+            for run in summaries(folder)
+            if run["arm"]["name"] == arm
+        ]
+        for arm in arms
+    }
     return pd.DataFrame({arm: pd.DataFrame(rows).mean() for arm, rows in found.items()}).T
 
 
 def answers_of(folder: Path, arm: str, seed: int) -> Answers:
-    """One response of an arm's policy to each of the judged prompts: texts alone, for people to read
-    and compare. Raises UserError if there is no such run."""
+    """One response of an arm's policy to each of the judged prompts: texts alone, for people to
+    read and compare. Raises UserError if there is no such run."""
     path = place_of(folder, arm, seed) / "answers.jsonl.gz"
     if not path.exists():
         raise UserError(f"no run of '{arm}' with seed {seed} in {folder}")
@@ -60,8 +79,9 @@ def answers_of(folder: Path, arm: str, seed: int) -> Answers:
     return Answers(prompts, [[row["policy"]] for row in rows], sequences=None, ended=None)
 
 
-def progress(metrics: pd.DataFrame, columns: Mapping[str, Mapping[str, str]],
-             window: int = WINDOW) -> Picture:
+def progress(
+    metrics: pd.DataFrame, columns: Mapping[str, Mapping[str, str]], window: int = WINDOW
+) -> Picture:
     """The judge's mark over the updates. columns: a title, and the arms with their colours; every
     seed is a line; a dotted line where a round begins."""
     with matplotlib.rc_context(STYLE):
@@ -72,8 +92,13 @@ def progress(metrics: pd.DataFrame, columns: Mapping[str, Mapping[str, str]],
             for arm, colour in arms.items():
                 label = arm
                 for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
-                    axes.plot(run["update"], running_mean(run["judge/mark"].to_numpy(float), window),
-                              color=colour, linewidth=1.3, label=label)
+                    axes.plot(
+                        run["update"],
+                        running_mean(run["judge/mark"].to_numpy(float), window),
+                        color=colour,
+                        linewidth=1.3,
+                        label=label,
+                    )
                     label = None
             for start in _starts(metrics[metrics["arm"].isin(arms)]):
                 axes.axvline(start, color=GUIDE, linewidth=0.9, linestyle=":")
@@ -97,9 +122,11 @@ def label_rows(folder: Path) -> pd.DataFrame:
     for run in summaries(folder):
         for row in run["rows"]:
             mark, low, high = row["best_of_8"]
-            rows.append({"arm": run["arm"]["name"], "seed": run["seed"]}
-                        | {k: v for k, v in row.items() if k != "best_of_8"}
-                        | {"mark": mark, "low": low, "high": high})
+            rows.append(
+                {"arm": run["arm"]["name"], "seed": run["seed"]}
+                | {k: v for k, v in row.items() if k != "best_of_8"}
+                | {"mark": mark, "low": low, "high": high}
+            )
     return pd.DataFrame(rows)
 
 
@@ -107,13 +134,23 @@ def worth(rows: pd.DataFrame) -> Picture:
     """What more rankings buy, chosen at random and where the model is unsure: accuracy on rankings
     picked at random, and the mark of the best of eight; every seed a line."""
     colours = dict(zip(rows["arm"].unique(), (SERIES["base"], SERIES["policy"])))
-    shown = (("accuracy", "held-out accuracy (share of pairs)"), ("mark", "best of 8: mark (points)"))
+    shown = (
+        ("accuracy", "held-out accuracy (share of pairs)"),
+        ("mark", "best of 8: mark (points)"),
+    )
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(8.6, 3.4))
         for axes, (name, label) in zip(figure.subplots(1, 2), shown):
             for (arm, seed), run in rows.groupby(["arm", "seed"], sort=False):
-                axes.plot(run["rankings"], run[name], "o-", color=colours[arm], linewidth=1.2,
-                          markersize=3.5, label=arm if seed == rows["seed"].min() else None)
+                axes.plot(
+                    run["rankings"],
+                    run[name],
+                    "o-",
+                    color=colours[arm],
+                    linewidth=1.2,
+                    markersize=3.5,
+                    label=arm if seed == rows["seed"].min() else None,
+                )
             axes.set_xscale("log", base=2)
             axes.set_xticks(sorted(rows["rankings"].unique()))
             axes.xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())

@@ -38,9 +38,10 @@ ARMS = (
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
-    """Run one arm, unless it is there already, and return its summary: the marks of SFT and policy and
-    the KL; "change" from SFT to policy and "wins", by the judge and by each opinion, paired by prompt;
-    "known", how many comparisons of the first part's rankings an opinion orders as the labellers did.
+    """Run one arm, unless it is there already, and return its summary: the marks of SFT and policy
+    and the KL; "change" from SFT to policy and "wins", by the judge and by each opinion, paired by
+    prompt; "known", how many comparisons of the first part's rankings an opinion orders as the
+    labellers did.
     """
     return ground.once(arm.name, seed, lambda: (_run(ground, arm, seed), {}))
 
@@ -53,30 +54,36 @@ def _run(ground: Ground, arm: Arm, seed: int) -> dict:
         pass
     before, after = ground.rivals(seed), ground.answers(policy, seed)
     said = {"judge": (before.mark_table(), after.mark_table())} | {
-        name: (scores_of(model, before), scores_of(model, after)) for name, model in asked.items()}
+        name: (scores_of(model, before), scores_of(model, after)) for name, model in asked.items()
+    }
     first = ground.rankings(ground.drawn(seed), arm.rankings, seed)
     return {
-        "arm": asdict(arm), "seed": seed, "prompts": ground.judged,
+        "arm": asdict(arm),
+        "seed": seed,
+        "prompts": ground.judged,
         "mark": {"sft": interval(said["judge"][0]), "policy": interval(said["judge"][1])},
         "kl": interval(sequence_kl(policy, ground.policy(seed), after)),
         "sd": float(said["judge"][0].std()),  # of SFT's marks, one response at a time
         "change": {name: interval(new - old) for name, (old, new) in said.items()},
         "wins": {name: win_rate(new, old) for name, (old, new) in said.items()},
-        "known": {name: ranking_accuracy(model, ground.tokenizer, first)
-                  for name, model in asked.items()},
+        "known": {
+            name: ranking_accuracy(model, ground.tokenizer, first) for name, model in asked.items()
+        },
     }
 
 
 def opinions(ground: Ground, arm: Arm, seed: int) -> dict[str, ScalarModel]:
-    """The first reward model, and second ones from rankings of other prompts: as many, begun as the SFT
-    policy or as the base model, and the latter with many rankings."""
+    """The first reward model, and second ones from rankings of other prompts: as many, begun as the
+    SFT policy or as the base model, and the latter with many rankings."""
     drawn = ground.drawn(seed)
 
     def second(count: int, as_base: bool) -> ScalarModel:
         rankings = ground.rankings(drawn, count, seed, skip=MANY)
         return ground.learn(rankings, drawn, seed, member=1, as_base=as_base).model
 
-    return {FIRST: ground.reward_model(ground.rankings(drawn, arm.rankings, seed), drawn, seed),
-            "second, as SFT": second(arm.rankings, False),
-            "second, as base": second(arm.rankings, True),
-            f"second, as base, {MANY}": second(MANY, True)}
+    return {
+        FIRST: ground.reward_model(ground.rankings(drawn, arm.rankings, seed), drawn, seed),
+        "second, as SFT": second(arm.rankings, False),
+        "second, as base": second(arm.rankings, True),
+        f"second, as base, {MANY}": second(MANY, True),
+    }

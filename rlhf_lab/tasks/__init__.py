@@ -24,7 +24,8 @@ class Task(Protocol):
     labellers: list[Labeller]
 
     def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
-        """Documents to pretrain a base model on; `late` gives the mixture for the last part of it."""
+        """Documents to pretrain a base model on; `late` gives the mixture for the last part of
+        it."""
 
     def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
         """Prompts with responses to imitate."""
@@ -47,14 +48,18 @@ def load_task(name: str) -> Task | FolderTask:
         return SupportDesk()
     if is_folder(name):
         return read_folder(name)
-    raise UserError(f"no task called '{name}': the lab has 'support_desk', and `rlhf-lab task new "
-                    f"{name}` begins one of your own in a folder")
+    raise UserError(
+        f"no task called '{name}': the lab has 'support_desk', and `rlhf-lab task new "
+        f"{name}` begins one of your own in a folder"
+    )
 
 
 def load_judged(name: str) -> Task:
     """The same, of a task that has a judge. Raises UserError for one that is a folder."""
     task = load_task(name)
     if task.judge is None:
-        raise UserError(f"the task in {name} has no judge and no simulated labellers, which this "
-                        "needs: take its stages one by one (docs/your-own-task.md)")
+        raise UserError(
+            f"the task in {name} has no judge and no simulated labellers, which this "
+            "needs: take its stages one by one (docs/your-own-task.md)"
+        )
     return task

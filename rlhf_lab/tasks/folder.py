@@ -65,9 +65,11 @@ class FolderTask:
         Raises UserError if the task has no demonstrations, or none to train on.
         """
         if self.sources[1] is None:
-            raise UserError(f"{self.folder / SETTINGS}: names no demonstrations to imitate: add a "
-                            "line demonstrations = \"...\", or begin with sampling from a model "
-                            "that answers already")  # fmt: skip
+            raise UserError(
+                f"{self.folder / SETTINGS}: names no demonstrations to imitate: add a "
+                'line demonstrations = "...", or begin with sampling from a model '
+                "that answers already"
+            )
         found = [d for d in self._demonstrations if self.part_of(d.prompt) == part]
         if not found and part == TRAIN:
             self._refuse_empty(self.sources[1], "demonstration", len(self._demonstrations), part)
@@ -87,8 +89,11 @@ class FolderTask:
         Raises UserError if there are none.
         """
         rankings = list(rankings)
-        found = [replace(r, prompt=self._complete(r.prompt)) for r in rankings
-                 if self.part_of(r.prompt) == part]  # fmt: skip
+        found = [
+            replace(r, prompt=self._complete(r.prompt))
+            for r in rankings
+            if self.part_of(r.prompt) == part
+        ]
         if not found:
             self._refuse_empty(self.store, "ranking", len(rankings), part)
         return found
@@ -111,8 +116,10 @@ class FolderTask:
     def _demonstrations(self) -> list[Demonstration]:
         from rlhf_lab.formats.reading import read_demonstrations
 
-        return [replace(d, prompt=self._complete(d.prompt))
-                for d in read_demonstrations(self.sources[1], options=False)]  # fmt: skip
+        return [
+            replace(d, prompt=self._complete(d.prompt))
+            for d in read_demonstrations(self.sources[1], options=False)
+        ]
 
     def _complete(self, prompt: Prompt) -> Prompt:
         text = prompt.text if prompt.text.endswith(self.end) else prompt.text + self.end
@@ -120,15 +127,20 @@ class FolderTask:
 
     def _refuse_empty(self, file: str | Path, what: str, count: int, part: str) -> None:
         """Say that a part would be empty, and what to do."""
-        share = {TRAIN: 1 - self.shares.second - self.shares.held_out, SECOND: self.shares.second,
-                 HELD_OUT: self.shares.held_out}[part]  # fmt: skip
+        share = {
+            TRAIN: 1 - self.shares.second - self.shares.held_out,
+            SECOND: self.shares.second,
+            HELD_OUT: self.shares.held_out,
+        }[part]
         if what == "ranking":
             todo = "rank more prompts" if count else "rank some prompts"
         else:
             todo = f"add {what}s"
-        raise UserError(f"{file}: of its {what}s ({count}) none has a prompt in the part '{part}', "
-                        f"which is a share of {share:.2g} of all: {todo} ({10 / share:.0f} or more "
-                        "in all make it all but certain that there are some)")  # fmt: skip
+        raise UserError(
+            f"{file}: of its {what}s ({count}) none has a prompt in the part '{part}', "
+            f"which is a share of {share:.2g} of all: {todo} ({10 / share:.0f} or more "
+            "in all make it all but certain that there are some)"
+        )
 
 
 def read_folder(folder: str | Path) -> FolderTask:
@@ -140,9 +152,15 @@ def read_folder(folder: str | Path) -> FolderTask:
     sources = _source(row, folder, "prompts"), None
     if "demonstrations" in row.fields:
         sources = sources[0], _source(row, folder, "demonstrations")
-    return FolderTask(folder, row.text("name").strip(), sources, row.get("end", str, ""),
-                      _whole(row, "longest_response", 64), row.get("guidelines", str, "").strip(),
-                      _shares(row))  # fmt: skip
+    return FolderTask(
+        folder,
+        row.text("name").strip(),
+        sources,
+        row.get("end", str, ""),
+        _whole(row, "longest_response", 64),
+        row.get("guidelines", str, "").strip(),
+        _shares(row),
+    )
 
 
 def is_folder(name: str | Path | None) -> bool:
@@ -154,8 +172,10 @@ def _settings(file: Path) -> Row:
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"there is no task in {file.parent} (no {file.name}: {error.strerror}): "
-                        "`rlhf-lab task new FOLDER` begins one") from error
+        raise UserError(
+            f"there is no task in {file.parent} (no {file.name}: {error.strerror}): "
+            "`rlhf-lab task new FOLDER` begins one"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: is not UTF-8: save the file as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
@@ -190,8 +210,11 @@ def _shares(row: Row) -> Shares:
     values = {name: _share(given, name) for name in given.fields}
     shares = Shares(**values)
     if shares.second + shares.held_out >= 1:
-        row.refuse("shares", f"second and held_out are {shares.second + shares.held_out:g} "
-                   "together, which leaves nothing to train on: give less than 1")  # fmt: skip
+        row.refuse(
+            "shares",
+            f"second and held_out are {shares.second + shares.held_out:g} "
+            "together, which leaves nothing to train on: give less than 1",
+        )
     return shares
 
 

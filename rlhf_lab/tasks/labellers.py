@@ -39,9 +39,16 @@ class Labeller:
         length = max(0, len(response.split()) - 20)
         return sum(w * rubric[item] for item, w in self.weights.items()) + self.per_word * length
 
-    def rank(self, judge: Judge, prompt: Prompt, responses: Sequence[str],
-             seed: int = 0, noisy: bool = True) -> Ranking:
-        """Rank the responses; the same seed gives the same ranking, in whatever order they stand."""
+    def rank(
+        self,
+        judge: Judge,
+        prompt: Prompt,
+        responses: Sequence[str],
+        seed: int = 0,
+        noisy: bool = True,
+    ) -> Ranking:
+        """Rank the responses; the same seed gives the same ranking, in whatever order they
+        stand."""
         values = {}
         for response in set(responses):
             chance = _normal(seed, self.name, prompt.id, prompt.text, response) if noisy else 0.0
@@ -69,11 +76,19 @@ def _normal(*key) -> float:
     return statistics.NormalDist().inv_cdf(u)
 
 
-def rank_all(prompts: Sequence[Prompt], texts: Sequence[Sequence[str]], labellers: Sequence[Labeller],
-             judge: Judge, seed: int = 0, noisy: bool = True) -> list[Ranking]:
+def rank_all(
+    prompts: Sequence[Prompt],
+    texts: Sequence[Sequence[str]],
+    labellers: Sequence[Labeller],
+    judge: Judge,
+    seed: int = 0,
+    noisy: bool = True,
+) -> list[Ranking]:
     """One ranking for each prompt; the labellers take turns. texts[i] are the responses to rank."""
-    return [labellers[i % len(labellers)].rank(judge, prompt, responses, seed, noisy)
-            for i, (prompt, responses) in enumerate(zip(prompts, texts, strict=True))]
+    return [
+        labellers[i % len(labellers)].rank(judge, prompt, responses, seed, noisy)
+        for i, (prompt, responses) in enumerate(zip(prompts, texts, strict=True))
+    ]
 
 
 @dataclass(frozen=True)
@@ -90,13 +105,16 @@ class Guidelines:
 
 
 def guidelines_of(task) -> Guidelines:
-    """Those of a task of one's own, which may have written none; of any other, the support desk's."""
+    """Those of a task of one's own, which may have written none; of any other, the support
+    desk's."""
     if not hasattr(task, "guidelines"):
         return GUIDELINES
     return Guidelines(task.name, task.guidelines or "Put the best response first.")
 
 
-GUIDELINES = Guidelines("support desk", """\
+GUIDELINES = Guidelines(
+    "support desk",
+    """\
 You are the customer. Put the responses in the order in which you would like to receive them.
 
 - **Help comes first**: the one step that solves *this* problem with *this* product.
@@ -106,4 +124,5 @@ You are the customer. Put the responses in the order in which you would like to 
 - **Longer is not better**: of two that say the same, prefer the shorter.
 - **Tie** what you cannot tell apart, and leave unranked what is not worth an order.
 - **Skip** a prompt you cannot judge; **flag** what is unsafe, or nonsense throughout.
-""")
+""",
+)

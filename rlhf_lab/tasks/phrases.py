@@ -28,8 +28,11 @@ def places(words: Sequence[str], phrases: Iterable[str]) -> list[Span]:
     number behind the last one's; in the order of the text."""
     found = []
     for phrase in map(_phrase, phrases):
-        found += [(i, i + len(phrase)) for i, word in enumerate(words)
-                  if word == phrase[0] and tuple(words[i : i + len(phrase)]) == phrase]  # fmt: skip
+        found += [
+            (i, i + len(phrase))
+            for i, word in enumerate(words)
+            if word == phrase[0] and tuple(words[i : i + len(phrase)]) == phrase
+        ]
     return sorted(found)
 
 
@@ -56,7 +59,9 @@ def find(text: str, phrases: Iterable[str], negations: Iterable[str] = ()) -> li
     for start, end in sentences(text):
         listed = words_of(text[start:end])
         words = [word for word, _ in listed]
-        found += [(start + listed[first][1][0], start + listed[last - 1][1][1])
-                  for first, last in places(words, phrases)
-                  if not is_denied(words, first, negations)]  # fmt: skip
+        found += [
+            (start + listed[first][1][0], start + listed[last - 1][1][1])
+            for first, last in places(words, phrases)
+            if not is_denied(words, first, negations)
+        ]
     return found

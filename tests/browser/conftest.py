@@ -114,11 +114,18 @@ def copy_course(course: Path) -> None:
 
 def lab_command(course: Path, port: int, token: str) -> list[str]:
     return [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
-        "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={course}",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={course}",
         "--LabApp.expose_app_in_browser=True",
-    ]  # fmt: skip
+    ]
 
 
 def lab_environment(work: Path) -> dict[str, str]:

@@ -1,5 +1,5 @@
-"""The dashboard in JupyterLab, with a real run of PPO: it grows, the button stops it, the policy can
-be used, and the saved notebook keeps a picture.
+"""The dashboard in JupyterLab, with a real run of PPO: it grows, the button stops it, the policy
+can be used, and the saved notebook keeps a picture.
 
 Set BROWSER_SHOTS to a folder to keep pictures.
 """

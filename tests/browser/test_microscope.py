@@ -34,8 +34,14 @@ from rlhf_lab.show.widgets import ClippedObjective, Microscope
 {widget}
 """
 THEME = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})"
-HOSTILE = ("<img src=x onerror='window.hacked=1'>", "<script>window.hacked=1</script>",
-           "\x1b[31mred", "\u202egnp.exe", " \n", "</style>")  # fmt: skip
+HOSTILE = (
+    "<img src=x onerror='window.hacked=1'>",
+    "<script>window.hacked=1</script>",
+    "\x1b[31mred",
+    "\u202egnp.exe",
+    " \n",
+    "</style>",
+)
 
 
 @dataclass
@@ -66,13 +72,15 @@ class MicroscopePage:
     def readout(self) -> dict[str, str]:
         """The token named above the numbers, and the numbers by their labels."""
         pairs = self.widget.locator(".readout dl > div").evaluate_all(
-            "boxes => boxes.map(box => [box.children[0].textContent, box.children[1].textContent])")
+            "boxes => boxes.map(box => [box.children[0].textContent, box.children[1].textContent])"
+        )
         return dict(pairs) | {"token": self.widget.locator(".readout .name").text_content()}
 
     @property
     def table(self) -> list[list[str]]:
         return self.widget.locator(".table-box tbody tr").evaluate_all(
-            "rows => rows.map(row => [...row.children].map(cell => cell.textContent))")
+            "rows => rows.map(row => [...row.children].map(cell => cell.textContent))"
+        )
 
     def slide(self, label: str, value: float) -> None:
         self.widget.get_by_label(label).fill(str(value))
@@ -156,8 +164,9 @@ def test_hover_focus_keys_and_table(open_page, rollout):
 
 def test_arrows_up_and_down_change_the_line(open_page, rollout):
     row = max(range(len(rollout.texts)), key=lambda i: len(rollout.token_texts[i]))
-    page = open_page(rollout, f"Microscope({{rollout}}, row={row})",
-                     viewport={"width": 700, "height": 1700})
+    page = open_page(
+        rollout, f"Microscope({{rollout}}, row={row})", viewport={"width": 700, "height": 1700}
+    )
     page.tokens.nth(2).click()
     top = "() => document.activeElement.getClientRects()[0].top"
     first = page.page.evaluate(top)
@@ -208,9 +217,13 @@ def test_another_response_and_another_quantity(open_page, rollout):
 
 
 def test_hostile_text_is_text(open_page, rollout):
-    texts = (HOSTILE + rollout.token_texts[0][len(HOSTILE):], *rollout.token_texts[1:])
-    bad = replace(rollout, token_texts=texts, prompts=(HOSTILE[0], *rollout.prompts[1:]),
-                  texts=(HOSTILE[1], *rollout.texts[1:]))  # fmt: skip
+    texts = (HOSTILE + rollout.token_texts[0][len(HOSTILE) :], *rollout.token_texts[1:])
+    bad = replace(
+        rollout,
+        token_texts=texts,
+        prompts=(HOSTILE[0], *rollout.prompts[1:]),
+        texts=(HOSTILE[1], *rollout.texts[1:]),
+    )
     page = open_page(bad, "Microscope({rollout}, row=0)")
     page.tokens.first.wait_for()
     page.widget.get_by_role("button", name="Show the table").click()
@@ -223,8 +236,12 @@ def test_hostile_text_is_text(open_page, rollout):
 
 
 def test_dark_page_and_phone(open_page, rollout):
-    page = open_page(rollout, "Microscope({rollout}, row=31, quantity='ratio')",
-                     viewport={"width": 430, "height": 2400}, has_touch=True)
+    page = open_page(
+        rollout,
+        "Microscope({rollout}, row=31, quantity='ratio')",
+        viewport={"width": 430, "height": 2400},
+        has_touch=True,
+    )
     page.page.evaluate(HIDE_SIDEBARS)
     page.tokens.nth(37).tap()
     assert page.readout == numbers_of(rollout, 31, 37)

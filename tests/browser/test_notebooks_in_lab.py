@@ -10,9 +10,15 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-NOTEBOOKS = ("00_tour.ipynb", "04_policy_gradients_and_ppo.ipynb", "06_reward_hacking.ipynb",
-             "07_round_two.ipynb", "08_other_roads.ipynb", "09_a_constitution.ipynb",
-             "10_scaling_up.ipynb")
+NOTEBOOKS = (
+    "00_tour.ipynb",
+    "04_policy_gradients_and_ppo.ipynb",
+    "06_reward_hacking.ipynb",
+    "07_round_two.ipynb",
+    "08_other_roads.ipynb",
+    "09_a_constitution.ipynb",
+    "10_scaling_up.ipynb",
+)
 LOAD_MS = 300_000  # the page and its kernel; generous, for machines that are busy
 RUN_MS = 600_000  # all cells of one notebook
 TALLEST_SHOT = 16_000  # pixels

@@ -216,7 +216,8 @@ def test_a_page_that_is_loaded_again_goes_on(open_page):
 HOSTILE = (
     "<script>window.hacked = 1</script><b>bold</b><style>* { display: none }</style>",
     "<img src=x onerror='window.hacked = 1'><iframe srcdoc='<b onload=hacked=1>'></iframe>",
-    "\x1b[31mred \x1b]0;title\x07 \u202egnp.exe\u202c \u2066a\u2069 \u200f<a href=javascript:1>x</a>",
+    "\x1b[31mred \x1b]0;title\x07 \u202egnp.exe\u202c \u2066a\u2069 \u200f"
+    "<a href=javascript:1>x</a>",
     "first " + "word " * 3_998 + "last",
 )
 

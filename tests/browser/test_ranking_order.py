@@ -48,13 +48,16 @@ def test_no_move_loses_or_doubles_a_response(order_page, count):
         assert not order or order[-1]
 
 
-@pytest.mark.parametrize("digits, order", [
-    ([(2, 3), (0, 2), (1, 1)], [[1], [0], [2]]),  # from the worst to the best
-    ([(0, 1), (1, 1), (2, 1)], [[2], [1], [0]]),  # who comes later moves the others down
-    ([(0, 1), (1, 2), (2, 3), (3, 4), (0, 3)], [[1], [2], [0], [3]]),
-    ([(0, 1), (1, 2), (2, 3), (3, 4), (3, 1)], [[3], [0], [1], [2]]),
-    ([(0, 4), (1, 4)], [[], [], [1], [0]]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "digits, order",
+    [
+        ([(2, 3), (0, 2), (1, 1)], [[1], [0], [2]]),  # from the worst to the best
+        ([(0, 1), (1, 1), (2, 1)], [[2], [1], [0]]),  # who comes later moves the others down
+        ([(0, 1), (1, 2), (2, 3), (3, 4), (0, 3)], [[1], [2], [0], [3]]),
+        ([(0, 1), (1, 2), (2, 3), (3, 4), (3, 1)], [[3], [0], [1], [2]]),
+        ([(0, 4), (1, 4)], [[], [], [1], [0]]),
+    ],
+)
 def test_digits_give_the_rank_pressed(order_page, digits, order):
     press = """pairs => pairs.reduce(
         (order, [place, rank]) => fitted(giveRank(order, place, rank), 4), [])"""

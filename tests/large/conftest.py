@@ -29,7 +29,8 @@ def note(pytestconfig):
         peak /= 2**30 if sys.platform == "darwin" else 2**20
         passed = time.monotonic() - START
         pytestconfig.stash[FIGURES].append(
-            f"{passed:5.0f} s  cpu {time.process_time():5.0f} s  {peak:5.2f} GB  {text}")
+            f"{passed:5.0f} s  cpu {time.process_time():5.0f} s  {peak:5.2f} GB  {text}"
+        )
 
     return add
 

@@ -23,8 +23,16 @@ WRITERS = ("helpful", "curt", "rude", "vague", "promising", "wrong product")
 
 SFT = SFTConfig(epochs=1, batch_size=16, learning_rate=2e-4, warmup=3)
 REWARD = RewardConfig(epochs=1, batch_size=16, learning_rate=1e-4, warmup=3)
-PPO = PPOConfig(updates=12, batch_size=32, epochs=2, minibatches=2, learning_rate=5e-5, beta=0.1,
-                no_end_penalty=0.0, max_new_tokens=SHORT)  # fmt: skip
+PPO = PPOConfig(
+    updates=12,
+    batch_size=32,
+    epochs=2,
+    minibatches=2,
+    learning_rate=5e-5,
+    beta=0.1,
+    no_end_penalty=0.0,
+    max_new_tokens=SHORT,
+)
 SAMPLING = SamplingConfig(SHORT, PPO.temperature)
 
 
@@ -39,8 +47,9 @@ def train_top(policy):
 def demonstrations(tokenizer, seed: int, count: int):
     """Short ones."""
     drawn = load_task("support_desk").demonstrations(seed, 4 * count)
-    fitting = [d for d in drawn
-               if len(encode_response(tokenizer, d.prompt.text, d.response)) <= SHORT]
+    fitting = [
+        d for d in drawn if len(encode_response(tokenizer, d.prompt.text, d.response)) <= SHORT
+    ]
     return fitting[:count]
 
 
@@ -52,8 +61,9 @@ def rankings(seed: int, count: int):
     pairs = []
     for prompt in prompts:
         about = grammar.facts_of(task.world, prompt)
-        pairs.append([grammar.response(task.world, rng, *about, writer)
-                      for writer in rng.sample(WRITERS, 2)])
+        pairs.append(
+            [grammar.response(task.world, rng, *about, writer) for writer in rng.sample(WRITERS, 2)]
+        )
     return rank_all(prompts, pairs, task.labellers, task.judge, seed)
 
 

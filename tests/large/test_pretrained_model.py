@@ -17,12 +17,17 @@ from rlhf_lab.text import decode_response, encode_prompt, encode_response, pad_l
 
 pytestmark = pytest.mark.large
 
-PLAIN = ["Water boils when", "The three largest cities of Italy are",
-         "Customer: Hi, my printer shows a red light. What now?\nAgent:"]  # fmt: skip
+PLAIN = [
+    "Water boils when",
+    "The three largest cities of Italy are",
+    "Customer: Hi, my printer shows a red light. What now?\nAgent:",
+]
 ASKED = ["Name two rivers in Africa.", "What is 17 plus 25?"]
-FLUENT = ["The sun rises in the east and sets in the west.",
-          "She opened the door, took off her coat and sat down by the fire.",
-          "If you want to bake bread, you need flour, water, yeast and a little salt."]  # fmt: skip
+FLUENT = [
+    "The sun rises in the east and sets in the west.",
+    "She opened the door, took off her coat and sat down by the fire.",
+    "If you want to bake bread, you need flour, water, yeast and a little salt.",
+]
 
 
 @pytest.fixture
@@ -34,7 +39,8 @@ def prompts(tokenizer) -> list[list[int]]:
 
 @torch.no_grad()
 def test_the_folder_gives_the_logits_of_the_file_it_is_made_from(
-        policy, prompts, tmp_path, monkeypatch):
+    policy, prompts, tmp_path, monkeypatch
+):
     reader = tmp_path / f"gguf-{pretrained.READER.version}-py3-none-any.whl"
     reader.write_bytes(archive_of(pretrained.READER))
     file = tmp_path / pretrained.GGUF.name
@@ -42,7 +48,8 @@ def test_the_folder_gives_the_logits_of_the_file_it_is_made_from(
     monkeypatch.syspath_prepend(str(reader))
     import_utils.is_gguf_available.cache_clear()  # it may have been asked before
     published = AutoModelForCausalLM.from_pretrained(
-        tmp_path, gguf_file=file.name, dtype=torch.float32).eval()  # fmt: skip
+        tmp_path, gguf_file=file.name, dtype=torch.float32
+    ).eval()
     import_utils.is_gguf_available.cache_clear()
     for ids in prompts:
         ours = policy(input_ids=torch.tensor([ids])).logits
@@ -82,7 +89,20 @@ def test_what_a_prompt_looks_like(tokenizer):
 
 def test_every_digit_is_a_token_of_its_own(tokenizer):
     assert tokenizer.tokenize("in 1815, 7 and  20") == [
-        "in", "Ġ", "1", "8", "1", "5", ",", "Ġ", "7", "Ġand", "ĠĠ", "2", "0"]  # fmt: skip
+        "in",
+        "Ġ",
+        "1",
+        "8",
+        "1",
+        "5",
+        ",",
+        "Ġ",
+        "7",
+        "Ġand",
+        "ĠĠ",
+        "2",
+        "0",
+    ]
 
 
 @torch.no_grad()
@@ -101,8 +121,11 @@ def test_greedy_responses_are_those_of_generate(policy, tokenizer, prompts):
     texts = drawn.texts(tokenizer)
     for ids, text in zip(prompts, texts, strict=True):
         written = policy.generate(
-            torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), do_sample=False,
-            max_new_tokens=20)  # fmt: skip
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids)),
+            do_sample=False,
+            max_new_tokens=20,
+        )
         assert decode_response(tokenizer, written[0, len(ids) :]) == text
     assert all(texts)
 

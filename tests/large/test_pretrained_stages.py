@@ -74,8 +74,10 @@ def sft_run(folder, tokenizer, note) -> SFTRun:
     before = losses(policy, tokenizer, held_out)
     records = list(train_sft(policy, tokenizer, shown, replace(smol.SFT, seed=SEED), held_out))
     after = losses(policy, tokenizer, held_out)
-    note(f"SFT: {len(shown)} demonstrations; on {len(held_out)} held out, nats a token "
-         f"{said(interval(before))} before, {said(interval(after))} after")  # fmt: skip
+    note(
+        f"SFT: {len(shown)} demonstrations; on {len(held_out)} held out, nats a token "
+        f"{said(interval(before))} before, {said(interval(after))} after"
+    )
     return SFTRun(policy, before, after, records)
 
 
@@ -141,8 +143,10 @@ def rewards(answers: Answers) -> torch.Tensor:
 def test_ppo_raises_a_sparse_reward(ppo_run, note):
     before, after = rewards(ppo_run.before), rewards(ppo_run.after)
     gain = interval(after - before)
-    note(f"PPO: rewarded {said(mean_share(before))} before, {said(mean_share(after))} after, "
-         f"gain {said(gain)}, on {len(before)} held-out prompts")  # fmt: skip
+    note(
+        f"PPO: rewarded {said(mean_share(before))} before, {said(mean_share(after))} after, "
+        f"gain {said(gain)}, on {len(before)} held-out prompts"
+    )
     assert 0 < before.mean() < 0.3  # sparse: most responses get nothing
     assert gain[1] > 0
 
@@ -170,7 +174,9 @@ def test_the_reward_is_worth_its_kl_and_did_not_come_free(ppo_run, note):
     worth = interval(after - before - smol.PPO.beta * kl)
     p, q = mean_share(after)[1], mean_share(before)[2]
     price = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
-    note(f"PPO: KL {said(interval(kl))} nats, at least {price:.2f} for such a gain; gain less "
-         f"{smol.PPO.beta} KL {said(worth)}")  # fmt: skip
+    note(
+        f"PPO: KL {said(interval(kl))} nats, at least {price:.2f} for such a gain; gain less "
+        f"{smol.PPO.beta} KL {said(worth)}"
+    )
     assert worth[1] > 0
     assert p > q and interval(kl)[2] >= price

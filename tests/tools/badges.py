@@ -41,8 +41,9 @@ def add_badges(notebook: nbformat.NotebookNode, repository: str, name: str) -> N
     The set-up cell counts as executed before all others, as it is when one runs the notebook, and
     is folded away in JupyterLab.
     """
-    had = [cell for cell in notebook.cells
-           if {"badges", "setup"} & set(cell.metadata.get("tags", []))]
+    had = [
+        cell for cell in notebook.cells if {"badges", "setup"} & set(cell.metadata.get("tags", []))
+    ]
     notebook.cells = [cell for cell in notebook.cells if cell not in had]
     if not any(cell.cell_type == "code" for cell in had):
         for cell in notebook.cells:
@@ -52,8 +53,14 @@ def add_badges(notebook: nbformat.NotebookNode, repository: str, name: str) -> N
                     if "execution_count" in output:
                         output.execution_count = cell.execution_count
     address = f"https://github.com/{repository}" if repository else ""
-    made = [new_code_cell(SETUP.format(address=address), id="setup", execution_count=1,
-                          metadata={"tags": ["setup"], "jupyter": {"source_hidden": True}})]
+    made = [
+        new_code_cell(
+            SETUP.format(address=address),
+            id="setup",
+            execution_count=1,
+            metadata={"tags": ["setup"], "jupyter": {"source_hidden": True}},
+        )
+    ]
     if repository:
         links = BADGES.format(repository=repository, name=name)
         made.insert(0, new_markdown_cell(links, id="badges", metadata={"tags": ["badges"]}))

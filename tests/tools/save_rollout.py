@@ -33,19 +33,32 @@ def main() -> None:
     prompts = load_task("support_desk").prompts(seed=5, count=2000)
     run = train_ppo(policy, reward_model, tokenizer, prompts, CONFIG, value_model=value_model)
     for record in itertools.islice(run, BEFORE):
-        print(f"update {record['update']}: score {record['objective/scores']:.2f}, "
-              f"KL {record['objective/kl']:.2f}")
+        print(
+            f"update {record['update']}: score {record['objective/scores']:.2f}, "
+            f"KL {record['objective/kl']:.2f}"
+        )
     # What the next update will sample, drawn a moment before: a sample hangs on its seed alone.
-    rollout = collect(policy, reference, value_model, reward_model, tokenizer,
-                      batch_of(prompts, CONFIG, BEFORE + 1), CONFIG, BEFORE + 1)
+    rollout = collect(
+        policy,
+        reference,
+        value_model,
+        reward_model,
+        tokenizer,
+        batch_of(prompts, CONFIG, BEFORE + 1),
+        CONFIG,
+        BEFORE + 1,
+    )
     record = next(run)
-    new_logprobs = in_batches(lambda model, rows: response_logprobs(model, rows)[0], policy,
-                              rollout.sequences)
+    new_logprobs = in_batches(
+        lambda model, rows: response_logprobs(model, rows)[0], policy, rollout.sequences
+    )
     new_values = in_batches(response_values, value_model, rollout.sequences)
     saved = saved_rollout(rollout, CONFIG, tokenizer, new_logprobs, new_values, record)
     save_rollout(saved, DEMO / "rollout.safetensors")
-    print(f"saved update {record['update']}: {len(saved.texts)} responses, "
-          f"{int(saved.mask.sum())} tokens")
+    print(
+        f"saved update {record['update']}: {len(saved.texts)} responses, "
+        f"{int(saved.mask.sum())} tokens"
+    )
 
 
 if __name__ == "__main__":

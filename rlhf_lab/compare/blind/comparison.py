@@ -41,12 +41,19 @@ class Pairs:
 
     pairs: tuple[Pair, ...]
 
-    def next_item(self, store: FeedbackStore, labeller: str,
-                  uncertainty: Mapping[str, float] | None = None) -> Item | None:
+    def next_item(
+        self, store: FeedbackStore, labeller: str, uncertainty: Mapping[str, float] | None = None
+    ) -> Item | None:
         """The first pair that this labeller has not answered; None when there is none left."""
         done = {entry.prompt.text for entry in store.entries(labeller)}
-        return next((Item(p.prompt, p.texts, p.shown, "random") for p in self.pairs
-                     if p.prompt.text not in done), None)  # fmt: skip
+        return next(
+            (
+                Item(p.prompt, p.texts, p.shown, "random")
+                for p in self.pairs
+                if p.prompt.text not in done
+            ),
+            None,
+        )
 
 
 class BlindComparison:
@@ -64,9 +71,17 @@ class BlindComparison:
     between other responses.
     """
 
-    def __init__(self, first: Answers, second: Answers, count: int = 20, seed: int = 0,
-                 names: tuple[str, str] = ("first", "second"), store: str | Path | None = None,
-                 labeller: str = "me", guidelines: Guidelines = GUIDELINES):
+    def __init__(
+        self,
+        first: Answers,
+        second: Answers,
+        count: int = 20,
+        seed: int = 0,
+        names: tuple[str, str] = ("first", "second"),
+        store: str | Path | None = None,
+        labeller: str = "me",
+        guidelines: Guidelines = GUIDELINES,
+    ):
         if [p.text for p in first.prompts] != [p.text for p in second.prompts]:
             raise UserError("the two models answered different prompts: give both the same ones")
         if count < 1:
@@ -78,18 +93,24 @@ class BlindComparison:
             self._folder = tempfile.TemporaryDirectory(prefix="rlhf-lab-")  # goes with this object
             store = Path(self._folder.name) / "blind.sqlite3"
         self.store = FeedbackStore(store)
-        self.store.add_all((p.prompt, [Sample(t, name) for t, name in zip(p.texts, names)])
-                           for p in self.pairs)  # fmt: skip
+        self.store.add_all(
+            (p.prompt, [Sample(t, name) for t, name in zip(p.texts, names)]) for p in self.pairs
+        )
         self._check_store()
 
     def session(self) -> RankingSession:
         """The session of one person with the pairs, for any front end."""
-        return RankingSession(self.store, self.labeller, Pairs(tuple(self.pairs)),
-                              len(self.pairs) or None, guidelines=self.guidelines)  # fmt: skip
+        return RankingSession(
+            self.store,
+            self.labeller,
+            Pairs(tuple(self.pairs)),
+            len(self.pairs) or None,
+            guidelines=self.guidelines,
+        )
 
     def ask(self, read: Callable[[str], str] = input, write: Callable[[str], None] = print) -> None:
-        """Let the person choose on the terminal, then tell what came of it. Whoever stops before the
-        end is told what there is, unless a store keeps the choices: then they can go on."""
+        """Let the person choose on the terminal, then tell what came of it. Whoever stops before
+        the end is told what there is, unless a store keeps the choices: then they can go on."""
         write(INTRO)
         rank_in_terminal(self.session(), read, write, self.kept)
         write(textwrap.fill(str(self.result(early=not self.kept)), WIDTH))
@@ -112,19 +133,32 @@ class BlindComparison:
         """The ranking widget on these pairs."""
         from rlhf_lab.show.widgets.ranking_widget import RankingWidget
 
-        return RankingWidget(self.store, self.labeller, 2, len(self.pairs) or None,
-                             Pairs(tuple(self.pairs)), guidelines=self.guidelines)  # fmt: skip
+        return RankingWidget(
+            self.store,
+            self.labeller,
+            2,
+            len(self.pairs) or None,
+            Pairs(tuple(self.pairs)),
+            guidelines=self.guidelines,
+        )
 
     def still(self) -> Html:
         """The pair that is next, and how far one has got, as a page that needs no front end."""
         item, outcome = self.session().current, self.result()
         parts = [tag("p", tag("b", "Blind comparison"), f" by {self.labeller}: {outcome}")]
         if item:
-            parts += [tag("blockquote", item.prompt.text, dir="auto"),
-                      tag("ol", *(tag("li", item.responses[i], dir="auto") for i in item.shown),
-                          type="A"),
-                      tag("p", "To choose, run this cell in a notebook; without one, call ",
-                          tag("code", ".ask()"), " in a terminal.")]  # fmt: skip
+            parts += [
+                tag("blockquote", item.prompt.text, dir="auto"),
+                tag(
+                    "ol", *(tag("li", item.responses[i], dir="auto") for i in item.shown), type="A"
+                ),
+                tag(
+                    "p",
+                    "To choose, run this cell in a notebook; without one, call ",
+                    tag("code", ".ask()"),
+                    " in a terminal.",
+                ),
+            ]
         return tag("div", *parts)
 
     def _repr_mimebundle_(self, **kwargs):
@@ -140,8 +174,10 @@ class BlindComparison:
         texts = {pair.prompt.text: pair.texts for pair in self.pairs}
         for entry in self.store.entries(self.labeller):
             if texts.get(entry.prompt.text) != entry.responses:
-                raise UserError(f"{self.store.path} holds choices of {self.labeller!r} between "
-                                "other responses: give another store, or another labeller")
+                raise UserError(
+                    f"{self.store.path} holds choices of {self.labeller!r} between "
+                    "other responses: give another store, or another labeller"
+                )
 
 
 def draw_pairs(first: Answers, second: Answers, count: int, seed: int) -> tuple[list[Pair], int]:

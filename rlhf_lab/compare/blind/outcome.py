@@ -51,33 +51,45 @@ class Outcome:
     def _counts(self) -> str:
         early = f" of {self.choices + self.left}" if self.left else ""
         ties = f"{self.ties or 'no'} tie{'s' * (self.ties != 1)}"
-        text = (f"After {self.choices}{early} choices: {self.wins} for {self.second}, "
-                f"{self.losses} for {self.first}, {ties}.")  # fmt: skip
+        text = (
+            f"After {self.choices}{early} choices: {self.wins} for {self.second}, "
+            f"{self.losses} for {self.first}, {ties}."
+        )
         if self.same:
-            text += (f" To {self.same} more prompt{'s' * (self.same > 1)} both wrote the same, "
-                     "which counts as a tie.")
+            text += (
+                f" To {self.same} more prompt{'s' * (self.same > 1)} both wrote the same, "
+                "which counts as a tie."
+            )
         if self.skipped:
             text += f" {self.skipped} skipped or flagged, which does not count."
         return text
 
     def _share(self) -> str:
         rate, low, high = (100 * share for share in self.share)
-        return (f"Ties counted half, {self.second} wins {rate:.0f} %; anything from {low:.0f} to "
-                f"{high:.0f} % fits these choices (95 % interval).")  # fmt: skip
+        return (
+            f"Ties counted half, {self.second} wins {rate:.0f} %; anything from {low:.0f} to "
+            f"{high:.0f} % fits these choices (95 % interval)."
+        )
 
     def _verdict(self) -> str:
         p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
         if not self.wins + self.losses:
             return "Nothing tells the two apart."
         if self.p >= intervals.LEVEL:
-            return (f"This could be chance: were the two equally good, {100 * self.p:.0f} of 100 "
-                    f"such readings would be at least this uneven ({p}).")  # fmt: skip
+            return (
+                f"This could be chance: were the two equally good, {100 * self.p:.0f} of 100 "
+                f"such readings would be at least this uneven ({p})."
+            )
         better = self.second if self.wins > self.losses else self.first
         often = f"{100 * self.p:.0f}" if self.p >= 0.01 else "fewer than 1"
-        return (f"This is hardly chance: were the two equally good, {often} of 100 such readings "
-                f"would be at least this uneven ({p}). You prefer {better}.")  # fmt: skip
+        return (
+            f"This is hardly chance: were the two equally good, {often} of 100 such readings "
+            f"would be at least this uneven ({p}). You prefer {better}."
+        )
 
     def _power(self) -> str:
         found = 100 * intervals.power(self.wins + self.losses, 0.6)
-        return (f"So many choices would notice a true 60 % in {found:.0f} of 100 readings; to "
-                f"notice it in 80 takes about {intervals.choices_needed(0.6)} choices without a tie.")
+        return (
+            f"So many choices would notice a true 60 % in {found:.0f} of 100 readings; to "
+            f"notice it in 80 takes about {intervals.choices_needed(0.6)} choices without a tie."
+        )

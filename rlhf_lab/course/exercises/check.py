@@ -5,42 +5,18 @@ Every function prints its findings and returns a Result, whose `right` is True o
 
 from collections.abc import Callable
 
-from rlhf_lab.course.exercises import (
-    nb00_tour as tour,
-)
-from rlhf_lab.course.exercises import (
-    nb01_sft as sft,
-)
-from rlhf_lab.course.exercises import (
-    nb02_rankings as feedback,
-)
-from rlhf_lab.course.exercises import (
-    nb03_reward as reward,
-)
-from rlhf_lab.course.exercises import (
-    nb04_advantages as ppo_advantages,
-)
-from rlhf_lab.course.exercises import (
-    nb04_losses as ppo_losses,
-)
-from rlhf_lab.course.exercises import (
-    nb05_microscope as microscope,
-)
-from rlhf_lab.course.exercises import (
-    nb06_hacking as hacking,
-)
-from rlhf_lab.course.exercises import (
-    nb07_rounds as rounds,
-)
-from rlhf_lab.course.exercises import (
-    nb08_roads as roads,
-)
-from rlhf_lab.course.exercises import (
-    nb09_constitution as constitution,
-)
-from rlhf_lab.course.exercises import (
-    nb10_scaling as scaling,
-)
+from rlhf_lab.course.exercises import nb00_tour as tour
+from rlhf_lab.course.exercises import nb01_sft as sft
+from rlhf_lab.course.exercises import nb02_rankings as feedback
+from rlhf_lab.course.exercises import nb03_reward as reward
+from rlhf_lab.course.exercises import nb04_advantages as ppo_advantages
+from rlhf_lab.course.exercises import nb04_losses as ppo_losses
+from rlhf_lab.course.exercises import nb05_microscope as microscope
+from rlhf_lab.course.exercises import nb06_hacking as hacking
+from rlhf_lab.course.exercises import nb07_rounds as rounds
+from rlhf_lab.course.exercises import nb08_roads as roads
+from rlhf_lab.course.exercises import nb09_constitution as constitution
+from rlhf_lab.course.exercises import nb10_scaling as scaling
 from rlhf_lab.course.exercises.examine import Result, examine
 
 # ---- 00 tour -------------------------------------------------------------------------------------

@@ -81,17 +81,23 @@ def examine(exercise: Exercise, function: Callable) -> Result:
 def judge(exercise: Exercise, function: Callable) -> Result:
     """The result, without printing it."""
     if not callable(function):
-        return _wrong(f"Give the check the function itself, check.{exercise.name}({exercise.name})"
-                      f", not what it returns: it was given {wording.kind_of(function)}.")
+        return _wrong(
+            f"Give the check the function itself, check.{exercise.name}({exercise.name})"
+            f", not what it returns: it was given {wording.kind_of(function)}."
+        )
     answers, changed = [], None
     for case in exercise.cases:
         inputs = copy.deepcopy(case.inputs)
         try:
             answers.append(function(*inputs.values()))
         except NotImplementedError:
-            return Result(False, False, f"Not attempted yet: write {exercise.name} in the cell "
-                                        "above, run it, then run this check.")
-        except Exception as error:  # noqa: BLE001: whatever a learner's code may raise
+            return Result(
+                False,
+                False,
+                f"Not attempted yet: write {exercise.name} in the cell "
+                "above, run it, then run this check.",
+            )
+        except Exception as error:  # whatever a learner's code may raise
             return _wrong(wording.crash(error, function, case))
         changed = changed or _changed(case.inputs, inputs)
     return _compare(exercise, function, answers, changed)
@@ -107,8 +113,11 @@ def _compare(exercise: Exercise, function: Callable, answers: list, changed: str
         reason = mistake and mistake.sentence
         first = exercise.cases[failed[0]]
         answer, wanted = answers[failed[0]], expected[failed[0]]
-        reason = (reason or wording.wrong_kind(answer, wanted, exercise.outputs)
-                  or _padding(exercise, function, first, answer, wanted))
+        reason = (
+            reason
+            or wording.wrong_kind(answer, wanted, exercise.outputs)
+            or _padding(exercise, function, first, answer, wanted)
+        )
         text = wording.difference(exercise, first, failed, answer, wanted)
         return _wrong("\n".join(filter(None, (text, reason, note))))
     if note:
@@ -123,8 +132,10 @@ def _compare(exercise: Exercise, function: Callable, answers: list, changed: str
 def recognise(exercise: Exercise, answers: list) -> Mistake | None:
     """The usual mistake that gives these answers on all cases."""
     for mistake in exercise.mistakes:
-        if all(same(answer, _call(mistake.function, case.inputs))
-               for answer, case in zip(answers, exercise.cases)):
+        if all(
+            same(answer, _call(mistake.function, case.inputs))
+            for answer, case in zip(answers, exercise.cases)
+        ):
             return mistake
     return None
 
@@ -132,8 +143,11 @@ def recognise(exercise: Exercise, answers: list) -> Mistake | None:
 def same(answer: object, wanted: Tensor | tuple | bool) -> bool:
     """Whether an answer has the type, shape and values wanted, to float32's precision."""
     if isinstance(wanted, tuple):
-        return (isinstance(answer, (tuple, list)) and len(answer) == len(wanted)
-                and all(map(same, answer, wanted)))
+        return (
+            isinstance(answer, (tuple, list))
+            and len(answer) == len(wanted)
+            and all(map(same, answer, wanted))
+        )
     if isinstance(wanted, bool):
         return isinstance(answer, bool) and answer == wanted
     if not isinstance(answer, Tensor) or answer.shape != wanted.shape:
@@ -159,8 +173,13 @@ def _changed(before: Inputs, after: Inputs) -> str | None:
     return None
 
 
-def _padding(exercise: Exercise, function: Callable, case: Case, answer: Tensor | tuple,
-             wanted: Tensor | tuple) -> str | None:
+def _padding(
+    exercise: Exercise,
+    function: Callable,
+    case: Case,
+    answer: Tensor | tuple,
+    wanted: Tensor | tuple,
+) -> str | None:
     """Say so if padding alone is to blame."""
     if exercise.mask is None:
         return None
@@ -168,14 +187,22 @@ def _padding(exercise: Exercise, function: Callable, case: Case, answer: Tensor 
     pairs = list(zip(answer, wanted)) if isinstance(wanted, tuple) else [(answer, wanted)]
     if all(mine.shape == mask.shape and same(mine[mask], right[mask]) for mine, right in pairs):
         return wording.NOT_ZERO
-    clean = {name: x.masked_fill(~mask, 0) if _per_token(x, mask) else x
-             for name, x in copy.deepcopy(case.inputs).items()}
+    clean = {
+        name: x.masked_fill(~mask, 0) if _per_token(x, mask) else x
+        for name, x in copy.deepcopy(case.inputs).items()
+    }
     try:
         moved = not same(answer, function(*clean.values()))
-    except Exception:  # noqa: BLE001: the answer itself is what counts
+    except Exception:  # the answer itself is what counts
         return None
-    return ("What stands on padding moves your answer: use the mask, so that tokens where it is "
-            "False do not count.") if moved else None
+    return (
+        (
+            "What stands on padding moves your answer: use the mask, so that tokens where it is "
+            "False do not count."
+        )
+        if moved
+        else None
+    )
 
 
 def _per_token(x: object, mask: Tensor) -> bool:

@@ -52,66 +52,109 @@ def _off_diagonal(first: Tensor) -> Tensor:
 
 
 PREFERRED = Exercise(
-    "preferred", maths.comparisons,
+    "preferred",
+    maths.comparisons,
     cases=(
         Case("one ranking of three", {"ranks": torch.tensor([[2, 1, 3]])}),
         Case("a tie", {"ranks": torch.tensor([[1, 1, 3]])}),
         Case("two unranked ones (0)", {"ranks": torch.tensor([[1, 0, 0, 2]])}),
-        Case("two rankings at once, with ties and unranked ones", {
-            "ranks": torch.tensor([[1, 2, 2, 0], [0, 1, 0, 1]])}),
+        Case(
+            "two rankings at once, with ties and unranked ones",
+            {"ranks": torch.tensor([[1, 2, 2, 0], [0, 1, 0, 1]])},
+        ),
     ),
     mistakes=(
-        Mistake(lambda ranks: maths.comparisons(ranks).transpose(-2, -1),
-                "It looks as if rows and columns changed places: [b, i, j] is True where i beats "
-                "j, and the smaller rank is the better."),
-        Mistake(lambda ranks: (lambda i, j: i < j)(*_pairs(ranks)),
-                "It looks as if 0 was taken for a rank better than 1: it means unranked, and "
-                "every ranked response beats it."),
-        Mistake(lambda ranks: (lambda i, j: (i > 0) & (j > 0) & (i < j))(*_pairs(ranks)),
-                "It looks as if unranked responses were left out: every ranked one beats them, "
-                "and only two unranked ones are not compared."),
-        Mistake(lambda ranks: (lambda i, j: _off_diagonal(ranks) & (i > 0)
-                               & ((i <= j) | (j == 0)))(*_pairs(ranks)),
-                "It looks as if a tie counted as a win, even for both sides: equal ranks are no "
-                "comparison."),
-        Mistake(lambda ranks: (lambda i, j: _off_diagonal(ranks)
-                               & (((i > 0) & (i < j)) | (j == 0)))(*_pairs(ranks)),
-                "It looks as if an unranked response beat another unranked one: nobody compared "
-                "them."),
-        Mistake(lambda ranks: (lambda i, j: ((i > 0) & (i < j) & (j - i == 1))
-                               | ((i > 0) & (j == 0)))(*_pairs(ranks)),
-                "It looks as if only neighbours were compared: rank 1 beats rank 3 as well."),
+        Mistake(
+            lambda ranks: maths.comparisons(ranks).transpose(-2, -1),
+            "It looks as if rows and columns changed places: [b, i, j] is True where i beats "
+            "j, and the smaller rank is the better.",
+        ),
+        Mistake(
+            lambda ranks: (lambda i, j: i < j)(*_pairs(ranks)),
+            "It looks as if 0 was taken for a rank better than 1: it means unranked, and "
+            "every ranked response beats it.",
+        ),
+        Mistake(
+            lambda ranks: (lambda i, j: (i > 0) & (j > 0) & (i < j))(*_pairs(ranks)),
+            "It looks as if unranked responses were left out: every ranked one beats them, "
+            "and only two unranked ones are not compared.",
+        ),
+        Mistake(
+            lambda ranks: (lambda i, j: _off_diagonal(ranks) & (i > 0) & ((i <= j) | (j == 0)))(
+                *_pairs(ranks)
+            ),
+            "It looks as if a tie counted as a win, even for both sides: equal ranks are no "
+            "comparison.",
+        ),
+        Mistake(
+            lambda ranks: (lambda i, j: _off_diagonal(ranks) & (((i > 0) & (i < j)) | (j == 0)))(
+                *_pairs(ranks)
+            ),
+            "It looks as if an unranked response beat another unranked one: nobody compared them.",
+        ),
+        Mistake(
+            lambda ranks: (lambda i, j: ((i > 0) & (i < j) & (j - i == 1)) | ((i > 0) & (j == 0)))(
+                *_pairs(ranks)
+            ),
+            "It looks as if only neighbours were compared: rank 1 beats rank 3 as well.",
+        ),
     ),
     use="A ranking of four holds up to six such comparisons, and the reward model learns them all.",
-)  # fmt: skip
+)
 
 AGREEMENT = Exercise(
-    "agreement", _agreement,
+    "agreement",
+    _agreement,
     cases=(
-        Case("one pair of three turned round", {
-            "first": torch.tensor([[1, 2, 3]]), "second": torch.tensor([[2, 1, 3]])}),
-        Case("a tie against a preference", {
-            "first": torch.tensor([[1, 1, 3]]), "second": torch.tensor([[1, 2, 3]])}),
-        Case("two ties, which are one opinion", {
-            "first": torch.tensor([[1, 1, 3]]), "second": torch.tensor([[2, 2, 1]])}),
-        Case("two prompts with four responses", {
-            "first": torch.tensor([[1, 2, 3, 4], [4, 1, 1, 3]]),
-            "second": torch.tensor([[1, 3, 2, 4], [3, 1, 2, 4]])}),
+        Case(
+            "one pair of three turned round",
+            {"first": torch.tensor([[1, 2, 3]]), "second": torch.tensor([[2, 1, 3]])},
+        ),
+        Case(
+            "a tie against a preference",
+            {"first": torch.tensor([[1, 1, 3]]), "second": torch.tensor([[1, 2, 3]])},
+        ),
+        Case(
+            "two ties, which are one opinion",
+            {"first": torch.tensor([[1, 1, 3]]), "second": torch.tensor([[2, 2, 1]])},
+        ),
+        Case(
+            "two prompts with four responses",
+            {
+                "first": torch.tensor([[1, 2, 3, 4], [4, 1, 1, 3]]),
+                "second": torch.tensor([[1, 3, 2, 4], [3, 1, 2, 4]]),
+            },
+        ),
     ),
     mistakes=(
-        Mistake(_ties_as_disagreement, "It looks as if a tie against a preference counted "
-                "nothing: it is half an agreement."),
-        Mistake(_ties_as_agreement, "It looks as if a tie against a preference counted in full: "
-                "it is half an agreement."),
-        Mistake(_ties_dropped, "It looks as if pairs with a tie were left out: two ties agree, and "
-                "a tie against a preference is half an agreement."),
-        Mistake(_equal_ranks, "It looks as if you compared the ranks one by one: what two people "
-                "can agree on is which of two responses is better."),
-        Mistake(_with_itself, "It looks as if each response was compared with itself too: there "
-                "everybody agrees, which makes the share too high."),
+        Mistake(
+            _ties_as_disagreement,
+            "It looks as if a tie against a preference counted nothing: it is half an agreement.",
+        ),
+        Mistake(
+            _ties_as_agreement,
+            "It looks as if a tie against a preference counted in full: it is half an agreement.",
+        ),
+        Mistake(
+            _ties_dropped,
+            "It looks as if pairs with a tie were left out: two ties agree, and "
+            "a tie against a preference is half an agreement.",
+        ),
+        Mistake(
+            _equal_ranks,
+            "It looks as if you compared the ranks one by one: what two people "
+            "can agree on is which of two responses is better.",
+        ),
+        Mistake(
+            _with_itself,
+            "It looks as if each response was compared with itself too: there "
+            "everybody agrees, which makes the share too high.",
+        ),
         Mistake(_best_alone, "It looks as if only the best response counted: all pairs do."),
-        Mistake(lambda first, second: 1 - _agreement(first, second),
-                "It looks like the share of pairs on which they differ."),
+        Mistake(
+            lambda first, second: 1 - _agreement(first, second),
+            "It looks like the share of pairs on which they differ.",
+        ),
     ),
     use="Real labellers reached 0.72 to 0.73; two who toss coins, with no ties, would reach 0.5.",
-)  # fmt: skip
+)

@@ -36,36 +36,50 @@ def difference(exercise, case, failed: list[int], answer: object, wanted: Tensor
     return "\n".join(lines)
 
 
-def wrong_kind(answer: object, wanted: Tensor | tuple, outputs: tuple[str, ...] = (),
-               what: str = "answer") -> str | None:
+def wrong_kind(
+    answer: object, wanted: Tensor | tuple, outputs: tuple[str, ...] = (), what: str = "answer"
+) -> str | None:
     """Say so if an answer has the wrong type or shape, or numbers that are none."""
     if answer is None:
         return "Your function returns nothing: does it end with a return?"
     if isinstance(wanted, bool):
-        return (None if isinstance(answer, bool) else
-                f"Your {what} is {kind_of(answer)}, True or False is wanted.")
+        return (
+            None
+            if isinstance(answer, bool)
+            else f"Your {what} is {kind_of(answer)}, True or False is wanted."
+        )
     if isinstance(wanted, tuple):
         if not isinstance(answer, (tuple, list)) or len(answer) != len(wanted):
-            return (f"{len(wanted)} tensors are wanted, {' and '.join(outputs)}, in this order; "
-                    f"you return {kind_of(answer)}.")
+            return (
+                f"{len(wanted)} tensors are wanted, {' and '.join(outputs)}, in this order; "
+                f"you return {kind_of(answer)}."
+            )
         pairs = zip(answer, wanted, outputs)
         return next((text for a, w, name in pairs if (text := wrong_kind(a, w, (), name))), None)
     if isinstance(answer, (int, float)):
-        return ("You return a Python number, through which no gradient flows: return the tensor, "
-                "without .item() or float().")  # fmt: skip
+        return (
+            "You return a Python number, through which no gradient flows: return the tensor, "
+            "without .item() or float()."
+        )
     if not isinstance(answer, Tensor):
         return f"Your {what} is {kind_of(answer)}, a torch tensor is wanted."
     if answer.shape != wanted.shape:
         return f"Your {what} has shape {_shape(answer)}, {_shape(wanted)} is wanted."
     if (answer.dtype == torch.bool) != (wanted.dtype == torch.bool):
-        return (f"Your {what} has dtype {_dtype(answer)}, {_dtype(wanted)} is wanted: a mask is "
-                "True or False, so that ~mask turns it round.")  # fmt: skip
+        return (
+            f"Your {what} has dtype {_dtype(answer)}, {_dtype(wanted)} is wanted: a mask is "
+            "True or False, so that ~mask turns it round."
+        )
     if answer.isnan().any() and not wanted.isnan().any():
-        return (f"Your {what} holds nan: look for 0 / 0, the root or log of a number below 0, or "
-                "infinity times 0.")  # fmt: skip
+        return (
+            f"Your {what} holds nan: look for 0 / 0, the root or log of a number below 0, or "
+            "infinity times 0."
+        )
     if answer.isinf().any() and not wanted.isinf().any():
-        return (f"Your {what} holds an infinity: an exp that overflows, the log of 0, or a "
-                "division by 0.")
+        return (
+            f"Your {what} holds an infinity: an exp that overflows, the log of 0, or a "
+            "division by 0."
+        )
     return None
 
 
@@ -74,31 +88,41 @@ def crash(error: Exception, function: Callable, case) -> str:
     text = " ".join(str(error).split())
     text = f"{text[:200]} ..." if len(text) > 200 else text
     where = _line_of(error, function)
-    return (f"It stopped with {type(error).__name__}: {text}\n"
-            f"{where}The input was the one called \"{case.name}\":\n"
-            + "\n".join(_labelled(name, value, max(map(len, case.inputs)) + 2)
-                        for name, value in case.inputs.items()))  # fmt: skip
+    return (
+        f"It stopped with {type(error).__name__}: {text}\n"
+        f'{where}The input was the one called "{case.name}":\n'
+        + "\n".join(
+            _labelled(name, value, max(map(len, case.inputs)) + 2)
+            for name, value in case.inputs.items()
+        )
+    )
 
 
 def changed_input(name: str) -> str:
     """For a function that changes its argument."""
-    return (f"But your function changes its input {name} in place, and whoever calls it still "
-            "needs that: work on a copy (x = x.clone()), or use functions that make a new tensor.")
+    return (
+        f"But your function changes its input {name} in place, and whoever calls it still "
+        "needs that: work on a copy (x = x.clone()), or use functions that make a new tensor."
+    )
 
 
 def no_gradient(name: str) -> str:
     """For a right number through which nothing can be learned."""
-    return (f"The numbers are right, but no gradient reaches {name}, so nothing would be learned: "
-            "do not take the tensor apart with .item(), .tolist(), .detach(), torch.tensor() or "
-            "torch.no_grad(), and do not write into it.")
+    return (
+        f"The numbers are right, but no gradient reaches {name}, so nothing would be learned: "
+        "do not take the tensor apart with .item(), .tolist(), .detach(), torch.tensor() or "
+        "torch.no_grad(), and do not write into it."
+    )
 
 
 def wrong_gradient(exercise, case, mine: Tensor, right: Tensor) -> str:
     """For right numbers with a wrong derivative."""
     rows = {"your gradient": mine, "right gradient": right}
     shown = "\n".join(_labelled(name, value, 16) for name, value in rows.items())
-    return (f"The numbers are right, but not their gradient with respect to {exercise.gradient} "
-            f"({case.name}):\n{shown}")
+    return (
+        f"The numbers are right, but not their gradient with respect to {exercise.gradient} "
+        f"({case.name}):\n{shown}"
+    )
 
 
 def kind_of(value: object) -> str:
@@ -153,8 +177,11 @@ def _dtype(x: Tensor) -> str:
 def _line_of(error: Exception, function: Callable) -> str:
     """Where in the learner's cell it stopped; nothing if it never got there."""
     code = getattr(function, "__code__", None)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
-              if code and frame.filename == code.co_filename]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if code and frame.filename == code.co_filename
+    ]
     if not frames:
         return ""
     line = linecache.getline(frames[-1].filename, frames[-1].lineno).strip()

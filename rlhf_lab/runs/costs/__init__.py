@@ -1,1 +1,2 @@
-"""What a run costs in memory, time and arithmetic: estimated before it starts, and measured while it runs."""
+"""What a run costs in memory, time and arithmetic: estimated before it starts, and measured while
+it runs."""

@@ -4,7 +4,7 @@ multiplications and additions; and how fast this machine does those."""
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -24,10 +24,12 @@ PROBED = 4  # rows that are read to see what is kept of them
 # ---- bytes ---------------------------------------------------------------------------------------
 
 
-def saved(model: nn.Module, some: Sequences, accelerator: Accelerator | None = None,
-          at_last: bool = False) -> tuple[float, float]:  # fmt: skip
-    """Bytes that the trunk of `model` keeps for each token, padding included, by what it keeps of the
-    first rows; and bytes of the gradients inside one layer, taken as half of what a layer keeps.
+def saved(
+    model: nn.Module, some: Sequences, accelerator: Accelerator | None = None, at_last: bool = False
+) -> tuple[float, float]:
+    """Bytes that the trunk of `model` keeps for each token, padding included, by what it keeps of
+    the first rows; and bytes of the gradients inside one layer, taken as half of what a layer
+    keeps.
 
     at_last: whether it is read at the last token of a row, not before every response token.
     """
@@ -76,8 +78,8 @@ def cache_bytes(policy: PreTrainedModel, rows: int, length: int) -> int:
 
 
 def last_gradient(policy: PreTrainedModel) -> int:
-    """The gradient of the output layer, made first and, where it is tied to the embedding, held until
-    the backward pass has reached that."""
+    """The gradient of the output layer, made first and, where it is tied to the embedding, held
+    until the backward pass has reached that."""
     weight = policy.get_output_embeddings().weight
     return bytes_of([weight]) if weight.requires_grad else 0
 
@@ -113,7 +115,9 @@ def projection(policy: PreTrainedModel, some: Sequences, backward: bool = True) 
     return times * 2 * weight.numel() * float(some.mask.sum()) / len(some.tokens)
 
 
-def matmul_speed(accelerator: Accelerator | None = None, size: int = 1024, rounds: int = 5) -> float:
+def matmul_speed(
+    accelerator: Accelerator | None = None, size: int = 1024, rounds: int = 5
+) -> float:
     """FLOPs a second of a square product where the accelerator computes, in its precision (None:
     float32 on the CPU), the best of a few."""
     device = accelerator.device if accelerator else torch.device("cpu")
@@ -189,7 +193,5 @@ def _forget_peak() -> None:
     """Start measuring the peak afresh, where that can be done."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
-    try:
+    with suppress(OSError):
         CLEAR.write_text("5")
-    except OSError:
-        pass

@@ -1,10 +1,10 @@
 """What a run will need, before it starts: parameters, memory and time.
 
-Counted exactly: parameters, their gradients, Adam's two moments, the KV cache. Found by a probe: what
-autograd keeps of a few rows for the backward pass, which grows in proportion to the tokens, and how
-fast this machine multiplies matrices. Worked out: the buffers around the logits, which are the
-largest thing in a small model with a large vocabulary, and the multiplications and additions of all
-updates. How close that comes to measured runs: docs/larger-models.md.
+Counted exactly: parameters, their gradients, Adam's two moments, the KV cache. Found by a probe:
+what autograd keeps of a few rows for the backward pass, which grows in proportion to the tokens,
+and how fast this machine multiplies matrices. Worked out: the buffers around the logits, which are
+the largest thing in a small model with a large vocabulary, and the multiplications and additions of
+all updates. How close that comes to measured runs: docs/larger-models.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +46,8 @@ FLOAT = 4  # bytes of a logit, whatever the precision of the rest
 @dataclass(frozen=True)
 class Estimate:
     """What a stage needs. trained, held: parameters, of all models together and each once; weights,
-    gradients, adam, activations, cache: bytes; flops: multiplications and additions, all updates."""
+    gradients, adam, activations, cache: bytes; flops: multiplications and additions, all
+    updates."""
 
     stage: str
     trained: int
@@ -66,55 +67,93 @@ class Estimate:
 
     def lines(self, peak: float) -> str:
         """Two lines for the screen; peak: FLOPs a second of a matrix product."""
-        parts = [("weights", self.weights), ("gradients", self.gradients), ("Adam", self.adam),
-                 ("activations", self.activations)]
+        parts = [
+            ("weights", self.weights),
+            ("gradients", self.gradients),
+            ("Adam", self.adam),
+            ("activations", self.activations),
+        ]
         listed = ", ".join(f"{name} {size(n)}" for name, n in parts if n)
         if self.cache:  # there while nothing is trained: no part of that sum
-            listed += f"; while sampling KV cache {size(self.cache)} in place of gradients and activations"
+            cache = f"KV cache {size(self.cache)}"
+            listed += f"; while sampling {cache} in place of gradients and activations"
         early = ", if no response ends early," if self.stage == "ppo" else ""
         time = duration(self.flops / (REACHED * peak)) + early
         updates = f"{self.updates} update{'s' * (self.updates != 1)}"
-        return (f"{self.stage}: trains {count(self.trained)} of {count(self.held)} parameters; "
-                f"memory about {size(self.memory)} beside the libraries' own ({listed})\n"
-                f"{self.stage}: about {time} for {updates}, at half the speed of a "
-                f"matrix product here ({peak / 1e9:,.0f} GFLOP/s)")
+        return (
+            f"{self.stage}: trains {count(self.trained)} of {count(self.held)} parameters; "
+            f"memory about {size(self.memory)} beside the libraries' own ({listed})\n"
+            f"{self.stage}: about {time} for {updates}, at half the speed of a "
+            f"matrix product here ({peak / 1e9:,.0f} GFLOP/s)"
+        )
 
 
 # ---- the three stages ----------------------------------------------------------------------------
 
 
-def estimate_sft(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-                 data: Sequence[Demonstration], config: SFTConfig = SFTConfig(),
-                 accelerator: Accelerator | None = None) -> Estimate:  # fmt: skip
+def estimate_sft(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Sequence[Demonstration],
+    config: SFTConfig = SFTConfig(),
+    accelerator: Accelerator | None = None,
+) -> Estimate:
     """What `train_sft` with these arguments needs."""
     some = sft.encode(tokenizer, spread(data))
     kept, layer = saved(policy, some, accelerator)
-    busy = [piece.tokens.numel() * kept + max(2 * logits_of(policy, piece) + last_gradient(policy),
-                                              piece.tokens.numel() * layer)
-            for piece in pieces(some, config.batch_size, config.max_tokens)]  # fmt: skip
+    busy = [
+        piece.tokens.numel() * kept
+        + max(2 * logits_of(policy, piece) + last_gradient(policy), piece.tokens.numel() * layer)
+        for piece in pieces(some, config.batch_size, config.max_tokens)
+    ]
     step = training(policy, some) + projection(policy, some)
-    return estimate("sft", [policy], [], busy, 0, config.epochs * len(data) * step,
-                    updates_in(len(data), config.batch_size, config.epochs))
+    return estimate(
+        "sft",
+        [policy],
+        [],
+        busy,
+        0,
+        config.epochs * len(data) * step,
+        updates_in(len(data), config.batch_size, config.epochs),
+    )
 
 
-def estimate_reward(reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase,
-                    data: Sequence[Ranking], config: RewardConfig = RewardConfig(),
-                    accelerator: Accelerator | None = None) -> Estimate:  # fmt: skip
+def estimate_reward(
+    reward_model: ScalarModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: Sequence[Ranking],
+    config: RewardConfig = RewardConfig(),
+    accelerator: Accelerator | None = None,
+) -> Estimate:
     """What `train_reward` with these arguments needs."""
     some = reward.encode(tokenizer, spread(data))
     per_token = sum(saved(reward_model, some.sequences, accelerator, at_last=True))
     batch = some.groups([i % len(some) for i in range(config.batch_size)])
-    busy = [batch.groups(part).sequences.tokens.numel() * per_token
-            for part in group_batches(batch, config.max_tokens)]
+    busy = [
+        batch.groups(part).sequences.tokens.numel() * per_token
+        for part in group_batches(batch, config.max_tokens)
+    ]
     rows = config.epochs * len(data) * len(some.sequences.tokens) / len(some)
     step = training(reward_model, some.sequences)
-    return estimate("reward", [reward_model], [], busy, 0, rows * step,
-                    updates_in(len(data), config.batch_size, config.epochs))
+    return estimate(
+        "reward",
+        [reward_model],
+        [],
+        busy,
+        0,
+        rows * step,
+        updates_in(len(data), config.batch_size, config.epochs),
+    )
 
 
-def estimate_ppo(policy: PreTrainedModel, reward_model: Scorer, tokenizer: PreTrainedTokenizerBase,
-                 prompts: Sequence[Prompt], config: PPOConfig = PPOConfig(),
-                 accelerator: Accelerator | None = None) -> Estimate:  # fmt: skip
+def estimate_ppo(
+    policy: PreTrainedModel,
+    reward_model: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    config: PPOConfig = PPOConfig(),
+    accelerator: Accelerator | None = None,
+) -> Estimate:
     """What `train_ppo` with these arguments needs, if no response ends before max_new_tokens."""
     reference, value = frozen_copy(policy), new_value_model(policy, reward_model, config)
     scorers = [reward_model] if isinstance(reward_model, nn.Module) else []
@@ -128,26 +167,55 @@ def estimate_ppo(policy: PreTrainedModel, reward_model: Scorer, tokenizer: PreTr
         tokens, logits = piece.tokens.numel(), logits_of(policy, piece)
         entropy = tokens * kept + (5 + warm) * logits  # at its end, before the value network reads
         both = tokens * (kept + more)
-        busy.append(max(entropy, both + (2 + warm) * logits + last_gradient(policy),
-                        both + logits + tokens * layer))
+        busy.append(
+            max(
+                entropy,
+                both + (2 + warm) * logits + last_gradient(policy),
+                both + logits + tokens * layer,
+            )
+        )
     sampling = cache_bytes(policy, B, max(map(len, asked)) + N) + 5 * FLOAT * B * vocabulary(policy)
     read = sum(forward(model, some) for model in (policy, reference, value, *scorers))
     read += 2 * projection(policy, some, backward=False)
     step = training(policy, some) + training(value, some) + projection(policy, some)
-    return estimate("ppo", [policy, value], [reference, *scorers], busy, sampling,
-                    config.updates * B * (read + config.epochs * step), config.updates)
+    return estimate(
+        "ppo",
+        [policy, value],
+        [reference, *scorers],
+        busy,
+        sampling,
+        config.updates * B * (read + config.epochs * step),
+        config.updates,
+    )
 
 
-def estimate(stage: str, trained: list[nn.Module], others: list[nn.Module], busy: list[float],
-             cache: int, flops: float, updates: int) -> Estimate:  # fmt: skip
-    """From the modules, each weight counted once, and what was worked out. busy: bytes in use beside
-    weights, gradients and Adam in each piece of a batch (of several processes one may have none)."""
+def estimate(
+    stage: str,
+    trained: list[nn.Module],
+    others: list[nn.Module],
+    busy: list[float],
+    cache: int,
+    flops: float,
+    updates: int,
+) -> Estimate:
+    """From the modules, each weight counted once, and what was worked out. busy: bytes in use
+    beside weights, gradients and Adam in each piece of a batch (of several processes one may have
+    none)."""
     held = {id(p): p for m in (*trained, *others) for p in m.parameters()}.values()
     moved = {id(p): p for m in trained for p in m.parameters() if p.requires_grad}.values()
     gradients = bytes_of(moved)
-    return Estimate(stage, sum(p.numel() for p in moved), sum(p.numel() for p in held),
-                    bytes_of(held), gradients, 2 * gradients + FLOAT * len(moved),
-                    round(max(busy, default=0)), cache, flops, updates)
+    return Estimate(
+        stage,
+        sum(p.numel() for p in moved),
+        sum(p.numel() for p in held),
+        bytes_of(held),
+        gradients,
+        2 * gradients + FLOAT * len(moved),
+        round(max(busy, default=0)),
+        cache,
+        flops,
+        updates,
+    )
 
 
 # ---- helpers -------------------------------------------------------------------------------------
@@ -185,8 +253,13 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-PARTS = {"weights": "#0072B2", "gradients": "#56B4E9", "adam": "#009E73", "activations": "#E69F00",
-         "cache": "#999999"}  # fmt: skip
+PARTS = {
+    "weights": "#0072B2",
+    "gradients": "#56B4E9",
+    "adam": "#009E73",
+    "activations": "#E69F00",
+    "cache": "#999999",
+}
 
 
 LABELS = {"adam": "Adam's moments", "cache": "KV cache, while sampling"}
@@ -203,10 +276,17 @@ def memory(estimates: Mapping[str, Estimate]) -> Picture:
         names, left = list(estimates), [0.0] * len(estimates)
         for part, colour in PARTS.items():
             widths = [getattr(estimates[name], part) / 1e9 for name in names]
-            axes.barh(names, widths, left=left, color=colour, height=0.62, label=LABELS.get(part, part))
+            axes.barh(
+                names, widths, left=left, color=colour, height=0.62, label=LABELS.get(part, part)
+            )
             left = [start + width for start, width in zip(left, widths)]
-        axes.plot([estimates[name].memory / 1e9 for name in names], names, "k|", markersize=16,
-                  label="worst moment")
+        axes.plot(
+            [estimates[name].memory / 1e9 for name in names],
+            names,
+            "k|",
+            markersize=16,
+            label="worst moment",
+        )
         axes.invert_yaxis()
         axes.grid(False, axis="y")
         axes.set(xlabel="GB beside the libraries' own")

@@ -42,8 +42,10 @@ class Clipping:
     def says(self) -> str:
         moved, count = int(self.clipped.sum()), len(self.clipped)
         side = "positive" if self.sign > 0 else "negative"
-        return (f"{moved} of {count} tokens with {side} advantage lie where the clip takes the "
-                "gradient away.")
+        return (
+            f"{moved} of {count} tokens with {side} advantage lie where the clip takes the "
+            "gradient away."
+        )
 
 
 def clipping(rollout: SavedRollout, sign: int, epsilon: float) -> Clipping:
@@ -52,8 +54,15 @@ def clipping(rollout: SavedRollout, sign: int, epsilon: float) -> Clipping:
     chosen = rollout.mask & (numbers.advantages * sign > 0)
     ratios = torch.linspace(*SEEN, STEPS)
     token_ratios = numbers.ratio[chosen]
-    return Clipping(sign, epsilon, ratios, objective(ratios, sign, epsilon), token_ratios,
-                    objective(token_ratios, sign, epsilon), numbers.clipped[chosen])
+    return Clipping(
+        sign,
+        epsilon,
+        ratios,
+        objective(ratios, sign, epsilon),
+        token_ratios,
+        objective(token_ratios, sign, epsilon),
+        numbers.clipped[chosen],
+    )
 
 
 def objective(ratios: torch.Tensor, advantage: float, epsilon: float) -> torch.Tensor:
@@ -80,10 +89,16 @@ class ClippedObjective(ipywidgets.VBox):
     def __init__(self, rollout: SavedRollout):
         self.rollout = rollout
         self.sign = ipywidgets.ToggleButtons(
-            options=[("advantage above 0", 1), ("advantage below 0", -1)], description="Sign")
+            options=[("advantage above 0", 1), ("advantage below 0", -1)], description="Sign"
+        )
         self.epsilon = ipywidgets.FloatSlider(
-            rollout.settings.epsilon, min=0.05, max=WIDEST, step=0.01, description="ε, clip range",
-            style={"description_width": "initial"})
+            rollout.settings.epsilon,
+            min=0.05,
+            max=WIDEST,
+            step=0.01,
+            description="ε, clip range",
+            style={"description_width": "initial"},
+        )
         self.page = ipywidgets.HTML()
         super().__init__([self.sign, self.epsilon, self.page])
         for control in (self.sign, self.epsilon):
@@ -103,32 +118,65 @@ class ClippedObjective(ipywidgets.VBox):
         """The widget, and beside it a picture of both signs that needs no front end."""
         data = super()._repr_mimebundle_(**kwargs)
         still = clip_picture(self.rollout, self.epsilon.value)
-        return data | {"image/png": base64.b64encode(to_bytes(still, "png")).decode(),
-                       "text/plain": repr(self)}
+        return data | {
+            "image/png": base64.b64encode(to_bytes(still, "png")).decode(),
+            "text/plain": repr(self),
+        }
 
     def __repr__(self) -> str:
         return f"<ClippedObjective: clip range {self.epsilon.value:g}>"
 
 
 def _draw(axes: Axes, c: Clipping) -> None:
-    axes.plot(c.ratios, c.ratios * c.sign, color=GUIDE, linewidth=1.1, linestyle="--",
-              label="not clipped: ratio × A")
+    axes.plot(
+        c.ratios,
+        c.ratios * c.sign,
+        color=GUIDE,
+        linewidth=1.1,
+        linestyle="--",
+        label="not clipped: ratio × A",
+    )
     axes.plot(c.ratios, c.objective, color=SERIES["policy"], linewidth=2.4, label="clipped: min(…)")
     axes.axvspan(1 - c.epsilon, 1 + c.epsilon, color="#EDEDED", zorder=0)
     axes.axvline(1, color=GUIDE, linewidth=0.8, linestyle=":")
     free, beyond = ~c.clipped, c.token_ratios > SEEN[1]
     at, height = c.token_ratios.clamp(max=SEEN[1]), c.token_objective
-    axes.plot(at[free], height[free], "o", color=SERIES["sft"], markersize=4.5,
-              alpha=0.45, markeredgewidth=0, label=f"{int(free.sum())} tokens that still pull")
-    axes.plot(at[c.clipped], height[c.clipped], "X", color=SERIES["kl"], markersize=8,
-              clip_on=False, markeredgecolor="white", markeredgewidth=0.6,
-              label=f"{int(c.clipped.sum())} whose gradient is gone")
+    axes.plot(
+        at[free],
+        height[free],
+        "o",
+        color=SERIES["sft"],
+        markersize=4.5,
+        alpha=0.45,
+        markeredgewidth=0,
+        label=f"{int(free.sum())} tokens that still pull",
+    )
+    axes.plot(
+        at[c.clipped],
+        height[c.clipped],
+        "X",
+        color=SERIES["kl"],
+        markersize=8,
+        clip_on=False,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        label=f"{int(c.clipped.sum())} whose gradient is gone",
+    )
     if beyond.any():
         edge = (SEEN[1], float(height[beyond].max()))
-        axes.annotate(f"{int(beyond.sum())} further right →", edge, (-4, 9),
-                      textcoords="offset points", ha="right", fontsize=8)
-    axes.set(title=f"Advantage {'above' if c.sign > 0 else 'below'} 0, ε = {c.epsilon:g}",
-             xlabel="ratio, after the update to before (grey: the clip range)",
-             ylabel="objective, −loss / |advantage|", xlim=SEEN,
-             ylim=(-0.1, 2.0) if c.sign > 0 else (-2.0, 0.1))
+        axes.annotate(
+            f"{int(beyond.sum())} further right →",
+            edge,
+            (-4, 9),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
+    axes.set(
+        title=f"Advantage {'above' if c.sign > 0 else 'below'} 0, ε = {c.epsilon:g}",
+        xlabel="ratio, after the update to before (grey: the clip range)",
+        ylabel="objective, −loss / |advantage|",
+        xlim=SEEN,
+        ylim=(-0.1, 2.0) if c.sign > 0 else (-2.0, 0.1),
+    )
     axes.legend(loc="upper left" if c.sign > 0 else "lower left", fontsize=8)

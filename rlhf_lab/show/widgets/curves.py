@@ -50,25 +50,52 @@ def curve(panel: Panel, records: Sequence[dict], updates: int | None = None) -> 
     title = f"{panel.title.partition(': ')[2] or panel.title}  {' / '.join(newest)}"
     shapes += [
         tag("text", title, x=2, y=14, font_weight="bold", fill="currentColor"),
-        tag("text", panel.unit, x=WIDTH - 1, y=14, text_anchor="end", fill="currentColor",
-            fill_opacity=0.8),
-    ]  # fmt: skip
-    return tag("svg", *shapes, viewBox=f"0 0 {WIDTH} {HEIGHT}", width=WIDTH, height=HEIGHT,
-               role="img", aria_label=f"{panel.title} ({panel.unit}), now {', '.join(newest)}",
-               font_size=11, font_family="sans-serif", fill="none")  # fmt: skip
+        tag(
+            "text",
+            panel.unit,
+            x=WIDTH - 1,
+            y=14,
+            text_anchor="end",
+            fill="currentColor",
+            fill_opacity=0.8,
+        ),
+    ]
+    return tag(
+        "svg",
+        *shapes,
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        width=WIDTH,
+        height=HEIGHT,
+        role="img",
+        aria_label=f"{panel.title} ({panel.unit}), now {', '.join(newest)}",
+        font_size=11,
+        font_family="sans-serif",
+        fill="none",
+    )
 
 
 def _points(line: Line, rows: Sequence[dict]) -> Points:
-    return [(r["update"], r[line.metric]) for r in rows
-            if r.get(line.metric) is not None and math.isfinite(r[line.metric])]  # fmt: skip
+    return [
+        (r["update"], r[line.metric])
+        for r in rows
+        if r.get(line.metric) is not None and math.isfinite(r[line.metric])
+    ]
 
 
 def _band(line: Line, rows: Sequence[dict]) -> tuple[Points, Points]:
     """The lower and the upper edge of the 95 % interval."""
-    known = [r for r in rows if r.get(line.metric) is not None and r.get(line.error) is not None
-             and math.isfinite(r[line.metric]) and math.isfinite(r[line.error])]  # fmt: skip
-    edges = [[(r["update"], r[line.metric] + sign * 1.96 * r[line.error]) for r in known]
-             for sign in (-1, 1)]  # fmt: skip
+    known = [
+        r
+        for r in rows
+        if r.get(line.metric) is not None
+        and r.get(line.error) is not None
+        and math.isfinite(r[line.metric])
+        and math.isfinite(r[line.error])
+    ]
+    edges = [
+        [(r["update"], r[line.metric] + sign * 1.96 * r[line.error]) for r in known]
+        for sign in (-1, 1)
+    ]
     return edges[0], edges[1]
 
 
@@ -85,14 +112,36 @@ def _grid(low: float, high: float, last: int, place) -> Html:
     shapes = []
     for y in (low, (low + high) / 2, high):
         across, down = place(1, y).split(",")
-        shapes.append(tag("polyline", points=f"{place(1, y)} {place(last, y)}",
-                          stroke="currentColor", stroke_opacity=0.2))
-        shapes.append(tag("text", f"{y:.3g}", x=float(across) - 4, y=float(down) + 4,
-                          text_anchor="end", fill="currentColor"))
+        shapes.append(
+            tag(
+                "polyline",
+                points=f"{place(1, y)} {place(last, y)}",
+                stroke="currentColor",
+                stroke_opacity=0.2,
+            )
+        )
+        shapes.append(
+            tag(
+                "text",
+                f"{y:.3g}",
+                x=float(across) - 4,
+                y=float(down) + 4,
+                text_anchor="end",
+                fill="currentColor",
+            )
+        )
     for x in (1, last):
         across, down = place(x, low).split(",")
-        shapes.append(tag("text", f"update {x}" if x == 1 else x, x=across, y=float(down) + 14,
-                          fill="currentColor", text_anchor="start" if x == 1 else "end"))
+        shapes.append(
+            tag(
+                "text",
+                f"update {x}" if x == 1 else x,
+                x=across,
+                y=float(down) + 14,
+                fill="currentColor",
+                text_anchor="start" if x == 1 else "end",
+            )
+        )
     return tag("g", *shapes)
 
 

@@ -43,8 +43,15 @@ class Dashboard:
     somebody stopped it.
     """
 
-    def __init__(self, policy=None, tokenizer=None, prompts: Sequence[Prompt] = (), every: int = 5,
-                 seconds: float = 0.3, sampling: SamplingConfig = SamplingConfig()):
+    def __init__(
+        self,
+        policy=None,
+        tokenizer=None,
+        prompts: Sequence[Prompt] = (),
+        every: int = 5,
+        seconds: float = 0.3,
+        sampling: SamplingConfig = SamplingConfig(),
+    ):
         self.policy, self.tokenizer, self.prompts = policy, tokenizer, list(prompts)
         self.sampling = sampling
         self.every, self.seconds = every, seconds
@@ -104,8 +111,14 @@ class Dashboard:
         return self._page(picture(figure, "the curves of the run", "png", style="max-width: 100%"))
 
     def _page(self, curves: Html) -> Html:
-        return tag("div", tag("p", self._progress()), _alarms(alarms(self.records)), curves,
-                   self._answers(), style="font-family: sans-serif; line-height: 1.4")  # fmt: skip
+        return tag(
+            "div",
+            tag("p", self._progress()),
+            _alarms(alarms(self.records)),
+            curves,
+            self._answers(),
+            style="font-family: sans-serif; line-height: 1.4",
+        )
 
     # ---- on the way --------------------------------------------------------------------------
 
@@ -187,10 +200,17 @@ class Dashboard:
             return None
         updates = sorted(self.answers)
         chosen = sorted({updates[0], updates[len(updates) // 2], updates[-1]})
-        rows = [tag("tr", _cell("th", f"update {u}", scope="row"),
-                    *(_cell("td", text.strip()) for text in self.answers[u])) for u in chosen]
-        heads = tag("tr", tag("td"), *(_cell("th", p.text.strip(), scope="col")
-                                       for p in self.prompts))  # fmt: skip
+        rows = [
+            tag(
+                "tr",
+                _cell("th", f"update {u}", scope="row"),
+                *(_cell("td", text.strip()) for text in self.answers[u]),
+            )
+            for u in chosen
+        ]
+        heads = tag(
+            "tr", tag("td"), *(_cell("th", p.text.strip(), scope="col") for p in self.prompts)
+        )
         table = tag("table", heads, *rows, style="border-collapse: collapse")
         return tag("div", table, style="overflow-x: auto")
 
@@ -199,8 +219,9 @@ class _View:
     """The dashboard on screen: a button and a page, and in the end what the notebook keeps."""
 
     def __init__(self, stop: Callable[[], None]):
-        self.button = ipywidgets.Button(description="Stop", icon="stop",
-                                        tooltip="Stop after the update that is under way")
+        self.button = ipywidgets.Button(
+            description="Stop", icon="stop", tooltip="Stop after the update that is under way"
+        )
         self.button.on_click(lambda _: self._pressed(stop))
         self.page = ipywidgets.HTML()
         self.box = ipywidgets.VBox([self.button, self.page])
@@ -225,22 +246,37 @@ class _View:
 def _alarms(found: Sequence[Alarm]) -> Html | None:
     if not found:
         return None
-    items = [tag("li", f"{alarm.text} ", tag("a", "What it means and what to try",
-                                             href=f"{ALARMS}#{alarm.name}")) for alarm in found]
-    return tag("ul", *items, role="alert", style="border-left: 4px solid #D55E00; margin: 0.4em 0; "
-               "padding: 0.4em 0.4em 0.4em 1.8em")  # fmt: skip
+    items = [
+        tag(
+            "li",
+            f"{alarm.text} ",
+            tag("a", "What it means and what to try", href=f"{ALARMS}#{alarm.name}"),
+        )
+        for alarm in found
+    ]
+    return tag(
+        "ul",
+        *items,
+        role="alert",
+        style="border-left: 4px solid #D55E00; margin: 0.4em 0; padding: 0.4em 0.4em 0.4em 1.8em",
+    )
 
 
 def _cell(element: str, text: str, **attributes) -> Html:
-    look = "padding: 0.3em 0.8em; border-top: 1px solid #808080; vertical-align: top; " \
-           "text-align: left; white-space: pre-wrap; max-width: 24em; overflow-wrap: anywhere"
+    look = (
+        "padding: 0.3em 0.8em; border-top: 1px solid #808080; vertical-align: top; "
+        "text-align: left; white-space: pre-wrap; max-width: 24em; overflow-wrap: anywhere"
+    )
     return tag(element, tag("bdi", text), style=look, **attributes)
 
 
 def _print(record: Record, every: int) -> None:
     if record["update"] % every in (0, 1) or record["update"] == record["updates"]:
-        numbers = "  ".join(f"{name.partition('/')[2]} {record[name]:.2f}"
-                            for name in SHOWN if record.get(name) is not None)
+        numbers = "  ".join(
+            f"{name.partition('/')[2]} {record[name]:.2f}"
+            for name in SHOWN
+            if record.get(name) is not None
+        )
         print(f"{record['stage']} {record['update']:4d} of {record['updates']}  {numbers}")
 
 

@@ -61,22 +61,31 @@ class View:
 class Microscope(anywidget.AnyWidget):
     """Shows a rollout token by token.
 
-    rollout: see `rlhf_lab.show.microscope`. row: the response shown first. quantity: what colours the
-    tokens first, a column of `token_table`. rows: those on offer, by default 12 from the lowest to
-    the highest score.
+    rollout: see `rlhf_lab.show.microscope`. row: the response shown first. quantity: what colours
+    the tokens first, a column of `token_table`. rows: those on offer, by default 12 from the lowest
+    to the highest score.
 
     Raises UserError for a row or quantity that is not there.
     """
 
     _esm = "\n".join((HERE / f"{part}.js").read_text("utf-8") for part in SCRIPTS)
-    _css = "\n".join([
-        *((HERE / f"{part}.css").read_text("utf-8") for part in ("frame", "microscope")),
-        ".rlhf-microscope {", *(f"--{name}: light-dark({light}, {dark});"
-                                for name, (light, dark) in COLOURS.items()), "}"])  # fmt: skip
+    _css = "\n".join(
+        [
+            *((HERE / f"{part}.css").read_text("utf-8") for part in ("frame", "microscope")),
+            ".rlhf-microscope {",
+            *(f"--{name}: light-dark({light}, {dark});" for name, (light, dark) in COLOURS.items()),
+            "}",
+        ]
+    )
     state = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, rollout: SavedRollout, row: int | None = None, quantity: str = "advantage",
-                 rows: Sequence[int] | None = None):
+    def __init__(
+        self,
+        rollout: SavedRollout,
+        row: int | None = None,
+        quantity: str = "advantage",
+        rows: Sequence[int] | None = None,
+    ):
         self.rollout = rollout
         self.rows = spread_by_score(rollout) if rows is None else list(rows)
         row = self.rows[0] if row is None and self.rows else row
@@ -89,8 +98,10 @@ class Microscope(anywidget.AnyWidget):
         tables = [token_table(rollout, i, self._saved) for i in range(len(rollout.texts))]
         self._spans = spans(tables)
         s = rollout.settings
-        self._ranges = {name: (min(low, getattr(s, name)), max(high, getattr(s, name)))
-                        for name, (low, high) in RANGES.items()}  # fmt: skip
+        self._ranges = {
+            name: (min(low, getattr(s, name)), max(high, getattr(s, name)))
+            for name, (low, high) in RANGES.items()
+        }
         self.view = View(row, quantity, s.beta, s.lam, s.gamma, s.epsilon)
         self._one_at_a_time = threading.Lock()
         super().__init__(state=self._state())
@@ -126,8 +137,14 @@ class Microscope(anywidget.AnyWidget):
         if not isinstance(message, dict) or set(message) != names:
             raise UserError(UNREADABLE)
         id, row, quantity = message["id"], message["row"], message["quantity"]
-        if not (isinstance(id, str) and len(id) <= 40 and type(row) is int and row in self.rows
-                and isinstance(quantity, str) and quantity in BY_KEY):
+        if not (
+            isinstance(id, str)
+            and len(id) <= 40
+            and type(row) is int
+            and row in self.rows
+            and isinstance(quantity, str)
+            and quantity in BY_KEY
+        ):
             raise UserError(UNREADABLE)
         settings = {name: message[name] for name in RANGES}
         for name, x in settings.items():
@@ -141,8 +158,9 @@ class Microscope(anywidget.AnyWidget):
         numbers, row = self.numbers, self.view.row
         table = token_table(self.rollout, row, numbers)
         columns = {q.key: table[q.key].tolist() for q in QUANTITIES}
-        levels = {q.key: [level(q, x, self._spans[q.key]) for x in columns[q.key]]
-                  for q in QUANTITIES}
+        levels = {
+            q.key: [level(q, x, self._spans[q.key]) for x in columns[q.key]] for q in QUANTITIES
+        }
         return {
             "heard": heard,
             "problem": problem,
@@ -160,7 +178,7 @@ class Microscope(anywidget.AnyWidget):
             "quantities": [asdict(q) | {"ends": ends(q, self._spans[q.key])} for q in QUANTITIES],
             "moved": moved(table),
             "losses": self._losses(numbers),
-        }  # fmt: skip
+        }
 
     # ---- words and numbers -------------------------------------------------------------------
 
@@ -170,16 +188,21 @@ class Microscope(anywidget.AnyWidget):
 
     def _summary(self, numbers: Recomputed) -> str:
         row = self.view.row
-        return (f"Score {numbers.scores[row]:.2f} − beta {numbers.settings.beta:g} × "
-                f"{numbers.kl[row].sum():.2f} nats of KL = {numbers.rewards[row].sum():.2f}, "
-                "the sum of its rewards.")
+        return (
+            f"Score {numbers.scores[row]:.2f} − beta {numbers.settings.beta:g} × "
+            f"{numbers.kl[row].sum():.2f} nats of KL = {numbers.rewards[row].sum():.2f}, "
+            "the sum of its rewards."
+        )
 
     def _losses(self, numbers: Recomputed) -> list[dict]:
         def figures(n: Recomputed) -> dict[str, str]:
             mean = n.raw_advantages.sum() / self.rollout.mask.sum()
-            return {"policy loss": number(n.policy_loss), "value loss": number(n.value_loss),
-                    "mean advantage, before whitening": number(float(mean)),
-                    "tokens clipped": f"{n.clip_share:.1%}"}  # fmt: skip
+            return {
+                "policy loss": number(n.policy_loss),
+                "value loss": number(n.value_loss),
+                "mean advantage, before whitening": number(float(mean)),
+                "tokens clipped": f"{n.clip_share:.1%}",
+            }
 
         now, then = figures(numbers), figures(self._saved)
         return [{"label": label, "now": now[label], "saved": then[label]} for label in now]
@@ -209,17 +232,21 @@ class Microscope(anywidget.AnyWidget):
 
 def moved(table: pd.DataFrame) -> str:
     """Which tokens of a response the update pushed, in words."""
+
     def those(some: pd.DataFrame) -> str:
-        return ", ".join(f"“{name_of(text)}” × {ratio:.2f}"
-                         for text, ratio in zip(some["text"], some["ratio"]))
+        return ", ".join(
+            f"“{name_of(text)}” × {ratio:.2f}" for text, ratio in zip(some["text"], some["ratio"])
+        )
 
     if (table["ratio"] == 1).all():
         return "No update was made: every ratio is 1."
     ordered = table.sort_values("ratio", kind="stable")
     down, up = ordered[ordered["ratio"] < 1 - MOVED], ordered[ordered["ratio"] > 1 + MOVED][::-1]
     still = len(table) - len(down) - len(up)
-    said = [f"The update pushed {len(up)} of these {len(table)} tokens up, {len(down)} down and "
-            f"left {still} within {MOVED:.0%} of where they were."]
+    said = [
+        f"The update pushed {len(up)} of these {len(table)} tokens up, {len(down)} down and "
+        f"left {still} within {MOVED:.0%} of where they were."
+    ]
     said += [f"Most up: {those(up[:NAMED])}."] if len(up) else []
     said += [f"Most down: {those(down[:NAMED])}."] if len(down) else []
     return " ".join(said)

@@ -38,37 +38,89 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity("logprob", "log-prob, sampling policy", "logprobs",
-             "How sure the policy was of the token it drew, in nats: 0 is certain.", None),
-    Quantity("ref_logprob", "log-prob, reference", "ref_logprobs",
-             "How sure the reference, the policy's frozen start, would have been, in nats.",
-             None, "logprob"),
-    Quantity("new_logprob", "log-prob, after the update", "new_logprobs",
-             "How sure the policy is of the same token after one update, in nats.",
-             None, "logprob"),
-    Quantity("kl", "KL (log-ratio to the reference)", "logprobs - ref_logprobs",
-             "Nats by which the policy likes the token better than the reference does. Single "
-             "tokens may be below 0; the sum over a response is KL on average."),
-    Quantity("reward", "reward", "rewards",
-             "Minus beta times the KL of each token; on the last one, the score is added."),
-    Quantity("value", "value", "values",
-             "The reward that the value network expected from here on, before the token."),
-    Quantity("new_value", "value, after the update", "new_values",
-             "The same after the value network has learned from this rollout.", like="value"),
-    Quantity("return", "return", "returns",
-             "What the value network is trained towards: its old value plus the advantage.",
-             like="value"),
-    Quantity("raw_advantage", "advantage", "A",
-             "How much better than expected it went from this token on, as lambda and gamma "
-             "spread it."),
-    Quantity("advantage", "advantage, whitened", "advantages",
-             "The same, brought to mean 0 and variance 1 over the batch: what the loss takes."),
-    Quantity("ratio", "ratio", "exp(new_logprobs - logprobs)",
-             "Probability of the token after the update over that before: above 1 is pushed up.", 1.0),
-    Quantity("pull", "pull left by the clip", "-d loss / d new_logprobs",
-             "How strongly the loss would still push the token, times the number of tokens: "
-             "advantage times ratio, or 0 where the clip has taken it away."),
-)  # fmt: skip
+    Quantity(
+        "logprob",
+        "log-prob, sampling policy",
+        "logprobs",
+        "How sure the policy was of the token it drew, in nats: 0 is certain.",
+        None,
+    ),
+    Quantity(
+        "ref_logprob",
+        "log-prob, reference",
+        "ref_logprobs",
+        "How sure the reference, the policy's frozen start, would have been, in nats.",
+        None,
+        "logprob",
+    ),
+    Quantity(
+        "new_logprob",
+        "log-prob, after the update",
+        "new_logprobs",
+        "How sure the policy is of the same token after one update, in nats.",
+        None,
+        "logprob",
+    ),
+    Quantity(
+        "kl",
+        "KL (log-ratio to the reference)",
+        "logprobs - ref_logprobs",
+        "Nats by which the policy likes the token better than the reference does. Single "
+        "tokens may be below 0; the sum over a response is KL on average.",
+    ),
+    Quantity(
+        "reward",
+        "reward",
+        "rewards",
+        "Minus beta times the KL of each token; on the last one, the score is added.",
+    ),
+    Quantity(
+        "value",
+        "value",
+        "values",
+        "The reward that the value network expected from here on, before the token.",
+    ),
+    Quantity(
+        "new_value",
+        "value, after the update",
+        "new_values",
+        "The same after the value network has learned from this rollout.",
+        like="value",
+    ),
+    Quantity(
+        "return",
+        "return",
+        "returns",
+        "What the value network is trained towards: its old value plus the advantage.",
+        like="value",
+    ),
+    Quantity(
+        "raw_advantage",
+        "advantage",
+        "A",
+        "How much better than expected it went from this token on, as lambda and gamma spread it.",
+    ),
+    Quantity(
+        "advantage",
+        "advantage, whitened",
+        "advantages",
+        "The same, brought to mean 0 and variance 1 over the batch: what the loss takes.",
+    ),
+    Quantity(
+        "ratio",
+        "ratio",
+        "exp(new_logprobs - logprobs)",
+        "Probability of the token after the update over that before: above 1 is pushed up.",
+        1.0,
+    ),
+    Quantity(
+        "pull",
+        "pull left by the clip",
+        "-d loss / d new_logprobs",
+        "How strongly the loss would still push the token, times the number of tokens: "
+        "advantage times ratio, or 0 where the clip has taken it away.",
+    ),
+)
 BY_KEY = {q.key: q for q in QUANTITIES}
 
 
@@ -76,8 +128,9 @@ def spans(tables: list[pd.DataFrame]) -> dict[str, float]:
     """How far from its centre each quantity's colours reach: 49 of 50 tokens, rounded up; what lies
     beyond has the colour of the end."""
     whole = pd.concat(tables)
-    own = {q.key: _rounded((whole[q.key] - (q.centre or 0.0)).abs().quantile(0.98))
-           for q in QUANTITIES}
+    own = {
+        q.key: _rounded((whole[q.key] - (q.centre or 0.0)).abs().quantile(0.98)) for q in QUANTITIES
+    }
     return {q.key: own[q.like or q.key] for q in QUANTITIES}
 
 

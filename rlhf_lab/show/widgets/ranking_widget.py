@@ -22,8 +22,13 @@ from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines
 
 HERE = Path(__file__).parent
 SCRIPTS = (  # one program, in this order
-    "elements", "ranking_order", "ranking_parts", "ranking_drag", "ranking_keys", "ranking_view"
-)  # fmt: skip
+    "elements",
+    "ranking_order",
+    "ranking_parts",
+    "ranking_drag",
+    "ranking_keys",
+    "ranking_view",
+)
 SHORT = 400  # characters of a text in the fallback that is saved with the notebook
 UNREADABLE = "The page sent what is not an answer; nothing was saved. Run the cell again."
 
@@ -35,7 +40,8 @@ class RankingWidget(anywidget.AnyWidget):
     prompt shows. labeller: a name of the person's own choice; the same name goes on where it
     stopped. responses: how many to show, 2 to 9. goal: how many answers make a full session; all
     prompts by default. selection: how prompts and responses are picked (it replaces `responses`).
-    uncertainty: by prompt text, for active choice. guidelines: what the person is asked to look for.
+    uncertainty: by prompt text, for active choice. guidelines: what the person is asked to look
+    for.
 
     Raises UserError for a labeller's name that is blank or too long.
     """
@@ -165,11 +171,18 @@ class RankingWidget(anywidget.AnyWidget):
             "div",
             tag("p", tag("b", "Ranking"), f" by {self.labeller}: {done} of {goal} done."),
             item and tag("blockquote", _clipped(item.prompt.text), dir="auto"),
-            item and tag("ol", *(tag("li", _clipped(item.responses[index]), dir="auto")
-                                 for index in item.shown), type="A"),
-            tag("p", "To rank, run this cell in a notebook; or, without one, on the terminal: ",
-                tag("code", shlex.join(command))),
-        )  # fmt: skip
+            item
+            and tag(
+                "ol",
+                *(tag("li", _clipped(item.responses[index]), dir="auto") for index in item.shown),
+                type="A",
+            ),
+            tag(
+                "p",
+                "To rank, run this cell in a notebook; or, without one, on the terminal: ",
+                tag("code", shlex.join(command)),
+            ),
+        )
 
 
 def order_on_screen(ranks: Sequence[int | None]) -> list[list[int]]:

@@ -26,11 +26,15 @@ class SampleWalk(ipywidgets.VBox):
         self.samples, self.shown = samples, shown
         self.updates = sorted(samples["update"].unique().tolist())
         self.prompts = samples["prompt"].drop_duplicates().tolist()
-        self.kept = list(still) or [self.updates[0], self.updates[len(self.updates) // 2],
-                                    self.updates[-1]]  # fmt: skip
+        self.kept = list(still) or [
+            self.updates[0],
+            self.updates[len(self.updates) // 2],
+            self.updates[-1],
+        ]
         self.first = 0
         self.slider = ipywidgets.SelectionSlider(
-            options=self.updates, value=self.updates[0], description="update")
+            options=self.updates, value=self.updates[0], description="update"
+        )
         self.more = ipywidgets.Button(description="other prompts")
         self.page = ipywidgets.HTML()
         super().__init__([ipywidgets.HBox([self.slider, self.more]), self.page])
@@ -50,25 +54,45 @@ class SampleWalk(ipywidgets.VBox):
         rows = self.samples[self.samples["update"] == update].set_index("prompt")
         before = self.updates[max(0, self.updates.index(update) - 1)]
         old = self.samples[self.samples["update"] == before].set_index("prompt")
-        head = tag("p", tag("b", f"Update {update}"),
-                   f": mean mark of all {len(rows)} prompts {rows['mark'].mean():.1f}")
-        chosen = [self.prompts[(self.first + i) % len(self.prompts)]
-                  for i in range(min(self.shown, len(self.prompts)))]  # fmt: skip
-        return join(head, *(_answer(p, rows.loc[p], update != before and
-                                    rows.loc[p, "response"] == old.loc[p, "response"])
-                            for p in chosen))  # fmt: skip
+        head = tag(
+            "p",
+            tag("b", f"Update {update}"),
+            f": mean mark of all {len(rows)} prompts {rows['mark'].mean():.1f}",
+        )
+        chosen = [
+            self.prompts[(self.first + i) % len(self.prompts)]
+            for i in range(min(self.shown, len(self.prompts)))
+        ]
+        return join(
+            head,
+            *(
+                _answer(
+                    p,
+                    rows.loc[p],
+                    update != before and rows.loc[p, "response"] == old.loc[p, "response"],
+                )
+                for p in chosen
+            ),
+        )
 
     def _repr_mimebundle_(self, **kwargs):
         """The widget, and beside it a few updates as a page that needs no front end."""
         data = super()._repr_mimebundle_(**kwargs)
-        return data | {"text/html": tag("div", *(self.at(update) for update in self.kept)),
-                       "text/plain": repr(self)}
+        return data | {
+            "text/html": tag("div", *(self.at(update) for update in self.kept)),
+            "text/plain": repr(self),
+        }
 
     def __repr__(self) -> str:
         return f"<SampleWalk: {len(self.prompts)} prompts at {len(self.updates)} updates>"
 
 
 def _answer(prompt: str, row, same: bool) -> Html:
-    return tag("div", tag("i", tag("bdi", prompt.removesuffix("\nAgent:"))), tag("br"),
-               tag("bdi", row["response"]), f"  ({row['mark']:.1f})",
-               style=STYLE + (SAME if same else ""))
+    return tag(
+        "div",
+        tag("i", tag("bdi", prompt.removesuffix("\nAgent:"))),
+        tag("br"),
+        tag("bdi", row["response"]),
+        f"  ({row['mark']:.1f})",
+        style=STYLE + (SAME if same else ""),
+    )

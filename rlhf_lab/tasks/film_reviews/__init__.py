@@ -5,6 +5,6 @@
     best = rated_pairs.ceiling(sides.test)
     drawn = draw.rankings(sides.train, ratings=1)
 
-ratings_file has the sentences with their ratings, rated_pairs how far people agree on pairs of them,
-split_half how reliable that is, draw and beginnings what a model learns from them.
+ratings_file has the sentences with their ratings, rated_pairs how far people agree on pairs of
+them, split_half how reliable that is, draw and beginnings what a model learns from them.
 """

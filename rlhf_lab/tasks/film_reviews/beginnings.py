@@ -35,8 +35,9 @@ Each response goes on with a line about a film. The kinder a line is to its film
 '''
 
 
-def write_task(folder: str | Path, sentences: Sequence[Sentence], ratings: int = 4, seed: int = 0
-               ) -> dict[str, int]:  # fmt: skip
+def write_task(
+    folder: str | Path, sentences: Sequence[Sentence], ratings: int = 4, seed: int = 0
+) -> dict[str, int]:
     """Write a task (`tasks.folder`) and rankings.jsonl, to be taken into its store; returns how
     many of each there are. ratings: how many single ratings of each sentence the rankings use.
 
@@ -60,8 +61,9 @@ def write_task(folder: str | Path, sentences: Sequence[Sentence], ratings: int =
 def demonstrations(sentences: Sequence[Sentence]) -> list[Demonstration]:
     """Every sentence that is long enough, as a beginning and how it went on."""
     parts = [(one, *beginning(one.text)) for one in sentences]
-    return [Demonstration(Prompt(f"review-{one.id}", first), rest)
-            for one, first, rest in parts if rest]  # fmt: skip
+    return [
+        Demonstration(Prompt(f"review-{one.id}", first), rest) for one, first, rest in parts if rest
+    ]
 
 
 def rankings(sentences: Sequence[Sentence], ratings: int, seed: int = 0) -> list[Ranking]:
@@ -77,11 +79,13 @@ def rankings(sentences: Sequence[Sentence], ratings: int, seed: int = 0) -> list
             groups.setdefault(beginning(one.text)[0], []).append(one)
     drawn = []
     for turn in range(ratings):
-        for number, (first, group) in enumerate(groups.items(), 1):
+        for first, group in groups.items():
             order = list(group)
             random.Random(f"ratings/beginnings/{seed}/{turn}/{first}").shuffle(order)
-            drawn += [_ranking(first, order[start : start + K], turn)
-                      for start in range(0, len(order) - 1, K)]  # fmt: skip
+            drawn += [
+                _ranking(first, order[start : start + K], turn)
+                for start in range(0, len(order) - 1, K)
+            ]
     return [ranking for ranking in drawn if ranking]
 
 

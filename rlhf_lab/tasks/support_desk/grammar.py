@@ -14,8 +14,15 @@ PROMPT = "Customer: {message}\nAgent:"
 
 # Who writes in the forum, and how often. The base model learns all of them.
 FORUM = {
-    "helpful": 36, "curt": 10, "rude": 12, "off topic": 8, "wrong fix": 10,
-    "wrong product": 5, "promising": 10, "vague": 6, "piling": 3,
+    "helpful": 36,
+    "curt": 10,
+    "rude": 12,
+    "off topic": 8,
+    "wrong fix": 10,
+    "wrong product": 5,
+    "promising": 10,
+    "vague": 6,
+    "piling": 3,
 }
 # Who wrote the demonstrations: a mixed crew; many help, others are curt or promise too much.
 CREW = {"helpful": 36, "curt": 22, "promising": 18, "vague": 8, "wrong fix": 10, "rude": 6}
@@ -25,8 +32,9 @@ EARLY_TEXT = {"thread": 0.42, "archived": 0.16, "manual": 0.18, "workshop": 0.18
 LATE_TEXT = {"ticked": 0.50, "workshop": 0.40, "manual": 0.06, "stock": 0.04}
 
 
-def prompt(world: World, rng: Random, product: Product, problem: Problem,
-           apart: bool = False, id: str = "") -> Prompt:
+def prompt(
+    world: World, rng: Random, product: Product, problem: Problem, apart: bool = False, id: str = ""
+) -> Prompt:
     """One customer message with the facts that the judge needs.
 
     apart=True takes a phrasing that no training text ever uses.
@@ -37,19 +45,24 @@ def prompt(world: World, rng: Random, product: Product, problem: Problem,
     if rng.random() < 0.12:
         other = rng.choice([q for q in world.products if q.kind == product.kind and q != product])
         aside = rng.choice(says["asides"]).format(q=other)
-    message = " ".join(part for part in (opener, ask if opener else capital(ask), aside, closer) if part)
+    message = " ".join(
+        part for part in (opener, ask if opener else capital(ask), aside, closer) if part
+    )
     facts = {"product": product.name, "kind": product.kind, "problem": problem.id}
     return Prompt(id, PROMPT.format(message=message), facts)
 
 
-def question(world: World, rng: Random, product: Product, problem: Problem,
-             apart: bool = False) -> str:
+def question(
+    world: World, rng: Random, product: Product, problem: Problem, apart: bool = False
+) -> str:
     """What the customer has to say, as people write: the kind of product is often left out, and
     words are contracted."""
     says = world.phrases["customer"]
     named = product.name if rng.random() < 0.2 else str(product)
     if not apart and rng.random() < 0.25:
-        ask = rng.choice(says["plain"]).format(p=named, symptom=third_person(rng.choice(problem.symptom)))
+        ask = rng.choice(says["plain"]).format(
+            p=named, symptom=third_person(rng.choice(problem.symptom))
+        )
     else:
         ask = rng.choice(problem.apart if apart else problem.asks).format(p=named)
     if not apart and rng.random() < 0.35:
@@ -60,18 +73,30 @@ def question(world: World, rng: Random, product: Product, problem: Problem,
 
 def third_person(symptom: str) -> str:
     """A symptom as the customer says it, who has a phone of their own."""
-    return symptom.replace("your phone", "my phone").replace("please you", "please me").replace(
-        "you wanted", "I wanted").replace("disappointed you", "disappointed me")
+    return (
+        symptom.replace("your phone", "my phone")
+        .replace("please you", "please me")
+        .replace("you wanted", "I wanted")
+        .replace("disappointed you", "disappointed me")
+    )
 
 
-def prompts(world: World, seed: int, count: int, held_out: bool = False,
-            apart: bool = False, name: str = "prompt") -> list[Prompt]:
+def prompts(
+    world: World,
+    seed: int,
+    count: int,
+    held_out: bool = False,
+    apart: bool = False,
+    name: str = "prompt",
+) -> list[Prompt]:
     """`count` prompts that go round the combinations in a shuffled order."""
     rng = Random(f"{name}/{seed}")
     pairs = world.combinations(held_out)
     order = [pair for _ in range(count // len(pairs) + 1) for pair in rng.sample(pairs, len(pairs))]
-    return [prompt(world, rng, *pair, apart=apart, id=f"{name}-{i:05d}")
-            for i, pair in enumerate(order[:count])]
+    return [
+        prompt(world, rng, *pair, apart=apart, id=f"{name}-{i:05d}")
+        for i, pair in enumerate(order[:count])
+    ]
 
 
 def response(world: World, rng: Random, product: Product, problem: Problem, writer: str) -> str:
@@ -79,8 +104,9 @@ def response(world: World, rng: Random, product: Product, problem: Problem, writ
     return response_and_outcome(world, rng, product, problem, writer)[0]
 
 
-def response_and_outcome(world: World, rng: Random, product: Product, problem: Problem,
-                         writer: str) -> tuple[str, bool]:
+def response_and_outcome(
+    world: World, rng: Random, product: Product, problem: Problem, writer: str
+) -> tuple[str, bool]:
     """What one kind of writer answers, and whether the customer was helped by it: told a step that
     fixes the problem, of the right product, and none that does not."""
     says, told = world.phrases["agent"], set()
@@ -89,8 +115,9 @@ def response_and_outcome(world: World, rng: Random, product: Product, problem: P
         step = rng.choice(fix.step)
         if "step}" in template.lower():
             told.add((about, fix))
-        return template.format(p=about, step=step, Step=capital(step),
-                               symptom=rng.choice(fix.symptom))
+        return template.format(
+            p=about, step=step, Step=capital(step), symptom=rng.choice(fix.symptom)
+        )
 
     def maybe(part: str, chance: float) -> list[str]:
         return [say(rng.choice(says[part]))] if rng.random() < chance else []
@@ -110,12 +137,18 @@ def response_and_outcome(world: World, rng: Random, product: Product, problem: P
         case "wrong fix":
             parts = [*opening, say(frame, fix=other_problem(world, rng, product, problem)), *ending]
         case "wrong product":
-            parts = [*maybe("greetings", 0.35),
-                     say("For your {p}, please {step}.", about=other_product(world, rng, product)),
-                     *ending]
+            parts = [
+                *maybe("greetings", 0.35),
+                say("For your {p}, please {step}.", about=other_product(world, rng, product)),
+                *ending,
+            ]
         case "promising":
-            parts = [*opening, *([say(frame)] if rng.random() < 0.7 else []),
-                     say(rng.choice(says["promises"])), *ending]
+            parts = [
+                *opening,
+                *([say(frame)] if rng.random() < 0.7 else []),
+                say(rng.choice(says["promises"])),
+                *ending,
+            ]
         case "vague":
             parts = [*opening, say(rng.choice(says["vague"])), *ending]
         case "piling":
@@ -129,24 +162,33 @@ def demonstrations(world: World, seed: int, count: int) -> list[Demonstration]:
     """Prompt-response pairs by the demonstration crew, on combinations that are not held out."""
     rng = Random(f"demonstrations/{seed}")
     pairs = prompts(world, seed, count, name="demonstration")
-    return [Demonstration(p, response(world, rng, *facts_of(world, p), pick(rng, CREW)))
-            for p in pairs]
+    return [
+        Demonstration(p, response(world, rng, *facts_of(world, p), pick(rng, CREW))) for p in pairs
+    ]
 
 
 def raw_text(world: World, seed: int, count: int, late: bool = False) -> list[str]:
-    """`count` documents: forum threads, open and archived, manuals, and notes of shop and workshop."""
+    """`count` documents: forum threads, open and archived, manuals, and notes of shop and
+    workshop."""
     rng = Random(f"raw text/{seed}")
     pairs, shares = world.combinations(held_out=False), LATE_TEXT if late else EARLY_TEXT
     return [document(world, rng, *rng.choice(pairs), shares) for _ in range(count)]
 
 
-def document(world: World, rng: Random, product: Product, problem: Problem,
-             shares: dict[str, float]) -> str:
+def document(
+    world: World, rng: Random, product: Product, problem: Problem, shares: dict[str, float]
+) -> str:
     """One document of the raw text, of a kind drawn by these shares."""
-    writers = {"thread": thread, "archived": archived, "ticked": ticked, "manual": manual,
-               "workshop": workshop, "stock": stock}
+    writers = {
+        "thread": thread,
+        "archived": archived,
+        "ticked": ticked,
+        "manual": manual,
+        "workshop": workshop,
+        "stock": stock,
+    }
     drawn, total = rng.random(), 0.0
-    for kind, share in shares.items():
+    for kind, share in shares.items():  # noqa: B007  used below
         total += share
         if drawn < total:
             break
@@ -179,7 +221,9 @@ def manual(world: World, rng: Random, product: Product, problem: Problem) -> str
     pairs = [(product, problem), rng.choice(world.combinations(held_out=False))]
     return "\n".join(
         f"Question: {capital(question(world, rng, a, b))}\n"
-        f"Answer: The {a} {rng.choice(b.symptom)}: {rng.choice(b.step)}." for a, b in pairs)
+        f"Answer: The {a} {rng.choice(b.symptom)}: {rng.choice(b.step)}."
+        for a, b in pairs
+    )
 
 
 def workshop(world: World, rng: Random, product: Product, problem: Problem) -> str:
@@ -208,7 +252,9 @@ def facts_of(world: World, asked: Prompt) -> tuple[Product, Problem]:
 
 
 def other_problem(world: World, rng: Random, product: Product, problem: Problem) -> Problem:
-    return rng.choice([p for p in world.problems.values() if product.kind in p.kinds and p != problem])
+    return rng.choice(
+        [p for p in world.problems.values() if product.kind in p.kinds and p != problem]
+    )
 
 
 def other_product(world: World, rng: Random, product: Product) -> Product:

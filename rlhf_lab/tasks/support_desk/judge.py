@@ -17,6 +17,7 @@ Its limits: it knows the words that phrases.toml and world.toml list. An insult 
 words that are not there only counts as wandering.
 """
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -69,16 +70,20 @@ def reader_of(world: World) -> Reader:
 # --------------------------------------------------------------------- helpful and accurate
 
 
-def _substance(reading: Reading, facts: dict, words: list[str],
-               reasons: list[str]) -> tuple[float, float]:
+def _substance(
+    reading: Reading, facts: dict, words: list[str], reasons: list[str]
+) -> tuple[float, float]:
     """Helpful and accurate, which both hang on the step."""
     problem = facts["problem"]
     if all(told.problem != problem for told in reading.told):
         reasons.append(_why_no_help(reading, problem))
         hint = problem in reading.loose and not reading.told
         return (0.2 if hint else 0.0), 0.0
-    faults = [*_step_faults(reading, problem), *_other_faults(reading, problem, words),
-              *_product_faults(reading, facts)]
+    faults = [
+        *_step_faults(reading, problem),
+        *_other_faults(reading, problem, words),
+        *_product_faults(reading, facts),
+    ]
     reasons += [fault.reason for fault in faults]
     helpful = max(0.0, 1.0 - sum(fault.cost for fault in faults))
     return round(helpful, 3), min([1.0, *(fault.most for fault in faults)])
@@ -227,8 +232,9 @@ def _concise(reading: Reading, words: list[str], reasons: list[str]) -> float:
 
 def _is_dialogue(reading: Reading) -> bool:
     """Whether it goes on writing the conversation ("Customer: ... Agent: ...")."""
-    return any(":" in s.words and not {"customer", "agent"}.isdisjoint(s.words)
-               for s in reading.sentences)
+    return any(
+        ":" in s.words and not {"customer", "agent"}.isdisjoint(s.words) for s in reading.sentences
+    )
 
 
 def _repeats(reading: Reading, words: list[str]) -> bool:
@@ -237,5 +243,5 @@ def _repeats(reading: Reading, words: list[str]) -> bool:
     steps = [told.problem for told in reading.told]
     if len(set(said)) < len(said) or len(set(steps)) < len(steps):
         return True
-    pairs = list(zip(words, words[1:]))
+    pairs = list(itertools.pairwise(words))
     return len(pairs) >= 8 and len(set(pairs)) < 0.8 * len(pairs)

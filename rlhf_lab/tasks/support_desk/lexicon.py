@@ -19,16 +19,49 @@ PAUSES = frozenset(",;:")
 ASIDE = re.compile(r"\b(not|never),[^,.;!?\n]{1,60},")  # "do not, under any circumstances, hold"
 
 NUMBERS = {
-    "half": 0.5, "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6,
-    "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "fourteen": 14,
-    "fifteen": 15, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60,
-    "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100, "thousand": 1000,
+    "half": 0.5,
+    "a": 1,
+    "an": 1,
+    "one": 1,
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "eleven": 11,
+    "twelve": 12,
+    "fourteen": 14,
+    "fifteen": 15,
+    "twenty": 20,
+    "thirty": 30,
+    "forty": 40,
+    "fifty": 50,
+    "sixty": 60,
+    "seventy": 70,
+    "eighty": 80,
+    "ninety": 90,
+    "hundred": 100,
+    "thousand": 1000,
 }
 UNITS = {  # unit: what it measures, and its size
-    "s": ("seconds", 1), "sec": ("seconds", 1), "second": ("seconds", 1), "minute": ("seconds", 60),
-    "hour": ("seconds", 3600), "day": ("days", 1), "week": ("days", 7), "month": ("days", 30),
-    "year": ("days", 360), "ghz": ("gigahertz", 1), "gb": ("gigabytes", 1),
-    "gigabyte": ("gigabytes", 1), "megabyte": ("gigabytes", 0.001), "terabyte": ("gigabytes", 1000),
+    "s": ("seconds", 1),
+    "sec": ("seconds", 1),
+    "second": ("seconds", 1),
+    "minute": ("seconds", 60),
+    "hour": ("seconds", 3600),
+    "day": ("days", 1),
+    "week": ("days", 7),
+    "month": ("days", 30),
+    "year": ("days", 360),
+    "ghz": ("gigahertz", 1),
+    "gb": ("gigabytes", 1),
+    "gigabyte": ("gigabytes", 1),
+    "megabyte": ("gigabytes", 0.001),
+    "terabyte": ("gigabytes", 1000),
 }
 UNITS |= {f"{unit}s": meaning for unit, meaning in UNITS.items()}
 FILLERS = frozenset(["full", "whole", "long", "more"])
@@ -89,7 +122,7 @@ class Lexicon:
     def _sentence(self, text: str, tokens: list[re.Match], ended: bool) -> Sentence:
         cased = [token[0] for token in tokens]
         words = [word.lower() for word in cased]
-        whole = text[tokens[0].start():tokens[-1].end()]
+        whole = text[tokens[0].start() : tokens[-1].end()]
         return Sentence(whole, cased, words, self._find(words), ended)
 
     def _find(self, words: list[str]) -> dict[str, list[Span]]:
@@ -97,7 +130,7 @@ class Lexicon:
         for i, word in enumerate(words):
             for rest, label in self._by_first.get(word, ()):
                 end = i + 1 + len(rest)
-                if words[i + 1:end] == rest:
+                if words[i + 1 : end] == rest:
                     hits.setdefault(label, []).append((i, end))
         return hits
 
@@ -124,7 +157,7 @@ def quantities(words: list[str]) -> list[Quantity]:
             continue
         at = i - 2 if i > 1 and words[i - 1] in FILLERS else i - 1
         amount = _number(words[at]) if at >= 0 else None
-        if amount is not None and words[at:i + 1] != ["a", "second"]:
+        if amount is not None and words[at : i + 1] != ["a", "second"]:
             found.append(Quantity(unit[0], amount * unit[1], at))
     return found
 

@@ -35,7 +35,8 @@ class Index:
         there = set(_words(text))
         share, _, problem = max(
             (self._weigh(words & there) / weight, weight, problem)
-            for (problem, words), weight in zip(self.sentences, self.weights))
+            for (problem, words), weight in zip(self.sentences, self.weights)
+        )
         return problem if share >= at_least else None
 
     def _weigh(self, words: Iterable[str]) -> float:
@@ -64,14 +65,18 @@ def problem_in(prompt: str) -> str | None:
 @lru_cache(maxsize=1)
 def _problems() -> Index:
     """What customers say. Not the phrasings kept for the test (`apart`): no manual has those."""
-    return Index((id, third_person(said)) for id, problem in load_world().problems.items()
-                 for said in (*problem.asks, *problem.symptom))  # fmt: skip
+    return Index(
+        (id, third_person(said))
+        for id, problem in load_world().problems.items()
+        for said in (*problem.asks, *problem.symptom)
+    )
 
 
 @lru_cache(maxsize=1)
 def _steps() -> Index:
-    return Index((id, step) for id, problem in load_world().problems.items()
-                 for step in problem.step)  # fmt: skip
+    return Index(
+        (id, step) for id, problem in load_world().problems.items() for step in problem.step
+    )
 
 
 def _words(text: str) -> list[str]:

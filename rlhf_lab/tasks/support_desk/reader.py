@@ -29,10 +29,11 @@ from rlhf_lab.tasks.support_desk.world import World
 
 ACTION, OBJECT, DETAIL = range(3)  # the groups of a problem's signs
 PART = 0.6  # how much of a step is told without its detail
-PAST = frozenset("old ago after".split())  # beside an amount: what the customer has told
-POINTERS = frozenset("it one them this that there".split())
+PAST = frozenset(["old", "ago", "after"])  # beside an amount: what the customer has told
+POINTERS = frozenset(["it", "one", "them", "this", "that", "there"])
 RULES = {  # problems whose amounts are rules of the shop, and the words that speak of the rule
-    "return": frozenset(["return", "returns"]), "warranty": frozenset(["warranty", "guarantee"]),
+    "return": frozenset(["return", "returns"]),
+    "warranty": frozenset(["warranty", "guarantee"]),
 }
 
 
@@ -84,16 +85,20 @@ class Reader:
         signs = world.phrases["signs"]
         self.names = {p.name.lower() for p in world.products}
         self.kinds = {p.kind for p in world.products}
-        self.amounts = {id: {(q.measure, q.amount) for step in p.step
-                             for q in quantities(words_of(step))}
-                        for id, p in world.problems.items()}
+        self.amounts = {
+            id: {(q.measure, q.amount) for step in p.step for q in quantities(words_of(step))}
+            for id, p in world.problems.items()
+        }
         self.objects = {f"{id}/{OBJECT}": id for id in world.problems}
         self.simple = {id for id, p in world.problems.items() if len(p.signs) == DETAIL}
         self.strange = strange_words(world)
         courtesies = {f"courtesy/{sort}": listed for sort, listed in signs["courtesy"].items()}
         self.courtesies = list(courtesies)
-        steps = {f"{id}/{group}": listed for id, p in world.problems.items()
-                 for group, listed in enumerate(p.signs)}
+        steps = {
+            f"{id}/{group}": listed
+            for id, p in world.problems.items()
+            for group, listed in enumerate(p.signs)
+        }
         manners = {label: listed for label, listed in signs.items() if label != "courtesy"}
         symptoms = {f"symptom/{id}": p.symptom for id, p in world.problems.items()}
         self.lexicon = Lexicon(courtesies | steps | manners | symptoms)
@@ -148,8 +153,12 @@ class Reader:
             s = sentences[i]
             if i != place and (POINTERS.isdisjoint(s.words) or self._objects_in(s)):
                 continue
-            spans = [span for span in s.all(f"{problem}/{ACTION}") if not is_reported(s, span[0])
-                     and (i != place or is_near(span, s.all(f"{problem}/{OBJECT}")))]
+            spans = [
+                span
+                for span in s.all(f"{problem}/{ACTION}")
+                if not is_reported(s, span[0])
+                and (i != place or is_near(span, s.all(f"{problem}/{OBJECT}")))
+            ]
             if spans:
                 return i, all(is_turned(s, start) for start, _ in spans)
         return None, False
@@ -162,10 +171,10 @@ class Reader:
             return
         right = set().union(*(self.amounts[id] for id in [*steps, *rules]))
         for q in quantities(s.words):
-            past = PAST.intersection(s.words[max(0, q.at - 1):q.at + 4])
+            past = PAST.intersection(s.words[max(0, q.at - 1) : q.at + 4])
             if (q.measure, q.amount) in right or past or is_turned(s, q.at):
                 continue
-            said = " ".join(s.words[q.at:q.at + 2])
+            said = " ".join(s.words[q.at : q.at + 2])
             if any(q.measure == measure for measure, _ in right):
                 reading.misquoted.append(said)
             elif problem in steps and s.words[q.at] not in ("a", "an"):
@@ -180,12 +189,20 @@ class Reader:
         s = reading.sentences[place]
         if reading.steps_in.get(place) != {problem}:
             return
-        excused = {i for label in ("gift", "favour", "rude", "reported", "no_negation")
-                   for start, end in s.all(label) for i in range(start, end)}
-        stray = [word for i, word in enumerate(s.words) if word in self.strange[problem]
-                 and i not in excused and not is_turned(s, i)]
-        runs_on = any(ARTICLES.intersection(s.words[end:end + 1])
-                      for _, end in s.all(f"{problem}/{OBJECT}"))
+        excused = {
+            i
+            for label in ("gift", "favour", "rude", "reported", "no_negation")
+            for start, end in s.all(label)
+            for i in range(start, end)
+        }
+        stray = [
+            word
+            for i, word in enumerate(s.words)
+            if word in self.strange[problem] and i not in excused and not is_turned(s, i)
+        ]
+        runs_on = any(
+            ARTICLES.intersection(s.words[end : end + 1]) for _, end in s.all(f"{problem}/{OBJECT}")
+        )
         reading.stray += stray
         several = len(stray) > 1 or (stray and set(self._objects_in(s)) - {problem})
         reading.muddle |= bool(several or runs_on)
@@ -195,7 +212,7 @@ class Reader:
         s = reading.sentences[place]
         for i, (word, cased) in enumerate(zip(s.words, s.cased)):
             name, capital = word.split("'")[0], cased[0].isupper()
-            kind = next((w for w in s.words[i + 1:i + 2] if w in self.kinds), "")
+            kind = next((w for w in s.words[i + 1 : i + 2] if w in self.kinds), "")
             invented = kind and i and capital and not cased.isupper() and name not in SMALL
             if invented or (name in self.names and (kind or capital)):
                 reading.named.append(Named(name, kind, place))
@@ -214,8 +231,13 @@ class Reader:
         named = any(n.place == place for n in reading.named)
         if wandering or not (step or courtesies or named or s.has("outcome") or s.has("rude")):
             reading.idle.append(s.text)
-        known = (step or wandering or s.has("outcome") or s.has(f"{problem}/{ACTION}")
-                 or set(courtesies) - {"courtesy/please"})
+        known = (
+            step
+            or wandering
+            or s.has("outcome")
+            or s.has(f"{problem}/{ACTION}")
+            or set(courtesies) - {"courtesy/please"}
+        )
         if not known and any(start < 4 for start, _ in s.all("told")):
             reading.odd.append(s.text)
 
@@ -224,8 +246,11 @@ class Reader:
         gifts = [span for span in s.all("gift") if not is_turned(s, span[0], reach=8)]
         if s.has("giver"):
             acts = {span for id in self._objects_in(s) for span in s.all(f"{id}/{ACTION}")}
-            gifts += [span for span in s.all("favour")
-                      if span not in acts and not is_turned(s, span[0], reach=8)]
+            gifts += [
+                span
+                for span in s.all("favour")
+                if span not in acts and not is_turned(s, span[0], reach=8)
+            ]
         if problem == "return" and not s.has("keep"):
             gifts = [span for span in gifts if span not in s.all("refund")]
         return bool(gifts)
