@@ -10,7 +10,7 @@ import pytest
 from rlhf_lab.disk.data import data_folder, shipped
 from rlhf_lab.show.alarms import RULES, alarms
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(updates=20, **changes):

@@ -17,7 +17,7 @@ from rlhf_lab.cli import main
 from rlhf_lab.course.editions import exercises, instructor_edition, student_edition, tags
 from rlhf_lab.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 STUB = '''def double(x=1):
     """Twice x."""

@@ -21,7 +21,7 @@ from rlhf_lab.disk.run_folder import RunFolder
 
 CONFIG = {"seed": 0, "ppo": {"beta": 0.05, "updates": 3}, "base": Path("data/base")}
 DATA = {"prompts": "ab" * 32}
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ from rlhf_lab.engine import parallel
 from rlhf_lab.models import load_policy, save_policy
 from rlhf_lab.training import make_accelerator
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "docs" / "accelerate"
 LAUNCH = [
     "-m",

@@ -25,7 +25,7 @@ TEXTS = ("Go away.", "Try the seal.", "Sorry! Send it back, please.")
 SAMPLES = [Sample(text, "runs/sft", {"temperature": 1.0, "seed": len(text)}) for text in TEXTS]
 RANKS, SHOWN = (3, 2, 1), (2, 0, 1)
 COUNTS = dict.fromkeys(("prompts", "samples", "labellers", "ranking", "skip", "flag", "undo"), 0)
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WORKERS, EACH = 30, 5
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")

@@ -67,7 +67,7 @@ MISTAKES = [
     for name, exercise in EXERCISES.items()
     for number, mistake in enumerate(exercise.mistakes)
 ]
-NOTEBOOKS = sorted(Path(__file__).parent.parent.glob("notebooks/*.ipynb"))
+NOTEBOOKS = sorted(Path(__file__).parents[2].glob("notebooks/*.ipynb"))
 
 
 @pytest.mark.parametrize("name", EXERCISES)

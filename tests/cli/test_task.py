@@ -233,7 +233,7 @@ def typed(monkeypatch, *lines: str) -> None:
 
 def blocks(heading: str) -> list[str]:
     """What stands in the code blocks of a section of the page."""
-    page = Path(__file__).parent.parent.joinpath("docs/your-own-task.md").read_text("utf-8")
+    page = Path(__file__).parents[2].joinpath("docs/your-own-task.md").read_text("utf-8")
     section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return re.findall(r"^```\w*\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
 

@@ -1,14 +1,14 @@
 """The judge of the support desk against readers, against the grammar's writers, and against tricks.
 
-tests/hand_marked.jsonl holds answers marked by reading them with the rubric, before the judge
+tests/data/hand_marked.jsonl holds answers marked by reading them with the rubric, before the judge
 marked them. The judge was improved on "seen". "fresh" were written and marked with those but
 looked at only afterwards; "drawn" are samples of a half-trained base model; "last" were written to
 be hard, with as few of the judge's words as can be. When the judge first saw the four, it was
 within a point of the reader on 65, 90, 95 and 72 of 100, and agreed on 84, 96, 98 and 86 of 100
 pairs.
 
-tests/read_samples.jsonl holds answers of trained models to 100 held-out prompts, in a random order
-and without a word on which model gave which, marked by two readers apart from each other and
+tests/data/read_samples.jsonl holds answers of trained models to 100 held-out prompts, in a random
+order and without a word on which model gave which, marked by two readers apart from each other and
 without a look at the judge. The judge was not changed after them.
 """
 
@@ -34,8 +34,12 @@ WORLD = load_world()
 NIMBUS = {"product": "Nimbus", "kind": "headset", "problem": "power"}
 HOLD = "hold the power button for ten seconds"
 FIX = f"With your Nimbus headset, please {HOLD}."
+DATA = Path(__file__).parents[1] / "data"
 HAND_MARKED, READ_SAMPLES = (
-    [json.loads(line) for line in (Path(__file__).parent / name).read_text("utf-8").splitlines()]
+    [
+        json.loads(line)
+        for line in (Path(__file__).parents[1] / "data" / name).read_text("utf-8").splitlines()
+    ]
     for name in ("hand_marked.jsonl", "read_samples.jsonl")
 )
 

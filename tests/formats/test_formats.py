@@ -540,7 +540,7 @@ def test_a_bad_row_stops_a_command_before_a_run_begins(folder, capsys):
 
 # ---- the page -----------------------------------------------------------------------------------
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "data-formats.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "data-formats.md"
 READERS = {
     "Preferences": read_preferences,
     "Demonstrations": read_demonstrations,
