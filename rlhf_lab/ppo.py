@@ -21,7 +21,7 @@ from rlhf_lab.engine.adapters import frozen_twin, has_lora, trainable_copy
 from rlhf_lab.engine.packed import hidden_states
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import Ensemble, ScalarModel
-from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.records import Mark, Prompt, check_settings, setting
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.sequences import micro_batches, response_logprobs, response_values
 from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator, seed_of, shuffled
@@ -29,36 +29,34 @@ from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator,
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """The settings of PPO; the symbols are those of the papers.
+    """The settings of PPO; the symbols are those of the papers."""
 
-    beta: price of a nat of KL; with target_kl it adapts over horizon episodes. epochs passes over
-    each batch of batch_size responses, in minibatches. gamma, lam: discount and GAE lambda.
-    epsilon, value_epsilon: clip ranges. no_end_penalty: what a response that does not end costs at
-    least. shared_value: a value head on the policy's trunk, which starts at 0, instead of a network
-    of its own, which starts from the reward model.
-    """
+    updates: int = setting(50, "how many updates to make", at_least=1)
+    batch_size: int = setting(64, "responses sampled in one update", at_least=1)
+    epochs: int = setting(2, "passes over each batch of responses", at_least=1)
+    minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
+    learning_rate: float = setting(3e-4, "Adam's at the start; it falls linearly to 0", above=0)
+    warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
+    beta: float = setting(0.05, "price of a nat of KL; higher stays nearer the start", at_least=0)
+    target_kl: float | None = setting(None, "let beta adapt to keep the KL near this", above=0)
+    horizon: int = setting(10_000, "episodes over which an adaptive beta moves", at_least=1)
+    gamma: float = setting(1.0, "discount", at_least=0, at_most=1)
+    lam: float = setting(0.95, "lambda of the advantages (GAE)", at_least=0, at_most=1)
+    epsilon: float = setting(0.2, "clip range of the policy's ratio", above=0)
+    value_epsilon: float = setting(0.2, "clip range of the values", above=0)
+    value_coefficient: float = setting(0.1, "weight of the value loss", at_least=0)
+    no_end_penalty: float = setting(1.0, "least cost of a response that does not end", at_least=0)
+    whiten_rewards: bool = setting(False, "scale rewards to unit variance before the advantages")
+    shared_value: bool = setting(
+        False, "value head on the policy's trunk, not a network of its own"
+    )
+    temperature: float = setting(1.0, "sampling temperature", above=0)
+    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
+    seed: int = setting(0, "the seed of everything random")
+    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
-    updates: int = 50
-    batch_size: int = 64
-    epochs: int = 2
-    minibatches: int = 1
-    learning_rate: float = 3e-4
-    warmup: int = 0
-    beta: float = 0.05
-    target_kl: float | None = None
-    horizon: int = 10_000
-    gamma: float = 1.0
-    lam: float = 0.95
-    epsilon: float = 0.2
-    value_epsilon: float = 0.2
-    value_coefficient: float = 0.1
-    no_end_penalty: float = 1.0
-    whiten_rewards: bool = False
-    shared_value: bool = False
-    temperature: float = 1.0
-    max_new_tokens: int = 64
-    seed: int = 0
-    max_tokens: int = 3072
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 class SharedValue(nn.Module):
@@ -206,10 +204,8 @@ def optimise(
                 total["lr"] = optimiser.rate() * steps
             metrics["grad_norm"] = optimiser.step()
             for name, value in metrics.items():
-                share = (
-                    config.epochs if name == "policy/entropy_avg" else 1
-                )  # taken in epoch 0 only
-                total[name] = total.get(name, 0.0) + value * share
+                once = name == "policy/entropy_avg"  # taken in the first epoch only
+                total[name] = total.get(name, 0.0) + value * (config.epochs if once else 1)
     return {name: value / steps for name, value in total.items()}
 
 

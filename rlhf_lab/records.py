@@ -1,6 +1,10 @@
-"""The plain types that travel between the parts of the lab."""
+"""The plain types that travel between the parts of the lab, and the settings of a config class."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from rlhf_lab.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,49 @@ class Mark:
     plausible: float = 0.0
     flaws: dict[str, int] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+def setting(
+    default: Any,
+    help: str,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A field of a config class, with what it means and which values it may have.
+
+    The options of the commands, their help and their checks are made from it (`cli/options.py`).
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "choices": choices}
+    return field(default=default, metadata={"help": help} | limits)
+
+
+def check_settings(config: Any) -> None:
+    """Raise UserError for a setting out of its range; a setting of None is not set."""
+    for item in fields(config):
+        if advice := out_of_range(item, getattr(config, item.name)):
+            raise UserError(f"{item.name} is {getattr(config, item.name)}: {advice}")
+
+
+def out_of_range(item: Field, value: Any) -> str:
+    """What to take instead of this value of a setting; "" if it is in its range."""
+    limits = item.metadata
+    if value is None:
+        return ""
+    if limits["choices"]:
+        return "" if value in limits["choices"] else f"take {' or '.join(limits['choices'])}"
+    at_least, above, at_most = limits["at_least"], limits["above"], limits["at_most"]
+    fits = (
+        (at_least is None or value >= at_least)
+        and (above is None or value > above)
+        and (at_most is None or value <= at_most)
+    )
+    if fits:
+        return ""
+    if above is not None:
+        return f"take more than {above}" + (f", at most {at_most}" if at_most is not None else "")
+    return f"take {at_least} or more" if at_most is None else f"take {at_least} to {at_most}"

@@ -21,28 +21,31 @@ from rlhf_lab.feedback.pairs import CHANCE_PICKS
 from rlhf_lab.feedback.selection import distinct, split_by_prompt
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import ScalarModel
-from rlhf_lab.records import Prompt, Ranking
+from rlhf_lab.records import Prompt, Ranking, check_settings, setting
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_scores
 from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """epochs over the rankings, batch_size prompts an update, Adam's learning_rate (falling
-    linearly to 0), head_factor: how much faster the new head learns than the trunk, whose features
-    it would else spoil before it has found them (Kumar et al. 2022), warmup updates, soft_ties:
-    pull tied responses together instead of passing them over, seed of the order, max_tokens of a
-    forward pass."""
+    """The settings of reward modelling.
 
-    epochs: int = 2
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    head_factor: float = 30.0
-    warmup: int = 10
-    weight_decay: float = 0.0
-    soft_ties: bool = False
-    seed: int = 0
-    max_tokens: int = 3072
+    head_factor: a new head would otherwise spoil the trunk's features before it has found them
+    (Kumar et al. 2022).
+    """
+
+    epochs: int = setting(2, "passes over the rankings", at_least=1)
+    batch_size: int = setting(8, "prompts in one update", at_least=1)
+    learning_rate: float = setting(1e-4, "Adam's at the start; it falls linearly to 0", above=0)
+    head_factor: float = setting(30.0, "how much faster the new head learns", above=0)
+    warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
+    weight_decay: float = setting(0.0, "weight decay of the matrices", at_least=0)
+    soft_ties: bool = setting(False, "pull tied responses together, not pass them over")
+    seed: int = setting(0, "the seed of the order")
+    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from rlhf_lab.engine.fast_gpt2 import GPT2Decoder, supports
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import response_mask
 from rlhf_lab.models import evaluating
+from rlhf_lab.records import check_settings, setting
 from rlhf_lab.text import decode_response, end_token, pad_left, position_ids
 
 
@@ -25,28 +26,17 @@ from rlhf_lab.text import decode_response, end_token, pad_left, position_ids
 class SamplingConfig:
     """How to sample.
 
-    max_new_tokens: N at most. temperature: divides the logits. top_k, top_p: draw only from the
-    k likeliest tokens, or from the fewest whose probabilities reach p; 0 and 1.0 turn them off,
-    as training needs. The log-probabilities returned are always those of the whole tempered
-    softmax, also where top_k or top_p left tokens out.
+    The log-probabilities returned are always those of the whole tempered softmax, also where top_k
+    or top_p left tokens out; training needs both off, as they are by default.
     """
 
-    max_new_tokens: int = 64
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
+    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
+    temperature: float = setting(1.0, "what the logits are divided by", above=0)
+    top_k: int = setting(0, "sample from the k likeliest tokens (0: all)", at_least=0)
+    top_p: float = setting(1.0, "sample from the likeliest up to this", above=0, at_most=1)
 
-    def __post_init__(self):
-        if self.max_new_tokens < 1:
-            raise UserError(f"max_new_tokens is {self.max_new_tokens}: ask for at least 1")
-        if not self.temperature > 0:
-            raise UserError(f"temperature is {self.temperature}: use more than 0 (greedy: top_k=1)")
-        if self.top_k < 0:
-            raise UserError(f"top_k is {self.top_k}: give a number of tokens, or 0 for all of them")
-        if not 0 < self.top_p <= 1:
-            raise UserError(
-                f"top_p is {self.top_p}: give a probability above 0, up to 1 for all tokens"
-            )
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
-from rlhf_lab.records import Demonstration
+from rlhf_lab.records import Demonstration, check_settings, setting
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, micro_batches, response_logprobs
 from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
 
 
 @dataclass(frozen=True)
 class SFTConfig:
-    """epochs over the demonstrations, batch_size demonstrations an update, Adam's learning_rate
-    (falling linearly to 0), warmup updates, seed of the order, max_tokens of a forward pass."""
+    """The settings of supervised fine-tuning."""
 
-    epochs: int = 2
-    batch_size: int = 32
-    learning_rate: float = 5e-4
-    warmup: int = 10
-    seed: int = 0
-    max_tokens: int = 3072
+    epochs: int = setting(2, "passes over the demonstrations", at_least=1)
+    batch_size: int = setting(32, "demonstrations in one update", at_least=1)
+    learning_rate: float = setting(5e-4, "Adam's at the start; it falls linearly to 0", above=0)
+    warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
+    seed: int = setting(0, "the seed of the order")
+    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def train_sft(

@@ -20,7 +20,7 @@ from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import answer, sequence_kl
 from rlhf_lab.ppo import frozen_copy
-from rlhf_lab.records import Mark, Prompt, Ranking
+from rlhf_lab.records import Mark, Prompt, Ranking, check_settings, setting
 from rlhf_lab.reward import RankedData, encode, group_batches
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_logprobs
@@ -29,25 +29,24 @@ from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_acc
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """epochs over the rankings, batch_size prompts an update, Adam's learning_rate (falling
-    linearly to 0), warmup updates, seed of the order, max_tokens of a forward pass.
+    """The settings of DPO. It never samples to learn, so its KL is known only where `sample_every`
+    has it answer some prompts."""
 
-    dpo_beta: the price of a nat of KL that the implicit score has built in; the lower it is, the
-    further the policy goes for the same margin. sample_every: updates between two looks at what the
-    policy says now, in at most max_new_tokens to at most watched prompts; 0: none. DPO itself never
-    samples, so its KL is known at these looks alone.
-    """
+    epochs: int = setting(1, "passes over the demonstrations", at_least=1)
+    batch_size: int = setting(8, "demonstrations in one update", at_least=1)
+    learning_rate: float = setting(1e-4, "Adam's at the start; it falls linearly to 0", above=0)
+    warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
+    dpo_beta: float = setting(
+        0.1, "price of a nat of KL; lower goes further for one margin", above=0
+    )
+    sample_every: int = setting(0, "updates between two samplings (0: none)", at_least=0)
+    watched: int = setting(64, "prompts answered then", at_least=1)
+    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
+    seed: int = setting(0, "the seed of the order")
+    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
-    epochs: int = 1
-    batch_size: int = 8
-    learning_rate: float = 1e-4
-    warmup: int = 10
-    dpo_beta: float = 0.1
-    sample_every: int = 0
-    watched: int = 64
-    max_new_tokens: int = 64
-    seed: int = 0
-    max_tokens: int = 3072
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def train_dpo(

@@ -27,12 +27,12 @@ Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
 def check_groups(config) -> None:
-    """Raise UserError unless the batch is made of whole groups in which there is something to
-    compare, and each minibatch has a response for every process."""
-    if config.group < 2 or config.batch_size % config.group:
+    """Raise UserError unless the batch is made of whole groups, and each minibatch has a response
+    for every process."""
+    if config.batch_size % config.group:
         raise UserError(
-            f"group is {config.group}, batch_size {config.batch_size}: use a group of 2"
-            " or more, and a batch_size that is a multiple of it"
+            f"group is {config.group}, batch_size {config.batch_size}: use a batch_size that is a"
+            " multiple of it"
         )
     parallel.check_shares(config.batch_size, config.minibatches)
 

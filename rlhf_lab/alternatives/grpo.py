@@ -15,9 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab import maths
 from rlhf_lab.alternatives.groups import check_groups, collect, described, optimise, spread
 from rlhf_lab.disk.checkpoint import Checkpoint
-from rlhf_lab.errors import UserError
 from rlhf_lab.ppo import frozen_copy
-from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.records import Mark, Prompt, check_settings, setting
 from rlhf_lab.rollout import Rollout, Scorer
 from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator
 
@@ -28,39 +27,37 @@ ESTIMATORS = {"k2": maths.kl_k2, "k3": maths.kl_k3}
 class GRPOConfig:
     """The settings of GRPO.
 
-    batch_size responses an update, `group` of them to each prompt. epochs passes over each batch,
-    in minibatches, the ratio clipped to 1 +- epsilon. no_end_penalty: what a response that does not
-    end costs at least.
+    kl: "k3" is the paper's estimator; on samples of the policy its gradient is that of
+    KL(reference || policy), which pulls the policy towards all that the reference might say. "k2"
+    has the gradient of KL(policy || reference), which is what PPO and RLOO charge for and what
+    objective/kl measures; so has k3 times the ratio, the default of TRL 1.12, while the ratio is 1
+    (DeepSeek-V3.2).
 
-    beta: price of a nat of KL, in the loss. kl: its estimator there. "k3" is the paper's; on
-    samples of the policy its gradient is that of KL(reference || policy), which pulls the policy
-    towards all that the reference might say. "k2" has the gradient of KL(policy || reference),
-    which is what PPO and RLOO charge for and what objective/kl measures; so has k3 times the ratio,
-    the default of TRL 1.12, while the ratio is 1 (DeepSeek-V3.2).
-
-    divide: by the group's standard deviation, so that a prompt counts the same whether its
-    responses differ much or little; False is Dr. GRPO (Liu et al. 2025). per_response: each
-    response weighs the same, as in the paper, instead of each token; a long bad response then
-    costs less per token than a short one (the length bias that Dr. GRPO takes out).
+    divide: a prompt counts the same whether its responses differ much or little; False is Dr. GRPO
+    (Liu et al. 2025). per_response: as in the paper; a long bad response then costs less per token
+    than a short one (the length bias that Dr. GRPO takes out).
     """
 
-    updates: int = 50
-    batch_size: int = 64
-    group: int = 4
-    epochs: int = 1
-    minibatches: int = 1
-    learning_rate: float = 3e-4
-    warmup: int = 0
-    beta: float = 0.05
-    kl: str = "k3"
-    epsilon: float = 0.2
-    divide: bool = True
-    per_response: bool = False
-    no_end_penalty: float = 1.0
-    temperature: float = 1.0
-    max_new_tokens: int = 64
-    seed: int = 0
-    max_tokens: int = 3072
+    updates: int = setting(50, "how many updates to make", at_least=1)
+    batch_size: int = setting(64, "responses sampled in one update", at_least=1)
+    group: int = setting(4, "responses to each prompt", at_least=2)
+    epochs: int = setting(1, "passes over each batch of responses", at_least=1)
+    minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
+    learning_rate: float = setting(3e-4, "Adam's at the start; it falls linearly to 0", above=0)
+    warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
+    beta: float = setting(0.05, "price of a nat of KL, in the loss", at_least=0)
+    kl: str = setting("k3", "its estimator in the loss", choices=tuple(ESTIMATORS))
+    epsilon: float = setting(0.2, "clip range of the policy's ratio", above=0)
+    divide: bool = setting(True, "divide advantages by the group's sd")
+    per_response: bool = setting(False, "weigh each response the same, instead of each token")
+    no_end_penalty: float = setting(1.0, "least cost of a response that does not end", at_least=0)
+    temperature: float = setting(1.0, "sampling temperature", above=0)
+    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
+    seed: int = setting(0, "the seed of everything random")
+    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def train_grpo(
@@ -76,11 +73,9 @@ def train_grpo(
     """Train `policy` in place; yields one metrics record an update, named as PPO's.
 
     The reference is a frozen copy of `policy` as it comes in; `judge` only watches. loss/kl_avg is
-    the KL term per token, before beta. Raises UserError for a group or a kl that cannot be.
+    the KL term per token, before beta. Raises UserError for a group that cannot be.
     """
     check_groups(config)
-    if config.kl not in ESTIMATORS:
-        raise UserError(f"kl is '{config.kl}': use one of {', '.join(ESTIMATORS)}")
     accelerator = accelerator or make_accelerator()
     policy.to(accelerator.device).eval()
     models = {"policy": policy, "reference": frozen_copy(policy)}

@@ -17,35 +17,32 @@ from rlhf_lab import maths
 from rlhf_lab.alternatives.groups import check_groups, collect, described, optimise, spread
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.ppo import frozen_copy
-from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.records import Mark, Prompt, check_settings, setting
 from rlhf_lab.rollout import Rollout, Scorer
 from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator
 
 
 @dataclass(frozen=True)
 class RLOOConfig:
-    """The settings of RLOO.
+    """The settings of RLOO. With more than one step an update the ratio is clipped, as in PPO."""
 
-    batch_size responses an update, `group` of them to each prompt. beta: price of a nat of KL,
-    charged to the response's reward. epochs passes over each batch, in minibatches; with more than
-    one step in all, the ratio is clipped to 1 +- epsilon. no_end_penalty: what a response that does
-    not end costs at least.
-    """
+    updates: int = setting(50, "how many updates to make", at_least=1)
+    batch_size: int = setting(64, "responses sampled in one update", at_least=1)
+    group: int = setting(4, "responses to each prompt", at_least=2)
+    epochs: int = setting(1, "passes over each batch of responses", at_least=1)
+    minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
+    learning_rate: float = setting(3e-4, "Adam's at the start; it falls linearly to 0", above=0)
+    warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
+    beta: float = setting(0.05, "price of a nat of KL, charged to the reward", at_least=0)
+    epsilon: float = setting(0.2, "clip range of the policy's ratio", above=0)
+    no_end_penalty: float = setting(1.0, "least cost of a response that does not end", at_least=0)
+    temperature: float = setting(1.0, "sampling temperature", above=0)
+    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
+    seed: int = setting(0, "the seed of everything random")
+    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
-    updates: int = 50
-    batch_size: int = 64
-    group: int = 4
-    epochs: int = 1
-    minibatches: int = 1
-    learning_rate: float = 3e-4
-    warmup: int = 0
-    beta: float = 0.05
-    epsilon: float = 0.2
-    no_end_penalty: float = 1.0
-    temperature: float = 1.0
-    max_new_tokens: int = 64
-    seed: int = 0
-    max_tokens: int = 3072
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def train_rloo(

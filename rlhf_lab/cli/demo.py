@@ -4,7 +4,7 @@ import argparse
 import os
 from dataclasses import asdict, replace
 
-from rlhf_lab.cli.options import HELP, device_option, preset_option
+from rlhf_lab.cli.options import add_config, device_option, preset_option
 from rlhf_lab.cli.stages import watch
 from rlhf_lab.disk.data import base_model
 from rlhf_lab.disk.run_folder import RunFolder
@@ -18,21 +18,17 @@ from rlhf_lab.tasks import load_judged
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", default="runs/demo", help="folder of the run")
-    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    add_config(sub, PPOConfig, only=("seed", "beta", "updates"))
     sub.add_argument("--model", help="base model to start from; if not given, the shipped one")
     preset_option(sub)
     sub.add_argument("--task", default="support_desk", help="the task")
-    sub.add_argument("--beta", type=float, default=PPOConfig().beta, help=HELP["beta"])
-    sub.add_argument("--updates", type=int, default=PPOConfig().updates, help="PPO updates")
     sub.add_argument("--smoke", action="store_true", help="a run of a minute, to see that it works")
     device_option(sub)
 
 
 def run(options: argparse.Namespace) -> None:
     chosen = load_judged(options.task)
-    base = options.model or os.path.relpath(
-        base_model()
-    )  # relative: a run names no machine's paths
+    base = options.model or os.path.relpath(base_model())  # a run names no machine's paths
     preset = PRESETS[options.preset or "compact"]
     config = PipelineConfig(
         base,

@@ -1,52 +1,15 @@
 """Options that several commands share, and the config objects that they become."""
 
 import argparse
+from collections.abc import Collection
 from dataclasses import fields
 
 from rlhf_lab.cli.inputs import TASK, data_options
 from rlhf_lab.engine.adapters import MemoryConfig
 from rlhf_lab.errors import UserError
+from rlhf_lab.records import out_of_range
 from rlhf_lab.runs.presets import PRESETS
 from rlhf_lab.sampling import SamplingConfig
-
-# What each setting means, for --help; the defaults stand in the stages' config classes.
-HELP = {
-    "epochs": "passes over the data",
-    "batch_size": "items in one update",
-    "learning_rate": "Adam's learning rate at the start",
-    "head_factor": "how much faster the new head learns than the trunk",
-    "late_from": "the update after which the task's late text is read",
-    "warmup": "updates over which the learning rate rises",
-    "seed": "the seed of everything random",
-    "updates": "how many updates to make",
-    "beta": "price of a nat of KL: higher keeps the policy nearer to where it began",
-    "target_kl": "let beta adapt so that the KL stays near this many nats",
-    "temperature": "sampling temperature",
-    "max_new_tokens": "longest response, in tokens",
-    "lam": "lambda of the advantage estimate (GAE)",
-    "gamma": "discount",
-    "epsilon": "clip range of the policy's ratio",
-    "no_end_penalty": "what a response that does not end costs at least",
-    "top_k": "sample from the k likeliest tokens only (0: all)",
-    "top_p": "sample from the likeliest tokens that reach this probability (1: all)",
-    "soft_ties": "pull tied responses together instead of passing them over",
-    "weight_decay": "weight decay of the matrices",
-    "max_tokens": "tokens read in one forward pass; changes speed and memory, not the result",
-    "minibatches": "steps in one pass over a batch of responses",
-    "horizon": "episodes over which an adaptive beta moves",
-    "value_epsilon": "clip range of the values",
-    "value_coefficient": "weight of the value loss",
-    "whiten_rewards": "scale rewards to unit variance before the advantages",
-    "shared_value": "put the value head on the policy's own trunk",
-    "lora": "train adapters of this rank (16, say) in place of the weights, at about ten times the "
-    "learning rate; 0: none",
-    "lora_alpha": "scale of the adapters: alpha / rank",
-    "gradient_checkpointing": "work layers out again in the backward pass: less memory, more time",
-}
-COUNTED = ("epochs", "batch_size", "updates", "minibatches", "max_tokens", "horizon")  # at least 1
-ABOVE_0 = ("learning_rate", "head_factor", "target_kl", "epsilon", "value_epsilon")
-NOT_BELOW_0 = ("warmup", "weight_decay", "beta", "value_coefficient", "no_end_penalty", "lora")
-SHARES = ("gamma", "lam")  # from 0 to 1
 
 
 def device_option(sub: argparse.ArgumentParser) -> None:
@@ -59,7 +22,7 @@ def device_option(sub: argparse.ArgumentParser) -> None:
 def sampling_options(sub: argparse.ArgumentParser) -> None:
     """How responses are sampled, and where to compute."""
 
-    sub.add_argument("--seed", type=int, default=0, help=HELP["seed"])
+    sub.add_argument("--seed", type=int, default=0, help="the seed of everything random")
     add_config(sub, SamplingConfig)
     device_option(sub)
 
@@ -111,16 +74,13 @@ def input_options(
     device_option(sub)
 
 
-def add_config(sub: argparse.ArgumentParser, config: type) -> None:
-    """One option for every field of a config class, unless there is one already."""
+def add_config(sub: argparse.ArgumentParser, config: type, only: Collection[str] = ()) -> None:
+    """One option for every setting of a config class (or `only` some), unless there is one."""
     taken = {action.dest for action in sub._actions}
     for item in fields(config):
-        if item.name in taken:
+        if item.name in taken or (only and item.name not in only):
             continue
-        flag, text = (
-            "--" + item.name.replace("_", "-"),
-            HELP.get(item.name, item.name.replace("_", " ")),
-        )
+        flag, text = option_of(item.name), item.metadata["help"]
         if isinstance(item.default, bool):
             sub.add_argument(
                 flag, action=argparse.BooleanOptionalAction, default=item.default, help=text
@@ -131,16 +91,15 @@ def add_config(sub: argparse.ArgumentParser, config: type) -> None:
 
 
 def read_config(options: argparse.Namespace, config: type):
-    """A config object from the options. Raises UserError for a number that makes no sense, such as
-    a count of nothing."""
+    """A config object from the options. Raises UserError, with the option's name, for a value that
+    makes no sense, such as a count of nothing."""
     given = {item.name: getattr(options, item.name) for item in fields(config)}
-    for names, fits, advice in (
-        (COUNTED, lambda x: x >= 1, "take 1 or more"),
-        (ABOVE_0, lambda x: x > 0, "take more than 0"),
-        (NOT_BELOW_0, lambda x: x >= 0, "take 0 or more"),
-        (SHARES, lambda x: 0 <= x <= 1, "take 0 to 1"),
-    ):
-        for name in names:
-            if given.get(name) is not None and not fits(given[name]):
-                raise UserError(f"--{name.replace('_', '-')} {given[name]}: {advice}")
+    for item in fields(config):
+        if advice := out_of_range(item, given[item.name]):
+            raise UserError(f"{option_of(item.name)} {given[item.name]}: {advice}")
     return config(**given)
+
+
+def option_of(name: str) -> str:
+    """The option of a setting."""
+    return "--" + name.replace("_", "-")

@@ -151,11 +151,10 @@ def _play(
     kl = torch.zeros(answers.ended.shape)
     if reference != model.folder:
         alike = load_tokenizer(reference).get_vocab() == tokenizer.get_vocab()
-        kl = (
-            sequence_kl(policy, load_policy(reference, device), answers, config.temperature)
-            if alike
-            else None
-        )  # between two vocabularies there is no KL
+        kl = None  # between two vocabularies there is none
+        if alike:
+            start = load_policy(reference, device)
+            kl = sequence_kl(policy, start, answers, config.temperature)
     values = answers.mark_table() if judge else scores
     return _Played(answers, values.cpu(), scores if judge else None, kl)
 

@@ -19,19 +19,27 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_lab.engine.recompute import recompute_layers, recomputed
 from rlhf_lab.errors import UserError
+from rlhf_lab.records import check_settings, setting
 
 NAME = "default"  # peft's name of the adapter: a model has one
 
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """What a model is trained with when memory is short. lora: rank of the adapters that are
-    trained in place of the weights (0: none); lora_alpha: their scale, alpha / rank;
-    gradient_checkpointing: work layers out again instead of keeping what they made."""
+    """What a model is trained with when memory is short.
 
-    lora: int = 0
-    lora_alpha: float = 32.0
-    gradient_checkpointing: bool = False
+    Adapters (LoRA) of rank 16, say, take about ten times the learning rate. With gradient
+    checkpointing the layers are computed again in the backward pass.
+    """
+
+    lora: int = setting(
+        0, "rank of adapters to train in place of the weights (0: none)", at_least=0
+    )
+    lora_alpha: float = setting(32.0, "scale of the adapters: alpha / rank", above=0)
+    gradient_checkpointing: bool = setting(False, "less memory, more time")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def prepare(model: nn.Module, config: MemoryConfig, seed: int = 0) -> nn.Module:

@@ -58,9 +58,7 @@ def hidden_states(
     for block in trunk.h:
         work = block, x, grids, keep if block is trunk.h[-1] else None
         x = again(advance, *work) if recomputed(block) else advance(*work)
-    number = (
-        wanted.flatten().cumsum(0).view_as(wanted) - 1
-    )  # of each wanted position, row after row
+    number = wanted.flatten().cumsum(0).view_as(wanted) - 1  # of each, row after row
     return trunk.ln_f(x).index_select(0, number[order][wanted[order]].argsort())
 
 

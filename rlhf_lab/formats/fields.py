@@ -9,9 +9,8 @@ from rlhf_lab.disk.jsonl import Row, strict_json
 from rlhf_lab.errors import BadRow
 from rlhf_lab.formats.chat import Messages, messages_in
 
-PYTHON = re.compile(
-    r"\s*\[\{\s*'(role|from|content|value)'\s*:"
-)  # how pandas writes messages to CSV
+# How pandas writes messages to CSV.
+PYTHON = re.compile(r"\s*\[\{\s*'(role|from|content|value)'\s*:")
 EXAMPLES = {list: '["a", "b"]', dict: '{"a": 1}', int: "2"}
 
 

@@ -23,6 +23,7 @@ from transformers import (
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.packed import hidden_states
+from rlhf_lab.records import check_settings, setting
 from rlhf_lab.tasks import Task
 from rlhf_lab.text import END, pad_right
 from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator, shuffled
@@ -33,24 +34,24 @@ CHUNK = 40  # batches of text drawn and sorted by length at a time
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The model (layers, width, heads, context, vocabulary at most) and its training.
+    """The model and its training."""
 
-    late_from: the update after which the task's late mixture of text is read ("mid-training").
-    """
+    layers: int = setting(4, "layers of the model", at_least=1)
+    width: int = setting(256, "width of the model", at_least=1)
+    heads: int = setting(4, "attention heads", at_least=1)
+    context: int = setting(256, "tokens the model can read", at_least=1)
+    vocabulary: int = setting(2048, "tokens in the vocabulary, at most", at_least=1)
+    tokenizer_documents: int = setting(20_000, "documents the tokenizer learns from", at_least=1)
+    updates: int = setting(3000, "how many updates to make", at_least=1)
+    late_from: int = setting(1600, "update after which the late text is read", at_least=0)
+    batch_size: int = setting(64, "rows of text in one update", at_least=1)
+    learning_rate: float = setting(2e-3, "Adam's at the start; it falls linearly to 0", above=0)
+    warmup: int = setting(100, "updates over which the learning rate rises", at_least=0)
+    weight_decay: float = setting(0.05, "weight decay of the matrices", at_least=0)
+    seed: int = setting(0, "the seed of everything random")
 
-    layers: int = 4
-    width: int = 256
-    heads: int = 4
-    context: int = 256
-    vocabulary: int = 2048
-    tokenizer_documents: int = 20_000
-    updates: int = 3000
-    late_from: int = 1600
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    weight_decay: float = 0.05
-    seed: int = 0
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

@@ -3,98 +3,21 @@
 from rlhf_lab.tasks.support_desk.lexicon import PAUSES, Sentence, Span
 
 SMALL = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "it",
-        "its",
-        "is",
-        "are",
-        "was",
-        "be",
-        "am",
-        "has",
-        "have",
-        "had",
-        "do",
-        "does",
-        "did",
-        "not",
-        "no",
-        "i",
-        "you",
-        "he",
-        "she",
-        "we",
-        "they",
-        "me",
-        "us",
-        "my",
-        "your",
-        "our",
-        "their",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "by",
-        "for",
-        "with",
-        "from",
-        "as",
-        "if",
-        "or",
-        "and",
-        "but",
-        "so",
-        "than",
-        "then",
-        "until",
-        "there",
-        "when",
-        "where",
-        "which",
-        "who",
-        "what",
-        "will",
-        "would",
-        "can",
-        "could",
-        "should",
-        "may",
-        "once",
-        "up",
-        "out",
-        "off",
-        "down",
-        "again",
-        "all",
-        "any",
-        "some",
-        "too",
-        "very",
-        "just",
-        "let",
-        "n",
-        "u",
-    ]
+    """
+    a an the this that these it its is are was be am has have had do does did not no i you
+    he she we they me us my your our their of to in on at by for with from as if or and but
+    so than then until there when where which who what will would can could should may once
+    up out off down again all any some too very just let n u
+    """.split()
 )  # a sentence needs some of these
-CLAUSE_ENDS = PAUSES | frozenset(["but", "please", "unless", "until", "so", "then", "instead"])
-IFS = frozenset(["if", "when", "because", "since", "although", "as"])
+CLAUSE_ENDS = PAUSES | frozenset("but please unless until so then instead".split())
+IFS = frozenset("if when because since although as".split())
 
-ARTICLES = frozenset(["the", "a", "an", "your", "our", "my"])
-PREPOSITIONS = frozenset(["of", "from", "with", "by", "for", "at", "into"])
-_NO_START = PREPOSITIONS - {"at"} | frozenset(["in", "and", "or", "but", "is", "are", "please"])
+ARTICLES = frozenset("the a an your our my".split())
+PREPOSITIONS = frozenset("of from with by for at into".split())
+_NO_START = PREPOSITIONS - {"at"} | frozenset("in and or but is are please".split())
 NEVER_AFTER = dict.fromkeys(PREPOSITIONS, _NO_START) | {
-    word: _NO_START
-    | ARTICLES
-    | PAUSES
-    | frozenset([".", "to", "at", "it", "we", "you", "they", "once", "again"])
+    word: _NO_START | ARTICLES | PAUSES | frozenset(". to at it we you they once again".split())
     for word in ARTICLES
 }  # pairs of words that no sentence has
 SYMBOLS = frozenset("<>{}[]|\\^~")

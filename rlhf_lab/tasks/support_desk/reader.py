@@ -30,7 +30,7 @@ from rlhf_lab.tasks.support_desk.world import World
 ACTION, OBJECT, DETAIL = range(3)  # the groups of a problem's signs
 PART = 0.6  # how much of a step is told without its detail
 PAST = frozenset(["old", "ago", "after"])  # beside an amount: what the customer has told
-POINTERS = frozenset(["it", "one", "them", "this", "that", "there"])
+POINTERS = frozenset("it one them this that there".split())
 RULES = {  # problems whose amounts are rules of the shop, and the words that speak of the rule
     "return": frozenset(["return", "returns"]),
     "warranty": frozenset(["warranty", "guarantee"]),
