@@ -1,9 +1,9 @@
-"""Other roads from the same SFT policy and the same rankings, beside PPO.
+"""Other ways from the same SFT policy and the same rankings, to compare with PPO.
 
-best_of_n picks among many responses and trains nothing; dpo learns from the rankings without a
-reward model; rloo and grpo optimise a reward model without a value network. What the last two share
-is in groups.
+    best_of_n      samples many responses and takes the one with the highest score; trains nothing
+    dpo            learns from the rankings without a reward model
+    rloo, grpo     optimise a reward model without a value network; groups.py is what they share
 
-The records count what each road spends: `episode`, the responses sampled for training so far, and
-`steps`, the steps of the optimiser so far.
+Each yields one record an update, as the stages do. The records count what each method spends:
+`episode`, the responses sampled for training so far, and `steps`, the optimiser's steps so far.
 """

@@ -1,2 +1,7 @@
-"""What only the notebooks use: checks of their exercises, editions for a class, a world small
-enough to count, and what a run would cost on a rented machine."""
+"""What only the notebooks use.
+
+exercises/     checks of the exercises that say what went wrong
+editions       the notebooks for a class: without solutions, or to grade by
+tiny_world     a world small enough to enumerate
+bill           what rankings and computing would cost
+"""

@@ -1,2 +1,8 @@
-"""What makes training and sampling fast, small and parallel. A first reader of the stages may skip
-it."""
+"""What makes training and sampling fast, small and parallel. A first reader may skip it.
+
+packed         reads a batch without working on its padding
+fast_gpt2      decodes GPT-2 one token at a time with few calls
+recompute      gradient checkpointing
+adapters       LoRA
+parallel       several processes, one run
+"""

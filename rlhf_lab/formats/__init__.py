@@ -4,13 +4,12 @@
     rankings = list(read_preferences("hub:owner/name:train", tokenizer, max_tokens=1024))
 
 A source is a file of JSON lines (or one JSON list), CSV, TSV or Parquet, or a hub data set; the
-layout is recognised from its columns (`layouts.py` has them all). Rows are read one at a time, so
-the source may be larger than memory:
+layout is recognised from its columns. Rows are read one at a time, so the source may be larger than
+memory:
 
-    sources.py  parquet.py  hub.py     rows from files and from the hub
-    fields.py  layouts.py              what a row holds, by its columns
-    chat.py  dialogues.py              chat messages, and whole dialogues as one text
-    fitting.py                         prompts that are too long keep their end
-    reading.py                         all of it together, with a count of what came of the rows
-    options.py                         the options of the commands
+    sources                rows from files and from the hub
+    fields, layouts        what a row holds, by its columns
+    chat, dialogues        chat messages, and whole dialogues as one text
+    fitting                prompts that are too long keep their end
+    reading                all of it together, with a count of what became of the rows
 """

@@ -1,2 +1,10 @@
-"""What one looks at and touches: plots, tables, alarms, the microscope, the widgets, and ranking on
-the terminal."""
+"""What one looks at and touches.
+
+plots, panels              a run's curves; what each panel of the dashboard shows
+tables, markup             tables and escaped HTML
+alarms                     what is wrong with a run, in plain words
+microscope                 one saved rollout token by token (microscope_plots)
+feedback_plots             what people ranked (feedback_browser: where they disagree)
+terminal_ranking           ranking where there is no notebook
+widgets/                   dashboard, ranking, microscope and others for notebooks
+"""

@@ -3,6 +3,7 @@
     from rlhf_lab.course.exercises import check
     check.gae(gae)  # the function you wrote
 
-check.py has one function for each exercise. What each is tried on, and its usual mistakes, stand in
-a file for each notebook (two for 04); examine.py does the trying, wording.py says it in words.
+check.py has one function for each exercise. The inputs that each is tried on, and its usual
+mistakes, are in a file for each notebook (nb04 has two); examine.py tries the learner's function on
+them, and wording.py puts the outcome into words.
 """

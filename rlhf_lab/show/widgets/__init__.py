@@ -1,1 +1,8 @@
-"""What a person looks at and touches in a notebook."""
+"""Widgets for notebooks; each shows a plain page where there is no front end.
+
+dashboard            a stage while it trains, with its stop button (curves: its quick drawing)
+ranking_widget       rank responses by drag, keys or buttons
+microscope_widget    a response coloured by token (quantities, and microscope_still without a kernel)
+clip                 the clipped objective, with sliders
+walk                 how the responses change along a run
+"""
