@@ -2,8 +2,8 @@
 
 A task is prompts, demonstrations, labellers and, where somebody knows the truth, a judge. To add
 one, write a class with the attributes of `Task` (about fifty lines: tests/tiny_task.py is one) and
-pass it to `runs.pipeline.Pipeline`, or its prompts and demonstrations to the stages. Without a judge, a
-task is a folder with files (`folder.py`, docs/your-own-task.md).
+pass it to `runs.pipeline.Pipeline`, or its prompts and demonstrations to the stages. Without a
+judge, a task is a folder with files (`folder.py`, docs/your-own-task.md).
 """
 
 from typing import Protocol

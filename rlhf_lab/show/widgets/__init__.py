@@ -2,7 +2,7 @@
 
 dashboard            a stage while it trains, with its stop button (curves: its quick drawing)
 ranking_widget       rank responses by drag, keys or buttons
-microscope_widget    a response coloured by token (quantities, and microscope_still without a kernel)
+microscope_widget    a response coloured by token (quantities; microscope_still: no kernel)
 clip                 the clipped objective, with sliders
 walk                 how the responses change along a run
 """
