@@ -1,7 +1,7 @@
 """Feedback from written rules instead of people (Constitutional AI, Bai et al. 2022; RLAIF, Lee et
 al. 2023).
 
-A rule is a sentence, a weight and a checker (`rules`, `checkers`, `manual`). A critique says which
+A rule is a sentence, a weight and a checker (`rules`, `checkers`). A critique says which
 rules a response breaks, where and why; a revision mends it by small edits, and the revised
 responses are demonstrations (`critique`, `revise`). Weighed together the rules also rank responses,
 as labellers do (`ranking`). Any causal language model can be the critic instead (`model_critic`).
