@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from dataclasses import asdict, replace
 
 from rlhf_lab.cli.options import add_config, device_option, preset_option
@@ -44,7 +45,9 @@ def run(options: argparse.Namespace) -> None:
         config = smoke(config)
     settings = asdict(config) | {"task": options.task}
     del settings["device"]  # a run may go on elsewhere
-    with RunFolder.open(options.out, settings) as run:
+    with RunFolder.open(options.out, settings, defaults=asdict(PipelineConfig(base))) as run:
+        if note := run.other_versions():
+            print(note, file=sys.stderr)
         Pipeline(chosen, config, run, watch).run_all()
         print_table(run.read_summary())
         parallel.once(write_report, run)

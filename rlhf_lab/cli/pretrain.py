@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
         Path(options.out + ".checkpoint"),
         every=100,
         settings=plain(asdict(config)) | {"task": options.task},
+        defaults=plain(asdict(PretrainConfig())),
     )
     for _ in watch(
         "pretrain",

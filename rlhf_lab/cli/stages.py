@@ -92,5 +92,8 @@ def stage_run(options: argparse.Namespace, config, data: list):
     accelerator = make_accelerator(options.device, options.precision)
     with TemporaryDirectory() as nowhere:
         place = nowhere if options.estimate else options.out
-        with RunFolder.open(place, settings, data=learned) as run:
+        defaults = asdict(type(config)()) | usual
+        with RunFolder.open(place, settings, data=learned, defaults=defaults) as run:
+            if note := run.other_versions():
+                print(note, file=sys.stderr)
             yield run, Checkpoint(run.checkpoints / "stage"), accelerator

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rlhf_lab.disk.provenance import FREE, flat
-from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.disk.run_folder import RunFolder, is_run
 from rlhf_lab.errors import UserError
 
 
@@ -111,7 +111,7 @@ def model_in(place: str) -> str:
         raise UserError(f"{place} is a file: name a run's folder or a model's")
     if not path.is_dir():
         return place
-    if not _is_run(path):
+    if not is_run(path):
         return str(path)
     run = RunFolder.view(path)
     if run.policy.is_dir():
@@ -127,18 +127,11 @@ def model_in(place: str) -> str:
 
 def run_around(folder: str) -> tuple[RunFolder | None, str]:
     """The run that a model's folder lies in, and its place there, such as "policy"."""
-    path = Path(folder)
-    if path.is_dir() and _is_run(path.resolve().parent):
-        return RunFolder.view(path.resolve().parent), path.resolve().name
-    return None, ""
-
-
-def _is_run(path: Path) -> bool:
+    path = Path(folder).resolve()
     try:
-        RunFolder.view(path)
-    except UserError:
-        return False
-    return True
+        return (RunFolder.view(path.parent), path.name) if path.is_dir() else (None, "")
+    except UserError:  # no run, or none that can be read
+        return None, ""
 
 
 def _alone_where_twice(found: list[Contestant], place: int) -> Contestant:

@@ -13,10 +13,12 @@ from typing import Protocol
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rlhf_lab.disk.provenance import differences
+from rlhf_lab.disk.provenance import check_format, differences
 from rlhf_lab.disk.storage import replacing
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
+
+FORMAT = 1  # of state.json, which has no number where 0.1.0 wrote it
 
 
 class HasTensors(Protocol):
@@ -32,10 +34,10 @@ class Checkpoint:
     """Where a stage keeps its state while it trains: one folder, replaced as a whole.
 
     every: updates between two saves. settings: where no RunFolder holds them, what a run that goes
-    on must have in common with the one that saved. A full disk or a kill leaves the previous one
-    intact. Stages save after they have yielded an update's record: a record logged twice can be
-    dropped on resuming (`RunFolder.logged`), one never logged would be lost. Of several processes
-    the main one saves and all restore, in any number.
+    on must have in common with the one that saved; defaults: as in `RunFolder.open`. A full disk or
+    a kill leaves the previous one intact. Stages save after they have yielded an update's record: a
+    record logged twice can be dropped on resuming (`RunFolder.logged`), one never logged would be
+    lost. Of several processes the main one saves and all restore, in any number.
 
     Where adapters are trained, the weights beneath them are not saved: they are those of the
     model's folder, and a checksum tells whether they still are.
@@ -44,6 +46,7 @@ class Checkpoint:
     folder: Path
     every: int = 10
     settings: dict | None = None
+    defaults: dict | None = None
 
     def due(self, update: int, updates: int) -> bool:
         """Whether to save after this update (counted from 1)."""
@@ -66,9 +69,8 @@ class Checkpoint:
                 for name, module in modules.items():
                     save_file(_unshared(module, still), fresh / f"{name}.safetensors")
                 save_file(optimiser.tensors(), fresh / "optimiser.safetensors")
-                state = {"update": update, "still": parallel.checksum(still.values())} | (
-                    extra or {}
-                )
+                state = {"format": FORMAT, "update": update} | (extra or {})
+                state |= {"still": parallel.checksum(still.values())}
                 state |= {"settings": self.settings} if self.settings is not None else {}
                 (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
         except OSError as error:
@@ -84,32 +86,41 @@ class Checkpoint:
     def restore(self, modules: dict[str, nn.Module], optimiser: HasTensors) -> dict:
         """Load the saved state and return it; {"update": 0} if there is none.
 
-        Raises UserError if some process does not see what the others do, if the settings are not
-        those it was saved with, or if the weights beneath adapters are not those the run began
-        with.
+        Raises UserError if some process does not see what the others do, if a newer version saved
+        it, if the settings are not those it was saved with, if the weights beneath adapters are not
+        those the run began with, or if the model's weights have other names.
         """
         file, state = self.folder / "state.json", {"update": 0}
         if file.exists():
             state = json.loads(file.read_text(encoding="utf-8"))
+            check_format(f"the checkpoint in {self.folder}", state.pop("format", 1), FORMAT)
         parallel.check_same(
             f"the checkpoint it finds in {self.folder}: use a folder that all machines share",
             state["update"],
         )
         if state["update"] == 0:
             return state
-        found = differences(state.pop("settings", {}), self.settings or {})
+        found = differences(state.pop("settings", {}), self.settings or {}, self.defaults)
         if found:
             raise UserError(
                 f"the checkpoint in {self.folder} is of a run with other settings "
                 f"({'; '.join(found)}): give those, choose another --out, or delete it"
             )
-        if state.pop("still", 0) != parallel.checksum(_still(modules).values()):
+        still = _still(modules)
+        if state.pop("still", 0) != parallel.checksum(still.values()):
             raise UserError(
                 f"the checkpoint in {self.folder} is of adapters on other weights: name "
                 "the model that the run began with, or choose another --out"
             )
         for name, module in modules.items():
-            module.load_state_dict(load_file(self.folder / f"{name}.safetensors"), strict=False)
+            saved = load_file(self.folder / f"{name}.safetensors")
+            lacking = _parameters(module, still).keys() - saved.keys()
+            if lacking:
+                raise UserError(
+                    f"the checkpoint in {self.folder} lacks '{min(lacking)}' of the {name}: go on "
+                    "with the versions that the run began with, or choose another --out"
+                )
+            module.load_state_dict(saved, strict=False)
         optimiser.load_tensors(load_file(self.folder / "optimiser.safetensors"))
         return state
 
@@ -124,7 +135,9 @@ def _still(modules: dict[str, nn.Module]) -> dict[int, nn.Parameter]:
 def _unshared(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, Tensor]:
     """Parameters, but for those that stand still, and buffers by name, each once: tied weights are
     stored under one name."""
-    named = {name: p for name, p in module.named_parameters() if id(p) not in still}
-    return {
-        name: x.detach().contiguous() for name, x in (named | dict(module.named_buffers())).items()
-    }
+    named = _parameters(module, still) | dict(module.named_buffers())
+    return {name: x.detach().contiguous() for name, x in named.items()}
+
+
+def _parameters(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in module.named_parameters() if id(p) not in still}

@@ -1,19 +1,22 @@
-"""What a run was made with, and how two runs differ in it."""
+"""What a run was made with, how two runs differ in it, and what a newer version wrote."""
 
 import json
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from rlhf_lab import __version__
+from rlhf_lab.errors import UserError
+
 # They change a run's speed and memory, not its result: it may go on with others.
 FREE = ("max_tokens", "gradient_checkpointing")
-PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "rlhf-lab")
+PACKAGES = ("torch", "transformers", "tokenizers", "accelerate")
 
 
 def surroundings() -> dict:
     """Versions and platform: what may change a run's numbers, and nothing that names a machine.
 
-    A package that was not installed, such as this one in a bare clone, has the version None.
+    A package that is not installed has the version None.
     """
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -21,19 +24,41 @@ def surroundings() -> dict:
             versions[name] = version(name)
         except PackageNotFoundError:
             versions[name] = None
+    versions["rlhf-lab"] = __version__  # of the code that runs, also in a clone not installed
     system = {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count()}
     return {"versions": versions, "platform": system}
 
 
-def differences(before: dict, now: dict) -> list[str]:
+def differences(before: dict, now: dict, defaults: dict | None = None) -> list[str]:
     """One phrase for every setting that is not the same, such as "ppo.beta was 0.05, now 0.1"; none
-    for those that are FREE."""
+    for those that are FREE. A setting with a default that is missing in `before` did not exist
+    then, and counts as having had its default."""
     before, now = flat(before), flat(now)
+    usual = flat(defaults or {})
+    before |= {name: usual[name] for name in now if name in usual and name not in before}
     return [
         f"{name} was {before.get(name, 'unset'):.40}, now {now.get(name, 'unset'):.40}"
         for name in before | now
         if before.get(name) != now.get(name) and name.rpartition(".")[2] not in FREE
     ]
+
+
+def changed_versions(before: dict) -> list[str]:
+    """The same of the packages whose versions, at the start of a run and now, are known and can
+    change its numbers."""
+    now = surroundings()["versions"]
+    both = [name for name in (*PACKAGES, "rlhf-lab") if before.get(name) and now[name]]
+    return differences({n: before[n] for n in both}, {n: now[n] for n in both})
+
+
+def check_format(what: str, found: int, known: int, by: str | None = None) -> None:
+    """Raise UserError for files of a format that only later versions know. by: the version of the
+    lab that wrote them, where they say so."""
+    if found > known:
+        raise UserError(
+            f"{what} was written by {f'rlhf-lab {by}' if by else 'a newer rlhf-lab'} (format "
+            f"{found}, this one knows {known}): update rlhf-lab; the files are as they were"
+        )
 
 
 def flat(settings, name: str = "") -> dict[str, str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rlhf_lab.disk.jsonl import append_line, plain, read_lines, write_whole
 from rlhf_lab.disk.lock import lock
-from rlhf_lab.disk.provenance import differences, surroundings
+from rlhf_lab.disk.provenance import changed_versions, check_format, differences, surroundings
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 
@@ -41,29 +41,36 @@ class RunFolder:
 
     @classmethod
     def open(
-        cls, path: str | Path, config: dict, resume: bool = True, data: dict[str, str] | None = None
+        cls,
+        path: str | Path,
+        config: dict,
+        resume: bool = True,
+        data: dict[str, str] | None = None,
+        defaults: dict | None = None,
     ) -> "RunFolder":
         """Start a run in a new or empty folder, or go on with the one that is there.
 
         config: every setting, nested as you like; `jsonl.plain` says what values may be. data: the
         sha256 of what the run learns from, by name (`files.fingerprint` gives it), models too.
         resume: whether to go on with a run that is there: its settings and data must be these, but
-        for settings that change no result. Versions may differ; config.json keeps those the run
-        began with.
+        for settings that change no result. defaults: of settings, nested as they are; a run that
+        began before there was such a setting goes on with its default. Versions may differ
+        (`other_versions`); config.json keeps those the run began with.
 
         Raises UserError, and leaves the folder's files as they are, if another run is using it, if
-        it holds a run that differs (without `resume`: any run) or anything else, or if it cannot be
-        written to.
+        a newer version wrote it, if it holds a run that differs (without `resume`: any run) or
+        anything else, or if it cannot be written to.
         """
         path, given = Path(path), {"settings": plain(config), "data": plain(data or {})}
         run = cls(path, lambda: None)
-        parallel.once(run._take, given, resume)
+        parallel.once(run._take, given, resume, plain(defaults or {}))
         return run
 
     @classmethod
     def view(cls, path: str | Path) -> "RunFolder":
-        """A run to read, also while another process writes it; UserError if there is none."""
-        if not _is_run(Path(path)):
+        """A run to read, also while another process writes it; UserError if there is none, or a
+        newer version wrote it."""
+        if not is_run(Path(path)):
             raise UserError(f"there is no run in {path}: name a folder that a run was written to")
         return cls(path)
 
@@ -87,6 +94,17 @@ class RunFolder:
     def config(self) -> dict:
         """What config.json holds: settings, data, versions, platform."""
         return _read_json(self.config_file)
+
+    def other_versions(self) -> str:
+        """One line that names the packages whose versions are not those that the run began with; ""
+        if there are none."""
+        found = changed_versions(self.config.get("versions", {}))
+        if not found:
+            return ""
+        return (
+            f"{self.path} goes on with other versions than it began with ({'; '.join(found)}): its "
+            "numbers may differ in the last digits from those of a run with one version"
+        )
 
     def log(self, record: dict) -> None:
         """Add a record, such as {"stage": "ppo", "update": 1, "objective/kl": 0.0}, to the metrics.
@@ -148,13 +166,13 @@ class RunFolder:
             raise UserError(f"the run in {self.path} has no summary yet: run it to its end first")
         return _read_json(self.summary)
 
-    def _take(self, given: dict, resume: bool) -> None:
+    def _take(self, given: dict, resume: bool, defaults: dict) -> None:
         """Lock the folder; write its config, or check the one that is there."""
         _check_place(self.path)
         self._release = lock(self.path)
         try:
             if self.config_file.exists():
-                _check_same(self, given, resume)
+                _check_same(self, given, resume, defaults)
             else:
                 config = {"rlhf_lab_run": FORMAT} | given | surroundings()
                 write_whole(self.config_file, _as_json(config))
@@ -180,10 +198,16 @@ def _read_json(path: Path) -> dict:
         raise UserError(f"cannot read {path}: {error}: mend it, or delete it") from error
 
 
-def _is_run(path: Path) -> bool:
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run. Raises UserError if a newer version wrote it, or if its
+    config.json cannot be read."""
     file = path / "config.json"
     content = _read_json(file) if file.is_file() else None
-    return isinstance(content, dict) and "rlhf_lab_run" in content
+    if not isinstance(content, dict) or "rlhf_lab_run" not in content:
+        return False
+    by = content.get("versions", {}).get("rlhf-lab")
+    check_format(f"the run in {path}", content["rlhf_lab_run"], FORMAT, by)
+    return True
 
 
 def _shown(path: Path) -> list[str]:
@@ -199,20 +223,20 @@ def _check_place(path: Path) -> None:
         others = path.is_dir() and _shown(path)
     except OSError as error:
         raise UserError(f"cannot use {path}: {error.strerror}: choose another --out") from error
-    if others and not _is_run(path):
+    if others and not is_run(path):
         raise UserError(
             f"{path} holds '{min(others)}' and no run: choose another --out, so that "
             "nothing is overwritten"
         )
 
 
-def _check_same(run: RunFolder, given: dict, resume: bool) -> None:
+def _check_same(run: RunFolder, given: dict, resume: bool, defaults: dict) -> None:
     """Refuse to go on with a run whose settings or data are not the given ones."""
     way_out = "choose another --out, or delete the folder"
     if not resume:
         raise UserError(f"{run.path} holds a run already: {way_out}")
     before = run.config
-    found = differences(before["settings"], given["settings"])
+    found = differences(before["settings"], given["settings"], defaults)
     was, now = before["data"], given["data"]
     found += [
         f"its {name} " + ("changed since it began" if name in was else "was not noted then")
@@ -220,6 +244,9 @@ def _check_same(run: RunFolder, given: dict, resume: bool) -> None:
         if was.get(name) != now.get(name)
     ]
     if found:
+        begun = before.get("versions", {}).get("rlhf-lab")
+        if begun and begun != surroundings()["versions"]["rlhf-lab"]:
+            way_out += f", or go on with rlhf-lab {begun}, which began it"
         more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
         raise UserError(
             f"{run.path} holds a run with other settings ({'; '.join(found[:5] + more)}): {way_out}"

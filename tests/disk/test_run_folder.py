@@ -286,6 +286,18 @@ def test_differences_name_nested_settings():
     ]
 
 
+def test_a_setting_that_did_not_exist_then_had_its_default():
+    before, defaults = {"ppo": {"beta": 0.05}}, {"ppo": {"beta": 0.1, "clip": 0.2, "extra": 1}}
+    assert differences(before, {"ppo": {"beta": 0.05, "clip": 0.2}}, defaults) == []
+    assert differences(before, {"ppo": {"beta": 0.1, "clip": 0.3}}, defaults) == [
+        "ppo.beta was 0.05, now 0.1",  # what was noted counts, not its default
+        "ppo.clip was 0.2, now 0.3",
+    ]
+    assert differences(before, {"ppo": {"beta": 0.05, "other": 1}}, defaults) == [
+        "ppo.other was unset, now 1"
+    ]
+
+
 def test_what_changes_memory_and_speed_alone_bars_no_run_from_going_on():
     before = {"ppo": {"max_tokens": 3072, "beta": 0.05}}
     now = {"ppo": {"max_tokens": 512, "beta": 0.05}, "gradient_checkpointing": True}
