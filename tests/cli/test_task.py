@@ -295,7 +295,7 @@ def test_the_pages_python_does_the_same(mine, monkeypatch, capsys):
     names = {}
     exec(first, names)
     exec(widget.replace("RankingWidget(", "shown = RankingWidget("), names)
-    assert names["shown"].state["guidelines"]["text"] == names["task"].guidelines
+    assert names["shown"].state["guidelines"]["text"] == names["task"].guidelines.text
     session = names["shown"].session
     while session.current:
         session.submit(range(1, 1 + len(session.current.responses)))
@@ -381,7 +381,7 @@ def test_labellers_see_the_tasks_guidelines_and_rankings_name_them(
     run("sample --model model --task mine --rows 4 --responses 2 --max-new-tokens 4 --out s.jsonl")
     typed(monkeypatch, "?", "a", "q")
     run(f"rank {place} --labeller ada --k 2 --samples s.jsonl")
-    assert "You are the customer." in capsys.readouterr().out
+    assert "what fits the question, and is right" in capsys.readouterr().out
     [entry] = FeedbackStore(read_folder("mine").store).entries()
     assert entry.guidelines.startswith("mine ")
 

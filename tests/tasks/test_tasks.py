@@ -261,7 +261,7 @@ def test_taste_is_the_rubric_weighed_by_hand():
 
 
 def test_one_who_cannot_check_facts_sees_only_what_looks_helpful():
-    trusting = Labeller("trusting", {"helpful": 4.0}, checks_facts=False, noise=0.0)
+    trusting = Labeller("trusting", {"helpful": 4.0}, unchecked="helpful", noise=0.0)
     responses = ["1.0 0.0 0.2", "0.0 0.0 0.9"]  # right but unlikely, wrong but plausible
     assert trusting.rank(plain_judge, prompt_number(0), responses).ranks == (2, 1)
     assert FAIR.rank(plain_judge, prompt_number(0), responses, noisy=False).ranks == (1, 2)
