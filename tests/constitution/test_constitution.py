@@ -510,7 +510,7 @@ def critic():
 def test_log_odds_by_hand(critic, rules):
     """From the whole softmax of one unpadded row, read by a fresh copy of the model."""
     model, tokenizer = load_policy(base_model()), load_tokenizer(base_model())
-    whole = BEFORE.format(rule=rules[0].says) + ASKED.text + " " + HELP + AFTER
+    whole = BEFORE.format(asker="customer", rule=rules[0].says) + ASKED.text + " " + HELP + AFTER
     row = critic.question(rules[0], ASKED.text, HELP)
     assert tokenizer.decode(row) == whole
     with torch.no_grad():
@@ -542,7 +542,7 @@ def test_a_long_prompt_loses_its_beginning_and_the_response_nothing(critic, rule
     row = critic.question(rules[0], long, HELP)
     text = critic.tokenizer.decode(row)
     assert len(row) == context and "Customer:" not in text
-    assert text.startswith(BEFORE.format(rule=rules[0].says))
+    assert text.startswith(BEFORE.format(asker="customer", rule=rules[0].says))
     assert text.endswith(f"Can you help?\nAgent: {HELP}{AFTER}")
     assert critic.log_odds(rules[0], [long], [HELP])
     message = refusal(critic.question, rules[0], long, "Wait for it. " * 90)
