@@ -5,7 +5,7 @@ brings its own words: guidelines for people who rank, and the form of its prompt
 
 1. Make a folder of its name here, such as `tasks/chess/`, with what the task knows in it.
 2. In its `__init__.py` write a class with every attribute of `Task` below (tests/tiny_task.py is
-   one in some sixty lines). What tasks share is here: labellers and guidelines (`labellers`), a
+   one in under seventy lines). What tasks share is here: labellers and guidelines (`labellers`), a
    little English (`phrases`).
 3. Put the folder and the class into `TASKS`: `--task chess` and `load_task("chess")` find it now.
 4. Add the class to the tasks that tests/tasks/test_tasks.py goes through.

@@ -10,6 +10,7 @@ no judge and no simulated labellers: the stages, `compare` and `blind` take it, 
 `demo` runs does not.
 """
 
+import os
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -171,7 +172,7 @@ def read_folder(folder: str | Path) -> FolderTask:
 
 def is_folder(name: str | Path | None) -> bool:
     """Whether that is the folder of a task."""
-    return name is not None and (Path(name) / SETTINGS).is_file()
+    return name is not None and os.path.isfile(Path(name) / SETTINGS)  # of any name whatever
 
 
 def _settings(file: Path) -> Row:

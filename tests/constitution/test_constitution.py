@@ -198,6 +198,20 @@ def test_sympathy_is_asked_for_where_the_customer_is_annoyed(by_name, prompt, re
 
 
 @pytest.mark.parametrize(
+    "prompt, who",
+    [
+        ("Customer: It is annoying.\nAgent:", "the customer"),
+        ("Human: It is annoying.\n\nAssistant:", "the human"),
+        ("It is annoying: help!", "the prompt"),
+        ("annoying:that", "the prompt"),
+    ],
+)
+def test_a_critique_calls_who_asks_what_the_prompt_calls_them(by_name, prompt, who):
+    reason = found(by_name["sympathy"], "Restart it.", Prompt("", prompt)).reason
+    assert reason.endswith(f", though {who} says 'annoying'")
+
+
+@pytest.mark.parametrize(
     "response, broken",
     [("Hi, thank you.", False), ("Thanks!", False), ("This will do.", True), ("Restart it.", True)],
 )
