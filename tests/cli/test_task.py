@@ -17,7 +17,6 @@ from rlhf_lab.compare.standing import standing_of
 from rlhf_lab.disk.files import fingerprint, read_rankings, read_samples
 from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.disk.storage import fingerprint as weights
-from rlhf_lab.disk.files import read_samples
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import ranking_accuracy
 from rlhf_lab.feedback.store import FeedbackStore
