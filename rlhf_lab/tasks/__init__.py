@@ -7,8 +7,8 @@ brings its own words: guidelines for people who rank, and the form of its prompt
 2. In its `__init__.py` write a class with every attribute of `Task` below (tests/tiny_task.py is
    one in under seventy lines). What tasks share is here: labellers and guidelines (`labellers`), a
    little English (`phrases`).
-3. Put the folder and the class into `TASKS`: `--task chess` and `load_task("chess")` find it now.
-4. Add the class to the tasks that tests/tasks/test_tasks.py goes through.
+3. Put the folder and the class into `TASKS`: `--task chess` and `load_task("chess")` find it now,
+   and tests/tasks/test_tasks.py looks whether it keeps its word.
 
 The shipped base model knows the support desk alone; `rlhf-lab pretrain --task chess --out base`
 makes one for the task, `rlhf-lab demo --task chess --model base` does the rest. Without a judge, a
