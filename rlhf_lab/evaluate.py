@@ -147,7 +147,7 @@ def sequence_kl(
 
 def distinct_share(texts: Sequence[Sequence[str]], hide: Callable[[str], str] = str.strip) -> float:
     """The mean share of different responses among those of a prompt; `hide` masks what must differ
-    between prompts anyway, such as the product."""
+    between prompts anyway, such as a name."""
     return statistics.fmean(len({hide(t) for t in row}) / len(row) for row in texts)
 
 
@@ -174,29 +174,33 @@ def win_rate(marks: Tensor, rival: Tensor) -> Interval:
 
 # ------------------------------------------------------------------------------ the reward model
 
-MANNERS = ("polite", "honest", "concise")
-SUBSTANCE = ("helpful", "accurate")
 
-
-def reward_accuracy(answers: Answers, scores: Tensor, clear: float | None = None) -> dict:
+def reward_accuracy(
+    answers: Answers,
+    scores: Tensor,
+    truth: Sequence[str] = (),
+    manner: Sequence[str] = (),
+    clear: float | None = None,
+) -> dict:
     """How often the reward model orders two responses to a prompt as the judge does.
 
-    all: every pair whose marks differ; clear: pairs whose marks differ by one standard deviation
-    or more (or by `clear`), and their share of all pairs; correctness: pairs of equal manner whose
-    accurate differs by half or more; style: pairs of equal substance that differ in manner. Each
-    {"accuracy", "pairs"}, equal scores counting half.
+    truth, manner: the items of the rubric that say whether a response is right, and how it is put
+    (a task's `truth` and `manner`). all: every pair whose marks differ; clear: pairs whose marks
+    differ by one standard deviation or more (or by `clear`), and their share of all pairs;
+    correctness: pairs of equal manner that differ in truth by half or more; style: pairs that
+    differ in manner and in no other item. Each {"accuracy", "pairs"}, equal scores counting half.
     """
     marks = answers.mark_table()
     clear = clear if clear is not None else max(float(marks.std()), 1e-6)
     better = marks[:, :, None] - marks[:, None, :]
     margin = scores[:, :, None] - scores[:, None, :]
-    truth = _differs(answers, ("accurate",), by=0.5)
-    substance, manner = _differs(answers, SUBSTANCE), _differs(answers, MANNERS)
+    substance = [item for item in answers.marks[0][0].rubric if item not in manner]
+    other_truth, other_manner = _differs(answers, truth, by=0.5), _differs(answers, manner)
     kinds = {
         "all": better > 0,
         "clear": better >= clear,
-        "correctness": (better > 0) & truth & ~manner,
-        "style": (better > 0) & manner & ~substance,
+        "correctness": (better > 0) & other_truth & ~other_manner,
+        "style": (better > 0) & other_manner & ~_differs(answers, substance),
     }
     result = {name: _accuracy(margin[pairs]) for name, pairs in kinds.items()}
     S = marks.shape[1]
@@ -231,8 +235,6 @@ def _accuracy(margins: Tensor) -> dict:
 
 def _differs(answers: Answers, items: Sequence[str], by: float = 1e-6) -> Tensor:
     """Pairs (P, S, S) whose rubric differs in any of these items, by that much or more."""
-    known = [i for i in items if i in answers.marks[0][0].rubric]
-    tables = torch.stack(
-        [answers.rubric_table(i) for i in known] or [torch.zeros(answers.ended.shape)]
-    )
+    none = torch.zeros(answers.ended.shape)
+    tables = torch.stack([answers.rubric_table(i) for i in items] or [none])
     return ((tables[:, :, :, None] - tables[:, :, None, :]).abs() >= by).any(0)

@@ -54,7 +54,7 @@ class Mark:
 
     mark: the total, in the task's own points. rubric: each item from 0 to 1. plausible: from 0 to
     1, how helpful it looks to a reader who cannot check the facts. flaws: countable faults, such
-    as invented promises. reasons: why, in words.
+    as invented facts. reasons: why, in words.
     """
 
     mark: float

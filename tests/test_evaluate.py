@@ -113,7 +113,7 @@ def test_kl_is_summed_over_the_vocabulary_at_every_token(gpt2, tokenizer):
 def test_reward_accuracy_by_kind_of_pair():
     answers = marked([[(9, 1, 1), (5, 0, 1), (8, 1, 0), (8, 1, 0)]])
     scores = torch.tensor([[3.0, 1.0, 4.0, 1.0]])
-    result = reward_accuracy(answers, scores, clear=3)
+    result = reward_accuracy(answers, scores, ["accurate"], ["polite"], clear=3)
     # (9,5) right; (9,8) wrong; (9,8') right; (8,5) right; (8',5) tie; (8,8') no difference
     assert result["all"]["pairs"] == 5 and result["all"]["accuracy"] == pytest.approx(3.5 / 5)
     assert result["clear"]["pairs"] == 3 and result["clear"]["accuracy"] == pytest.approx(2.5 / 3)

@@ -4,7 +4,7 @@ import re
 from random import Random
 
 from rlhf_lab.records import Demonstration, Mark, Prompt
-from rlhf_lab.tasks.labellers import Labeller
+from rlhf_lab.tasks.labellers import GENERAL, Labeller
 
 COLOURS = ("red", "blue", "green", "grey", "pink", "gold")
 THINGS = ("hat", "cup", "door", "boat", "lamp", "sock", "kite", "bell")
@@ -20,6 +20,11 @@ class ColourTask:
         Labeller("strict", {"right": 8.0, "short": 2.0}, noise=0.3),
         Labeller("hurried", {"right": 4.0, "short": 6.0}, per_word=-0.1, noise=0.6),
     )
+    guidelines = GENERAL
+    truth, manner = ("right",), ("short",)
+
+    def prompt_of(self, message: str) -> str:
+        return f"{message}\n"
 
     def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
         rng = Random(f"raw/{seed}")

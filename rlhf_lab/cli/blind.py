@@ -9,7 +9,7 @@ from rlhf_lab.compare.contestants import contestants_of
 from rlhf_lab.evaluate import answer
 from rlhf_lab.models import load_policy, load_tokenizer
 from rlhf_lab.sampling import SamplingConfig
-from rlhf_lab.tasks.labellers import guidelines_of
+from rlhf_lab.tasks.labellers import GENERAL
 from rlhf_lab.training import make_accelerator
 
 
@@ -54,5 +54,5 @@ def run(options: argparse.Namespace) -> None:
         (models[0].name, models[1].name),
         options.store,
         options.labeller,
-        guidelines_of(task),
+        task.guidelines if task else GENERAL,
     ).ask()

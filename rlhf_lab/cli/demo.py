@@ -14,7 +14,7 @@ from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.runs.pipeline import Pipeline, PipelineConfig, smoke
 from rlhf_lab.runs.presets import PRESETS
 from rlhf_lab.runs.report import print_table, write_report
-from rlhf_lab.tasks import load_judged
+from rlhf_lab.tasks import SHIPPED, load_judged
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     add_config(sub, PPOConfig, only=("seed", "beta", "updates"))
     sub.add_argument("--model", help="base model to start from; if not given, the shipped one")
     preset_option(sub)
-    sub.add_argument("--task", default="support_desk", help="the task")
+    sub.add_argument("--task", default=SHIPPED, help="the task")
     sub.add_argument("--smoke", action="store_true", help="a run of a minute, to see that it works")
     device_option(sub)
 

@@ -11,12 +11,12 @@ from rlhf_lab.disk.jsonl import plain
 from rlhf_lab.disk.storage import check_place
 from rlhf_lab.models import save_policy
 from rlhf_lab.runs.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
-from rlhf_lab.tasks import load_judged
+from rlhf_lab.tasks import SHIPPED, load_judged
 from rlhf_lab.training import make_accelerator
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--task", default="support_desk", help="the task")
+    sub.add_argument("--task", default=SHIPPED, help="the task")
     sub.add_argument("--out", required=True, help="folder for the base model")
     add_config(sub, PretrainConfig)
     device_option(sub)

@@ -9,8 +9,9 @@ from rlhf_lab.feedback.selection import Selection
 from rlhf_lab.feedback.session import RankingSession
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.show.terminal_ranking import rank_in_terminal
+from rlhf_lab.tasks import load_task
 from rlhf_lab.tasks.folder import FolderTask, is_folder, read_folder
-from rlhf_lab.tasks.labellers import guidelines_of
+from rlhf_lab.tasks.labellers import GENERAL
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -19,6 +20,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         help="file of the feedback store, made if there is none; or the "
         "folder of a task of your own, which has its store in it",
     )
+    sub.add_argument("--task", help="the task whose guidelines to show; not for its folder")
     sub.add_argument("--labeller", required=True, help="a name of your own choice")
     sub.add_argument("--goal", type=int, help="stop after so many answers, earlier ones included")
     sub.add_argument("--k", type=int, default=4, help="responses to show, 2 to 9")
@@ -45,12 +47,19 @@ def run(options: argparse.Namespace) -> None:
     selection = Selection(responses=options.k, seed=options.seed)
     samples = read_samples(options.samples) if options.samples else []
     task = task_of(Path(options.store))
+    if task and options.task:
+        raise UserError(
+            f"--task {options.task}: {options.store} is in a task's folder, which has its own "
+            "guidelines: leave --task out"
+        )
+    named = task or (load_task(options.task) if options.task else None)
+    guidelines = named.guidelines if named else GENERAL
     store = FeedbackStore(task.store if task else options.store)
     store.add_all(samples)
     if not store.prompts():
         raise UserError(f"there is nothing to rank in {options.store}: give --samples FILE")
     session = RankingSession(
-        store, options.labeller, selection, options.goal, guidelines=guidelines_of(task)
+        store, options.labeller, selection, options.goal, guidelines=guidelines
     )
     if session.current is None and session.progress[0] == 0:
         raise UserError(

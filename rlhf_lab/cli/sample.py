@@ -14,7 +14,8 @@ from rlhf_lab.evaluate import answer
 from rlhf_lab.models import load_policy, load_tokenizer
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
-from rlhf_lab.tasks.support_desk.grammar import PROMPT
+from rlhf_lab.tasks import SHIPPED, load_task
+from rlhf_lab.tasks.folder import is_folder
 from rlhf_lab.training import make_accelerator
 
 
@@ -23,7 +24,12 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     data_options(sub, "prompts, alone or with responses", required=False)
     sub.add_argument("--task", help=f"{TASK}: the prompts that are to be ranked")
     sub.add_argument("--prompt", action="append", help="a prompt; may be given several times")
-    sub.add_argument("--message", action="append", help="a customer's message to the support desk")
+    sub.add_argument(
+        "--message",
+        action="append",
+        help="what a person asks, in their own words: it gets the form that prompts of --task have "
+        f"(here also a task of the lab by name; {SHIPPED} if not given)",
+    )
     sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
     sub.add_argument("--out", help="file for the responses; if not given, the screen")
     sub.add_argument("--seed", type=int, default=0, help="the seed of everything random")
@@ -32,14 +38,17 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    texts = (options.prompt or []) + [PROMPT.format(message=m) for m in options.message or []]
+    texts, messages = options.prompt or [], options.message or []
+    if messages:
+        texts = texts + [load_task(options.task or SHIPPED).prompt_of(m) for m in messages]
+    form_alone = messages and not is_folder(options.task)  # --task says how to ask, not what
     prompts = [Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
     if not prompts and not options.data and not options.task:
         raise UserError("nothing to answer: give --prompt, --message, --data or --task")
     if options.out:
         inputs.check_replaceable(Path(options.out), options.data)
     config, tokenizer = read_config(options, SamplingConfig), load_tokenizer(options.model)
-    if options.data or options.task:
+    if options.data or (options.task and not form_alone):
         prompts = (
             inputs.prompts(
                 options,
@@ -47,6 +56,7 @@ def run(options: argparse.Namespace) -> None:
                 read_context(options.model),
                 config.max_new_tokens,
                 ("train", "second"),
+                judged=bool(messages),
             )
             + prompts
         )

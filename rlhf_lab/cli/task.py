@@ -11,11 +11,12 @@ from rlhf_lab.disk.jsonl import write_whole
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Ranking
 from rlhf_lab.show.markup import visible
-from rlhf_lab.tasks import load_judged
+from rlhf_lab.tasks import SHIPPED, load_judged
 from rlhf_lab.tasks.folder import SETTINGS, FolderTask, read_folder
 from rlhf_lab.tasks.parts import HELD_OUT, PARTS, SECOND, TRAIN
 
 PROMPTS, DEMONSTRATIONS = 400, 200  # in a new task
+GAP = "..."  # where the message stands in a prompt
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         (
             new,
             "write a task into a new folder, for you to change: it runs as it is, on the shipped "
-            "model and the support desk's prompts",
+            "model and with prompts of its task",
         ),
         (show, "count what is in each part of a task, and say what is missing"),
     ):
@@ -48,16 +49,18 @@ def new(options: argparse.Namespace) -> None:
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} is not empty: name a new folder, so that nothing is overwritten")
     settings = files("rlhf_lab.tasks").joinpath("template.toml").read_text(encoding="utf-8")
-    named = settings.replace('"my task"', json.dumps(folder.resolve().name, ensure_ascii=False), 1)
-    desk, end = load_judged("support_desk"), "\nAgent:"
-    asked = dict.fromkeys(p.text.removesuffix(end) for p in desk.prompts(0, 2 * PROMPTS))
+    task = load_judged(SHIPPED)
+    end = task.prompt_of(GAP).partition(GAP)[2]
+    asked = dict.fromkeys(p.text.removesuffix(end) for p in task.prompts(0, 2 * PROMPTS))
+    for blank, text in (('"..."', end), ('"my task"', folder.resolve().name)):
+        settings = settings.replace(blank, json.dumps(text, ensure_ascii=False), 1)
     shown = [
         {"prompt": d.prompt.text.removesuffix(end), "response": d.response}
-        for d in desk.demonstrations(0, DEMONSTRATIONS)
+        for d in task.demonstrations(0, DEMONSTRATIONS)
     ]
     _write(folder / "prompts.jsonl", [{"prompt": text} for text in list(asked)[:PROMPTS]])
     _write(folder / "demonstrations.jsonl", shown)
-    write_whole(folder / SETTINGS, named)  # last: what has it is a task
+    write_whole(folder / SETTINGS, settings)  # last: what has it is a task
     print(
         f"wrote {folder}: change {SETTINGS}, and put your own prompts and demonstrations into "
         f"its files; `rlhf-lab task show {options.folder}` says how far it is"

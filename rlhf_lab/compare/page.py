@@ -32,7 +32,7 @@ HOW_TO_READ = {
     "5 (2 in n + 1).",
     "KL": "How far the model's answers have gone from the reference's, in nats, summed over an "
     "answer. Compare marks at like KL: a model that moved further has paid more.",
-    "distinct": "Of several answers to one prompt, how many differ, product names aside.",
+    "distinct": "Of several answers to one prompt, how many differ, the prompt's names aside.",
 }
 
 

@@ -1,8 +1,8 @@
 """Checkers: small functions that look whether a response keeps a rule.
 
 A checker gets the prompt's text, the response and, as named arguments, the settings that the file
-of rules has for it. It knows no more than that: not which product and which problem it is about,
-nor what fixes it (`manual` looks that up, see there). To add one, write such a function here and
+of rules has for it. It knows no more than that: not the facts that a judge has of the prompt
+(`manual` looks them up, see there). To add one, write such a function here and
 put it into CHECKERS; its settings are lists of texts (tuple[str, ...]) or whole numbers (int).
 """
 
@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rlhf_lab.tasks import SHIPPED, load_task
 from rlhf_lab.tasks.phrases import find, is_denied, places, sentences, words_of
-from rlhf_lab.tasks.support_desk.manual import look_up
 
 NEGATIONS = (
     "no",
@@ -53,7 +53,7 @@ def avoid(
     prompt: str, response: str, phrases: tuple[str, ...], negations: tuple[str, ...] = NEGATIONS
 ) -> Finding:
     """None of the phrases stands there. One with a negation up to four words before it, in the same
-    clause, is not meant: "I cannot promise you a full refund"."""
+    clause, is not meant: "it is no wonder"."""
     quotes = _distinct(response[a:b] for a, b in find(response, phrases, negations))
     return Finding(0.0, quotes, "says " + _listed(quotes)) if quotes else Finding()
 
@@ -66,7 +66,7 @@ def say(
     asked = find(prompt, when)
     if (when and not asked) or find(response, phrases, NEGATIONS):
         return Finding()
-    why = f", though the customer says {prompt[slice(*asked[0])]!r}" if asked else ""
+    why = f", though the {asker(prompt)} says {prompt[slice(*asked[0])]!r}" if asked else ""
     return Finding(0.0, (), f"says none of {_listed(phrases)}{why}")
 
 
@@ -83,7 +83,7 @@ def length(prompt: str, response: str, most: int) -> Finding:
     return Finding(kept, tuple(beyond), f"has {count} words, {count - most} too many")
 
 
-# What a request to the customer begins with: "Please hold ...", "The best thing is to hold ...".
+# What a request to the reader begins with: "Please hold ...", "The best thing is to hold ...".
 LEADS = (
     "please",
     "can",
@@ -108,7 +108,7 @@ LEADS = (
 def steps(
     prompt: str, response: str, verbs: tuple[str, ...], least: int = 1, most: int = 1
 ) -> Finding:
-    """From `least` to `most` sentences tell the customer to do something: one of the verbs begins
+    """From `least` to `most` sentences tell the reader to do something: one of the verbs begins
     the sentence, or follows one of LEADS, with no "not" before it. Too few do not keep the rule at
     all; each one too many costs half of it."""
     told = step_sentences(response, verbs)
@@ -130,7 +130,7 @@ def steps(
 
 
 def step_sentences(response: str, verbs: tuple[str, ...]) -> list[str]:
-    """The sentences that tell the customer to do something (see `steps`)."""
+    """The sentences that tell the reader to do something (see `steps`)."""
     told = []
     for start, end in sentences(response):
         words = [word for word, _ in words_of(response[start:end])]
@@ -150,7 +150,7 @@ POINTERS = ("my", "the", "this", "your", "our", "a", "an", "no", "with", "about"
 def product(
     prompt: str, response: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()
 ) -> Finding:
-    """The response speaks of the product that the customer named first, and of no other. Another
+    """The response speaks of the product that the prompt names first, and of no other. Another
     one does not keep the rule at all, none keeps it by half. kinds: what may follow a name
     ("headset"). no_names: words with a capital that name no product."""
     asked = products(prompt, kinds, no_names)
@@ -160,7 +160,8 @@ def product(
     spoken = products(response, kinds, no_names)
     others = _distinct(said for said in spoken if _name(said) != name)
     if others:
-        return Finding(0.0, others, f"speaks of {_listed(others)}; the customer has the {asked[0]}")
+        why = f"speaks of {_listed(others)}; the {asker(prompt)} has the {asked[0]}"
+        return Finding(0.0, others, why)
     if not re.search(rf"\b{re.escape(name)}\b", response):
         return Finding(0.5, (), f"does not name the {asked[0]}")
     return Finding()
@@ -184,10 +185,10 @@ def products(text: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()) 
 
 
 def manual(prompt: str, response: str) -> Finding:
-    """The step is the one that the shop's manual has for what the customer describes. Where the
-    manual does not make out the problem, the rule asks for nothing. A right step among others keeps
-    it by half."""
-    problem, right, wrong = look_up(prompt, response)
+    """The step is the one that the manual of the shipped task has for what the prompt describes.
+    Where the manual does not make out the problem, the rule asks for nothing. A right step among
+    others keeps it by half."""
+    problem, right, wrong = load_task(SHIPPED).look_up(prompt, response)
     if problem is None or (right and not wrong):
         return Finding()
     if wrong:
@@ -204,6 +205,13 @@ CHECKERS: dict[str, Callable[..., Finding]] = {
     "product": product,
     "manual": manual,
 }
+
+
+def asker(prompt: str) -> str:
+    """Who asks, as the prompt's label has it: "user" where it begins with "User: ..."; of a prompt
+    without a label, "prompt"."""
+    label = re.match(r"(\w+): ", prompt)
+    return label[1].lower() if label else "prompt"
 
 
 def _name(product: str) -> str:

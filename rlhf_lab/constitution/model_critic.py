@@ -1,6 +1,6 @@
 """A language model as the critic, in place of the checkers.
 
-It reads a rule, the customer's message and the response, and is asked whether the rule is broken.
+It reads a rule, the prompt and the response, and is asked whether the rule is broken.
 The answer is read off the logits of the next token: the log-odds of "yes" against "no" (Bai et al.
 2022 and Lee et al. 2023 read preferences off a model in this way, for two responses at a time).
 """
@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab.constitution.checkers import Finding
+from rlhf_lab.constitution.checkers import Finding, asker
 from rlhf_lab.constitution.rules import Rule
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import evaluating, load_policy, load_tokenizer
 from rlhf_lab.text import encode_prompt, pad_left, position_ids
 
-BEFORE = "A rule for people who answer customers: {rule}\n\n"
+BEFORE = "A rule for people who answer {asker}s: {rule}\n\n"
 AFTER = "\n\nDoes the last reply break the rule? Answer yes or no.\nAnswer:"
 WORDS = (" Yes", " No"), (" yes", " no"), ("Yes", "No"), ("yes", "no")
 
@@ -67,7 +67,7 @@ class ModelCritic:
         """The tokens that the model reads. Where they are too many for it, the prompt loses its
         beginning, and the response nothing. Raises UserError if that is not enough."""
         gap = "" if prompt[-1:].isspace() or response[:1].isspace() else " "
-        before = encode_prompt(self.tokenizer, BEFORE.format(rule=rule.says))
+        before = encode_prompt(self.tokenizer, BEFORE.format(asker=asker(prompt), rule=rule.says))
         pieces = [
             self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
             for text in (prompt, gap + response, AFTER)

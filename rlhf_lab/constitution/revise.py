@@ -10,7 +10,7 @@ cannot follow such a request. Here a revision is made by edits that anyone can c
 
 All rules are looked at, the heaviest first, and an edit stays only if less is broken after it.
 Every word of a revision comes from the policy, from the file of rules, or (the product's name) from
-the customer: no fact is invented.
+the prompt: no fact is invented.
 """
 
 from collections.abc import Iterator, Sequence
@@ -100,7 +100,7 @@ def put_in(found: Critique, rule: Rule, finding: Finding) -> Iterator[tuple[str,
     """The response with the rule's own sentence, if it has one that can be filled in."""
     sentence = rule.add
     if "{product}" in sentence:
-        product = named_by_customer(found)
+        product = named_in_prompt(found)
         if product is None:
             return
         sentence = sentence.replace("{product}", product)
@@ -121,8 +121,8 @@ def _greetings(said: Sequence[str], found: Critique, rule: Rule) -> int:
     return int(bool(said) and any(find(said[0], other.settings["phrases"]) for other in later))
 
 
-def named_by_customer(found: Critique) -> str | None:
-    """The product as the customer named it, by the settings of the first rule about products."""
+def named_in_prompt(found: Critique) -> str | None:
+    """The product as the prompt names it, by the settings of the first rule about products."""
     for rule in found.rules:
         if rule.check == "product":
             return next(iter(products(found.prompt.text, **rule.settings)), None)

@@ -34,7 +34,8 @@ class Rule:
 
 
 def read_rules(path: str | Path | None = None, also: Collection[str] = ()) -> tuple[Rule, ...]:
-    """The rules of a file that are on, the heaviest first; by default data/constitution.toml.
+    """The rules of a file that are on, the heaviest first; by default data/constitution.toml,
+    those of the task that is shipped.
 
     also: names of rules that are off in the file and asked for. Raises UserError if the file cannot
     be read or a rule is not right, with the file, the rule and the field.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.store import Entry, FeedbackStore
-from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines, Judge, Labeller
+from rlhf_lab.tasks.labellers import GENERAL, Guidelines, Judge, Labeller
 
 
 class Clock:
@@ -58,7 +58,7 @@ class RankingSession:
         selection: Selection = Selection(),
         goal: int | None = None,
         uncertainty: Mapping[str, float] | None = None,
-        guidelines: Guidelines = GUIDELINES,
+        guidelines: Guidelines = GENERAL,
         now: Callable[[], float] = time.monotonic,
     ):
         if goal is not None and goal < 1:

@@ -260,7 +260,9 @@ class Pipeline:
             "prompts": {k: len(v) for k, v in sets.items()},
             "samples": c.samples,
             "models": table,
-            "reward_model": reward_accuracy(answers["sft"].prompts_in(main), sft_scores[main])
+            "reward_model": reward_accuracy(
+                answers["sft"].prompts_in(main), sft_scores[main], self.task.truth, self.task.manner
+            )
             | {"labellers": self._held_out_metrics()},
         }
 

@@ -50,7 +50,8 @@ GLOSSARY = {
     "value fit": "how much of what a response will still earn the value network foretells: 1 is "
     "all "
     "of it, 0 no more than the mean.",
-    "distinct answers": "of several answers to one prompt, how many differ, product names aside.",
+    "distinct answers": "of several answers to one prompt, how many differ, the prompt's names "
+    "aside.",
     "calibration error": "how far the reward model's confidence is from how often it is right: "
     "0.05 means that of the pairs it is 80 % sure of, it orders some 75 or "
     "85 % rightly.",

@@ -90,7 +90,7 @@ def pick(
 @torch.no_grad()
 def _tested(ground: Ground, model: ScalarModel, test: list[Ranking], many: Answers) -> dict:
     data, scores = encode(ground.tokenizer, test), scores_of(model, many)
-    judged = reward_accuracy(many, scores)
+    judged = reward_accuracy(many, scores, ground.task.truth, ground.task.manner)
     best = maths.best_of_n_value(scores, many.mark_table(), PICKED_FROM)
     return {
         "accuracy": float(maths.pair_accuracy(score_groups(model, data), data.ranks)),

@@ -10,6 +10,7 @@ no judge and no simulated labellers: the stages, `compare` and `blind` take it, 
 `demo` runs does not.
 """
 
+import os
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from pathlib import Path
 from rlhf_lab.disk.jsonl import KINDS, Row
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration, Prompt, Ranking
+from rlhf_lab.tasks.labellers import GENERAL, Guidelines
 from rlhf_lab.tasks.parts import HELD_OUT, PARTS, SECOND, TRAIN, Shares
 
 SETTINGS = "task.toml"
@@ -29,15 +31,15 @@ HUB = "hub:"
 @dataclass(frozen=True)
 class FolderTask:
     """What the folder holds. sources: of the prompts and of the demonstrations (None: there are
-    none). end: what every prompt ends with. longest_response: in tokens. guidelines: for labellers,
-    in Markdown."""
+    none). end: what every prompt ends with. longest_response: in tokens. guidelines: for
+    labellers."""
 
     folder: Path
     name: str
     sources: tuple[str, str | None]
     end: str = ""
     longest_response: int = 64
-    guidelines: str = ""
+    guidelines: Guidelines = GENERAL
     shares: Shares = field(default_factory=Shares)
 
     judge = None  # nobody knows the truth
@@ -47,6 +49,10 @@ class FolderTask:
     def store(self) -> Path:
         """The file of the feedback store."""
         return self.folder / "rankings.sqlite3"
+
+    def prompt_of(self, message: str) -> str:
+        """The text of a prompt that asks what a person typed."""
+        return self._complete(Prompt("", message)).text
 
     def prompts(self, *parts: str) -> list[Prompt]:
         """The prompts of these parts (none named: of all), in the file's order, each text once.
@@ -152,20 +158,21 @@ def read_folder(folder: str | Path) -> FolderTask:
     sources = _source(row, folder, "prompts"), None
     if "demonstrations" in row.fields:
         sources = sources[0], _source(row, folder, "demonstrations")
+    name, guidelines = row.text("name").strip(), row.get("guidelines", str, "").strip()
     return FolderTask(
         folder,
-        row.text("name").strip(),
+        name,
         sources,
         row.get("end", str, ""),
         _whole(row, "longest_response", 64),
-        row.get("guidelines", str, "").strip(),
+        Guidelines(name, guidelines) if guidelines else GENERAL,
         _shares(row),
     )
 
 
 def is_folder(name: str | Path | None) -> bool:
     """Whether that is the folder of a task."""
-    return name is not None and (Path(name) / SETTINGS).is_file()
+    return name is not None and os.path.isfile(Path(name) / SETTINGS)  # of any name whatever
 
 
 def _settings(file: Path) -> Row:

@@ -21,7 +21,8 @@ class Labeller:
 
     weights: points for each item of the rubric. per_word: points for every word above 20, below 0
     for one who hates length. noise: standard deviation, in points. tie: values closer than this
-    are ranked equal. checks_facts: if not, a response that looks helpful counts as helpful.
+    are ranked equal. unchecked: an item of the rubric that they cannot check, and judge by its look
+    (`Mark.plausible`).
     """
 
     name: str
@@ -29,13 +30,13 @@ class Labeller:
     per_word: float = 0.0
     noise: float = 0.4
     tie: float = 0.15
-    checks_facts: bool = True
+    unchecked: str = ""
 
     def taste(self, mark: Mark, response: str) -> float:
         """What the response is worth to this labeller, without noise, in points."""
         rubric = dict(mark.rubric)
-        if not self.checks_facts and "helpful" in rubric:
-            rubric["helpful"] = mark.plausible
+        if self.unchecked:
+            rubric[self.unchecked] = mark.plausible
         length = max(0, len(response.split()) - 20)
         return sum(w * rubric[item] for item, w in self.weights.items()) + self.per_word * length
 
@@ -104,25 +105,12 @@ class Guidelines:
         return f"{self.name} {hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
 
 
-def guidelines_of(task) -> Guidelines:
-    """Those of a task of one's own, which may have written none; of any other, the support
-    desk's."""
-    if not hasattr(task, "guidelines"):
-        return GUIDELINES
-    return Guidelines(task.name, task.guidelines or "Put the best response first.")
-
-
-GUIDELINES = Guidelines(
-    "support desk",
+GENERAL = Guidelines(
+    "general",
     """\
-You are the customer. Put the responses in the order in which you would like to receive them.
+Put the responses in the order in which you would like to receive them, the best first.
 
-- **Help comes first**: the one step that solves *this* problem with *this* product.
-- **A wrong step, product or amount is worse than none**: you would act on it.
-- **No inventions**: a promise or a rule that the shop may not have counts against a response.
-- **Manners decide between responses that help alike**: polite beats curt, and curt beats rude.
-- **Longer is not better**: of two that say the same, prefer the shorter.
 - **Tie** what you cannot tell apart, and leave unranked what is not worth an order.
 - **Skip** a prompt you cannot judge; **flag** what is unsafe, or nonsense throughout.
 """,
-)
+)  # where no task's own are given

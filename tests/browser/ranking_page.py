@@ -25,9 +25,11 @@ ANSWERS = {
 }
 COLOURS = 48  # of a picture, which keeps it small
 CODE = """\
+from rlhf_lab import load_task
 from rlhf_lab.feedback.store import FeedbackStore
-from rlhf_lab.show.widgets import RankingWidget
-RankingWidget(FeedbackStore({path!r}), "ann", responses={responses})
+from rlhf_lab.show.widgets.ranking_widget import RankingWidget
+guidelines = load_task("support_desk").guidelines
+RankingWidget(FeedbackStore({path!r}), "ann", responses={responses}, guidelines=guidelines)
 """
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 CELLS = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells

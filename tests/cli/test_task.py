@@ -295,7 +295,7 @@ def test_the_pages_python_does_the_same(mine, monkeypatch, capsys):
     names = {}
     exec(first, names)
     exec(widget.replace("RankingWidget(", "shown = RankingWidget("), names)
-    assert names["shown"].state["guidelines"]["text"] == names["task"].guidelines
+    assert names["shown"].state["guidelines"]["text"] == names["task"].guidelines.text
     session = names["shown"].session
     while session.current:
         session.submit(range(1, 1 + len(session.current.responses)))
@@ -381,9 +381,27 @@ def test_labellers_see_the_tasks_guidelines_and_rankings_name_them(
     run("sample --model model --task mine --rows 4 --responses 2 --max-new-tokens 4 --out s.jsonl")
     typed(monkeypatch, "?", "a", "q")
     run(f"rank {place} --labeller ada --k 2 --samples s.jsonl")
-    assert "You are the customer." in capsys.readouterr().out
+    assert "what fits the question, and is right" in capsys.readouterr().out
     [entry] = FeedbackStore(read_folder("mine").store).entries()
     assert entry.guidelines.startswith("mine ")
+
+
+@pytest.mark.parametrize(
+    "named, asked",
+    [
+        ("", "Customer: Why {me}?\nAgent:"),
+        ("--task support_desk", "Customer: Why {me}?\nAgent:"),
+        ("--data mine/prompts.jsonl --rows 2 --task support_desk", "Customer: Why {me}?\nAgent:"),
+        ("--task mine --rows 2", "Why {me}?\nTea:"),
+    ],
+)
+def test_a_message_gets_the_form_of_the_tasks_prompts(mine, named, asked):
+    toml = mine / "mine/task.toml"
+    toml.write_text(toml.read_text().replace(r'end = "\nAgent:"', r'end = "\nTea:"'))
+    options = f"sample --model model --max-new-tokens 2 --out s.jsonl {named}".split()
+    assert main([*options, "--message", "Why {me}?"]) == 0
+    prompts = [prompt.text for prompt, _ in read_samples("s.jsonl")]
+    assert prompts[-1] == asked and len(prompts) == (3 if "rows" in named else 1)
 
 
 def test_the_tasks_length_holds_unless_another_is_given(mine):
@@ -408,6 +426,10 @@ def test_the_tasks_length_holds_unless_another_is_given(mine):
             "--part and --labellers go with",
         ),
         ("sample --model model --task mine --max-new-tokens 500", "mine/prompts.jsonl: the prompt"),
+        ("sample --model model --task support_desk", "no task in support_desk"),
+        ("sample --model model --task chess --message hi", "no task called 'chess'"),
+        ("rank mine --task support_desk --labeller ada", "mine is in a task's folder"),
+        ("rank x.sqlite3 --task chess --labeller ada", "no task called 'chess'"),
         ("demo --task mine --out o", "has no judge"),
         ("compare model --task mine", "mine has no judge: give --reward-model"),
         ("compare model --task mine --set apart", "no set 'apart'"),

@@ -198,6 +198,20 @@ def test_sympathy_is_asked_for_where_the_customer_is_annoyed(by_name, prompt, re
 
 
 @pytest.mark.parametrize(
+    "prompt, who",
+    [
+        ("Customer: It is annoying.\nAgent:", "the customer"),
+        ("Human: It is annoying.\n\nAssistant:", "the human"),
+        ("It is annoying: help!", "the prompt"),
+        ("annoying:that", "the prompt"),
+    ],
+)
+def test_a_critique_calls_who_asks_what_the_prompt_calls_them(by_name, prompt, who):
+    reason = found(by_name["sympathy"], "Restart it.", Prompt("", prompt)).reason
+    assert reason.endswith(f", though {who} says 'annoying'")
+
+
+@pytest.mark.parametrize(
     "response, broken",
     [("Hi, thank you.", False), ("Thanks!", False), ("This will do.", True), ("Restart it.", True)],
 )
@@ -510,7 +524,7 @@ def critic():
 def test_log_odds_by_hand(critic, rules):
     """From the whole softmax of one unpadded row, read by a fresh copy of the model."""
     model, tokenizer = load_policy(base_model()), load_tokenizer(base_model())
-    whole = BEFORE.format(rule=rules[0].says) + ASKED.text + " " + HELP + AFTER
+    whole = BEFORE.format(asker="customer", rule=rules[0].says) + ASKED.text + " " + HELP + AFTER
     row = critic.question(rules[0], ASKED.text, HELP)
     assert tokenizer.decode(row) == whole
     with torch.no_grad():
@@ -542,7 +556,7 @@ def test_a_long_prompt_loses_its_beginning_and_the_response_nothing(critic, rule
     row = critic.question(rules[0], long, HELP)
     text = critic.tokenizer.decode(row)
     assert len(row) == context and "Customer:" not in text
-    assert text.startswith(BEFORE.format(rule=rules[0].says))
+    assert text.startswith(BEFORE.format(asker="customer", rule=rules[0].says))
     assert text.endswith(f"Can you help?\nAgent: {HELP}{AFTER}")
     assert critic.log_odds(rules[0], [long], [HELP])
     message = refusal(critic.question, rules[0], long, "Wait for it. " * 90)

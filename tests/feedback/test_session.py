@@ -14,7 +14,7 @@ from rlhf_lab.feedback.selection import Item, Selection
 from rlhf_lab.feedback.session import RankingSession, rank_headless, ranks_from_order
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt
-from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines, Labeller
+from rlhf_lab.tasks.labellers import GENERAL, Guidelines, Labeller
 
 TEXTS = ("It is red.", "It is blue.", "red", "No idea, sorry.")
 TASK = ColourTask()
@@ -88,7 +88,7 @@ def test_an_answer_is_stored_with_all_that_was_shown(store):
         item.shown,
     )
     assert (entry.ranks, entry.seconds, entry.pick) == ((2, 1, 2, None), 12.346, "common")
-    assert entry.guidelines == GUIDELINES.version
+    assert entry.guidelines == GENERAL.version
 
 
 def test_skips_and_flags_go_on_without_ranks(store):
@@ -123,10 +123,9 @@ def test_an_answer_is_in_the_store_before_the_next_item_shows(store, monkeypatch
 
 
 def test_the_version_of_the_guidelines_follows_their_text(store):
-    longer = Guidelines(GUIDELINES.name, GUIDELINES.text + "\nOne rule more.")
+    longer = Guidelines(GENERAL.name, GENERAL.text + "\nOne rule more.")
     begin(store, guidelines=longer).submit([1, 2, 3, 4])
-    assert store.entries()[0].guidelines == longer.version != GUIDELINES.version
-    assert 6 <= len([line for line in GUIDELINES.text.splitlines() if line]) <= 8
+    assert store.entries()[0].guidelines == longer.version != GENERAL.version
 
 
 # ---- what goes wrong -----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from rlhf_lab.feedback.store import FeedbackStore, Sample
 from rlhf_lab.records import Prompt
 from rlhf_lab.show import terminal_ranking as terminal
 from rlhf_lab.show.terminal_ranking import order_of, rank_in_terminal, read_order
-from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines
+from rlhf_lab.tasks.labellers import GENERAL, Guidelines
 
 TEXTS = ("red", "blue", "green", "grey")
 
@@ -196,14 +196,14 @@ def test_an_empty_store_asks_nothing(tmp_path):
 
 def test_guidelines_and_help_are_a_key_away(store):
     screen = say(store, "?", "", "q")
-    assert screen.count(GUIDELINES.text.strip()) == 2 == screen.count(terminal.help_on(None))
+    assert screen.count(GENERAL.text.strip()) == 2 == screen.count(terminal.help_on(None))
     assert stored(store) == []
 
 
 def test_guidelines_come_before_the_first_item_and_once(store):
     first = say(store, "a", "q")
-    assert first.index(GUIDELINES.text.strip()) < first.index("---- 1 of 3")
-    assert GUIDELINES.text.strip() not in say(store, "b", "q")
+    assert first.index(GENERAL.text.strip()) < first.index("---- 1 of 3")
+    assert GENERAL.text.strip() not in say(store, "b", "q")
     odd = say(store, chooser=Fixed(), guidelines=Guidelines("odd", "Be \x1b[2Jkind."))
     assert "\x1b" not in odd
 

@@ -48,3 +48,9 @@ def test_a_saved_notebook_keeps_a_page(samples):
     data = SampleWalk(samples, still=[0, 20])._repr_mimebundle_()
     assert "Update 0" in data["text/html"] and "Update 20" in data["text/html"]
     assert "Update 10" not in data["text/html"]
+
+
+def test_the_label_of_who_is_to_speak_is_left_out(samples):
+    assert "Agent" not in SampleWalk(samples).at(0) and "prompt 1<" in SampleWalk(samples).at(0)
+    other = samples.assign(prompt=samples["prompt"].str.replace("Agent:", "So: what now?"))
+    assert "So: what now?" in SampleWalk(other).at(0)

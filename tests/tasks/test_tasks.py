@@ -13,12 +13,13 @@ from tiny_task import ColourTask
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Mark, Prompt
-from rlhf_lab.tasks import Task, load_task
+from rlhf_lab.tasks import TASKS, Task, load_task
 from rlhf_lab.tasks.folder import read_folder
-from rlhf_lab.tasks.labellers import Labeller, ranks_of
+from rlhf_lab.tasks.labellers import Guidelines, Labeller, ranks_of
 from rlhf_lab.tasks.support_desk import SupportDesk, grammar
 
 DESK = SupportDesk()
+EVERY = [*map(load_task, TASKS), ColourTask()]
 HELD_OUT = DESK.held_out()
 HELD_OUT_SHA256 = "7d3bfab81510bc888742fb51200a7b8d85e97bd2a667a619cd5b61090dadc108"
 APART_SHA256 = "f634113e657fd58c390e8df6c960cf68996b48077683f52b7ac98f5a42062d2a"
@@ -27,7 +28,7 @@ APART_SHA256 = "f634113e657fd58c390e8df6c960cf68996b48077683f52b7ac98f5a42062d2a
 # ----------------------------------------------------------------------- every task keeps its word
 
 
-@pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", EVERY, ids=lambda task: task.name)
 def test_a_task_has_all_that_the_pipeline_asks_of_it(task):
     for name, wanted in inspect.getmembers(Task, inspect.isfunction):
         if not name.startswith("_"):
@@ -38,16 +39,27 @@ def test_a_task_has_all_that_the_pipeline_asks_of_it(task):
     mark = task.judge(prompt, "It is red.")
     assert isinstance(prompt, Prompt) and isinstance(mark, Mark)
     assert all(set(labeller.weights) <= set(mark.rubric) for labeller in task.labellers)
+    assert all(labeller.unchecked in {"", *mark.rubric} for labeller in task.labellers)
+    assert set(task.truth) | set(task.manner) <= set(mark.rubric)
+    assert not set(task.truth) & set(task.manner)
+    assert isinstance(task.guidelines, Guidelines) and task.guidelines.text.strip()
 
 
-@pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", EVERY, ids=lambda task: task.name)
+def test_a_message_gets_the_form_that_prompts_have(task):
+    before, after = task.prompt_of("What now? {0} %s").split("What now? {0} %s")
+    prompts = task.prompts(0, 50) + next(iter(task.held_out().values()))
+    assert all(p.text.startswith(before) and p.text.endswith(after) for p in prompts)
+
+
+@pytest.mark.parametrize("task", EVERY, ids=lambda task: task.name)
 @pytest.mark.parametrize("draw", ["raw_text", "demonstrations", "prompts"])
 def test_a_seed_gives_the_same_and_another_seed_gives_others(task, draw):
     first, again, other = (getattr(task, draw)(seed, 50) for seed in (3, 3, 4))
     assert len(first) == 50 and first == again != other
 
 
-@pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", EVERY, ids=lambda task: task.name)
 def test_held_out_prompts_never_occur_elsewhere(task):
     held_out = {prompt.text for prompts in task.held_out().values() for prompt in prompts}
     seen = {p.text for p in task.prompts(0, 3000)}
@@ -57,7 +69,7 @@ def test_held_out_prompts_never_occur_elsewhere(task):
     assert not [text for text in held_out if text in raw]
 
 
-@pytest.mark.parametrize("task", [DESK, ColourTask()], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", EVERY, ids=lambda task: task.name)
 def test_ids_name_one_prompt_each(task):
     prompts = [p for listed in task.held_out().values() for p in listed] + task.prompts(0, 400)
     assert len({p.id for p in prompts}) == len(prompts)
@@ -261,7 +273,7 @@ def test_taste_is_the_rubric_weighed_by_hand():
 
 
 def test_one_who_cannot_check_facts_sees_only_what_looks_helpful():
-    trusting = Labeller("trusting", {"helpful": 4.0}, checks_facts=False, noise=0.0)
+    trusting = Labeller("trusting", {"helpful": 4.0}, unchecked="helpful", noise=0.0)
     responses = ["1.0 0.0 0.2", "0.0 0.0 0.9"]  # right but unlikely, wrong but plausible
     assert trusting.rank(plain_judge, prompt_number(0), responses).ranks == (2, 1)
     assert FAIR.rank(plain_judge, prompt_number(0), responses, noisy=False).ranks == (1, 2)

@@ -16,7 +16,7 @@ from rlhf_lab.feedback.store import FeedbackStore, Sample
 from rlhf_lab.records import Prompt
 from rlhf_lab.show.markup import Html, tag
 from rlhf_lab.show.terminal_ranking import WIDTH, rank_in_terminal
-from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines
+from rlhf_lab.tasks.labellers import GENERAL, Guidelines
 from rlhf_lab.training import seed_of
 
 INTRO = """\
@@ -80,7 +80,7 @@ class BlindComparison:
         names: tuple[str, str] = ("first", "second"),
         store: str | Path | None = None,
         labeller: str = "me",
-        guidelines: Guidelines = GUIDELINES,
+        guidelines: Guidelines = GENERAL,
     ):
         if [p.text for p in first.prompts] != [p.text for p in second.prompts]:
             raise UserError("the two models answered different prompts: give both the same ones")

@@ -18,7 +18,7 @@ from rlhf_lab.feedback.selection import Selection
 from rlhf_lab.feedback.session import RankingSession, ranks_from_order
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.show.markup import Html, tag, visible
-from rlhf_lab.tasks.labellers import GUIDELINES, Guidelines
+from rlhf_lab.tasks.labellers import GENERAL, Guidelines
 
 HERE = Path(__file__).parent
 SCRIPTS = (  # one program, in this order
@@ -58,7 +58,7 @@ class RankingWidget(anywidget.AnyWidget):
         goal: int | None = None,
         selection: Selection | None = None,
         uncertainty: dict[str, float] | None = None,
-        guidelines: Guidelines = GUIDELINES,
+        guidelines: Guidelines = GENERAL,
     ):
         selection = selection or Selection(responses=responses)
         self.store, self.labeller = store, labeller

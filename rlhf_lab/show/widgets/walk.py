@@ -4,6 +4,7 @@ A slider for the update, a button for other prompts. Responses that did not chan
 one sees what the policy has hit upon and keeps.
 """
 
+import re
 from collections.abc import Sequence
 
 import ipywidgets
@@ -12,6 +13,7 @@ import pandas as pd
 from rlhf_lab.show.markup import Html, join, tag
 
 STYLE = "border-left: 4px solid #009E73; margin: 6px 0; padding: 2px 10px; white-space: pre-wrap"
+SPEAKER = re.compile(r"\n\w+:$")  # at the end of a prompt: who is to speak next
 SAME = "; opacity: 0.6"
 
 
@@ -90,7 +92,7 @@ class SampleWalk(ipywidgets.VBox):
 def _answer(prompt: str, row, same: bool) -> Html:
     return tag(
         "div",
-        tag("i", tag("bdi", prompt.removesuffix("\nAgent:"))),
+        tag("i", tag("bdi", SPEAKER.sub("", prompt))),
         tag("br"),
         tag("bdi", row["response"]),
         f"  ({row['mark']:.1f})",

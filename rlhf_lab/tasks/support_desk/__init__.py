@@ -5,9 +5,10 @@ The judge knows which product, which problem and which step fixes it. `world.tom
 """
 
 from rlhf_lab.records import Demonstration, Mark, Prompt
-from rlhf_lab.tasks.labellers import Labeller
+from rlhf_lab.tasks.labellers import Guidelines, Labeller
 from rlhf_lab.tasks.support_desk import grammar
-from rlhf_lab.tasks.support_desk.judge import judge
+from rlhf_lab.tasks.support_desk.judge import MANNER, judge
+from rlhf_lab.tasks.support_desk.manual import look_up
 from rlhf_lab.tasks.support_desk.world import load_world
 
 # What five people at the desk value, in points (the judge's own weights are 2.5, 2.5, 2, 2, 1).
@@ -33,9 +34,24 @@ LABELLERS = [
     Labeller(
         "trusting",
         {"helpful": 4.0, "accurate": 0.0, "polite": 2.5, "honest": 0.0, "concise": 1.0},
-        checks_facts=False,
+        unchecked="helpful",
     ),
 ]
+
+GUIDELINES = Guidelines(
+    "support desk",
+    """\
+You are the customer. Put the responses in the order in which you would like to receive them.
+
+- **Help comes first**: the one step that solves *this* problem with *this* product.
+- **A wrong step, product or amount is worse than none**: you would act on it.
+- **No inventions**: a promise or a rule that the shop may not have counts against a response.
+- **Manners decide between responses that help alike**: polite beats curt, and curt beats rude.
+- **Longer is not better**: of two that say the same, prefer the shorter.
+- **Tie** what you cannot tell apart, and leave unranked what is not worth an order.
+- **Skip** a prompt you cannot judge; **flag** what is unsafe, or nonsense throughout.
+""",
+)
 
 
 class SupportDesk:
@@ -43,9 +59,16 @@ class SupportDesk:
 
     name = "support_desk"
     labellers = LABELLERS
+    guidelines = GUIDELINES
+    truth = ("accurate",)
+    manner = MANNER
+    look_up = staticmethod(look_up)
 
     def __init__(self):
         self.world = load_world()
+
+    def prompt_of(self, message: str) -> str:
+        return grammar.PROMPT.format(message=message)
 
     def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
         return grammar.raw_text(self.world, seed, count, late)
