@@ -7,5 +7,5 @@ widget or on the terminal, and every choice is in a feedback store before the ne
     comparison                    # in a notebook: the widget; elsewhere comparison.ask()
     print(comparison.result())
 
-`chance` has the binomial sums, `outcome` says in words what they show, `comparison` the rest.
+`intervals` has the binomial sums, `outcome` says in words what they show, `comparison` the rest.
 """
