@@ -140,7 +140,8 @@ def wilson_interval(share: float, count: int) -> Interval:
     middle = (share + Z**2 / 2 / count) / (1 + Z**2 / count)
     spread = share * (1 - share) / count + Z**2 / 4 / count**2
     half = Z / (1 + Z**2 / count) * spread**0.5
-    return share, middle - half, middle + half
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return share, min(low, share), max(high, share)  # at 0 and 1 the ends round past the share
 
 
 def sign_test(wins: int, losses: int) -> float:

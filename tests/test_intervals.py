@@ -180,3 +180,9 @@ def test_exact_and_wilson_intervals_are_those_of_scipy(wins, losses):
     share, *ends = intervals.wilson_interval(wins / (wins + losses), wins + losses)
     assert share == wins / (wins + losses)  # scipy has more digits of 1.96
     assert ends == pytest.approx(other.proportion_ci(method="wilson"), abs=1e-5)
+
+
+def test_wilson_intervals_of_none_and_of_all_end_there():
+    for count in range(1, 200):
+        assert intervals.wilson_interval(0.0, count)[1] == 0.0
+        assert intervals.wilson_interval(1.0, count)[2] == 1.0
