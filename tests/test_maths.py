@@ -438,18 +438,14 @@ def test_pair_loss_agrees_with_binary_cross_entropy():
     close(m.pair_loss(chosen, rejected), expected)
 
 
-def test_losses_of_a_ranking_of_four():
+def test_loss_of_a_ranking_of_four():
     scores, ranks = t([2, 1, 0, -1]), torch.tensor([[1, 2, 3, 4]])
     close(m.kwise_loss(scores, ranks), 0.207038, atol=5e-7)
-    close(m.plackett_luce_loss(scores, ranks), 1.161057, atol=5e-7)
-    close(m.best_of_k_cross_entropy(scores, torch.tensor([0])), 0.440190, atol=5e-7)
 
 
-def test_losses_of_equal_scores():
+def test_loss_of_equal_scores():
     scores, ranks = torch.full((2, 4), 3.0).double(), torch.tensor([[1, 2, 3, 4], [4, 2, 1, 3]])
     close(m.kwise_loss(scores, ranks), LN2)
-    close(m.plackett_luce_loss(scores, ranks), math.log(24))
-    close(m.best_of_k_cross_entropy(scores, torch.tensor([0, 3])), math.log(4))
 
 
 def test_comparisons_with_ties_unranked_and_absent():
@@ -501,12 +497,11 @@ def test_a_prompt_weighs_the_same_however_many_pairs_it_has():
 def test_a_prompt_without_comparisons_is_not_counted(empty):
     scores, ranks = t([2, 1, 0], [9, -9, 3]), torch.tensor([[1, 2, 3], empty])
     scores = scores.masked_fill(ranks == m.ABSENT, math.nan).requires_grad_()
-    for loss in (m.kwise_loss, m.plackett_luce_loss):
-        close(loss(scores, ranks).detach(), loss(scores[:1], ranks[:1]).detach())
-        nothing = loss(scores[1:], ranks[1:])
-        (gradient,) = torch.autograd.grad(nothing, scores)
-        assert nothing == 0
-        close(gradient, torch.zeros(2, 3), atol=0)
+    close(m.kwise_loss(scores, ranks).detach(), m.kwise_loss(scores[:1], ranks[:1]).detach())
+    nothing = m.kwise_loss(scores[1:], ranks[1:])
+    (gradient,) = torch.autograd.grad(nothing, scores)
+    assert nothing == 0
+    close(gradient, torch.zeros(2, 3), atol=0)
 
 
 def test_prompts_are_counted_as_the_loss_counts_them():
@@ -538,43 +533,19 @@ def test_kwise_of_two_is_the_pair_loss():
     close(m.kwise_loss(scores, ranks), m.pair_loss(chosen, rejected))
 
 
-@pytest.mark.parametrize("loss", [m.kwise_loss, m.plackett_luce_loss])
-def test_ranking_losses_ignore_order_shift_and_how_ranks_are_numbered(loss):
+def test_kwise_loss_ignores_order_shift_and_how_ranks_are_numbered():
     scores, ranks = random(3, 4), torch.tensor([[1, 2, 3, 4], [2, 2, 1, 0], [3, 1, 0, -1]])
     order = torch.tensor([2, 0, 3, 1])
-    expected = loss(scores, ranks)
-    close(loss(scores[:, order], ranks[:, order]), expected)
-    close(loss(scores + 7, ranks), expected)
-    close(loss(scores, torch.where(ranks > 0, ranks * 10, ranks)), expected)
+    expected = m.kwise_loss(scores, ranks)
+    close(m.kwise_loss(scores[:, order], ranks[:, order]), expected)
+    close(m.kwise_loss(scores + 7, ranks), expected)
+    close(m.kwise_loss(scores, torch.where(ranks > 0, ranks * 10, ranks)), expected)
 
 
-def test_ranking_losses_of_micro_batches_add_up():
+def test_kwise_losses_of_micro_batches_add_up():
     scores, ranks = random(3, 3), torch.tensor([[1, 2, 3], [1, 1, 2], [0, 1, 0]])
-    for loss in (m.kwise_loss, m.plackett_luce_loss):
-        pieces = [loss(scores[i : i + 1], ranks[i : i + 1], denominator=3) for i in range(3)]
-        close(sum(pieces), loss(scores, ranks))
-
-
-def test_plackett_luce_is_a_distribution_over_orders():
-    scores = random(1, 4)
-    orders = torch.tensor(list(itertools.permutations([1, 2, 3, 4])))
-    chances = [(-m.plackett_luce_loss(scores, order[None])).exp() for order in orders]
-    close(sum(chances), 1)
-    # Leaving the tail unranked sums over its orders.
-    tails = sum(p for p, order in zip(chances, orders.tolist()) if order[1] == 1 and order[3] == 2)
-    close((-m.plackett_luce_loss(scores, torch.tensor([[0, 1, 0, 2]]))).exp(), tails)
-
-
-def test_plackett_luce_of_one_pick_is_best_of_k():
-    scores, best = random(5, 4), torch.tensor([0, 3, 1, 1, 2])
-    ranks = F.one_hot(best, 4)
-    close(m.plackett_luce_loss(scores, ranks), m.best_of_k_cross_entropy(scores, best))
-
-
-def test_plackett_luce_with_a_tie_lets_both_come_first():
-    scores, (a, b, c) = t([2, 1, 0]), (math.e**2, math.e, 1.0)
-    expected = -math.log(a / (a + b + c)) - math.log(b / (a + b + c))
-    close(m.plackett_luce_loss(scores, torch.tensor([[1, 1, 2]])), expected)
+    pieces = [m.kwise_loss(scores[i : i + 1], ranks[i : i + 1], denominator=3) for i in range(3)]
+    close(sum(pieces), m.kwise_loss(scores, ranks))
 
 
 def test_pair_accuracy_counts_equal_scores_half():
@@ -585,19 +556,6 @@ def test_pair_accuracy_counts_equal_scores_half():
     close(m.pair_margins(scores, ranks), [0, 2, 2, -1, 1])
     close(m.pair_accuracy(-scores, ranks), 1.5 / 5)
     assert m.pair_accuracy(scores, torch.zeros(3, 3, dtype=torch.long)).isnan()
-
-
-def test_flip_rate():
-    assert m.flip_rate(0.73) == pytest.approx(0.16, abs=5e-3)
-    p = m.flip_rate(0.73)
-    assert p**2 + (1 - p) ** 2 == pytest.approx(0.73)
-    assert m.flip_rate(1.0) == 0 and m.flip_rate(0.5) == 0.5
-
-
-def test_brier_score():
-    outcomes = torch.tensor([True, False, True])
-    close(m.brier_score(torch.full((3,), 0.5), outcomes), 0.25)
-    close(m.brier_score(t(0.9, 0.2, 0.4), outcomes), (0.01 + 0.04 + 0.36) / 3)
 
 
 def test_calibration_by_hand():
