@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from doubles import random
 from torch.autograd import gradcheck
 
 from rlhf_lab import maths as m
@@ -9,11 +10,6 @@ from rlhf_lab import maths as m
 TOKENS = torch.tensor([[0, 3, 1], [4, 4, 2]])
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
 RANKS = torch.tensor([[1, 2, 2, 3], [0, 1, 0, -1], [1, 1, -1, -1], [4, 3, 1, 2]])
-
-
-def random(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
 def leaf(*shape, seed=0):
