@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import comparisons
-from rlhf_lab.intervals import Interval, interval, share
+from rlhf_lab.intervals import Interval, interval, share_interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.reward import score_texts
@@ -226,7 +226,7 @@ def ranking_accuracy(
             ahead = sign * (scores[prompt, a] - scores[prompt, b])
             right[prompt] += abs(sign) * ((ahead > 0) + (ahead >= 0)) / 2
             pairs[prompt] += abs(sign)
-    return share(list(right.values()), list(pairs.values()))
+    return share_interval(list(right.values()), list(pairs.values()))
 
 
 def _accuracy(margins: Tensor) -> dict:

@@ -1,8 +1,18 @@
-"""95 % intervals by bootstrap over prompts.
+"""95 % intervals, and which of them is for what.
 
-Rankings of one prompt share its difficulty, so they are not independent: what is drawn again, with
-replacement, is whole prompts (a cluster bootstrap; Efron and Tibshirani 1993). The draws depend on
-the seed alone.
+    interval(table)                     the mean of numbers, such as marks
+    share_interval(parts, wholes)       what part of something, such as of the pairs of each prompt
+    ratio_interval(table, rival)        one mean as a part of another
+    median_interval(values, prompts)    a median, such as of seconds
+    resampled_interval(prompts, f)      any other statistic, such as an alpha
+    exact_interval(wins, ties, losses)  independent choices, however few
+    wilson_interval(share, count)       the same for a share alone, in a formula
+
+All but the last two count prompts. Responses to one prompt, and rankings of them, share its
+difficulty, so they are not independent: the mean is taken over the means of prompts, and what is
+drawn again, with replacement, is whole prompts (a cluster bootstrap; Efron and Tibshirani 1993).
+The draws depend on the seed alone. The last functions are about a choice between two models: its
+sign test, and how many choices it takes.
 """
 
 import math
@@ -13,25 +23,34 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-Interval = tuple[float, float, float]  # estimate, lower and upper end at 95 %
-DRAWS = 1000
+Interval = tuple[float, float, float]  # estimate, lower and upper end
+SIGNIFICANCE = 0.05  # what intervals leave out, and below which a split is more than chance
+TAILS = SIGNIFICANCE / 2, 1 - SIGNIFICANCE / 2
+Z = 1.96  # standard deviations of a normal distribution that leave out as much
+DRAWS = 1000  # of a bootstrap
+HALVINGS = 60  # in search of an end: more digits than a float has
 
 
-def times_drawn(prompts: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """How often each prompt occurs in each of the draws, (draws, prompts)."""
-    chances = np.full(prompts, 1 / prompts)
-    return np.random.default_rng(seed).multinomial(prompts, chances, size=draws)
+def interval(table: Tensor) -> Interval:
+    """The mean of (P, S) numbers, each prompt counted once; no interval from a single prompt."""
+    means = table.float().mean(1)
+    mean = float(means.mean())
+    half = Z * float(means.std()) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+    return mean, mean - half, mean + half
 
 
-def share(parts: ArrayLike, wholes: ArrayLike, seed: int = 0) -> Interval:
-    """sum(parts) / sum(wholes), a share from 0 to 1, with its interval; both (prompts,).
+def share_interval(parts: ArrayLike, wholes: ArrayLike = 1.0, seed: int = 0) -> Interval:
+    """sum(parts) / sum(wholes), a share from 0 to 1; both (P,), or one whole for all prompts.
 
-    For the interval two made-up prompts join in, one with nothing and one with everything. Without
-    them, few prompts or full agreement would give an interval of no width; with them it is a little
-    too wide, and sound, as with the made-up successes and failures of Agresti and Coull (1998).
-    nan without any prompt.
+    It is for what a response has or has not, and a pair is or is not. For the interval two made-up
+    prompts join in, one with nothing and one with everything. Without them, few prompts or full
+    agreement would give an interval of no width, and none of 40 is not never; with them it is a
+    little too wide, and sound, as with the made-up successes and failures of Agresti and Coull
+    (1998). Graded numbers are for `interval`: the made-up prompts are unlike any of theirs. nan
+    without any prompt.
     """
-    parts, wholes = np.asarray(parts, float), np.asarray(wholes, float)
+    parts = np.asarray(parts, float)
+    wholes = np.broadcast_to(np.asarray(wholes, float), parts.shape)
     if not wholes.sum():
         return np.nan, np.nan, np.nan
     size = wholes.mean()
@@ -40,8 +59,18 @@ def share(parts: ArrayLike, wholes: ArrayLike, seed: int = 0) -> Interval:
     return parts.sum() / wholes.sum(), *_ends(shares)
 
 
-def median(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Interval:
-    """The median of values, each of which belongs to a prompt (given by name), with its interval.
+def ratio_interval(table: Tensor, rival: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
+    """mean(table) / mean(rival), both (P, ...) of the same prompts."""
+    a, b = table.float().flatten(1).mean(1), rival.float().flatten(1).mean(1)
+    rng = torch.Generator().manual_seed(seed)
+    rows = torch.randint(len(a), (draws, len(a)), generator=rng)
+    ratios = (a[rows].mean(1) / b[rows].mean(1)).sort().values
+    low, high = (int(tail * draws) for tail in TAILS)
+    return float(a.mean() / b.mean()), float(ratios[low]), float(ratios[high - 1])
+
+
+def median_interval(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Interval:
+    """The median of values, each of which belongs to a prompt, given by name.
 
     nan without any value, and no interval from a single prompt.
     """
@@ -57,10 +86,10 @@ def median(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Interval:
     return float(np.median(values)), *_ends(values[order][middle])
 
 
-def resampled(
+def resampled_interval(
     prompts: Sequence, statistic: Callable[[list], float], draws: int = DRAWS, seed: int = 0
 ) -> Interval:
-    """statistic(prompts) with its interval; prompts holds what there is of each of them.
+    """statistic(prompts), where prompts holds what there is of each of them.
 
     nan without any prompt, and no interval from a single one.
     """
@@ -75,42 +104,25 @@ def resampled(
     return statistic(list(prompts)), *_ends(drawn)
 
 
+def times_drawn(prompts: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """How often each prompt occurs in each of the draws, (draws, prompts)."""
+    chances = np.full(prompts, 1 / prompts)
+    return np.random.default_rng(seed).multinomial(prompts, chances, size=draws)
+
+
 def _ends(draws: ArrayLike) -> tuple[float, float]:
     if np.isnan(draws).all():
         return np.nan, np.nan
-    low, high = np.nanquantile(draws, [0.025, 0.975])
+    low, high = np.nanquantile(draws, TAILS)
     return float(low), float(high)
 
 
-LEVEL = 0.05  # what the intervals leave out, and below which a split counts as more than chance
+# ---- independent choices -------------------------------------------------------------------------
 
 
-STEPS = 60  # halvings in search of an end of an interval: more digits than a float has
-
-
-def probability(wins: int, choices: int, share: float = 0.5) -> float:
-    """P(X = wins) for X ~ Binomial(choices, share)."""
-    if share in (0.0, 1.0):
-        return float(wins == choices * share)
-    ways = math.lgamma(choices + 1) - math.lgamma(wins + 1) - math.lgamma(choices - wins + 1)
-    return math.exp(ways + wins * math.log(share) + (choices - wins) * math.log1p(-share))
-
-
-def at_least(wins: int, choices: int, share: float = 0.5) -> float:
-    """P(X >= wins) for X ~ Binomial(choices, share)."""
-    rest = range(max(0, wins), choices + 1)
-    return min(1.0, math.fsum(probability(k, choices, share) for k in rest))
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """The chance of a split at least this uneven, either way, were both equally good: the exact
-    two-sided sign test. Ties say nothing about which is better and are left out."""
-    return min(1.0, 2 * at_least(max(wins, losses), wins + losses))
-
-
-def share_interval(wins: int, ties: int, losses: int) -> tuple[float, float, float]:
-    """The share of wins with ties counted half, and a 95 % interval: it holds the true share in 95
-    of 100 cases or more, however few the choices (Clopper and Pearson 1934).
+def exact_interval(wins: int, ties: int, losses: int) -> Interval:
+    """The share of wins with ties counted half. The interval holds the true share in 95 of 100
+    cases or more, however few the choices (Clopper and Pearson 1934).
 
     The binomial knows no half: an odd tie counts as a loss for the lower end and as a win for the
     upper one. (nan, 0, 1) without any choice.
@@ -123,13 +135,28 @@ def share_interval(wins: int, ties: int, losses: int) -> tuple[float, float, flo
     return halves / (2 * choices), low, high
 
 
+def wilson_interval(share: float, count: int) -> Interval:
+    """The share of `count` independent cases (Wilson 1927), with about 95 % on average."""
+    middle = (share + Z**2 / 2 / count) / (1 + Z**2 / count)
+    spread = share * (1 - share) / count + Z**2 / 4 / count**2
+    half = Z / (1 + Z**2 / count) * spread**0.5
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return share, min(low, share), max(high, share)  # at 0 and 1 the ends round past the share
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """The chance of a split at least this uneven, either way, were both equally good: the exact
+    two-sided sign test. Ties say nothing about which is better and are left out."""
+    return min(1.0, 2 * _at_least(max(wins, losses), wins + losses))
+
+
 def wins_needed(choices: int) -> int | None:
     """The fewest wins of `choices` without a tie that the sign test calls more than chance; None
     where even all of them are not enough (five or fewer)."""
     tail, needed = 0.0, None
     for wins in range(choices, choices // 2, -1):
-        tail += probability(wins, choices)
-        if 2 * tail > LEVEL:
+        tail += _exactly(wins, choices)
+        if 2 * tail > SIGNIFICANCE:
             break
         needed = wins
     return needed
@@ -141,7 +168,7 @@ def power(choices: int, share: float) -> float:
     needed = wins_needed(choices)
     if needed is None:
         return 0.0
-    return at_least(needed, choices, share) + at_least(needed, choices, 1 - share)
+    return _at_least(needed, choices, share) + _at_least(needed, choices, 1 - share)
 
 
 def choices_needed(share: float = 0.6, chance: float = 0.8, most: int = 2000) -> int | None:
@@ -154,40 +181,27 @@ def choices_needed(share: float = 0.6, chance: float = 0.8, most: int = 2000) ->
     return next((n for n in range(1, most + 1) if power(n, share) >= chance), None)
 
 
+def _exactly(wins: int, choices: int, share: float = 0.5) -> float:
+    """P(X = wins) for X ~ Binomial(choices, share)."""
+    if share in (0.0, 1.0):
+        return float(wins == choices * share)
+    ways = math.lgamma(choices + 1) - math.lgamma(wins + 1) - math.lgamma(choices - wins + 1)
+    return math.exp(ways + wins * math.log(share) + (choices - wins) * math.log1p(-share))
+
+
+def _at_least(wins: int, choices: int, share: float = 0.5) -> float:
+    """P(X >= wins) for X ~ Binomial(choices, share)."""
+    rest = range(max(0, wins), choices + 1)
+    return min(1.0, math.fsum(_exactly(k, choices, share) for k in rest))
+
+
 def _lower_end(wins: int, choices: int) -> float:
-    """The share under which so many wins, or more, have a chance of half of LEVEL."""
+    """The share under which so many wins, or more, have a chance of half of SIGNIFICANCE."""
     if wins == 0:
         return 0.0
     low, high = 0.0, 1.0
-    for _ in range(STEPS):
+    for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if at_least(wins, choices, middle) < LEVEL / 2 else (low, middle)
+        rare = _at_least(wins, choices, middle) < SIGNIFICANCE / 2
+        low, high = (middle, high) if rare else (low, middle)
     return low
-
-
-def interval(table: Tensor) -> Interval:
-    """The mean of (P, S) numbers with its 95 % interval, each prompt counted once."""
-    means = table.float().mean(1)
-    mean = float(means.mean())
-    half = 1.96 * float(means.std()) / math.sqrt(len(means)) if len(means) > 1 else math.nan
-    return mean, mean - half, mean + half
-
-
-def mean_share(table: Tensor) -> Interval:
-    """The share of ones in (P, S) zeros and ones, with a 95 % interval that keeps a width where all
-    prompts agree: none of 40 is not never (`intervals.share`).
-
-    It is for what a response has or has not. Graded numbers are for `interval`: the two made-up
-    prompts that keep the width, a 0 and a 1, are unlike any of theirs.
-    """
-    return share(table.float().mean(1), torch.ones(len(table)))
-
-
-def ratio_interval(table: Tensor, rival: Tensor, draws: int = 2000, seed: int = 0) -> Interval:
-    """mean(table) / mean(rival) with a bootstrap interval over prompts; both (P, ...)."""
-    a, b = table.float().flatten(1).mean(1), rival.float().flatten(1).mean(1)
-    rng = torch.Generator().manual_seed(seed)
-    rows = torch.randint(len(a), (draws, len(a)), generator=rng)
-    ratios = (a[rows].mean(1) / b[rows].mean(1)).sort().values
-    low, high = ratios[int(0.025 * draws)], ratios[int(0.975 * draws) - 1]
-    return float(a.mean() / b.mean()), float(low), float(high)

@@ -312,27 +312,6 @@ def prompts_compared(ranks: Tensor, soft_ties: bool = False) -> int:
     return int((pair_weights(ranks, soft_ties) > 0).any(-1).any(-1).sum())
 
 
-def plackett_luce_loss(scores: Tensor, ranks: Tensor, denominator: Denominator = None) -> Tensor:
-    """-log of the chance of drawing the ranking, best first: scores (B, K), ranks (B, K) -> ().
-
-    Each place is a softmax over the responses not yet placed; unranked ones are passed over every
-    time, and ties count as if each came first (Plackett 1975; Breslow 1974). Mean over the prompts
-    that have a comparison, 0 without any.
-    """
-    beats = comparisons(ranks)  # (B, K, K)
-    scores = _real(scores, ranks != ABSENT)
-    left = ~beats.transpose(-2, -1) & (ranks != ABSENT).unsqueeze(-2)  # j is there to lose to i
-    totals = scores.unsqueeze(-2).masked_fill(~left, -torch.inf).logsumexp(-1)  # (B, K)
-    compared = beats.any(-1).any(-1)  # (B,)
-    losses = _real(totals - scores, (ranks > 0) & compared.unsqueeze(-1)).sum()
-    return _mean(losses, compared.sum(), denominator)
-
-
-def best_of_k_cross_entropy(scores: Tensor, best: Tensor) -> Tensor:
-    """-log softmax of the response picked as best (Ziegler et al. 2019): (B, K), (B,) -> ()."""
-    return F.cross_entropy(scores, best.long())
-
-
 def pair_margins(scores: Tensor, ranks: Tensor) -> Tensor:
     """Score of winner minus loser for every comparison: (B, K), (B, K) -> (pairs,)."""
     return (scores.unsqueeze(-1) - scores.unsqueeze(-2))[comparisons(ranks)]
@@ -360,19 +339,6 @@ def uncertainty(scores: Tensor) -> Tensor:
     margins = margins.nan_to_num()
     nats = entropy(torch.stack([margins, torch.zeros_like(margins)], -1))
     return (nats * there).sum(1) / there.sum(1).clamp(min=1)
-
-
-def flip_rate(agreement: float) -> float:
-    """How often each of two labellers errs, at random, when they agree on this share of pairs.
-
-    Solves agreement = p^2 + (1 - p)^2 for p <= 1/2; the share must be from 1/2 to 1.
-    """
-    return (1 - math.sqrt(2 * agreement - 1)) / 2
-
-
-def brier_score(probabilities: Tensor, outcomes: Tensor) -> Tensor:
-    """Mean squared error of predicted probabilities; always saying 1/2 gives 1/4: (M,) -> ()."""
-    return (probabilities - outcomes.to(probabilities)).square().mean()
 
 
 def calibration(

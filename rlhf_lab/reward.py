@@ -221,7 +221,7 @@ def group_batches(data: RankedData, max_tokens: int) -> Iterator[list[int]]:
     """Prompts of like length together, whole groups of responses, at most `max_tokens` a piece; of
     several processes, each gets its own prompts."""
     longest = data.sequences.lengths[data.index].amax(1)  # (G,)
-    order, K = parallel.mine(longest.argsort(stable=True).tolist()), data.index.shape[1]
+    order, K = parallel.shard(longest.argsort(stable=True).tolist()), data.index.shape[1]
     start = 0
     for stop in range(1, len(order) + 1):
         if stop == len(order) or longest[order[stop]] * K * (stop + 1 - start) > max_tokens:

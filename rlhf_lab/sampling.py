@@ -191,7 +191,7 @@ def _uniforms(seed: int, n: int) -> Tensor:
 def _batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
     """This process's rows in batches of like length, equal prompts side by side."""
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), prompts[row]))
-    order = parallel.mine(order)
+    order = parallel.shard(order)
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 

@@ -125,7 +125,7 @@ def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:
 
     Of several processes, each gets its own rows: together they have every row once.
     """
-    order = parallel.mine(lengths.argsort(stable=True))
+    order = parallel.shard(lengths.argsort(stable=True))
     start = 0
     while start < len(order):
         stop = start + 1

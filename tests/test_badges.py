@@ -88,7 +88,7 @@ def elsewhere(monkeypatch, tmp_path):
 def test_elsewhere_it_fetches_installs_and_moves_there(elsewhere, tmp_path):
     exec(badges.SETUP.format(address="https://github.com/ann/lab"), {})
     assert elsewhere[0] == ["git", "clone", "--depth", "1", "https://github.com/ann/lab", "lab"]
-    assert elsewhere[1][1:] == ["-m", "pip", "install", "-q", "-e", "./lab[agreement,hub]"]
+    assert elsewhere[1][1:] == ["-m", "pip", "install", "-q", "-e", "./lab[hub]"]
     assert sys.path[0] == str(tmp_path / "lab") and os.getcwd() == str(tmp_path / "lab/notebooks")
 
 

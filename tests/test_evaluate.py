@@ -1,7 +1,6 @@
-"""The judge's table: intervals, win rates and accuracies against numbers worked by hand."""
+"""The judge's table: win rates and accuracies against numbers worked by hand."""
 
 import copy
-import math
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from rlhf_lab.evaluate import (
     sequence_kl,
     win_rate,
 )
-from rlhf_lab.intervals import interval, mean_share, ratio_interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.sampling import SamplingConfig
@@ -43,18 +41,6 @@ def marked(rows):
     return Answers(PROMPTS[: len(rows)], texts, None, torch.ones(len(rows), len(rows[0])), marks)
 
 
-def test_interval_counts_each_prompt_once():
-    table = torch.tensor([[1.0, 3.0], [5.0, 7.0], [4.0, 4.0]])  # means 2, 6, 4: sd 2
-    mean, low, high = interval(table)
-    assert mean == pytest.approx(4)
-    assert (low, high) == pytest.approx((4 - 1.96 * 2 / math.sqrt(3), 4 + 1.96 * 2 / math.sqrt(3)))
-
-
-def test_repeating_a_response_does_not_narrow_the_interval():
-    table = torch.tensor([[1.0], [2.0], [6.0]])
-    assert interval(table.repeat(1, 50)) == pytest.approx(interval(table))
-
-
 def test_win_rate_counts_ties_half():
     mine, rival = torch.tensor([[3.0, 1.0], [2.0, 2.0]]), torch.tensor([[2.0, 1.0], [2.0, 5.0]])
     # first prompt: 3>2, 3>1, 1<2, 1=1 -> 2.5 of 4; second: = and < twice -> 1 of 4
@@ -64,13 +50,6 @@ def test_win_rate_counts_ties_half():
 def test_win_rate_of_a_model_against_itself_is_a_half():
     marks = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     assert win_rate(marks, marks)[0] == pytest.approx(0.5)
-
-
-def test_ratio_interval_holds_the_ratio():
-    few, many = torch.tensor([[0.0, 1, 0, 0]] * 40), torch.tensor([[1.0, 1, 0, 0]] * 40)
-    assert ratio_interval(few, many) == pytest.approx((0.5, 0.5, 0.5))
-    ratio, low, high = ratio_interval(few[torch.randperm(40)] * torch.rand(40, 1), many)
-    assert low < ratio < high
 
 
 def test_best_of_n_goes_by_the_score_not_by_the_mark(gpt2, tokenizer):
@@ -136,14 +115,6 @@ def test_distinct_share_hides_the_names():
 def test_scores_have_the_shape_of_the_texts(gpt2, tokenizer):
     answers = answer(gpt2, tokenizer, PROMPTS, 3, config=SHORT)
     assert scores_of(ScalarModel.from_policy(gpt2, 0), answers).shape == (2, 3)
-
-
-def test_none_of_forty_prompts_is_not_never():
-    """The rule of three: with none of n seen, up to about 3 / n goes unnoticed (95 %)."""
-    estimate, low, high = mean_share(torch.zeros(40, 2))
-    assert (estimate, low) == (0, 0) and 1 / 40 < high < 4.5 / 40
-    estimate, low, high = mean_share(torch.ones(40, 2))
-    assert (estimate, high) == (1, 1) and 1 - 4.5 / 40 < low < 1 - 1 / 40
 
 
 def test_a_span_of_prompts_keeps_their_responses(gpt2, tokenizer):

@@ -33,7 +33,7 @@ from rlhf_lab.evaluate import (
     sequence_kl,
     win_rate,
 )
-from rlhf_lab.intervals import Interval, interval, mean_share
+from rlhf_lab.intervals import Interval, interval, share_interval
 from rlhf_lab.models import ScalarModel, check_same_words, load_policy, load_tokenizer
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
@@ -192,7 +192,7 @@ def _row(
             row["rubric_difference"][item] = paired(table, rival.answers.rubric_table(item))
     for flaw in flaws:
         table = answers.flaw_table(flaw)
-        row["flaws"][flaw] = mean_share(table)
+        row["flaws"][flaw] = share_interval(table.float().mean(1))
         if rival:
             row["flaws_difference"][flaw] = paired(table, rival.answers.flaw_table(flaw))
     return row

@@ -12,13 +12,15 @@ Where several processes make a run together, all open it and the main one alone 
 """
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from rlhf_lab.disk.jsonl import append_line, plain, read_lines, write_whole
-from rlhf_lab.disk.lock import lock
 from rlhf_lab.disk.provenance import changed_versions, check_format, differences, surroundings
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
@@ -169,7 +171,7 @@ class RunFolder:
     def _take(self, given: dict, resume: bool, defaults: dict) -> None:
         """Lock the folder; write its config, or check the one that is there."""
         _check_place(self.path)
-        self._release = lock(self.path)
+        self._release = _lock(self.path)
         try:
             if self.config_file.exists():
                 _check_same(self, given, resume, defaults)
@@ -228,6 +230,48 @@ def _check_place(path: Path) -> None:
             f"{path} holds '{min(others)}' and no run: choose another --out, so that "
             "nothing is overwritten"
         )
+
+
+def _lock(folder: Path) -> Callable[[], None]:
+    """Take a folder, made if need be, for this process; call what is returned to give it back.
+
+    The system frees the lock when the process ends, however it ends. The lock file names the
+    process; on Windows others cannot read it while it is locked.
+
+    Raises UserError if another run has the folder, or if it cannot be written to.
+    """
+    file = folder / ".lock"
+
+    def sign(descriptor: int) -> None:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not bound to a thread: a run may be closed in another one than it was opened in.
+        lock = FileLock(file, blocking=False, thread_local=False, on_acquired=sign)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(
+            f"{folder} is in use by another run (pid {_owner(file)}): wait for it, or choose "
+            "another --out"
+        ) from error
+    except OSError as error:
+        if file.is_symlink():  # filelock follows none: the file it leads to would be overwritten
+            raise UserError(
+                f"{file} is a symbolic link: delete it, or choose another --out"
+            ) from error
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror}: choose another --out, or free some space"
+        ) from error
+    return lock.release
+
+
+def _owner(lock_file: Path) -> str:
+    try:
+        return lock_file.read_text().strip() or "unknown"
+    except OSError:
+        return "unknown"
 
 
 def _check_same(run: RunFolder, given: dict, resume: bool, defaults: dict) -> None:

@@ -19,6 +19,8 @@ from rlhf_lab.errors import UserError
 
 def count() -> int:
     """How many processes there are."""
+    # Accelerate's PartialState would say so too. But whoever makes the first one sets the device
+    # for good and waits for the other processes, and both are for `make_accelerator` to do.
     group = sys.modules.get("torch.distributed")  # where nobody has loaded it there is no group
     joined = group and group.is_available() and group.is_initialized()
     return group.get_world_size() if joined else 1
@@ -34,7 +36,7 @@ def is_main() -> bool:
     return number() == 0
 
 
-def mine(rows: Sequence) -> Sequence:
+def shard(rows: Sequence) -> Sequence:
     """This process's share of some rows, dealt out in turn: where they are in order of length, all
     shares are about as long. There may be none for it."""
     return rows[number() :: count()]
@@ -48,14 +50,13 @@ def total(x):
         return x
     import torch
     from accelerate import PartialState
+    from accelerate.utils import reduce
 
     if isinstance(x, dict):
         return dict(zip(x, total(torch.tensor(list(x.values()), dtype=torch.float64)).tolist()))
     if not isinstance(x, torch.Tensor):
         return total(torch.tensor(x, dtype=torch.float64)).item()
-    summed = x.detach().to(PartialState().device, copy=True).contiguous()
-    torch.distributed.all_reduce(summed)
-    return summed.to(x.device)
+    return reduce(x.detach().to(PartialState().device).contiguous(), "sum").to(x.device)
 
 
 def sum_gradients(parameters: Sequence) -> None:

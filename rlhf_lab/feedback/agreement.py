@@ -13,9 +13,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS, Pair, Source, agreed, comparisons, rankings_in
-from rlhf_lab.intervals import Interval, resampled, share
+from rlhf_lab.intervals import Interval, resampled_interval, share_interval
 
 DISPUTED_PICKS = (*CHANCE_PICKS, "active")  # what can be disputed: all but a labeller's repeats
 Votes = dict[str, dict[str, dict[Pair, int]]]  # the prompt's text, then the labeller
@@ -41,7 +40,8 @@ def agreement_of_all(source: Source, seed: int = 0) -> pd.DataFrame:
     rows = meetings(source)
     people, prompts = {*rows["first"], *rows["second"]}, rows["prompt"].nunique()
     sums = rows.groupby("prompt")[["agreed", "pairs"]].sum()
-    values = {"agreement": share(sums["agreed"], sums["pairs"], seed), "alpha": alpha(source, seed)}
+    agreement = share_interval(sums["agreed"], sums["pairs"], seed)
+    values = {"agreement": agreement, "alpha": alpha(source, seed)}
     return pd.DataFrame(
         [(name, len(people), prompts, *value) for name, value in values.items()],
         columns=["measure", "labellers", "prompts", "value", "low", "high"],
@@ -57,8 +57,10 @@ def alpha(source: Source, seed: int = 0, draws: int = 500) -> Interval:
     for as bad as two opposite ones. Which response stands first means nothing, so each pair counts
     once in either direction. nan where nobody compared what another did, or all is tied.
     """
-    every = [units for votes in votes_by_prompt(source).values() if len(units := _units(votes))]
-    return resampled(every, _alpha, draws, seed)
+    by_prompt = votes_by_prompt(source).values()
+    people = sorted({who for votes in by_prompt for who in votes})
+    every = [units for votes in by_prompt if len(units := _units(votes, people))]
+    return resampled_interval(every, _alpha, draws, seed)
 
 
 def disagreements(source: Source) -> pd.DataFrame:
@@ -102,32 +104,26 @@ def _shares(rows: pd.DataFrame, keys: list[str], seed: int) -> pd.DataFrame:
     """For each group by keys: the prompts, the pairs, and the share agreed with its interval."""
     sums = rows.groupby([*keys, "prompt"])[["agreed", "pairs"]].sum()
     table = [
-        (*key, len(group), group["pairs"].sum(), *share(group["agreed"], group["pairs"], seed))
-        for key, group in sums.groupby(keys)
+        (*key, len(of), of["pairs"].sum(), *share_interval(of["agreed"], of["pairs"], seed))
+        for key, of in sums.groupby(keys)
     ]
     return pd.DataFrame(table, columns=[*keys, "prompts", "pairs", "agreement", "low", "high"])
 
 
-def _units(votes: dict[str, dict[Pair, int]]) -> np.ndarray:
-    """How many people said -1, 0 and 1 of each pair that two or more compared, in both directions:
-    (pairs * 2, 3)."""
-    counts: dict[Pair, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for said in votes.values():
-        for pair, sign in said.items():
-            counts[pair][sign + 1] += 1
-    units = np.array([c for c in counts.values() if sum(c) > 1], dtype=int).reshape(-1, 3)
-    return np.concatenate([units, units[:, ::-1]])
+def _units(votes: dict[str, dict[Pair, int]], people: Sequence[str]) -> np.ndarray:
+    """What each of the people said of each pair that two or more compared, -1, 0 or 1, or nan, and
+    what that is of the pair turned round: (pairs * 2, people)."""
+    pairs = dict.fromkeys(pair for said in votes.values() for pair in said)
+    said = [[votes.get(who, {}).get(pair, np.nan) for who in people] for pair in pairs]
+    units = np.reshape(said, (len(pairs), len(people)))
+    units = units[(~np.isnan(units)).sum(1) > 1]
+    return np.concatenate([units, -units])
 
 
 def _alpha(prompts: list[np.ndarray]) -> float:
-    try:
-        import krippendorff  # an extra, because of its licence
-    except ImportError as error:
-        raise UserError(
-            "Krippendorff's alpha needs the package krippendorff (GPL): "
-            "pip install 'rlhf-lab[agreement]'"
-        ) from error
+    import evalica  # here, as it loads scipy
+
     units = np.concatenate(prompts)
-    if not units[:, [0, 2]].any():  # all is tied: there is nothing to disagree about
+    if not np.nansum(units**2):  # all is tied: there is nothing to disagree about
         return np.nan
-    return float(krippendorff.alpha(value_counts=units, level_of_measurement="ordinal"))
+    return evalica.alpha(pd.DataFrame(units.T), distance="ordinal").alpha

@@ -46,15 +46,6 @@ def export_jsonl(store: FeedbackStore, path: str | Path) -> int:
     return _write(path, list(_lines(store.contents())))
 
 
-def import_jsonl(store: FeedbackStore, path: str | Path) -> dict[str, int]:
-    """Take in a file that `export_jsonl` wrote, as `FeedbackStore.take_in` does: what is there is
-    passed over. Returns how many of each kind were new.
-
-    Raises UserError at the first line that is not right, and then takes in nothing.
-    """
-    return take_in(store, path, contents_of(path))
-
-
 def export_pairs(
     store: FeedbackStore, path: str | Path, labellers: Sequence[str] | None = None
 ) -> int:
@@ -75,18 +66,14 @@ def export_pairs(
     )
 
 
-def import_rankings(store: FeedbackStore, path: str | Path, labeller: str) -> dict[str, int]:
-    """Take in a file that `files.read_rankings` reads: rankings, or comparisons as rankings of two.
-
-    labeller: whose they are, where a line does not say. Importing the same file again adds nothing.
-    Where the responses stood on the screen nobody knows: `shown` is (). Returns how many of each
-    kind were new. Raises UserError as `import_jsonl` does.
-    """
-    return take_in(store, path, contents_of(path, labeller))
-
-
 def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
-    """What such a file holds: of `export_jsonl`'s or, with a labeller, rankings of another make."""
+    """What a file that `export_jsonl` wrote holds; with a labeller, what one of another make does,
+    as `files.read_rankings` reads it: rankings, or comparisons as rankings of two.
+
+    labeller: whose rankings they are, where a line does not say. Where the responses stood on the
+    screen nobody knows: `shown` is (). Ids follow from what was said, so that taking in the same
+    file again adds nothing. Raises UserError at the first line that is not right.
+    """
     if labeller is None:
         return _read(path)
     entries, seen = [], Counter()
@@ -109,7 +96,8 @@ def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
 
 
 def take_in(store: FeedbackStore, path: str | Path, contents: Contents) -> dict[str, int]:
-    """Take in what a file held; how many of each kind were new."""
+    """Take in what a file held, as `FeedbackStore.take_in` does: all or nothing, and what is there
+    is passed over; how many of each kind were new. UserErrors name the file."""
     try:
         return store.take_in(contents)
     except UserError as error:
@@ -174,7 +162,7 @@ def _kind(row: Row) -> str:
         row.refuse(
             "kind",
             "is missing, as in rankings of another make: to take those in, say "
-            "whose they are (--labeller NAME, or import_rankings)",
+            "whose they are (--labeller NAME)",
         )
     kind = row.text("kind")
     if kind not in FIELDS:

@@ -12,7 +12,7 @@ import pandas as pd
 from rlhf_lab.feedback.entry import Entry
 from rlhf_lab.feedback.pairs import agreed, comparisons, rankings_in
 from rlhf_lab.feedback.store import FeedbackStore
-from rlhf_lab.intervals import median, share
+from rlhf_lab.intervals import median_interval, share_interval
 
 EVERYBODY = "everybody"
 
@@ -70,7 +70,7 @@ def pace(source: FeedbackStore | Iterable[Entry], seed: int = 0) -> pd.DataFrame
     rows = []
     for name, kinds in counts.groupby("labeller")["kind"]:
         timed = [e for e in rankings_in(entries) if e.labeller == name and e.seconds > 0]
-        seconds = median([e.seconds for e in timed], [e.prompt.text for e in timed], seed)
+        seconds = median_interval([e.seconds for e in timed], [e.prompt.text for e in timed], seed)
         done = [(kinds == kind).sum() for kind in ("ranking", "skip", "flag")]
         rows.append((name, *done, *seconds))
     return pd.DataFrame(
@@ -86,4 +86,4 @@ def _win_of_first(entry: Entry) -> float:
 
 def _share(rows: pd.DataFrame, part: str, whole: str, seed: int) -> tuple[float, float, float]:
     sums = rows.groupby("prompt")[[part, whole]].sum()
-    return share(sums[part], sums[whole], seed)
+    return share_interval(sums[part], sums[whole], seed)

@@ -122,9 +122,8 @@ def train_base(
     texts = text_batches(task, tokenizer, config, first=done)
     for update, rows in zip(range(done + 1, config.updates + 1), texts):
         count = sum(len(row) - 1 for row in rows)
-        tokens, attention = (
-            x.to(accelerator.device) for x in pad_right(parallel.mine(rows), tokenizer.pad_token_id)
-        )
+        padded = pad_right(parallel.shard(rows), tokenizer.pad_token_id)
+        tokens, attention = (x.to(accelerator.device) for x in padded)
         real = attention[:, 1:].bool()  # the tokens to predict, each from the position before it
         with accelerator.autocast():
             hidden = hidden_states(model.transformer, tokens[:, :-1], attention[:, 1:], real)

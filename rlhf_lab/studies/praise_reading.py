@@ -43,19 +43,6 @@ def gains(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def known(folder: Path) -> pd.DataFrame:
-    """How far each is towards the ceiling on rated sentences of the test side: a row for each,
-    columns way, low, high, alike; the reward model's of each seed."""
-    rows = {}
-    for s in summaries(folder):
-        for who, found in s["known"].items():
-            name = WHO[who][0] + (f", seed {s['seed']}" if who == "score" else "")
-            rows[name] = dict(zip(("way", "low", "high"), found["way"])) | {
-                "alike": found["alike"]["way"][0]
-            }
-    return pd.DataFrame(rows).T.sort_index()
-
-
 def lines(folder: Path, arm: str, seed: int) -> pd.DataFrame:
     """What SFT policy and policy wrote to the same beginnings with the same luck, and what the
     judge said of both, in standard deviations of the SFT policy's lines."""

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.intervals import share
+from rlhf_lab.intervals import share_interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Ranking
 from rlhf_lab.reward import RankedData, RewardConfig, encode, score_groups, train_reward
@@ -58,9 +58,8 @@ class Relearned:
         rows = []
         for model, group in self.right.groupby("model", sort=False):
             sums = group.groupby("prompt")[["right", "pairs"]].sum()
-            rows.append(
-                (model, len(sums), int(sums["pairs"].sum()), *share(sums["right"], sums["pairs"]))
-            )
+            share = share_interval(sums["right"], sums["pairs"])
+            rows.append((model, len(sums), int(sums["pairs"].sum()), *share))
         return pd.DataFrame(rows, columns=["model", "prompts", "pairs", "accuracy", "low", "high"])
 
 

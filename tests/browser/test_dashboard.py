@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 TRAIN = """\
 from rlhf_lab import *
-from rlhf_lab.show.widgets import Dashboard
+from rlhf_lab.show.widgets.dashboard import Dashboard
 task, tokenizer = load_task("support_desk"), load_tokenizer(base_model())
 policy = load_policy(shipped("sft"))
 reward_model = ScalarModel.load(shipped("reward_model")).requires_grad_(False)

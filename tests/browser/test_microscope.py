@@ -30,7 +30,8 @@ ROW = 7
 USUAL = {"viewport": {"width": 1200, "height": 1700}}
 CODE = """\
 from rlhf_lab.show.microscope import load_rollout
-from rlhf_lab.show.widgets import ClippedObjective, Microscope
+from rlhf_lab.show.widgets.clip import ClippedObjective
+from rlhf_lab.show.widgets.microscope_widget import Microscope
 {widget}
 """
 THEME = "name => jupyterapp.commands.execute('apputils:change-theme', {theme: name})"

@@ -1,16 +1,11 @@
-"""Blind comparison: exact chances against known numbers and enumeration, and that nobody can tell
-which model wrote what before they have chosen."""
+"""Blind comparison: nobody can tell which model wrote what before they have chosen."""
 
 import json
-import math
-from fractions import Fraction
-from itertools import product
 
 import pytest
 import torch
 from helpers import refusal
 
-from rlhf_lab import intervals as chance
 from rlhf_lab.compare.blind.comparison import BlindComparison, draw_pairs
 from rlhf_lab.compare.blind.outcome import Outcome
 from rlhf_lab.evaluate import Answers
@@ -42,95 +37,6 @@ def choose(blind: BlindComparison, wins: int, ties: int = 0, losses: int = 0) ->
     session = blind.session()
     for ranks in [(2, 1)] * wins + [(1, 1)] * ties + [(1, None)] * losses:
         session.submit(ranks)
-
-
-# ---- chance -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "wins, losses, p",
-    [
-        (14, 6, 0.11532),
-        (6, 14, 0.11532),
-        (15, 5, 0.04139),
-        (5, 0, 0.0625),
-        (6, 0, 0.03125),
-        (10, 10, 1.0),
-        (0, 0, 1.0),
-    ],
-)
-def test_the_sign_test_against_known_numbers(wins, losses, p):
-    assert chance.sign_test(wins, losses) == pytest.approx(p, abs=5e-6)
-
-
-@pytest.mark.parametrize(
-    "wins, losses, low, high",
-    [
-        (14, 6, 0.45721, 0.88107),
-        (15, 5, 0.50895, 0.91343),
-        (20, 0, 0.025 ** (1 / 20), 1.0),
-        (0, 10, 0.0, 1 - 0.025 ** (1 / 10)),
-        (1, 0, 0.025, 1.0),
-    ],
-)
-def test_the_interval_against_clopper_and_pearson(wins, losses, low, high):
-    share = chance.share_interval(wins, 0, losses)
-    assert share == pytest.approx((wins / (wins + losses), low, high), abs=5e-6)
-
-
-def test_ties_count_half_and_never_narrow_the_interval():
-    share, low, high = chance.share_interval(6, 4, 10)
-    assert share == pytest.approx(0.4)  # (6 + 2) / 20, as with 8 wins and 12 losses
-    assert (low, high) == pytest.approx(chance.share_interval(8, 0, 12)[1:])
-    _, low, high = chance.share_interval(6, 5, 9)  # 8.5 of 20: from 8 at one end to 9 at the other
-    assert low == chance.share_interval(8, 0, 12)[1] and high == chance.share_interval(9, 0, 11)[2]
-    share, low, high = chance.share_interval(0, 0, 0)
-    assert math.isnan(share) and (low, high) == (0, 1)
-
-
-@pytest.mark.parametrize("choices", [1, 4, 9, 12])
-def test_the_interval_holds_the_true_share_in_95_of_100_cases_whatever_the_ties(choices):
-    """By enumeration of every outcome of wins, ties and losses."""
-    ends = {
-        (w, t): chance.share_interval(w, t, choices - w - t)[1:]
-        for w in range(choices + 1)
-        for t in range(choices + 1 - w)
-    }
-    for win, tie in product((0, 0.1, 0.3, 0.5, 0.75, 1), (0, 0.2, 0.5, 0.9)):
-        loss = 1 - win - tie
-        if loss < 0:
-            continue
-        held = sum(
-            math.comb(choices, w)
-            * math.comb(choices - w, t)
-            * win**w
-            * tie**t
-            * loss ** (choices - w - t)
-            for (w, t), (low, high) in ends.items()
-            if low - 1e-9 <= win + tie / 2 <= high + 1e-9
-        )
-        assert held >= 0.95
-
-
-def test_power_is_that_of_enumeration_in_whole_numbers():
-    """Of 20 choices it takes 15, or 5 and fewer, to reject; the sum in exact fractions."""
-    assert chance.wins_needed(20) == 15 and chance.wins_needed(5) is None
-    share = Fraction(3, 5)
-    exact = sum(
-        math.comb(20, k) * share**k * (1 - share) ** (20 - k)
-        for k in range(21)
-        if k >= 15 or k <= 5
-    )
-    assert chance.power(20, 0.6) == pytest.approx(float(exact), abs=1e-12)
-    assert chance.power(20, 1.0) == 1 and chance.power(5, 0.9) == 0
-
-
-def test_how_many_choices_tell_60_from_50_percent():
-    needed = chance.choices_needed(0.6, 0.8)
-    # The normal approximation, ((1.96 * .5 + .8416 * sqrt(.24)) / .1) ** 2 = 194, is a little low.
-    assert needed == 199
-    assert chance.power(needed, 0.6) >= 0.8 > chance.power(needed - 1, 0.6)
-    assert chance.choices_needed(0.501, most=50) is None
 
 
 # ---- which pairs are shown --------------------------------------------------------------------

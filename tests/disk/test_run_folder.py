@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 import pytest
 from helpers import refusal
 
-from rlhf_lab.disk import lock
 from rlhf_lab.disk.provenance import differences
 from rlhf_lab.disk.run_folder import RunFolder
 
@@ -163,7 +163,7 @@ def test_a_folder_that_is_not_writable_is_named(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(lock.os, "open", refuse)  # whoever runs as root may write everywhere
+    monkeypatch.setattr(os, "open", refuse)  # whoever runs as root may write everywhere
     message = refusal(RunFolder.open, tmp_path, CONFIG)
     assert message.startswith(f"cannot write to {tmp_path}: Permission denied: choose another")
 
@@ -171,20 +171,40 @@ def test_a_folder_that_is_not_writable_is_named(tmp_path, monkeypatch):
 # ---- one at a time ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("system", ["with locks", "without"])
-def test_a_folder_in_use_is_refused_until_it_is_closed(tmp_path, monkeypatch, system):
-    if system == "without":
-        monkeypatch.setattr(lock, "fcntl", None)
-    elif lock.fcntl is None:
-        pytest.skip("this system has no file locks")
+PID_READABLE = os.name != "nt"  # Windows lets nobody read a file that another process has locked
+
+
+def test_a_folder_in_use_is_refused_until_it_is_closed(tmp_path):
     first = RunFolder.open(tmp_path, CONFIG)
     message = refusal(RunFolder.open, tmp_path, CONFIG)
-    assert message.startswith(f"{tmp_path} is in use by another run (pid {os.getpid()}): ")
+    pid = os.getpid() if PID_READABLE else "unknown"
+    assert message.startswith(f"{tmp_path} is in use by another run (pid {pid}): wait for it")
     first.log(ppo(1))  # the refusal did not take the folder from the first
     assert RunFolder.view(tmp_path).metrics() == [ppo(1)]
     first.close()
     first.close()
     RunFolder.open(tmp_path, CONFIG).close()
+
+
+def test_a_run_opened_in_one_thread_is_closed_in_another(tmp_path):
+    with ThreadPoolExecutor(1) as elsewhere:
+        run = elsewhere.submit(RunFolder.open, tmp_path, CONFIG).result()
+        assert "is in use" in refusal(RunFolder.open, tmp_path, CONFIG)
+        run.close()
+        RunFolder.open(tmp_path, CONFIG).close()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_lock_file_that_is_a_link_is_refused_and_not_followed(tmp_path, there):
+    target, folder = tmp_path / "target", tmp_path / "run"
+    folder.mkdir()
+    (folder / ".lock").symlink_to(target)
+    if there:
+        target.write_text("precious")
+    message = refusal(RunFolder.open, folder, CONFIG)
+    assert message == f"{folder / '.lock'} is a symbolic link: delete it, or choose another --out"
+    assert target.read_text() == "precious" if there else not target.exists()
+    assert os.listdir(folder) == [".lock"]
 
 
 def test_only_an_open_run_is_written_to(tmp_path):
@@ -348,7 +368,7 @@ def test_a_killed_run_can_be_read_and_resumed(tmp_path):
             while len(updates(folder)) < seen + 15:
                 assert process.poll() is None and time.monotonic() < deadline
                 time.sleep(0.01)
-            if wait == 0 and lock.fcntl:
+            if wait == 0 and PID_READABLE:
                 message = refusal(RunFolder.open, folder, {"seed": 0})
                 assert f"in use by another run (pid {process.pid})" in message
             time.sleep(wait)
@@ -359,7 +379,7 @@ def test_a_killed_run_can_be_read_and_resumed(tmp_path):
     with RunFolder.open(folder, {"seed": 0}) as run:
         run.log(ppo(seen + 1))
         assert updates(folder) == list(range(1, seen + 2))
-    assert sorted(os.listdir(folder)) == [".lock", "config.json", "metrics.jsonl", "summary.json"]
+    assert set(contents(folder)) == {"config.json", "metrics.jsonl", "summary.json"}
 
 
 def test_what_a_kill_left_half_done_is_undone(tmp_path):

@@ -11,7 +11,7 @@ from helpers import refusal
 
 from rlhf_lab.cli import feedback
 from rlhf_lab.disk.files import read_rankings, write_rankings
-from rlhf_lab.feedback.exchange import export_jsonl, export_pairs, import_jsonl, import_rankings
+from rlhf_lab.feedback.exchange import contents_of, export_jsonl, export_pairs, take_in
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt, Ranking
 
@@ -53,6 +53,10 @@ def rows_file(tmp_path, *rows):
     return path
 
 
+def bring_in(store, path, labeller=None):
+    return take_in(store, path, contents_of(path, labeller))
+
+
 def read(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
@@ -63,9 +67,9 @@ def read(path) -> list[dict]:
 @pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz"])
 def test_a_round_trip_loses_nothing_and_a_second_one_adds_nothing(store, fresh, tmp_path, name):
     assert export_jsonl(store, tmp_path / name) == 3 + 6 + 3 + 6
-    assert import_jsonl(fresh, tmp_path / name) == ALL
+    assert bring_in(fresh, tmp_path / name) == ALL
     assert fresh.contents() == store.contents()
-    assert import_jsonl(fresh, tmp_path / name) == import_jsonl(store, tmp_path / name) == COUNTS
+    assert bring_in(fresh, tmp_path / name) == bring_in(store, tmp_path / name) == COUNTS
     assert fresh.contents() == store.contents()
     export_jsonl(fresh, tmp_path / f"again-{name}")
     assert (tmp_path / f"again-{name}").read_bytes() == (tmp_path / name).read_bytes()
@@ -104,7 +108,7 @@ def test_the_lines_are_as_the_module_says(store, tmp_path):
 def test_lines_may_stand_in_any_order_and_twice(store, fresh, tmp_path):
     export_jsonl(store, tmp_path / "all.jsonl")
     lines = read(tmp_path / "all.jsonl")
-    assert import_jsonl(fresh, rows_file(tmp_path, *lines[::-1], *lines)) == ALL
+    assert bring_in(fresh, rows_file(tmp_path, *lines[::-1], *lines)) == ALL
     assert fresh.entries(undone=True) == store.entries(undone=True)
 
 
@@ -112,7 +116,7 @@ def test_importing_does_not_bring_a_forgotten_labeller_back(store, tmp_path):
     export_jsonl(store, tmp_path / "all.jsonl")
     store.forget("ann")
     before = store.contents()
-    assert import_jsonl(store, tmp_path / "all.jsonl") == COUNTS
+    assert bring_in(store, tmp_path / "all.jsonl") == COUNTS
     assert store.contents() == before and store.labellers() == ["bob", "nobody yet"]
 
 
@@ -133,7 +137,7 @@ KNOWN = (
 
 
 def test_the_least_a_line_must_say(fresh, tmp_path):
-    import_jsonl(fresh, rows_file(tmp_path, *KNOWN, GOOD))
+    bring_in(fresh, rows_file(tmp_path, *KNOWN, GOOD))
     (entry,) = fresh.entries()
     assert entry == Entry(
         "0" * 32, "ranking", "ann", Prompt("p", "Why?"), ("a", "b"), (1, 2), made=entry.made
@@ -168,7 +172,7 @@ def test_the_least_a_line_must_say(fresh, tmp_path):
 )
 def test_a_bad_line_is_named_and_takes_nothing_in(fresh, tmp_path, change, why):
     path = rows_file(tmp_path, *KNOWN, GOOD | change)
-    message = refusal(import_jsonl, fresh, path)
+    message = refusal(bring_in, fresh, path)
     assert why in message and str(path) in message
     assert fresh.prompts() == fresh.labellers() == fresh.entries() == []
 
@@ -222,8 +226,8 @@ def test_rankings_of_another_make_come_in_once(fresh, tmp_path):
     path = tmp_path / "rankings.jsonl"
     write_rankings(path, rankings)
     new = COUNTS | {"prompts": 1, "samples": 6, "labellers": 2, "ranking": 4}
-    assert import_rankings(fresh, path, "ann") == new
-    assert import_rankings(fresh, path, "ann") == COUNTS
+    assert bring_in(fresh, path, "ann") == new
+    assert bring_in(fresh, path, "ann") == COUNTS
     named = [Ranking(r.prompt, r.responses, r.ranks, r.labeller or "ann") for r in rankings]
     found = fresh.rankings()
     assert len(found) == 4 and all(ranking in found for ranking in named)
@@ -233,7 +237,7 @@ def test_rankings_of_another_make_come_in_once(fresh, tmp_path):
 
 def test_pairs_survive_a_store(store, fresh, tmp_path):
     export_pairs(store, tmp_path / "pairs.jsonl")
-    import_rankings(fresh, tmp_path / "pairs.jsonl", "everybody")
+    bring_in(fresh, tmp_path / "pairs.jsonl", "everybody")
     assert export_pairs(fresh, tmp_path / "again.jsonl") == 5
     assert sorted(read(tmp_path / "again.jsonl"), key=str) == sorted(
         read(tmp_path / "pairs.jsonl"), key=str
@@ -244,20 +248,18 @@ def test_pairs_survive_a_store(store, fresh, tmp_path):
 def test_the_same_text_ranked_apart_is_refused_and_ranked_alike_is_not(fresh, tmp_path):
     alike = {"prompt": "Why?", "responses": ["a", "b", "a"], "ranking": [1, 2, 1]}
     apart = alike | {"ranking": [1, 2, 3]}
-    message = refusal(import_rankings, fresh, rows_file(tmp_path, alike, apart), "ann")
+    message = refusal(bring_in, fresh, rows_file(tmp_path, alike, apart), "ann")
     assert "line 2, field 'ranking': ranks the same text twice, and not alike" in message
     assert fresh.prompts() == []
-    import_rankings(fresh, rows_file(tmp_path, alike), "ann")
+    bring_in(fresh, rows_file(tmp_path, alike), "ann")
     assert [ranking.ranks for ranking in fresh.rankings()] == [(1, 2, 1)]
 
 
 def test_a_bad_line_of_another_make_takes_nothing_in(fresh, tmp_path):
     good = {"prompt": "Why?", "chosen": "a", "rejected": "b"}
     path = rows_file(tmp_path, good, good | {"rejected": 1})
-    assert "line 2, field 'rejected'" in refusal(import_rankings, fresh, path, "ann")
-    assert "cannot be a labeller's name" in refusal(
-        import_rankings, fresh, rows_file(tmp_path, good), " "
-    )
+    assert "line 2, field 'rejected'" in refusal(bring_in, fresh, path, "ann")
+    assert "cannot be a labeller's name" in refusal(bring_in, fresh, rows_file(tmp_path, good), " ")
     assert fresh.prompts() == []
 
 

@@ -27,7 +27,7 @@ from rlhf_lab import (
     train_sft,
 )
 from rlhf_lab.evaluate import Answers, sequence_kl
-from rlhf_lab.intervals import interval, mean_share
+from rlhf_lab.intervals import interval, share_interval
 from rlhf_lab.sequences import in_batches, response_logprobs
 from rlhf_lab.training import Record
 
@@ -108,7 +108,7 @@ def test_the_reward_model_learns_what_labellers_prefer(sft_run, tokenizer, tmp_p
     list(train_reward(model, tokenizer, ranked, replace(smol.REWARD, seed=SEED)))
     data = reward.encode(tokenizer, [one for one in held_out if one.ranks[0] != one.ranks[1]])
     margins = maths.pair_margins(reward.score_groups(model, data), data.ranks)
-    accuracy = mean_share((margins[:, None].sign() + 1) / 2)
+    accuracy = share_interval((margins.sign() + 1) / 2)
     note(f"reward model: {len(ranked)} pairs; accuracy on {len(margins)} held out {said(accuracy)}")
     assert accuracy[1] > 0.5
 
@@ -143,9 +143,10 @@ def rewards(answers: Answers) -> torch.Tensor:
 def test_ppo_raises_a_sparse_reward(ppo_run, note):
     before, after = rewards(ppo_run.before), rewards(ppo_run.after)
     gain = interval(after - before)
+    first, last = (said(share_interval(x.float().mean(1))) for x in (before, after))
     note(
-        f"PPO: rewarded {said(mean_share(before))} before, {said(mean_share(after))} after, "
-        f"gain {said(gain)}, on {len(before)} held-out prompts"
+        f"PPO: rewarded {first} before, {last} after, gain {said(gain)}, "
+        f"on {len(before)} held-out prompts"
     )
     assert 0 < before.mean() < 0.3  # sparse: most responses get nothing
     assert gain[1] > 0
@@ -172,7 +173,7 @@ def test_the_reward_is_worth_its_kl_and_did_not_come_free(ppo_run, note):
     before, after, kl = rewards(ppo_run.before), rewards(ppo_run.after), ppo_run.kl
     assert (kl > -1e-3).all()
     worth = interval(after - before - smol.PPO.beta * kl)
-    p, q = mean_share(after)[1], mean_share(before)[2]
+    p, q = share_interval(after.float().mean(1))[1], share_interval(before.float().mean(1))[2]
     price = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
     note(
         f"PPO: KL {said(interval(kl))} nats, at least {price:.2f} for such a gain; gain less "

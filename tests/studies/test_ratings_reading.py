@@ -120,14 +120,10 @@ def steered(seed, gain, kl):
             "lexicon": [0.1, 0, 0.2],
         },
         "policy": {"kl": [kl, 0, 99], "length": 12.0, "ended": 1.0, "distinct": 0.9},
-        "known": {
-            "score": {"way": [0.7, 0.6, 0.8], "alike": {"way": [0.4, 0.3, 0.5]}},
-            "judge": {"way": [0.75, 0.7, 0.8], "alike": {"way": [0.5, 0.4, 0.6]}},
-        },
     }
 
 
-def test_gains_lines_and_what_the_two_models_know(tmp_path):
+def test_gains_and_lines(tmp_path):
     rows = [
         {
             "prompt": "the film",
@@ -143,8 +139,6 @@ def test_gains_lines_and_what_the_two_models_know(tmp_path):
     found = praise_reading.gains(tmp_path)
     mine = found[(found["seed"] == 1) & (found["who"] == "score")].iloc[0]
     assert (mine["gain"], mine["low"], mine["high"], mine["kl"]) == (3.0, 2.0, 4.0, 7.0)
-    assert praise_reading.known(tmp_path).loc["the judge", "way"] == 0.75
-    assert praise_reading.known(tmp_path).loc["the reward model, seed 1", "alike"] == 0.4
     [line] = praise_reading.lines(tmp_path, "beta 0", 1).to_dict("records")
     assert line["policy"] == "is superb" and line["judge of PPO's"] == 1.5
     [axes] = praise_reading.who_agrees(found).axes

@@ -32,7 +32,7 @@ class Outcome:
     @property
     def share(self) -> tuple[float, float, float]:
         """How often the second model wins, ties half, with its 95 % interval, which is exact."""
-        return intervals.share_interval(self.wins, self.ties + self.same, self.losses)
+        return intervals.exact_interval(self.wins, self.ties + self.same, self.losses)
 
     @property
     def p(self) -> float:
@@ -75,7 +75,7 @@ class Outcome:
         p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
         if not self.wins + self.losses:
             return "Nothing tells the two apart."
-        if self.p >= intervals.LEVEL:
+        if self.p >= intervals.SIGNIFICANCE:
             return (
                 f"This could be chance: were the two equally good, {100 * self.p:.0f} of 100 "
                 f"such readings would be at least this uneven ({p})."

@@ -1,0 +1,273 @@
+"""Files and disks that cannot be a store, and those of older versions."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers import refusal
+from stored import made, ranking, sql
+
+from rlhf_lab.feedback import database, schema
+from rlhf_lab.feedback.store import FeedbackStore
+from rlhf_lab.records import Prompt
+
+ROOT = Path(__file__).resolve().parents[2]
+needs_root = pytest.mark.skipif(
+    not hasattr(os, "setresuid") or os.getuid() != 0, reason="only root can put on another user"
+)
+
+
+# ---- files that are something else --------------------------------------------------------------
+
+
+def foreign(path):
+    sql(path, "CREATE TABLE diary (day)")
+    sql(path, "INSERT INTO diary VALUES ('Monday')")
+
+
+def foreign_with_log(path):
+    sql(path, "PRAGMA journal_mode = WAL")
+    foreign(path)
+
+
+def newer(path):
+    made(path, "ann")
+    sql(path, f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+
+
+STRANGERS = {
+    "text": (lambda path: path.write_text("dear diary"), "is not a feedback store"),
+    "long text": (lambda path: path.write_text("dear diary\n" * 1000), "is not a feedback store"),
+    "foreign": (foreign, "is not a feedback store"),
+    "foreign with log": (foreign_with_log, "is not a feedback store"),
+    "version alone": (lambda path: sql(path, "PRAGMA user_version = 1"), "is not a feedback store"),
+    "newer": (newer, "newer rlhf-lab (schema 2, this one knows 1): update rlhf-lab"),
+    "folder": (lambda path: path.mkdir(), ""),
+    "cut off": (lambda path: path.write_bytes(made(path).path.read_bytes()[:5000]), "damaged"),
+}
+
+
+@pytest.mark.parametrize("make, why", STRANGERS.values(), ids=STRANGERS)
+def test_a_file_that_is_no_store_of_ours_is_refused_and_stays(store, tmp_path, make, why):
+    path = tmp_path / "stranger"
+    make(path)
+    before = path.is_file() and path.read_bytes()
+    contents, listing = store.contents(), sorted(os.listdir(tmp_path))
+    for call in (FeedbackStore, store.merge):
+        message = refusal(call, path)
+        assert why in message and str(path) in message
+    assert (path.is_file() and path.read_bytes()) == before
+    assert store.contents() == contents and sorted(os.listdir(tmp_path)) == listing
+
+
+def test_a_file_that_is_not_there_is_not_made_by_merging(store, tmp_path):
+    assert "there is no file" in refusal(store.merge, tmp_path / "none.sqlite")
+    assert not (tmp_path / "none.sqlite").exists()
+    assert "its folder is there" in refusal(FeedbackStore, tmp_path / "none" / "a.sqlite")
+
+
+def test_a_store_that_vanished_is_not_made_anew(store):
+    store.path.unlink()
+    assert "cannot use" in refusal(store.write, ranking())
+    assert not store.path.exists()
+
+
+def test_an_empty_file_and_an_odd_name_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path("what? #1 100%20&mode=ro;é.sqlite")
+    path.touch()
+    store = made(path, "ann")
+    entry = store.write(ranking())
+    assert FeedbackStore(str(path)).entries() == [entry]
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "UPDATE prompts SET facts = '{'",
+        "UPDATE entry_responses SET rank = 'first'",
+        "UPDATE entry_responses SET screen = 'left'",
+        "UPDATE entries SET kind = 'rank'",
+        "UPDATE entries SET seconds = 'long'",
+        "UPDATE entries SET prompt = 'none'",
+        "UPDATE prompts SET text = x'ff'",
+        "DROP TABLE samples",
+    ],
+)
+def test_a_store_that_somebody_tampered_with_is_refused_whole(store, tmp_path, query):
+    other = made(tmp_path / "b.sqlite", "cat")
+    other.add(Prompt("p2", "More?"), [])
+    other.write(ranking("cat"))
+    for (name,) in sql(other.path, "SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+        sql(other.path, f"DROP TRIGGER {name}")
+    sql(other.path, query)
+    before = store.contents()
+    assert refusal(store.merge, other.path)
+    assert store.contents() == before
+
+
+@contextmanager
+def another_user():
+    """As somebody who may not write in folders of ours."""
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@needs_root
+def test_a_folder_where_nothing_may_be_written(store, tmp_path):
+    entry, mine = store.write(ranking()), tmp_path / "mine"
+    tmp_path.chmod(0o755)
+    mine.mkdir()
+    os.chown(mine, 65534, 65534)
+    before = store.path.read_bytes()
+    with another_user():
+        assert "check who may write" in refusal(FeedbackStore, store.path)
+        assert "check who may write" in refusal(store.write, ranking())
+        assert "may be written" in refusal(FeedbackStore, tmp_path / "new.sqlite")
+        own = FeedbackStore(mine / "b.sqlite")
+        assert own.merge(store.path)["ranking"] == 1  # whereas taking it in is no harm
+        assert own.entries() == [entry]
+    assert store.path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["a.sqlite", "mine"]
+
+
+# ---- older and newer schemas --------------------------------------------------------------------
+
+MOOD = (
+    "ALTER TABLE entries ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'; -- a later idea\n"
+    "CREATE INDEX moods ON entries (mood);\n"
+)
+
+
+def test_an_older_file_is_brought_up_with_all_it_holds(store, monkeypatch):
+    entry = store.write(ranking())
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, MOOD))
+    FeedbackStore(store.path)
+    assert sql(store.path, "PRAGMA user_version") == [(2,)]
+    assert sql(store.path, "SELECT id, mood FROM entries") == [(entry.id, "calm")]
+    FeedbackStore(store.path)  # and a second time there is nothing to do
+    monkeypatch.undo()
+    assert "newer rlhf-lab" in refusal(FeedbackStore, store.path)
+
+
+def test_a_migration_that_fails_leaves_the_older_file(store, monkeypatch):
+    store.write(ranking())
+    before = store.contents()
+    steps = (*schema.MIGRATIONS, MOOD, "CREATE TABLE entries (x);\n")
+    monkeypatch.setattr(schema, "MIGRATIONS", steps)
+    assert "already exists" in refusal(FeedbackStore, store.path)
+    assert sql(store.path, "PRAGMA user_version") == [(1,)]
+    assert store.contents() == before
+
+
+def test_an_older_file_is_merged_and_stays_old(store, tmp_path, monkeypatch):
+    other = made(tmp_path / "old.sqlite", "cat")
+    before = other.path.read_bytes()
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "DELETE FROM salt;\n"))
+    assert FeedbackStore(tmp_path / "new.sqlite").merge(other.path)["labellers"] == 1
+    assert other.path.read_bytes() == before
+
+
+# ---- disks --------------------------------------------------------------------------------------
+
+MOUNTS = """\
+/dev/vda / ext4 rw,relatime 0 0
+server:/home /home nfs4 rw 0 0
+/dev/vdb /home/local ext4 rw 0 0
+//pc/my\\040files /mnt/my\\040files cifs rw 0 0
+C: /mnt/c 9p rw 0 0
+me@pc: /mnt/ssh fuse.sshfs rw 0 0
+/dev/sda1 /media/stick fuseblk rw 0 0
+systemd-1 /auto autofs rw 0 0
+server:/auto /auto nfs rw 0 0
+/dev/vdc /srv/data ext4 rw 0 0
+server:/srv /srv nfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    "path, kind",
+    [
+        ("/tmp/a.sqlite", ""),
+        ("/home/ann/a.sqlite", "nfs4"),
+        ("/home/ann/not/yet/there/a.sqlite", "nfs4"),
+        ("/homework/a.sqlite", ""),
+        ("/home/local/a.sqlite", ""),
+        ("/mnt/my files/a.sqlite", "cifs"),
+        ("/mnt/c/a.sqlite", "9p"),
+        ("/mnt/ssh/a.sqlite", "fuse.sshfs"),
+        ("/media/stick/a.sqlite", ""),
+        ("/auto/a.sqlite", "nfs"),
+        ("/srv/data/a.sqlite", "nfs"),
+        ("/tmp/../home/a.sqlite", "nfs4"),
+    ],
+)
+def test_a_network_file_system_is_known_by_its_mount(tmp_path, path, kind):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNTS)
+    assert database.network(Path(path), mounts) == kind
+
+
+def test_where_no_table_of_mounts_is_everything_is_local(tmp_path):
+    assert database.network(tmp_path / "a.sqlite", tmp_path / "none") == ""
+
+
+def test_a_link_into_a_network_is_seen_through(tmp_path):
+    mounts, link = tmp_path / "mounts", tmp_path / "link"
+    (tmp_path / "far").mkdir()
+    link.symlink_to("far")
+    mounts.write_text(f"/dev/vda / ext4 rw 0 0\nserver:/ {tmp_path}/far nfs rw 0 0\n")
+    assert database.network(link / "a.sqlite", mounts) == "nfs"
+
+
+def test_a_network_file_system_is_refused_with_advice(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "network", lambda path: "nfs4")
+    message = refusal(FeedbackStore, tmp_path / "a.sqlite")
+    assert "network file system (nfs4)" in message and "local disk" in message
+    assert "merge the files" in message
+    assert os.listdir(tmp_path) == []
+
+
+FULL = """
+import resource, sys
+from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.store import FeedbackStore, Sample
+from rlhf_lab.records import Prompt
+store = FeedbackStore(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    store.add(Prompt("big", "Big?"), [Sample("word " * 100_000)])
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no limits on files here")
+def test_a_disk_that_takes_no_more_keeps_what_was_there(store):
+    store.write(ranking())
+    before = store.contents()
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, str(store.path)],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert "or is full" in ran.stdout and ran.stdout.count("\n") == 1
+    assert store.contents() == before
+    store.write(ranking())
+
+
+def test_a_file_system_without_a_log_is_refused(tmp_path, monkeypatch):
+    """In memory SQLite keeps no log, and says so as it does where a disk cannot hold one."""
+    real = database._connection
+    monkeypatch.setattr(database, "_connection", lambda path, mode: real(path, "memory"))
+    message = refusal(FeedbackStore, tmp_path / "a.sqlite")
+    assert "'memory'" in message and "local disk" in message
