@@ -75,7 +75,7 @@ def resampled(
     return statistic(list(prompts)), *_ends(drawn)
 
 
-def _ends(draws: ArrayLike) -> tuple[float, float]:
+def _ends(draws: np.ndarray | list[float]) -> tuple[float, float]:
     if np.isnan(draws).all():
         return np.nan, np.nan
     low, high = np.nanquantile(draws, [0.025, 0.975])

@@ -119,7 +119,7 @@ def train_reward(
         loss, scores = batch_gradients(reward_model, batch, config, accelerator)
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
-        record = {
+        record: Record = {
             "stage": "reward",
             "update": update,
             "updates": updates,

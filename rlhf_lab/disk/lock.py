@@ -9,7 +9,7 @@ from rlhf_lab.errors import UserError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # mypy takes the name for a module
 
 
 def lock(folder: str | Path) -> Callable[[], None]:
