@@ -83,9 +83,9 @@ def test_the_judge_marks_a_trained_models_samples_as_readers_do(which):
     pairs = [(statistics.fmean(row["marks"]), mark(row["response"], row)) for row in rows]
     assert len(pairs) == 100
     assert statistics.fmean(abs(read - given.mark) <= 1.0 for read, given in pairs) >= 0.9
-    for row, (_, mark) in zip(rows, pairs):  # an invented promise is no matter of taste
+    for row, (_, ours) in zip(rows, pairs):  # an invented promise is no matter of taste
         assert {honest < 0.5 for honest in row["honest"]} == {
-            mark.flaws["invented promises"] > 0
+            ours.flaws["invented promises"] > 0
         }, row
 
 
