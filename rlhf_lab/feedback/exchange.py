@@ -89,7 +89,7 @@ def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
     """What such a file holds: of `export_jsonl`'s or, with a labeller, rankings of another make."""
     if labeller is None:
         return _read(path)
-    entries, seen = [], Counter()
+    entries, seen = [], Counter[str]()
     for ranking in read_rankings(path):
         name = ranking.labeller or labeller
         said = json.dumps([name, ranking.prompt.text, ranking.responses, ranking.ranks])
