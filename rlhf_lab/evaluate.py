@@ -18,7 +18,7 @@ from rlhf_lab import maths
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import comparisons
 from rlhf_lab.intervals import Interval, interval, share
-from rlhf_lab.models import ScalarModel
+from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.reward import score_texts
 from rlhf_lab.sampling import SamplingConfig, sample
@@ -124,7 +124,7 @@ def answer(
     )
 
 
-def scores_of(reward_model: ScalarModel, answers: Answers) -> Tensor:
+def scores_of(reward_model: ScalarModel | Ensemble, answers: Answers) -> Tensor:
     """The reward model's scores, (P, S)."""
     return in_batches(response_scores, reward_model, answers.sequences).view(-1, answers.per_prompt)
 

@@ -25,7 +25,7 @@ from transformers.activations import NewGELUActivation
 from rlhf_lab import maths
 from rlhf_lab.disk.storage import AutoModel, read_model, read_tokenizer, write_model
 from rlhf_lab.engine.adapters import has_lora, merged
-from rlhf_lab.engine.packed import hidden_states, trunk_of
+from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index, normalisation
 from rlhf_lab.text import end_token, position_ids
@@ -112,7 +112,7 @@ class ScalarModel(nn.Module):
         throughout, so that every value starts at 0 (Ziegler et al. 2019). Of a policy with adapters
         the copy has its own, on the same frozen weights.
         """
-        trunk = trunk_of(policy)
+        trunk = headless(policy)
         still = {id(p): p for p in trunk.parameters() if has_lora(policy) and not p.requires_grad}
         backbone = copy.deepcopy(trunk, still)
         width = backbone.config.hidden_size
@@ -197,7 +197,7 @@ class ScalarModel(nn.Module):
         with torch.no_grad():
             head.weight.copy_(score.weight)
             head.bias.fill_(getattr(shell.config, "reward_bias", 0.0))
-        return cls(trunk_of(shell), head).eval().to(device)
+        return cls(headless(shell), head).eval().to(device)
 
 
 class SharedValue(nn.Module):
@@ -205,7 +205,7 @@ class SharedValue(nn.Module):
 
     def __init__(self, policy: PreTrainedModel):
         super().__init__()
-        self.trunk = [trunk_of(policy)]  # in a list: the policy's parameters are not ours
+        self.trunk = [headless(policy)]  # in a list: the policy's parameters are not ours
         self.head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

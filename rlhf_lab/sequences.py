@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab.engine import parallel
-from rlhf_lab.engine.packed import hidden_states, trunk_of
+from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.engine.recompute import recomputing
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
@@ -152,7 +152,7 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
                 use_cache=False,
             )
         return whole.logits[batch.before]
-    hidden = hidden_states(trunk_of(policy), batch.tokens, batch.attention, batch.before)  # (M, D)
+    hidden = hidden_states(headless(policy), batch.tokens, batch.attention, batch.before)  # (M, D)
     return policy.get_output_embeddings()(hidden)
 
 

@@ -32,7 +32,7 @@ class Grid(NamedTuple):
     places: Tensor
 
 
-def trunk_of(model: PreTrainedModel) -> PreTrainedModel:
+def headless(model: PreTrainedModel) -> PreTrainedModel:
     """The headless transformers model within one that has a head."""
     trunk = model.base_model
     assert isinstance(trunk, PreTrainedModel)

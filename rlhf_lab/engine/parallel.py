@@ -20,7 +20,7 @@ from rlhf_lab.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Rows = TypeVar("Rows", list[int], "Tensor")
+Rows = TypeVar("Rows", list[int], list[list[int]], "Tensor")
 Summed = TypeVar("Summed", "Tensor", float, dict[str, float])
 
 
