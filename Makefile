@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo lab test test-unit test-notebooks test-browser \
+.PHONY: help setup demo lab lint test test-unit test-notebooks test-browser \
   test-large gpu-smoke notebooks student bench clean
 
 help:  ## list what there is
@@ -44,7 +44,13 @@ demo: $(STAMP)  ## train all three stages, compare, and write runs/demo/report.h
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB_ARGS)
 
-test: test-unit test-notebooks test-browser  ## all tests, offline
+test: lint test-unit test-notebooks test-browser  ## lint, then all tests, offline
+
+lint: $(STAMP)  ## style, formatting, import order and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 # Nothing in these tests may reach for the network: what they need is in the clone.
 test-unit test-notebooks test-browser: export HF_HUB_OFFLINE = 1
@@ -75,6 +81,7 @@ bench: $(STAMP)  ## sampling speed beside transformers' (beside TRL: see benchma
 	$(BIN)/python benchmarks/sampling.py
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .pytest_cache .ruff_cache \
+	  .mypy_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ prompt counts once, with the mean of its responses (95 %, normal or bootstrap ov
 
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from rlhf_lab import maths
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import comparisons
 from rlhf_lab.intervals import Interval, interval, share_interval
-from rlhf_lab.models import ScalarModel
+from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.reward import score_texts
 from rlhf_lab.sampling import SamplingConfig, sample
@@ -43,17 +43,24 @@ class Answers:
     def per_prompt(self) -> int:
         return len(self.texts[0])
 
+    @property
+    def judged(self) -> list[list[Mark]]:
+        """The marks. Raises ValueError if no judge gave any."""
+        if self.marks is None:
+            raise ValueError("there are no marks: give `answer` a judge")
+        return self.marks
+
     def mark_table(self) -> Tensor:
         """The marks, (P, S)."""
-        return torch.tensor([[m.mark for m in row] for row in self.marks])
+        return torch.tensor([[m.mark for m in row] for row in self.judged])
 
     def rubric_table(self, item: str) -> Tensor:
         """One item of the rubric, (P, S)."""
-        return torch.tensor([[m.rubric[item] for m in row] for row in self.marks])
+        return torch.tensor([[m.rubric[item] for m in row] for row in self.judged])
 
     def flaw_table(self, flaw: str) -> Tensor:
         """1 where a response has the flaw, (P, S)."""
-        return torch.tensor([[float(m.flaws.get(flaw, 0) > 0) for m in row] for row in self.marks])
+        return torch.tensor([[float(m.flaws.get(flaw, 0) > 0) for m in row] for row in self.judged])
 
     def prompts_in(self, span: slice) -> "Answers":
         """The responses to some of the prompts."""
@@ -117,7 +124,7 @@ def answer(
     )
 
 
-def scores_of(reward_model: ScalarModel, answers: Answers) -> Tensor:
+def scores_of(reward_model: ScalarModel | Ensemble, answers: Answers) -> Tensor:
     """The reward model's scores, (P, S)."""
     return in_batches(response_scores, reward_model, answers.sequences).view(-1, answers.per_prompt)
 
@@ -136,11 +143,11 @@ def sequence_kl(
 ) -> Tensor:
     """KL(policy || reference) over the whole vocabulary at every token, summed, (P, S), in nats."""
 
-    def kl(model, batch: Sequences) -> Tensor:
-        both = (
+    def kl(model: PreTrainedModel, batch: Sequences) -> Tensor:
+        ours, theirs = (
             response_logits(m, batch.to(m.device)).to(batch.mask.device) for m in (model, reference)
         )
-        return scatter(maths.kl(*both, temperature), batch.mask).sum(1)
+        return scatter(maths.kl(ours, theirs, temperature), batch.mask).sum(1)
 
     return in_batches(kl, policy, answers.sequences, max_tokens).view(-1, answers.per_prompt)
 
@@ -219,7 +226,8 @@ def ranking_accuracy(
     out."""
     texts = list({(r.prompt.text, text): None for r in rankings for text in r.responses})
     scores = dict(zip(texts, score_texts(reward_model, tokenizer, texts).tolist()))
-    right, pairs = Counter(), Counter()
+    right: dict[str, float] = defaultdict(float)
+    pairs: Counter[str] = Counter()
     for ranking in rankings:
         prompt = ranking.prompt.text
         for (a, b), sign in comparisons(ranking).items():  # 1: a before b, -1: b before a, 0: a tie

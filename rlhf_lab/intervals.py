@@ -110,7 +110,7 @@ def times_drawn(prompts: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(prompts, chances, size=draws)
 
 
-def _ends(draws: ArrayLike) -> tuple[float, float]:
+def _ends(draws: np.ndarray | list[float]) -> tuple[float, float]:
     if np.isnan(draws).all():
         return np.nan, np.nan
     low, high = np.nanquantile(draws, TAILS)

@@ -10,6 +10,7 @@ gradients and metrics then add up to those of the whole, however it was cut.
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,14 +57,14 @@ class _TokenLogprobs(torch.autograd.Function):
     """log_softmax then gather, with one (B, N, V) buffer fewer on the way back than autograd's."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, tokens: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> Tensor:
         logprobs, index = logits.log_softmax(-1), tokens.long().unsqueeze(-1)
         ctx.save_for_backward(logprobs, index)
         return logprobs.gather(-1, index).squeeze(-1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         logprobs, index = ctx.saved_tensors
         grad = grad.unsqueeze(-1)
         return logprobs.exp().mul_(-grad).scatter_add_(-1, index, grad), None  # (onehot - p) grad
@@ -185,7 +186,8 @@ def gae(
     """
     rewards, values = _real(rewards, mask), _real(values, mask)
     deltas = rewards + gamma * F.pad(values[:, 1:], (0, 1)) - values
-    advantages, following = torch.empty_like(deltas), 0.0
+    advantages = torch.empty_like(deltas)
+    following: Tensor | float = 0.0
     for t in reversed(range(deltas.shape[1])):
         following = deltas[:, t] + gamma * lam * following
         advantages[:, t] = following
@@ -455,8 +457,8 @@ def best_of_n_value(scores: Tensor, marks: Tensor, n: int) -> Tensor:
     if not 1 <= n <= m:
         raise UserError(f"best of n = {n} needs 1 <= n <= {m}, the number of samples per prompt")
     below, up_to = _ranks_among(scores)
-    share = [math.comb(k, n) / math.comb(m, n) for k in range(m + 1)]
-    share = torch.tensor(share, dtype=torch.float64, device=scores.device)
+    subsets = [math.comb(k, n) / math.comb(m, n) for k in range(m + 1)]
+    share = torch.tensor(subsets, dtype=torch.float64, device=scores.device)
     weights = (share[up_to] - share[below]) / (up_to - below)
     return (weights * marks).sum(-1)
 

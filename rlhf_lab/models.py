@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,9 @@ from transformers import (
 from transformers.activations import NewGELUActivation
 
 from rlhf_lab import maths
-from rlhf_lab.disk.storage import read_model, read_tokenizer, write_model
+from rlhf_lab.disk.storage import AutoModel, read_model, read_tokenizer, write_model
 from rlhf_lab.engine.adapters import has_lora, merged
-from rlhf_lab.engine.packed import hidden_states
+from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index, normalisation
 from rlhf_lab.text import end_token, position_ids
@@ -71,7 +72,7 @@ def load_policy(
     _cover_vocabulary(policy, len(tokenizer))
     for config in (policy.config, policy.generation_config):
         config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
-    return policy.to(device)
+    return policy.to(device)  # type: ignore[arg-type]  # transformers wraps it and loses its self
 
 
 def save_policy(
@@ -111,7 +112,7 @@ class ScalarModel(nn.Module):
         throughout, so that every value starts at 0 (Ziegler et al. 2019). Of a policy with adapters
         the copy has its own, on the same frozen weights.
         """
-        trunk = policy.base_model
+        trunk = headless(policy)
         still = {id(p): p for p in trunk.parameters() if has_lora(policy) and not p.requires_grad}
         backbone = copy.deepcopy(trunk, still)
         width = backbone.config.hidden_size
@@ -189,13 +190,32 @@ class ScalarModel(nn.Module):
         Raises UserError if there is no such model, it is incomplete, or not stored as safetensors.
         """
         shell = _load(AutoModelForSequenceClassification, path_or_id, dtype, "reward model")
-        if shell.config.num_labels != 1 or not hasattr(shell, "score"):
+        score = getattr(shell, "score", None)
+        if shell.config.num_labels != 1 or not isinstance(score, nn.Linear):
             raise UserError(f"'{path_or_id}' is no reward model: it must give one score, unbiased")
         head = nn.Linear(shell.config.hidden_size, 1, dtype=dtype)
         with torch.no_grad():
-            head.weight.copy_(shell.score.weight)
+            head.weight.copy_(score.weight)
             head.bias.fill_(getattr(shell.config, "reward_bias", 0.0))
-        return cls(shell.base_model, head).eval().to(device)
+        return cls(headless(shell), head).eval().to(device)
+
+
+class SharedValue(nn.Module):
+    """A value head on the policy's own trunk; all zeros at the start (Ziegler et al. 2019)."""
+
+    def __init__(self, policy: PreTrainedModel):
+        super().__init__()
+        self.trunk = [headless(policy)]  # in a list: the policy's parameters are not ours
+        self.head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def at(self, tokens: Tensor, attention: Tensor, wanted: Tensor) -> Tensor:
+        """The values of the wanted positions, row after row: bool (B, T) -> (W,)."""
+        return self.head(hidden_states(self.trunk[0], tokens, attention, wanted)).squeeze(-1)
+
+
+ValueModel = ScalarModel | SharedValue
 
 
 @contextmanager
@@ -210,14 +230,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _load(auto_class, path_or_id: str | Path, dtype: torch.dtype, what: str) -> PreTrainedModel:
+def _load(
+    auto_class: AutoModel, path_or_id: str | Path, dtype: torch.dtype, what: str
+) -> PreTrainedModel:
     """Read a model: eval mode, dropout 0, and GPT-2's GELU as one operation (the same function)."""
     model = read_model(auto_class, path_or_id, dtype, what)
     for module in list(model.modules()):
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0
+            module.attention_dropout = 0.0  # type: ignore[assignment]  # no tensor, no module
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))
@@ -226,7 +248,9 @@ def _load(auto_class, path_or_id: str | Path, dtype: torch.dtype, what: str) -> 
 
 def _cover_vocabulary(policy: PreTrainedModel, size: int) -> None:
     """Add embedding rows up to `size`, each the mean of the old ones: never a likely token."""
-    known = policy.get_input_embeddings().num_embeddings
+    embedding = policy.get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    known = embedding.num_embeddings
     if size <= known:
         return
     policy.resize_token_embeddings(size, mean_resizing=False)
@@ -254,7 +278,8 @@ class Ensemble(nn.Module):
 
     def __init__(self, members: Sequence[ScalarModel], combine: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.members = nn.ModuleList(members)
+        # torch does not say what is in a ModuleList
+        self.members = cast(Sequence[ScalarModel], nn.ModuleList(members))
         self.combine, self.mean, self.sd = combine, 0.0, 1.0
 
     def score(self, tokens: Tensor, attention: Tensor) -> Tensor:

@@ -18,9 +18,8 @@ from rlhf_lab import maths
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import frozen_twin, has_lora, trainable_copy
-from rlhf_lab.engine.packed import hidden_states
 from rlhf_lab.errors import UserError
-from rlhf_lab.models import Ensemble, ScalarModel
+from rlhf_lab.models import Ensemble, ScalarModel, SharedValue, ValueModel
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.sequences import micro_batches, response_logprobs, response_values
@@ -59,21 +58,6 @@ class PPOConfig:
         check_settings(self)
 
 
-class SharedValue(nn.Module):
-    """A value head on the policy's own trunk; all zeros at the start (Ziegler et al. 2019)."""
-
-    def __init__(self, policy: PreTrainedModel):
-        super().__init__()
-        self.trunk = [policy.base_model]  # in a list: the policy's parameters are not ours
-        self.head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def at(self, tokens: Tensor, attention: Tensor, wanted: Tensor) -> Tensor:
-        """The values of the wanted positions, row after row: bool (B, T) -> (W,)."""
-        return self.head(hidden_states(self.trunk[0], tokens, attention, wanted)).squeeze(-1)
-
-
 def train_ppo(
     policy: PreTrainedModel,
     reward_model: Scorer,
@@ -83,7 +67,7 @@ def train_ppo(
     judge: Callable[[Prompt, str], Mark] | None = None,
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
-    value_model: nn.Module | None = None,
+    value_model: ValueModel | None = None,
     reference: PreTrainedModel | None = None,
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, with the rollout's texts.
@@ -114,7 +98,7 @@ def train_ppo(
         config.warmup,
         eps=1e-5,
     )
-    state = {"update": 0, "beta": config.beta}
+    state: dict = {"update": 0, "beta": config.beta}
     if checkpoint:
         state |= checkpoint.restore(trained | {"reference": reference}, optimiser)
     beta = state["beta"]
@@ -151,27 +135,29 @@ def train_ppo(
             maths.explained_variance(rollout.values, rollout.returns, rollout.mask)
         )
         # 4. Improve policy and value network on the same responses, a few times.
-        record |= optimise(policy, value_model, rollout, optimiser, config, update)
+        metrics = optimise(policy, value_model, rollout, optimiser, config, update)
+        record |= metrics
         # 5. Hold the KL near its target, if it has one.
         if config.target_kl:
+            kl = float(record["objective/kl"])
             beta = maths.adaptive_beta(
-                beta, record["objective/kl"], config.target_kl, config.batch_size, config.horizon
+                beta, kl, config.target_kl, config.batch_size, config.horizon
             )
         if judge:
             marks = [judge(p, text).mark for p, text in zip(rollout.prompts, rollout.texts)]
             record["judge/mark"] = sum(marks) / len(marks)
-        check_finite("the loss", record["loss/policy_avg"] + record["loss/value_avg"], update)
+        check_finite("the loss", metrics["loss/policy_avg"] + metrics["loss/value_avg"], update)
         yield record
         if checkpoint and checkpoint.due(update, config.updates):
             checkpoint.save(update, trained | {"reference": reference}, optimiser, {"beta": beta})
 
 
 def collect(
-    policy,
-    reference,
-    value_model,
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    value_model: ValueModel,
     reward_model: Scorer,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     batch: list[Prompt],
     config: PPOConfig,
     update: int,
@@ -182,8 +168,13 @@ def collect(
 
 
 def optimise(
-    policy, value_model, rollout: Rollout, optimiser: Optimiser, config: PPOConfig, update: int
-) -> Record:
+    policy: PreTrainedModel,
+    value_model: ValueModel,
+    rollout: Rollout,
+    optimiser: Optimiser,
+    config: PPOConfig,
+    update: int,
+) -> dict[str, float]:
     """PPO's epochs over one rollout; returns the mean of each metric over all minibatches."""
     total: dict[str, float] = {}
     B, steps = len(rollout.texts), config.epochs * config.minibatches
@@ -210,11 +201,11 @@ def optimise(
 
 
 def minibatch_gradients(
-    policy,
-    value_model,
+    policy: PreTrainedModel,
+    value_model: ValueModel,
     rollout: Rollout,
     rows: Tensor,
-    accelerator,
+    accelerator: Accelerator,
     config: PPOConfig,
     with_entropy: bool = False,
 ) -> dict[str, float]:
@@ -246,7 +237,7 @@ def minibatch_gradients(
         )
         accelerator.backward(policy_loss + config.value_coefficient * value_loss)
         metrics |= more | {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
-        if with_entropy:
+        if spread is not None:
             metrics["policy/entropy_avg"] = spread.sum() / tokens
         for name, value in metrics.items():
             totals[name] = totals.get(name, 0.0) + value.item()
@@ -261,7 +252,7 @@ def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(policy).eval().requires_grad_(False)
 
 
-def new_value_model(policy: PreTrainedModel, reward_model: Scorer, config: PPOConfig) -> nn.Module:
+def new_value_model(policy: PreTrainedModel, reward_model: Scorer, config: PPOConfig) -> ValueModel:
     """The value network that PPO starts with (see PPOConfig.shared_value)."""
     if config.shared_value:
         return SharedValue(policy)

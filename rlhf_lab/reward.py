@@ -20,7 +20,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
 from rlhf_lab.feedback.selection import distinct, split_by_prompt
 from rlhf_lab.feedback.store import FeedbackStore
-from rlhf_lab.models import ScalarModel
+from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Prompt, Ranking, check_settings, setting
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_scores
 from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
@@ -119,7 +119,7 @@ def train_reward(
         loss, scores = batch_gradients(reward_model, batch, config, accelerator)
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
-        record = {
+        record: Record = {
             "stage": "reward",
             "update": update,
             "updates": updates,
@@ -264,7 +264,7 @@ def uncertainty_of(
     return {prompt.text: value for (prompt, _), value in zip(items, nats)}
 
 
-def normalise(reward_model: ScalarModel, scores: Tensor) -> None:
+def normalise(reward_model: ScalarModel | Ensemble, scores: Tensor) -> None:
     """Shift and scale the model so that `scores`, which it gave the SFT policy's own responses,
     have mean 0 and standard deviation 1; no ranking changes (Stiennon et al. 2020).
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
-from rlhf_lab.models import Ensemble, ScalarModel
+from rlhf_lab.models import Ensemble, ScalarModel, ValueModel
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import (
@@ -24,10 +26,29 @@ from rlhf_lab.training import Record, shuffled
 Scorer = ScalarModel | Ensemble | Callable[[list[Prompt], list[str]], list[float]]
 
 
+class RolloutSettings(Protocol):
+    """What a rollout needs of the settings of PPO, RLOO or GRPO."""
+
+    @property
+    def updates(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def no_end_penalty(self) -> float: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def max_new_tokens(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+
+
 @dataclass
 class Rollout:
-    """One batch of responses and everything PPO knows about them; shapes as in the design:
-    scores (B,), all else (B, N) and 0 on padding."""
+    """One batch of responses and everything PPO knows about them: scores (B,), all else (B, N) and
+    0 on padding. There are values only with a value model; the stage works out the last three."""
 
     prompts: list[Prompt]
     texts: list[str]
@@ -35,11 +56,11 @@ class Rollout:
     ended: Tensor
     logprobs: Tensor
     ref_logprobs: Tensor
-    values: Tensor | None
     scores: Tensor
-    rewards: Tensor = field(default=None)
-    advantages: Tensor = field(default=None)
-    returns: Tensor = field(default=None)
+    values: Tensor = field(init=False, repr=False)
+    rewards: Tensor = field(init=False, repr=False)
+    advantages: Tensor = field(init=False, repr=False)
+    returns: Tensor = field(init=False, repr=False)
 
     @property
     def mask(self) -> Tensor:
@@ -48,17 +69,17 @@ class Rollout:
 
 @torch.no_grad()
 def roll_out(
-    policy,
-    reference,
-    value_model: nn.Module | None,
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    value_model: ValueModel | None,
     reward_model: Scorer,
-    tokenizer,
+    tokenizer: PreTrainedTokenizerBase,
     batch: list[Prompt],
     seeds: list[int],
-    config,
+    config: RolloutSettings,
 ) -> Rollout:
     """Sample a response for each prompt and seed and let every model read it; without a value model
-    there are no values. config: has temperature, max_new_tokens and max_tokens."""
+    there are no values."""
     samples = sample(
         policy,
         tokenizer,
@@ -72,32 +93,31 @@ def roll_out(
         samples.texts(tokenizer),
     )
 
-    def ref(model, rows: Sequences) -> Tensor:
+    def ref(model: PreTrainedModel, rows: Sequences) -> Tensor:
         return response_logprobs(model, rows, config.temperature)[0]
 
     size = config.max_tokens
-    if isinstance(reward_model, nn.Module):
+    if isinstance(reward_model, ScalarModel | Ensemble):
         scores = in_batches(response_scores, reward_model, sequences, size)
     else:
         scores = torch.tensor(reward_model(batch, texts), dtype=torch.float32)
-    values = None
-    if value_model is not None:
-        values = in_batches(response_values, value_model, sequences, size) * sequences.mask
-    return Rollout(
+    rollout = Rollout(
         batch,
         texts,
         sequences,
         samples.ended,
         samples.logprobs,
         ref_logprobs=in_batches(ref, reference, sequences, size),
-        values=values,
         scores=scores,
     )
+    if value_model is not None:
+        values = in_batches(response_values, value_model, sequences, size)
+        rollout.values = values * sequences.mask
+    return rollout
 
 
-def describe(rollout: Rollout, beta: float, config, update: int) -> Record:
-    """The metrics of a rollout before the update: sums over a response, means over responses.
-    config: has updates, batch_size and no_end_penalty."""
+def describe(rollout: Rollout, beta: float, config: RolloutSettings, update: int) -> Record:
+    """The metrics of a rollout before the update: sums over a response, means over responses."""
     kl = maths.masked_sum(maths.kl_k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask)
     scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
     lengths = rollout.mask.sum(1).float()
@@ -118,9 +138,8 @@ def describe(rollout: Rollout, beta: float, config, update: int) -> Record:
     }
 
 
-def batch_of(prompts: Sequence[Prompt], config, update: int) -> list[Prompt]:
-    """The prompts of an update: the list is gone through in a fresh order, again and again.
-    config: has batch_size and seed."""
+def batch_of(prompts: Sequence[Prompt], config: RolloutSettings, update: int) -> list[Prompt]:
+    """The prompts of an update: the list is gone through in a fresh order, again and again."""
     wanted = range((update - 1) * config.batch_size, update * config.batch_size)
     orders = {
         turn: shuffled(len(prompts), "prompts", config.seed, turn)

@@ -132,10 +132,12 @@ def sample(
     uniforms = torch.stack([_uniforms(seed, N) for seed in seeds]).to(device)
     responses = torch.zeros(len(prompts), N, dtype=torch.long, device=device)
     logprobs = torch.zeros(len(prompts), N, device=device)
-    Decoder = GPT2Decoder if supports(policy) else LibraryDecoder
     with torch.inference_mode(), evaluating(policy):
         for batch in _batches(prompts, batch_size):
-            decoder = Decoder(policy, *_distinct([prompts[row] for row in batch], pad, device), N)
+            read = *_distinct([prompts[row] for row in batch], pad, device), N
+            decoder: GPT2Decoder | LibraryDecoder = (
+                GPT2Decoder(policy, *read) if supports(policy) else LibraryDecoder(policy, *read)
+            )
             rows = torch.tensor(batch, device=device)
             responses[rows] = pad
             logits = decoder.read()

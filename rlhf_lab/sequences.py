@@ -4,21 +4,24 @@ Training reads prompt and response together, padded on the right. A model's numb
 token t is read at the position before it (a policy's logits, a value), a score at the last token.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab.engine import parallel
-from rlhf_lab.engine.packed import hidden_states
+from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.engine.recompute import recomputing
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
-from rlhf_lab.models import ScalarModel
+from rlhf_lab.models import Ensemble, ScalarModel, ValueModel
 from rlhf_lab.sampling import Samples
 from rlhf_lab.text import encode_prompt, encode_response, end_token, pad_right, position_ids
+
+M = TypeVar("M", bound=nn.Module)
 
 # Settings that make a model's logits more than a projection of its last hidden state.
 LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -108,9 +111,9 @@ class Sequences:
         )
 
 
-def check_fits(model: nn.Module, batch: Sequences) -> None:
+def check_fits(model: PreTrainedModel | ScalarModel, batch: Sequences) -> None:
     """Raise UserError if a row is longer than the model's context."""
-    config = getattr(model, "config", None) or model.backbone.config
+    config = model.backbone.config if isinstance(model, ScalarModel) else model.config
     context = getattr(config, "max_position_embeddings", None)
     longest = int(batch.lengths.argmax())
     if context and batch.lengths[longest] > context:
@@ -149,7 +152,7 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
                 use_cache=False,
             )
         return whole.logits[batch.before]
-    hidden = hidden_states(policy.base_model, batch.tokens, batch.attention, batch.before)  # (M, D)
+    hidden = hidden_states(headless(policy), batch.tokens, batch.attention, batch.before)  # (M, D)
     return policy.get_output_embeddings()(hidden)
 
 
@@ -164,12 +167,12 @@ def response_logprobs(
     return scatter(logprobs, batch.mask), None if spread is None else scatter(spread, batch.mask)
 
 
-def response_values(value_model: ScalarModel, batch: Sequences) -> Tensor:
+def response_values(value_model: ValueModel, batch: Sequences) -> Tensor:
     """The value before each response token is written, (B, N), 0 on padding."""
     return scatter(value_model.at(batch.tokens, batch.attention, batch.before), batch.mask)
 
 
-def response_scores(reward_model: ScalarModel, batch: Sequences) -> Tensor:
+def response_scores(reward_model: ScalarModel | Ensemble, batch: Sequences) -> Tensor:
     """The score of each response, read at its last real token, (B,)."""
     return reward_model.score(batch.tokens, batch.attention)
 
@@ -180,7 +183,9 @@ def scatter(flat: Tensor, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def in_batches(function, model: nn.Module, batch: Sequences, max_tokens: int = 3072) -> Tensor:
+def in_batches(
+    function: Callable[[M, Sequences], Tensor], model: M, batch: Sequences, max_tokens: int = 3072
+) -> Tensor:
     """function(model, rows) for all rows without gradients, in their order, on the CPU.
 
     function gives (b,) or (b, n); n is padded with 0 to N. Several processes share the rows, and
@@ -188,12 +193,13 @@ def in_batches(function, model: nn.Module, batch: Sequences, max_tokens: int = 3
     """
     device = next(model.parameters()).device
     parts = list(micro_batches(batch.lengths, max_tokens))
-    out = None
-    for index in parts or [[0]]:  # without a row of its own, read one for the shape
+    out: Tensor | None = None
+    for index in parts or [torch.tensor([0])]:  # without a row of its own, read one for the shape
         value = function(model, batch.rows(index).to(device)).float().cpu()
         if out is None:
             out = torch.zeros(len(batch.tokens), *batch.mask.shape[1:][: value.dim() - 1])
         if parts:
             missing = [0, out.shape[1] - value.shape[1]] if value.dim() > 1 else []
             out[index] = nn.functional.pad(value, missing)
+    assert out is not None  # at least one part was read
     return parallel.total(out)

@@ -73,7 +73,7 @@ def train_sft(
         loss = parallel.total(loss)
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
-        record = {
+        record: Record = {
             "stage": "sft",
             "update": update,
             "updates": updates,

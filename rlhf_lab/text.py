@@ -64,6 +64,7 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> s
     if tokenizer.eos_token_id in ids:
         ids = ids[: ids.index(tokenizer.eos_token_id)]
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)  # one row of tokens is one text
     return text.strip()
 
 

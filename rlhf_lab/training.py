@@ -76,7 +76,7 @@ class Optimiser:
         self.max_norm = max_norm
         self.parameters: list[nn.Parameter] = []
         groups = []
-        for module, factor in itertools.zip_longest(modules, factors, fillvalue=1.0):
+        for module, factor in zip(modules, itertools.chain(factors, itertools.repeat(1.0))):
             trained = [p for p in module.parameters() if p.requires_grad]
             self.parameters += trained
             for vectors in (False, True):  # biases and norms do not decay
@@ -130,23 +130,25 @@ class Optimiser:
         self.adam.load_state_dict(whole)
 
 
-def shuffled(count: int, *key) -> list[int]:
+def shuffled(count: int, *key: object) -> list[int]:
     """A permutation of range(count) that depends on the key alone."""
     return torch.randperm(count, generator=generator(*key)).tolist()
 
 
-def generator(*key) -> torch.Generator:
+def generator(*key: object) -> torch.Generator:
     """A torch generator seeded by the key."""
     return torch.Generator().manual_seed(seed_of(*key))
 
 
-def seed_of(*key) -> int:
+def seed_of(*key: object) -> int:
     """A 63-bit seed from words and numbers, the same in every process."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def batches(count: int, batch_size: int, epochs: int, *key) -> Iterator[tuple[int, list[int]]]:
+def batches(
+    count: int, batch_size: int, epochs: int, *key: object
+) -> Iterator[tuple[int, list[int]]]:
     """(epoch, rows) for every update: each epoch goes through all rows in a fresh order."""
     for epoch in range(epochs):
         order = shuffled(count, *key, epoch)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from rlhf_lab.cli import main
 from rlhf_lab.disk import checkpoint, provenance, run_folder
 from rlhf_lab.disk.run_folder import RunFolder
-from rlhf_lab.feedback.exchange import export_jsonl, import_jsonl
+from rlhf_lab.feedback.exchange import contents_of, export_jsonl, take_in
 from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.reward import score_texts
@@ -105,7 +105,7 @@ def test_a_store_and_its_export_are_taken_in_by_a_new_one():
     merged, imported = FeedbackStore("merged.sqlite3"), FeedbackStore("imported.sqlite3")
     new = merged.merge("feedback.sqlite3")
     assert Path("feedback.sqlite3").read_bytes() == before
-    assert new == import_jsonl(imported, "feedback.jsonl")
+    assert new == take_in(imported, "feedback.jsonl", contents_of("feedback.jsonl"))
     assert new["prompts"] == 4 and new["samples"] == 20 and new["ranking"] == 6
     opened = FeedbackStore("feedback.sqlite3")
     assert merged.contents() == imported.contents() == opened.contents()

@@ -21,7 +21,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MIB = 1024 * 1024
-NOT_IN_A_CLONE = {".git", ".venv", "runs", "build", "dist", "__pycache__", ".ipynb_checkpoints"}
+NOT_IN_A_CLONE = {
+    *(".git", ".venv", "runs", "build", "dist", "__pycache__", ".ipynb_checkpoints"),
+    *(".mypy_cache", ".ruff_cache", ".pytest_cache", ".import_linter_cache"),
+}
 
 
 def declared() -> list[Requirement]:

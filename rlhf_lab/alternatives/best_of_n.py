@@ -65,7 +65,7 @@ def frontier(drawn: Answers, scores: Tensor, sizes: Sequence[int]) -> list[Recor
     """
     marks = drawn.mark_table()
     tokens = float(drawn.sequences.mask.sum(1).float().mean())
-    records = []
+    records: list[Record] = []
     for n in sizes:
         mark, low, high = interval(maths.best_of_n_value(scores, marks, n)[:, None])
         records.append(

@@ -78,8 +78,8 @@ def train_dpo(
     done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
     # 1. What the reference thinks of every response: it never changes, so it is asked once.
     ref_logprobs = whole_logprobs(reference, data)  # (G, K)
-    later = held_out and compared(tokenizer, held_out)
-    later_ref_logprobs = later and whole_logprobs(reference, later)
+    apart = compared(tokenizer, held_out) if held_out else None
+    later = (apart, whole_logprobs(reference, apart)) if apart else None
 
     order = list(batches(len(data), config.batch_size, config.epochs, "dpo", config.seed))
     for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
@@ -88,7 +88,7 @@ def train_dpo(
         loss, scores = batch_gradients(policy, batch, ref_logprobs[rows], accelerator, config)
         check_finite("the loss", loss, update)
         # 3. A step against the gradient.
-        record = {
+        record: Record = {
             "stage": "dpo",
             "update": update,
             "updates": updates,
@@ -101,7 +101,7 @@ def train_dpo(
             "steps": optimiser.done,
         }
         if later and (update == updates or order[update][0] > epoch):
-            record |= held_out_metrics(policy, later, later_ref_logprobs, config.dpo_beta)
+            record |= held_out_metrics(policy, *later, config.dpo_beta)
         if config.sample_every and (update % config.sample_every == 0 or update == updates):
             prompts = [r.prompt for r in held_out or rankings][: config.watched]
             record |= look(policy, reference, tokenizer, prompts, judge, config)
@@ -115,11 +115,12 @@ def compared(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) ->
 
     Raises UserError if none is left.
     """
-    data = encode(tokenizer, rankings) if rankings else None
-    rows = maths.comparisons(data.ranks).any(-1).any(-1).nonzero().squeeze(1) if data else []
-    if not len(rows):
-        raise UserError("no comparisons to train on: give rankings in which not all is tied")
-    return data.groups(rows.tolist())
+    if rankings:
+        data = encode(tokenizer, rankings)
+        rows = maths.comparisons(data.ranks).any(-1).any(-1).nonzero().squeeze(1).tolist()
+        if rows:
+            return data.groups(rows)
+    raise UserError("no comparisons to train on: give rankings in which not all is tied")
 
 
 def batch_gradients(
@@ -165,7 +166,7 @@ def whole_logprobs(policy: PreTrainedModel, data: RankedData) -> Tensor:
     return in_batches(summed_logprobs, policy, data.sequences)[data.index]
 
 
-def margins_of(scores: Tensor, ranks: Tensor) -> Record:
+def margins_of(scores: Tensor, ranks: Tensor) -> dict[str, float]:
     """What the implicit scores (G, K) make of the comparisons.
 
     dpo/accuracy: the share ordered rightly, equal scores half. dpo/chosen, dpo/rejected: mean score
@@ -202,7 +203,7 @@ def look(
     prompts: Sequence[Prompt],
     judge: Callable[[Prompt, str], Mark] | None,
     config: DPOConfig,
-) -> Record:
+) -> dict[str, float]:
     """One response to each prompt, always from the same seeds: its KL to the reference over the
     whole vocabulary, its length, and the judge's mean mark, under the names PPO gives them."""
     given = answer(

@@ -81,7 +81,7 @@ def described(
 
 def optimise(
     policy: PreTrainedModel, rollout: Rollout, loss: Loss, optimiser: Optimiser, config, update: int
-) -> Record:
+) -> dict[str, float]:
     """`epochs` passes over a rollout; returns the mean of each metric over all minibatches, and the
     steps taken so far."""
     total: dict[str, float] = {}
@@ -126,7 +126,7 @@ def minibatch_gradients(
         piece_loss, metrics = loss(new_logprobs, piece, tokens, len(rows), config)
         accelerator.backward(piece_loss)
         metrics |= {"loss/policy_avg": piece_loss}
-        if with_entropy:
+        if entropy is not None:
             metrics["policy/entropy_avg"] = entropy.sum() / tokens
         for name, value in metrics.items():
             totals[name] = totals.get(name, 0.0) + value.item()
@@ -137,8 +137,11 @@ def piece_of(rollout: Rollout, rows: Tensor, device: torch.device) -> Rollout:
     """What a loss needs of some rows, on the device that trains."""
     sequences = rollout.sequences.rows(rows).to(device)
     N = sequences.mask.shape[1]
-    old = {
-        name: getattr(rollout, name)[rows, :N].to(device)
-        for name in ("logprobs", "ref_logprobs", "advantages")
-    }
-    return replace(rollout, sequences=sequences, **old)
+    piece = replace(
+        rollout,
+        sequences=sequences,
+        logprobs=rollout.logprobs[rows, :N].to(device),
+        ref_logprobs=rollout.ref_logprobs[rows, :N].to(device),
+    )
+    piece.advantages = rollout.advantages[rows, :N].to(device)
+    return piece

@@ -96,8 +96,9 @@ def train_grpo(
         advantages = maths.grpo_advantages if config.divide else maths.dr_grpo_advantages
         rollout.advantages = spread(advantages(scores.view(-1, config.group)), rollout.mask)
         # 3. Improve the policy by the clipped loss, held back by its KL to the reference.
-        record |= optimise(policy, rollout, grpo_loss, optimiser, config, update)
-        check_finite("the loss", record["loss/policy_avg"], update)
+        metrics = optimise(policy, rollout, grpo_loss, optimiser, config, update)
+        record |= metrics
+        check_finite("the loss", metrics["loss/policy_avg"], update)
         yield record
         if checkpoint and checkpoint.due(update, config.updates):
             checkpoint.save(update, models, optimiser)
@@ -108,7 +109,8 @@ def grpo_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """PPO's clipped loss plus beta times the KL, a mean over all tokens of the minibatch or, with
     `per_response`, over its responses of their token means: new_logprobs (b, N)."""
-    mask, weights = piece.mask, 1.0
+    mask = piece.mask
+    weights: Tensor | float = 1.0
     if config.per_response:  # (b, 1): mean length over length
         weights = tokens / responses / mask.sum(1, keepdim=True)
     loss, metrics = maths.policy_loss(

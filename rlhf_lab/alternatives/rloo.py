@@ -81,8 +81,9 @@ def train_rloo(
         # 3. Did it earn more than the others of its group?
         rollout.advantages = spread(maths.rloo_advantages(rewards), rollout.mask)
         # 4. Make what did better likelier, and what did worse less likely.
-        record |= optimise(policy, rollout, rloo_loss, optimiser, config, update)
-        check_finite("the loss", record["loss/policy_avg"], update)
+        metrics = optimise(policy, rollout, rloo_loss, optimiser, config, update)
+        record |= metrics
+        check_finite("the loss", metrics["loss/policy_avg"], update)
         yield record
         if checkpoint and checkpoint.due(update, config.updates):
             checkpoint.save(update, models, optimiser)

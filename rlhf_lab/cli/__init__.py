@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse.Namespace:
     """The options again, with what a preset and, before that, the folder of a task of one's own say
     as defaults."""
-    defaults = {}
+    defaults: dict = {}
     if getattr(options, "preset", None):
         defaults |= preset_defaults(arguments[0], options.preset)
     if getattr(options, "task", None):
@@ -104,7 +104,7 @@ def build_parser(chosen: str, **defaults) -> argparse.ArgumentParser:
 class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Says a default where there is one."""
 
-    def _get_help_string(self, action: argparse.Action) -> str:
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         none = action.default is None or action.required
         return action.help if none else super()._get_help_string(action)
 

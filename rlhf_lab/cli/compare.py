@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
     if options.html:
         judged_by = (
             f"the judge of {task.name.replace('_', ' ')}"
-            if judge
+            if judge and task
             else "; ".join([f"the reward model {options.reward_model}", *known])
         )
         setup = Setup(
@@ -144,7 +144,8 @@ def asked(
 
     Raises UserError if there are none, or there is no such set.
     """
-    names = sorted({(m.settings or {}).get("task") for m in models} - {None})
+    named = ((model.settings or {}).get("task") for model in models)
+    names = sorted({name for name in named if name is not None})
     name = options.task or (None if options.data or len(names) != 1 else names[0])
     task = load_task(name) if name else None
     if options.prompts is not None and options.prompts < 1:
@@ -203,8 +204,8 @@ def _why_no_task(models: Sequence[Contestant], names: Sequence[str]) -> str:
     )
 
 
-def _why_no_judge(options: argparse.Namespace, task: FolderTask | None) -> str:
-    if task is None:
+def _why_no_judge(options: argparse.Namespace, task: Task | FolderTask | None) -> str:
+    if not isinstance(task, FolderTask):
         return "give --task of a task with a judge, or --reward-model"
     return (
         f"the task in {task.folder} has no judge: give --reward-model, the one that `rlhf-lab "

@@ -161,6 +161,7 @@ def demonstrations(
         return read_data(options, read_demonstrations, tokenizer, context), []
     parts = task.demonstrations(TRAIN)[: options.rows], task.demonstrations(HELD_OUT)
     rows = [(d.prompt, [d.response]) for part in parts for d in part]
+    assert task.sources[1] is not None  # `task.demonstrations` has looked
     check_room(task.sources[1], rows, tokenizer, context)
     _check_prompts(task, tokenizer, context, task.longest_response)
     return parts
@@ -234,7 +235,9 @@ def check_room(
     """Raise UserError if a prompt and a response, there or to come, are longer than what the model
     reads. (Nothing is cut, as it is with --data: a shorter text could be in another part.)"""
 
-    for prompt, responses in rows if context else ():
+    if not context:
+        return
+    for prompt, responses in rows:
         longest = max(
             (
                 len(encode_response(tokenizer, prompt.text, text))

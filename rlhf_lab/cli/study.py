@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.studies import constitution, hacking, labels, praise, ratings, roads, rounds, second
@@ -37,7 +38,10 @@ def arms_of(study: str) -> dict[str, Run]:
 
 
 def _named(run_arm: Callable, arms: Sequence) -> dict[str, Run]:
-    return {arm.name: lambda ground, seed, arm=arm: run_arm(ground, arm, seed) for arm in arms}
+    def of(arm: Any) -> Run:
+        return lambda ground, seed: run_arm(ground, arm, seed)
+
+    return {arm.name: of(arm) for arm in arms}
 
 
 def _tuned(road: str, strength: float) -> Run:

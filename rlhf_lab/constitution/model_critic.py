@@ -108,9 +108,9 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
     """The tokens for yes and no behind the question, with a capital or without, whichever pair the
     tokenizer has as one token each. Raises UserError if it has none."""
     for pair in WORDS:
-        ids = [_one_more(tokenizer, word) for word in pair]
-        if None not in ids and ids[0] != ids[1]:
-            return ids[0], ids[1]
+        yes, no = (_one_more(tokenizer, word) for word in pair)
+        if yes is not None and no is not None and yes != no:
+            return yes, no
     raise UserError(
         "the critic's tokenizer has no token of its own for yes and for no: take a "
         "model with a larger vocabulary"

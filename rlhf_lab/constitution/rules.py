@@ -132,7 +132,7 @@ def _settings_of(check: str) -> dict[str, inspect.Parameter]:
     return dict(list(inspect.signature(CHECKERS[check]).parameters.items())[2:])
 
 
-def _setting(row: Row, name: str, kind: type):
+def _setting(row: Row, name: str, kind: type) -> int | tuple[str, ...]:
     """A setting of the kind that the checker takes: a whole number or a list of texts."""
     if kind is int:
         value = row.get(name, int)

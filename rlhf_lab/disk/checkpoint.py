@@ -6,6 +6,7 @@ random state: weights, optimiser and a step number are enough.
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -55,14 +56,20 @@ class Checkpoint:
     def save(
         self,
         update: int,
-        modules: dict[str, nn.Module],
+        modules: Mapping[str, nn.Module],
         optimiser: HasTensors,
         extra: dict | None = None,
     ) -> None:
         """Write the state after `update` updates."""
         parallel.once(self._write, update, modules, optimiser, extra)
 
-    def _write(self, update, modules, optimiser, extra) -> None:
+    def _write(
+        self,
+        update: int,
+        modules: Mapping[str, nn.Module],
+        optimiser: HasTensors,
+        extra: dict | None,
+    ) -> None:
         try:
             with replacing(self.folder) as fresh:
                 still = _still(modules)
@@ -83,14 +90,15 @@ class Checkpoint:
         """Delete the saved state: the stage is finished and its model stored elsewhere."""
         parallel.once(shutil.rmtree, self.folder, True)
 
-    def restore(self, modules: dict[str, nn.Module], optimiser: HasTensors) -> dict:
+    def restore(self, modules: Mapping[str, nn.Module], optimiser: HasTensors) -> dict:
         """Load the saved state and return it; {"update": 0} if there is none.
 
         Raises UserError if some process does not see what the others do, if a newer version saved
         it, if the settings are not those it was saved with, if the weights beneath adapters are not
         those the run began with, or if the model's weights have other names.
         """
-        file, state = self.folder / "state.json", {"update": 0}
+        file = self.folder / "state.json"
+        state: dict = {"update": 0}
         if file.exists():
             state = json.loads(file.read_text(encoding="utf-8"))
             check_format(f"the checkpoint in {self.folder}", state.pop("format", 1), FORMAT)
@@ -125,7 +133,7 @@ class Checkpoint:
         return state
 
 
-def _still(modules: dict[str, nn.Module]) -> dict[int, nn.Parameter]:
+def _still(modules: Mapping[str, nn.Module]) -> dict[int, nn.Parameter]:
     """By id, the weights that stand still in a module of which others are trained: those beneath
     adapters. (A module without any trained weight, such as a reference, has none of them.)"""
     adapted = [m for m in modules.values() if any(p.requires_grad for p in m.parameters())]

@@ -18,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from rlhf_lab.disk.jsonl import Row, kind_of, read_rows, write_whole
 from rlhf_lab.errors import UserError
@@ -165,7 +166,7 @@ def _check_texts(row: Row, responses: list) -> None:
 def _as_row(item: Item) -> dict:
     """The fields of one line; those at their defaults are left out."""
     prompt = item if isinstance(item, Prompt) else item.prompt
-    row = {"id": prompt.id, "prompt": prompt.text}
+    row: dict[str, Any] = {"id": prompt.id, "prompt": prompt.text}
     if isinstance(item, Demonstration):
         row["response"] = item.response
     if isinstance(item, Ranking):

@@ -11,8 +11,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NoReturn, Self
+from typing import Any, BinaryIO, NoReturn, Self
 
 from rlhf_lab.errors import BadRow, UserError
 
@@ -50,7 +51,7 @@ class Row:
         return cls.of(where, strict_json(where, line))
 
     @classmethod
-    def of(cls, where: str, fields) -> Self:
+    def of(cls, where: str, fields: object) -> Self:
         """A row of what was read as JSON: an object without half characters."""
         if type(fields) is not dict:
             raise BadRow(
@@ -82,7 +83,7 @@ class Row:
                 hint = f"did you mean {close[0]!r}? " if close else ""
                 self.refuse(field, f"is not known: {hint}the fields are {', '.join(known)}")
 
-    def get(self, field: str, kind: type, default=None):
+    def get(self, field: str, kind: type, default: Any = None) -> Any:
         """A field of that kind; the default, if there is one, where the row has none or null."""
         value = self.fields.get(field)
         if value is None and default is not None:
@@ -136,7 +137,7 @@ def check_text(path: str | Path) -> None:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[BinaryIO]:
+def opened(path: str | Path) -> Iterator[gzip.GzipFile | BufferedReader]:
     """A file to read bytes from, uncompressed if its name ends in .gz.
 
     Raises UserError if it cannot be opened, or not be read to where the block reads.
@@ -214,7 +215,7 @@ def read_lines(path: str | Path) -> list[dict]:
     ]
 
 
-def strict_json(where: str, text: bytes, advice: str = ONE_A_LINE):
+def strict_json(where: str, text: bytes, advice: str = ONE_A_LINE) -> Any:
     """What a text in JSON holds; BadRow if it is none, with this advice, or has a field twice or a
     NaN."""
     try:
@@ -236,15 +237,15 @@ def strict_json(where: str, text: bytes, advice: str = ONE_A_LINE):
         raise BadRow(f"{where}: not JSON that can be used: {error}", "not JSON", where) from error
 
 
-def kind_of(value) -> str:
+def kind_of(value: object) -> str:
     """What a value is, in words."""
     return KINDS.get(type(value), f"a {type(value).__name__}")
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """The value as strict JSON can hold it: infinities and NaN become None, paths and other
     objects texts, dataclasses objects, tuples lists, and one-element tensors numbers."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     elif hasattr(value, "item"):
         value = value.item()

@@ -166,15 +166,19 @@ def _member(data: bytes, name: str) -> bytes:
             for inside in wheel.namelist():
                 _refuse_outside(inside)
             sizes = {info.filename: info.file_size for info in wheel.infolist()}
-            _refuse_useless(name, name in sizes, sizes.get(name, 0))
+            if name not in sizes or sizes[name] > LARGEST:
+                raise _useless(name)
             return wheel.read(name)
     found = None
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         for member in tar:
             _refuse_outside(member.name)
             found = member if member.name == name else found
-        _refuse_useless(name, found is not None and found.isreg(), found.size if found else 0)
-        return tar.extractfile(found).read()
+        usable = found is not None and found.isreg() and found.size <= LARGEST
+        file = tar.extractfile(found) if found is not None and usable else None
+        if file is None:
+            raise _useless(name)
+        return file.read()
 
 
 def _refuse_outside(name: str) -> None:
@@ -185,9 +189,8 @@ def _refuse_outside(name: str) -> None:
         )
 
 
-def _refuse_useless(name: str, there: bool, size: int) -> None:
-    if not there or size > LARGEST:
-        raise UserError(f"the archive has no file {name} that can be used: is it the right one?")
+def _useless(name: str) -> UserError:
+    return UserError(f"the archive has no file {name} that can be used: is it the right one?")
 
 
 def _keep(files: dict[str, bytes], folder: Path) -> Path:

@@ -18,7 +18,7 @@ def surroundings() -> dict:
 
     A package that is not installed has the version None.
     """
-    versions = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             versions[name] = version(name)
@@ -61,11 +61,11 @@ def check_format(what: str, found: int, known: int, by: str | None = None) -> No
         )
 
 
-def flat(settings, name: str = "") -> dict[str, str]:
+def flat(settings: object, name: str = "") -> dict[str, str]:
     """Settings without nesting: {"ppo": {"beta": 0.05}} gives {"ppo.beta": "0.05"}, in JSON."""
     if not isinstance(settings, dict):
         return {name: json.dumps(settings, ensure_ascii=False)}
-    entries = {}
+    entries: dict[str, str] = {}
     for key, value in settings.items():
         entries |= flat(value, f"{name}.{key}" if name else str(key))
     return entries

@@ -85,7 +85,7 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(self, failure, *_) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         """Close it. A run that failed before it wrote anything leaves no trace of its settings, so
         that the folder may be used with others."""
         if failure and self._begun and _shown(self.path) == [self.config_file.name]:
@@ -151,7 +151,7 @@ class RunFolder:
         records {"stage": "cost", "of": ..., "seconds": ..., "peak_memory_mb": ...}."""
         return {record["of"]: record[of] for record in self.metrics("cost") if of in record}
 
-    def write_json(self, name: str, value) -> None:
+    def write_json(self, name: str, value: object) -> None:
         """Write a JSON file in the folder, such as summary.json, at once or not at all."""
         self._check_open()
         parallel.once(write_whole, self.path / name, _as_json(value))
@@ -189,7 +189,7 @@ class RunFolder:
             raise ValueError(f"{self.path} is not open for writing")
 
 
-def _as_json(value) -> str:
+def _as_json(value: object) -> str:
     return json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -11,18 +11,28 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
 from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import write_adapter
 from rlhf_lab.errors import UserError
+
+AutoModel = type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]
 
 # What transformers and a tokenizer write, and the adapters beside it.
 MODEL_FILES = re.compile(
@@ -52,7 +62,7 @@ def read_context(path_or_id: str | Path) -> int | None:
 
 
 def read_model(
-    auto_class: type, path_or_id: str | Path, dtype: torch.dtype, what: str
+    auto_class: AutoModel, path_or_id: str | Path, dtype: torch.dtype, what: str
 ) -> PreTrainedModel:
     """The model in a folder, or of a hub id, read by one of transformers' Auto classes.
 
@@ -68,13 +78,14 @@ def read_model(
             " convert them with save_pretrained"
         )
     with _explaining(path_or_id, what), _quiet():
-        model, report = auto_class.from_pretrained(
+        loaded: Any = auto_class.from_pretrained(
             str(path_or_id),
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             **_where(folder),
         )
+    model, report = loaded  # a pair, as the loading info was asked for
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
@@ -108,7 +119,12 @@ def write_model(
     parallel.once(_write_model, model, tokenizer, Path(folder), adapted)
 
 
-def _write_model(model, tokenizer, folder: Path, adapted: PreTrainedModel | None) -> None:
+def _write_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    adapted: PreTrainedModel | None,
+) -> None:
     check_place(folder)
     with replacing(folder) as fresh, _quiet():
         model.save_pretrained(fresh)

@@ -11,6 +11,8 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 from safetensors.torch import save_file
@@ -20,6 +22,11 @@ from transformers.pytorch_utils import Conv1D
 from rlhf_lab.engine.recompute import recompute_layers, recomputed
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import check_settings, setting
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import Linear as LoraLinear
+
+M = TypeVar("M", bound=nn.Module)
 
 NAME = "default"  # peft's name of the adapter: a model has one
 
@@ -42,14 +49,14 @@ class MemoryConfig:
         check_settings(self)
 
 
-def prepare(model: nn.Module, config: MemoryConfig, seed: int = 0) -> nn.Module:
+def prepare(model: M, config: MemoryConfig, seed: int = 0) -> M:
     """Make `model`, a policy or a scalar model, ready to be trained so; returns it."""
     if config.lora:
         add_lora(model, config.lora, config.lora_alpha, seed)
     return recompute_layers(model) if config.gradient_checkpointing else model
 
 
-def add_lora(model: nn.Module, rank: int, alpha: float = 32.0, seed: int = 0) -> nn.Module:
+def add_lora(model: M, rank: int, alpha: float = 32.0, seed: int = 0) -> M:
     """Put adapters beside every matrix of the layers, and freeze all else but a scalar model's
     head; returns the model, which gives what it gave before.
 
@@ -87,13 +94,13 @@ def has_lora(model: nn.Module) -> bool:
     return next(_layers(model), None) is not None
 
 
-def without_lora(model: nn.Module) -> nn.Module:
+def without_lora(model: M) -> M:
     """The model as it was before its adapters: another one that holds the same weights, not a copy
     of them. What has no adapters is given back."""
     return _plain(model, merge=False)
 
 
-def merged(model: nn.Module) -> nn.Module:
+def merged(model: M) -> M:
     """The model with its adapters worked into the weights: a plain one that gives the same numbers.
 
     What the adapters leave alone, such as embeddings, it shares with `model`. What has no adapters
@@ -102,14 +109,14 @@ def merged(model: nn.Module) -> nn.Module:
     return _plain(model, merge=True)
 
 
-def frozen_twin(model: nn.Module) -> nn.Module:
+def frozen_twin(model: M) -> M:
     """A plain model that gives what `model` with its adapters gives now, and always will: the same
     weights without them while every B is 0, and merged ones where they have learned already."""
-    fresh = not any(layer.lora_B[NAME].weight.any() for layer in _layers(model))
+    fresh = not any(B.any() for layer in _layers(model) for B in layer.lora_B.parameters())
     return (without_lora(model) if fresh else merged(model)).eval().requires_grad_(False)
 
 
-def trainable_copy(model: nn.Module, like: nn.Module, seed: int = 0) -> nn.Module:
+def trainable_copy(model: M, like: nn.Module, seed: int = 0) -> M:
     """A copy of a scalar model to train as the policy `like` is trained: whole or, where that has
     adapters, by its head and new adapters, on weights that it shares with `model`: do not train
     those. Its layers are worked out again if those of `like` are."""
@@ -123,7 +130,7 @@ def trainable_copy(model: nn.Module, like: nn.Module, seed: int = 0) -> nn.Modul
     return recompute_layers(twin) if any(map(recomputed, like.modules())) else twin
 
 
-def share(model: nn.Module) -> nn.Module:
+def share(model: M) -> M:
     """A second model that holds the same weights: one may get adapters and the other not."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(x): x for x in tensors})
@@ -133,7 +140,7 @@ def write_adapter(model: nn.Module, folder: Path) -> None:
     """Write the adapters alone, as `peft.PeftModel.from_pretrained` reads them beside the model
     that they were trained on: safetensors and a configuration."""
     folder.mkdir(parents=True, exist_ok=True)
-    trunk = getattr(model, "backbone", model)
+    trunk: Any = getattr(model, "backbone", model)  # peft gave it a peft_config
     tensors = {
         f"base_model.model.{name.replace(f'.{NAME}.', '.')}": x.detach().contiguous()
         for name, x in trunk.named_parameters()
@@ -146,7 +153,7 @@ def write_adapter(model: nn.Module, folder: Path) -> None:
     config.save_pretrained(str(folder))
 
 
-def _plain(model: nn.Module, merge: bool) -> nn.Module:
+def _plain(model: M, merge: bool) -> M:
     if not has_lora(model):
         return model
     twin = share(model)
@@ -156,25 +163,24 @@ def _plain(model: nn.Module, merge: bool) -> nn.Module:
                 plain = layer.get_base_layer()
                 if merge:
                     delta = layer.get_delta_weight(NAME).detach()
-                    plain.weight = nn.Parameter(
-                        plain.weight.detach() + delta.to(plain.weight.dtype)
-                    )
+                    weight = layer.weight.detach()  # that of `plain`
+                    plain.weight = nn.Parameter(weight + delta.to(weight.dtype))
                 setattr(parent, name, plain)
         if hasattr(parent, "peft_config"):
             del parent.peft_config
     return twin
 
 
-def _layers(model: nn.Module) -> Iterator[nn.Module]:
+def _layers(model: nn.Module) -> "Iterator[LoraLinear]":
     return (m for m in model.modules() if _is_lora(m))
 
 
-def _is_lora(module: nn.Module) -> bool:
+def _is_lora(module: nn.Module) -> "TypeGuard[LoraLinear]":
     """By what peft's layers have, so that a model without adapters needs no peft."""
     return hasattr(module, "lora_A") and hasattr(module, "get_delta_weight")
 
 
-def _peft():
+def _peft() -> ModuleType:
     try:
         import peft
     except ImportError as error:

@@ -7,20 +7,23 @@ and of the last layer only what the next token needs is computed.
 """
 
 import math
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel, PreTrainedModel
 from transformers.activations import NewGELUActivation
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
+from rlhf_lab.engine.packed import blocks_of
 from rlhf_lab.text import position_ids
 
 FEW_ROWS = 256
 
 
-def supports(policy: PreTrainedModel) -> bool:
+def supports(policy: PreTrainedModel) -> TypeGuard[GPT2LMHeadModel]:
     """Whether `policy` is a GPT-2 as the library builds it, with or without adapters beside its
     matrices (`adapters`), but without quantised layers."""
     if type(policy) is not GPT2LMHeadModel:
@@ -28,7 +31,7 @@ def supports(policy: PreTrainedModel) -> bool:
     config = policy.config
     plain = all(
         type(getattr(layer, "base_layer", layer)) is Conv1D
-        for block in policy.transformer.h
+        for block in blocks_of(policy.transformer)
         for layer in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj)
     )
     return plain and not (config.add_cross_attention or config.reorder_and_upcast_attn)
@@ -62,7 +65,7 @@ class GPT2Decoder:
         real = self.attention.bool()  # the last column is real in every row
         seen = torch.ones(P, P, dtype=torch.bool, device=real.device).tril() & real[:, None, None]
         x = self.net.wte(self.tokens[real]) + self.net.wpe(position_ids(self.attention)[real])
-        for block, cache in zip(self.net.h, self.cache):
+        for block, cache in zip(blocks_of(self.net), self.cache):
             qkv = x.new_zeros(U, P, 3 * x.shape[-1])
             qkv[real] = _linear(block.attn.c_attn, block.ln_1(x))
             query, keys, values = qkv.view(U, P, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -82,7 +85,7 @@ class GPT2Decoder:
         self.length += 1
         bias = self.bias[:B].flatten(0, 1)[..., : self.length]  # (B H, 1, t + 1)
         x = self.net.wte(tokens) + self.net.wpe(self.positions)  # (B, D)
-        for block, cache in zip(self.net.h, self.cache[:, :, :B]):
+        for block, cache in zip(blocks_of(self.net), self.cache[:, :, :B]):
             qkv = _linear(block.attn.c_attn, block.ln_1(x)).view(B, 3, self.heads, -1)
             cache[:, :, :, t] = qkv[:, 1:].transpose(0, 1)
             keys, values = cache.flatten(1, 2)[:, :, : self.length]  # (B H, t + 1, D / H) each
@@ -99,7 +102,7 @@ class GPT2Decoder:
         self.positions, self.bias = self.positions[rows], self.bias[rows]
 
 
-def _finish(block, x: Tensor, mixed: Tensor) -> Tensor:
+def _finish(block: GPT2Block, x: Tensor, mixed: Tensor) -> Tensor:
     """The rest of a block, once attention has mixed the positions; all (rows, D)."""
     x = x + _linear(block.attn.c_proj, mixed)
     inner = _activate(block.mlp.act, _linear(block.mlp.c_fc, block.ln_2(x)))

@@ -9,12 +9,13 @@ between them. Any other model reads its batch as transformers does.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GPT2Model, PreTrainedModel
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block
 
 from rlhf_lab.engine.recompute import again, recomputed, recomputing
 from rlhf_lab.text import position_ids
@@ -29,6 +30,20 @@ class Grid(NamedTuple):
     rows: int
     columns: int
     places: Tensor
+
+
+def headless(model: PreTrainedModel) -> PreTrainedModel:
+    """The headless transformers model within one that has a head."""
+    trunk = model.base_model
+    assert isinstance(trunk, PreTrainedModel)
+    return trunk
+
+
+def blocks_of(trunk: GPT2Model) -> Iterator[GPT2Block]:
+    """The layers, in order."""
+    for block in trunk.h:
+        assert isinstance(block, GPT2Block)
+        yield block
 
 
 def hidden_states(
@@ -55,14 +70,14 @@ def hidden_states(
     )
     keep = wanted[order][real].nonzero().squeeze(1)  # (W,), places among the M real tokens
     x = trunk.wte(tokens[order][real]) + trunk.wpe(positions[order][real])  # (M, D)
-    for block in trunk.h:
+    for block in blocks_of(trunk):
         work = block, x, grids, keep if block is trunk.h[-1] else None
         x = again(advance, *work) if recomputed(block) else advance(*work)
     number = wanted.flatten().cumsum(0).view_as(wanted) - 1  # of each, row after row
     return trunk.ln_f(x).index_select(0, number[order][wanted[order]].argsort())
 
 
-def advance(block: nn.Module, x: Tensor, grids: list[Grid], keep: Tensor | None) -> Tensor:
+def advance(block: GPT2Block, x: Tensor, grids: list[Grid], keep: Tensor | None) -> Tensor:
     """One layer: (M, D) -> (M, D), or (W, D) where only the places `keep` (W,) matter from here
     on."""
     mixed = attend(block.attn, block.ln_1(x), grids)
@@ -80,14 +95,14 @@ def grids_of(lengths: Tensor, size: int) -> Iterator[Grid]:
         yield Grid(len(group), columns, real.flatten().nonzero().squeeze(1))
 
 
-def attend(layer: nn.Module, x: Tensor, grids: list[Grid]) -> Tensor:
+def attend(layer: GPT2Attention, x: Tensor, grids: list[Grid]) -> Tensor:
     """What each token takes from itself and the earlier ones of its row: (M, D) -> (M, D)."""
     qkv = layer.c_attn(x)  # (M, 3 D)
     parts = qkv.split([len(grid.places) for grid in grids])
     return torch.cat([mix(layer, part, grid) for part, grid in zip(parts, grids)])
 
 
-def mix(layer: nn.Module, qkv: Tensor, grid: Grid) -> Tensor:
+def mix(layer: GPT2Attention, qkv: Tensor, grid: Grid) -> Tensor:
     """Causal attention in one group of rows: (m, 3 D) -> (m, D).
 
     Every row begins in the grid's first column, so that no token sees the gap behind it.
@@ -99,7 +114,7 @@ def mix(layer: nn.Module, qkv: Tensor, grid: Grid) -> Tensor:
     return mixed.transpose(1, 2).reshape(rows * columns, -1).index_select(0, places)
 
 
-def packs(trunk: nn.Module) -> bool:
+def packs(trunk: nn.Module) -> TypeGuard[GPT2Model]:
     """Whether `trunk` is a GPT-2 that does nothing but what is written above."""
     if type(trunk) is not GPT2Model or trunk.config.add_cross_attention:
         return False

@@ -12,9 +12,16 @@ forever. With a single process each function gives back what it was given.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from rlhf_lab.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Rows = TypeVar("Rows", list[int], list[list[int]], "Tensor")
+Summed = TypeVar("Summed", "Tensor", float, dict[str, float])
 
 
 def count() -> int:
@@ -22,8 +29,9 @@ def count() -> int:
     # Accelerate's PartialState would say so too. But whoever makes the first one sets the device
     # for good and waits for the other processes, and both are for `make_accelerator` to do.
     group = sys.modules.get("torch.distributed")  # where nobody has loaded it there is no group
-    joined = group and group.is_available() and group.is_initialized()
-    return group.get_world_size() if joined else 1
+    if group is None or not group.is_available() or not group.is_initialized():
+        return 1
+    return group.get_world_size()
 
 
 def number() -> int:
@@ -36,13 +44,13 @@ def is_main() -> bool:
     return number() == 0
 
 
-def shard(rows: Sequence) -> Sequence:
+def shard(rows: Rows) -> Rows:
     """This process's share of some rows, dealt out in turn: where they are in order of length, all
     shares are about as long. There may be none for it."""
     return rows[number() :: count()]
 
 
-def total(x):
+def total(x: Summed) -> Summed:
     """The sum over the processes, the same in all of them: of a tensor, of a number, or of each
     number in a dict. Rows that only one process has filled, and that are 0 in the others, come out
     as they went in."""
@@ -59,7 +67,7 @@ def total(x):
     return reduce(x.detach().to(PartialState().device).contiguous(), "sum").to(x.device)
 
 
-def sum_gradients(parameters: Sequence) -> None:
+def sum_gradients(parameters: "Sequence[nn.Parameter]") -> None:
     """Put the sum over the processes in place of each gradient. A process that had no rows adds
     nothing; a parameter without a gradient in any process stays without."""
     if count() == 1:
@@ -73,7 +81,7 @@ def sum_gradients(parameters: Sequence) -> None:
             torch.distributed.all_reduce(p.grad)
 
 
-def once(do: Callable[..., object], *arguments) -> None:
+def once(do: Callable[..., object], *arguments: object) -> None:
     """Have the main process do something, such as write a file; the others wait until it is
     done."""
     if is_main():
@@ -95,7 +103,7 @@ def check_same(what: str, value: int) -> None:
         raise UserError(f"the processes differ in {what}")
 
 
-def check_same_weights(parameters: Sequence) -> None:
+def check_same_weights(parameters: "Collection[nn.Parameter]") -> None:
     """Raise UserError if the processes do not begin with the same weights: they would never agree
     again, as each takes the same steps from where it is."""
     if count() > 1:
@@ -105,7 +113,7 @@ def check_same_weights(parameters: Sequence) -> None:
         )
 
 
-def checksum(parameters: Sequence) -> int:
+def checksum(parameters: "Iterable[nn.Parameter]") -> int:
     """A whole number that other weights hardly ever have: the sum of their bytes, exact
     wherever."""
     import torch

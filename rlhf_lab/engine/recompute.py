@@ -8,6 +8,7 @@ transformers does so in training mode only, and the stages here run in eval mode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeVar
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -15,10 +16,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlhf_lab.errors import UserError
 
+M = TypeVar("M", bound=nn.Module)
+
 again = partial(checkpoint, use_reentrant=False)
 
 
-def recompute_layers(model: nn.Module) -> nn.Module:
+def recompute_layers(model: M) -> M:
     """Have every layer of `model` worked out again in the backward pass; returns the model.
 
     The gradients stay what they were. Raises UserError if transformers does not know its layers.
@@ -30,7 +33,8 @@ def recompute_layers(model: nn.Module) -> nn.Module:
             "--gradient-checkpointing out"
         )
     for layer in layers:
-        layer.gradient_checkpointing, layer._gradient_checkpointing_func = True, again
+        layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = again  # type: ignore[assignment]  # set at run time
     return model
 
 

@@ -76,7 +76,7 @@ def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
     """
     if labeller is None:
         return _read(path)
-    entries, seen = [], Counter()
+    entries, seen = [], Counter[str]()
     for ranking in read_rankings(path):
         name = ranking.labeller or labeller
         said = json.dumps([name, ranking.prompt.text, ranking.responses, ranking.ranks])

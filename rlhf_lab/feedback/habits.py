@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from rlhf_lab.feedback.entry import Entry
-from rlhf_lab.feedback.pairs import agreed, comparisons, rankings_in
+from rlhf_lab.feedback.pairs import Pair, agreed, comparisons, rankings_in
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.intervals import median_interval, share_interval
 
@@ -20,7 +20,8 @@ EVERYBODY = "everybody"
 def consistency(source: FeedbackStore | Iterable[Entry], seed: int = 0) -> pd.DataFrame:
     """How far labellers order responses as they did when they last ranked them: labeller, repeats,
     pairs, agreement, low, high. Somebody without repeats has no row."""
-    latest, rows = {}, []
+    latest: dict[tuple[str, str], dict[Pair, int]] = {}
+    rows = []
     for entry in rankings_in(source):
         key, said = (entry.labeller, entry.prompt.text), comparisons(entry)
         if entry.pick == "repeat" and key in latest:

@@ -6,6 +6,7 @@ better. Two that agree count 1, a preference against a tie counts half, two oppo
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import overload
 
 import numpy as np
 
@@ -19,13 +20,25 @@ Pair = tuple[str, str]  # two different responses, in alphabetical order
 CHANCE_PICKS = ("random", "common")  # prompts that nobody's answers and no model had a say in
 
 
-def rankings_in(source: Source, picks: Sequence[str] | None = None) -> list[Entry | Ranking]:
+@overload
+def rankings_in(
+    source: FeedbackStore | Iterable[Entry], picks: Sequence[str] | None = None
+) -> list[Entry]: ...
+
+
+@overload
+def rankings_in(source: Source, picks: Sequence[str] | None = None) -> list[Entry | Ranking]: ...
+
+
+def rankings_in(source: Source, picks: Sequence[str] | None = None) -> Sequence[Entry | Ranking]:
     """What was ranked, oldest first: without skips and flags, nor what was taken back.
 
     picks: only prompts chosen in one of these ways. A plain Ranking does not say how its prompt was
     chosen and counts as picked at random.
     """
-    rows = source.entries() if isinstance(source, FeedbackStore) else source
+    rows: Iterable[Entry | Ranking] = (
+        source.entries() if isinstance(source, FeedbackStore) else source
+    )
     return [
         row
         for row in rows

@@ -106,7 +106,8 @@ def _texts(group: Sequence[Ranking]) -> list[str]:
 
 def _vote(group: Sequence[Ranking]) -> dict[str, float]:
     """The share of its comparisons that each response won."""
-    won, compared = defaultdict(float), defaultdict(float)
+    won: dict[str, float] = defaultdict(float)
+    compared: dict[str, float] = defaultdict(float)
     made = Counter(ranking.labeller for ranking in group)
     for ranking in group:
         vote = 1 / made[ranking.labeller]
@@ -140,11 +141,12 @@ def _contests(groups: Sequence[Sequence[Ranking]], names: Sequence[str]) -> Cont
         place = {text: i for i, text in enumerate(_texts(group))}
         for ranking in group:
             for (first, second), sign in comparisons(ranking).items():
-                i, j, labeller = place[first], place[second], number[ranking.labeller]
-                rows += [(g, i, j, labeller, (1 + sign) / 2), (g, j, i, labeller, (1 - sign) / 2)]
+                i, j, who = place[first], place[second], number[ranking.labeller]
+                rows += [(g, i, j, who, (1 + sign) / 2), (g, j, i, who, (1 - sign) / 2)]
     table = torch.tensor([row for row in rows if row[-1]], dtype=torch.float64).reshape(-1, 5)
     shape = (len(groups), max(map(len, map(_texts, groups)), default=0), len(names))
-    return Contests(*table[:, :4].long().T, table[:, 4], shape)
+    prompt, winner, loser, labeller = table[:, :4].long().T
+    return Contests(prompt, winner, loser, labeller, table[:, 4], shape)
 
 
 def _counts(groups: Sequence[Sequence[Ranking]], names: Sequence[str]) -> list[int]:

@@ -53,7 +53,7 @@ class Selection:
     active: bool = False
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 2 <= self.responses <= MOST:
             raise UserError(
                 f"{self.responses} as the number of responses to show: choose from 2 to {MOST}"
@@ -81,7 +81,7 @@ class Selection:
         return Item(prompt, responses, shown, how)
 
 
-def shuffled(count: int, avoid: Sequence[tuple[int, ...]], *key) -> tuple[int, ...]:
+def shuffled(count: int, avoid: Sequence[tuple[int, ...]], *key: object) -> tuple[int, ...]:
     """The numbers below `count` in an order that depends on the key, but is none of `avoid`."""
     for attempt in itertools.count():
         order = tuple(sorted(range(count), key=lambda i: _chance("order", *key, attempt, i)))
@@ -223,14 +223,14 @@ def split_by_prompt(
     place = {r.prompt.text: _chance("held out", seed, r.prompt.text) for r in rankings}
     below = sum(chance < held_out for chance in place.values())
     count = min(max(below, 1), len(place) - 1) if held_out else 0
-    apart = set(sorted(place, key=place.get)[:count])
+    apart = set(sorted(place, key=lambda text: place[text])[:count])
     return (
         [r for r in rankings if r.prompt.text not in apart],
         [r for r in rankings if r.prompt.text in apart],
     )
 
 
-def _chance(*key) -> float:
+def _chance(*key: object) -> float:
     """A number from 0 to 1 that depends on the key alone."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48

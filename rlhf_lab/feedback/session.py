@@ -7,6 +7,7 @@ in the same order on screen.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.selection import Item, Selection
@@ -69,6 +70,7 @@ class RankingSession:
         self.current: Item | None = None
         self.restored: tuple[int | None, ...] | None = None
         self._clock = Clock(now)
+        self._stored = False  # whether `current` has been answered
         self._go_on(taken_back=self._left_taken_back())
 
     @property
@@ -113,7 +115,7 @@ class RankingSession:
         self._go_on(taken_back)
         return self.current
 
-    def _write(self, kind: str, **answer) -> None:
+    def _write(self, kind: str, **answer: Any) -> None:
         item = self.current
         if item is None:
             raise UserError("there is nothing left to rank: add prompts, or set a higher goal")
@@ -154,7 +156,7 @@ class RankingSession:
         else:
             item = self.selection.next_item(self.store, self.labeller, self.uncertainty)
         self.current, self._progress = item, (len(done), self._outlook(done, item))
-        self._stored = False  # whether `current` has been answered
+        self._stored = False
         self.restored = (taken_back and taken_back.ranks) or None
         self._clock.restart(taken_back.seconds if taken_back else 0.0)
 

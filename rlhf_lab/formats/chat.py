@@ -6,6 +6,7 @@ none, plain Human:/Assistant: turns.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -39,12 +40,13 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase | None = None)
     The start token is left out where `text.encode_prompt` puts it in front. Raises jinja2's
     TemplateError where the chat template does not take such messages.
     """
-    if not getattr(tokenizer, "chat_template", None):
+    if tokenizer is None or not tokenizer.chat_template:
         turns = "".join(PLAIN[message.role].format(message.content) for message in messages)
         return turns + "\n\nAssistant:"
     text = tokenizer.apply_chat_template(
         [asdict(message) for message in messages], tokenize=False, add_generation_prompt=True
     )
+    assert isinstance(text, str)  # as tokenize is False
     adds_start = tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
     return text.removeprefix(tokenizer.bos_token) if adds_start else text
 
@@ -78,7 +80,7 @@ def messages_in(row: Row, field: str, values: Sequence) -> Messages:
     return messages
 
 
-def _message(row: Row, field: str, number: int, value) -> Message:
+def _message(row: Row, field: str, number: int, value: object) -> Message:
     which = f"message {number}"
     if type(value) is not dict:
         row.refuse(
@@ -104,7 +106,7 @@ def _message(row: Row, field: str, number: int, value) -> Message:
     return Message(role, content)
 
 
-def _joined(content):
+def _joined(content: Any) -> Any:
     """Content that is a list of texts alone ({"type": "text", "text": ...}) as one text."""
     if (
         type(content) is list

@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rlhf_lab.disk.jsonl import Row, strict_json
 from rlhf_lab.errors import BadRow
@@ -25,7 +25,7 @@ class Fields(Row):
         """Raise the BadRow that says what is wrong with the row as a whole."""
         raise BadRow(f"{self.where}: {why}", kind, self.where)
 
-    def get(self, field: str, kind: type, default=None):
+    def get(self, field: str, kind: type, default: Any = None) -> Any:
         """A field of that kind, as `Row.get` has it; 2.0 will do for 2, NaN for null."""
         value = self.fields.get(field)
         if self.cells and isinstance(value, str):
@@ -51,7 +51,7 @@ class Fields(Row):
                     )
         return messages_in(self, field, value) if isinstance(value, list) else self.text(field)
 
-    def _read_cell(self, field: str, kind: type, cell: str, default):
+    def _read_cell(self, field: str, kind: type, cell: str, default: Any) -> Any:
         if not cell.strip() and default is not None:
             return default
         if kind is str:
@@ -62,7 +62,7 @@ class Fields(Row):
             self.refuse(field, f"is no JSON: write {EXAMPLES[kind]} for example", "not JSON")
 
 
-def _whole(value):
+def _whole(value: Any) -> Any:
     """Numbers as they were before a table made all of a column, or list, fractions."""
     if type(value) is not float:
         return value

@@ -29,6 +29,7 @@ OPTIONAL = ("id", "facts", "labeller")
 SAMPLE = r"sample\d+"
 GPT2_VOCABULARY = 50257  # the labels of Ziegler et al. are tokens of GPT-2; higher numbers pad them
 
+MIXED = "is a list, and the other a text: write both alike", "wrong type"
 EARLY = (
     "has turns after the one in which the two part: only dialogues that differ in their last "
     "answer can be compared",
@@ -139,32 +140,33 @@ def unused(layout: Layout, columns: Sequence[str]) -> list[str]:
 # ---- what a row holds, layout by layout ---------------------------------------------------------
 
 
-def _three(row: Fields, _) -> Example:
+def _three(row: Fields, _: object) -> Example:
     prompt, chosen, rejected = row.said("prompt"), row.said("chosen"), row.said("rejected")
-    if type(chosen) is not type(rejected):
+    if isinstance(chosen, tuple) and isinstance(rejected, tuple):
+        if chosen[0].role != "assistant":
+            return _two_dialogues(row, chosen, rejected)  # the prompt is in there once more
+        responses = _one(row, "chosen", chosen), _one(row, "rejected", rejected)
+        return _pair(row, _asked(prompt), *responses)
+    if isinstance(chosen, tuple) or isinstance(rejected, tuple):
         row.refuse(
             "rejected",
             f"is {kind_of(row.fields['rejected'])} and 'chosen' is not: write both alike",
             "wrong type",
         )
-    if isinstance(chosen, tuple):
-        if chosen[0].role != "assistant":
-            return _two_dialogues(row, chosen, rejected)  # the prompt is in there once more
-        responses = _one(row, "chosen", chosen), _one(row, "rejected", rejected)
-        return _pair(row, _asked(prompt), *responses)
-    whole = isinstance(prompt, str) and prompt.rstrip().endswith("Assistant:")
-    if whole and chosen.startswith(prompt) and rejected.startswith(prompt):  # dialogues, again
-        chosen, rejected = chosen[len(prompt) :].strip(), rejected[len(prompt) :].strip()
+    start = prompt if isinstance(prompt, str) and prompt.rstrip().endswith("Assistant:") else None
+    if start and chosen.startswith(start) and rejected.startswith(start):  # dialogues, again
+        chosen, rejected = chosen[len(start) :].strip(), rejected[len(start) :].strip()
     return _pair(row, prompt, chosen, rejected)
 
 
-def _two(row: Fields, _) -> Example:
+def _two(row: Fields, _: object) -> Example:
     chosen, rejected = row.said("chosen"), row.said("rejected")
     if isinstance(chosen, tuple) and isinstance(rejected, tuple):
         return _two_dialogues(row, chosen, rejected)
-    for field, value in (("chosen", chosen), ("rejected", rejected)):
-        if not isinstance(value, str):
-            row.refuse(field, "is a list, and the other a text: write both alike", "wrong type")
+    if isinstance(chosen, tuple):
+        row.refuse("chosen", *MIXED)
+    if isinstance(rejected, tuple):
+        row.refuse("rejected", *MIXED)
     split = dialogues.split_pair(chosen, rejected)
     if split is None:
         row.refuse(
@@ -200,7 +202,7 @@ def _pair(row: Fields, prompt: str | Messages, chosen: str, rejected: str) -> Ex
     return Example(prompt, (chosen, rejected), (1, 2))
 
 
-def _ranked(row: Fields, _) -> Example:
+def _ranked(row: Fields, _: object) -> Example:
     return Example(row.said("prompt"), *ranked(row))
 
 
@@ -238,28 +240,33 @@ def _text_or_tokens(row: Fields, field: str, tokenizer: PreTrainedTokenizerBase 
     tokens = row.get(field, list)
     if any(type(token) is not int for token in tokens):
         row.refuse(field, "is a list, but not of tokens: give a text", "wrong type")
-    known = getattr(tokenizer, "vocab_size", 0) == GPT2_VOCABULARY
-    if not known or tokenizer.convert_ids_to_tokens(GPT2_VOCABULARY - 1) != "<|endoftext|>":
+    if (
+        tokenizer is None
+        or tokenizer.vocab_size != GPT2_VOCABULARY
+        or tokenizer.convert_ids_to_tokens(GPT2_VOCABULARY - 1) != "<|endoftext|>"
+    ):
         row.refuse(
             field,
             "holds tokens, as the labels of Ziegler et al. do: GPT-2's tokenizer "
             "reads them (--model gpt2); for another, decode them first",
             "tokens",
         )
-    return tokenizer.decode([token for token in tokens if 0 <= token < GPT2_VOCABULARY - 1])
+    text = tokenizer.decode([token for token in tokens if 0 <= token < GPT2_VOCABULARY - 1])
+    assert isinstance(text, str)  # one row of tokens is one text
+    return text
 
 
-def _response(row: Fields, _) -> Example:
+def _response(row: Fields, _: object) -> Example:
     return Example(row.said("prompt"), (_one(row, "response", row.said("response")),), (1,))
 
 
-def _completion(row: Fields, _) -> Example:
+def _completion(row: Fields, _: object) -> Example:
     prompt, said = row.said("prompt"), row.said("completion")
     prompt = prompt if isinstance(said, str) else _asked(prompt)
     return Example(prompt, (_one(row, "completion", said),), (1,))
 
 
-def _messages(row: Fields, _) -> Example:
+def _messages(row: Fields, _: object) -> Example:
     said = row.said("messages")
     if isinstance(said, str):
         row.refuse("messages", "is a text: give a list of {role, content}", "wrong type")
@@ -269,7 +276,7 @@ def _messages(row: Fields, _) -> Example:
     return Example(prompt) if response is None else Example(prompt, (response,), (1,))
 
 
-def _text(row: Fields, _) -> Example:
+def _text(row: Fields, _: object) -> Example:
     split = dialogues.split_last(row.text("text"))
     if split is None:
         row.refuse(
@@ -288,7 +295,7 @@ def _text(row: Fields, _) -> Example:
     return Example(prompt, (response.strip(),), (1,)) if response.strip() else Example(prompt)
 
 
-def _prompt(row: Fields, _) -> Example:
+def _prompt(row: Fields, _: object) -> Example:
     return Example(row.said("prompt"))
 
 

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_lab.errors import BadRow, UserError
 from rlhf_lab.formats import layouts
-from rlhf_lab.formats.chat import render
+from rlhf_lab.formats.chat import Messages, render
 from rlhf_lab.formats.fields import Fields
 from rlhf_lab.formats.fitting import fit_prompt
 from rlhf_lab.formats.layouts import Example, Layout
@@ -57,14 +57,14 @@ class Reading(Generic[Item]):
     columns: Mapping[str, str] = field(default_factory=dict)
     options: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.tokenizer is None and (self.max_tokens or self.max_prompt_tokens):
             raise UserError("lengths are counted in tokens: give a tokenizer, or no length")
         self._begin()
 
     def _begin(self) -> None:
         self.read, self.shortened, self.chat = 0, 0, False
-        self.used, self.bad = Counter(), Counter()
+        self.used, self.bad = Counter[str](), Counter[str]()
         self.places: dict[str, list[str]] = {}
         self.first: Layout | None = None
         self.strange: UserError | None = None
@@ -181,11 +181,13 @@ class Reading(Generic[Item]):
 
     def _fitted(self, row: Fields, example: Example) -> tuple[str, bool]:
         """The prompt's text, of its end alone if all of it is too long; and whether it was."""
-        messages = () if isinstance(example.prompt, str) else example.prompt
-        whole = render(messages, self.tokenizer) if messages else example.prompt
+        messages: Messages = ()
+        whole = example.prompt
+        if not isinstance(whole, str):
+            messages, whole = whole, render(whole, self.tokenizer)
         limits = self.max_prompt_tokens, self._room(row, whole, example)
         limit = min((n for n in limits if n is not None), default=None)
-        if limit is None:
+        if limit is None or self.tokenizer is None:  # `__post_init__`: no limit without a tokenizer
             return whole, False
         text, cut = fit_prompt(whole, self.tokenizer, limit, messages)
         if not text:
@@ -198,7 +200,7 @@ class Reading(Generic[Item]):
 
     def _room(self, row: Fields, prompt: str, example: Example) -> int | None:
         """How many tokens the longest response, with its end token, leaves for the prompt."""
-        if self.max_tokens is None:
+        if self.max_tokens is None or self.tokenizer is None:
             return None
         lengths = [
             len(encode_response(self.tokenizer, prompt, text)) if text.strip() else 1
@@ -233,7 +235,7 @@ class Reading(Generic[Item]):
 
 
 def read_preferences(
-    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how: Any
 ) -> Reading[Ranking]:
     """The rankings in a source; of two responses, where one was chosen and one rejected.
 
@@ -243,7 +245,7 @@ def read_preferences(
 
 
 def read_demonstrations(
-    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how: Any
 ) -> Reading[Demonstration]:
     """The demonstrations in a source; of preferences, the best response."""
     families = (layouts.DEMONSTRATIONS, layouts.PREFERENCES)
@@ -251,7 +253,7 @@ def read_demonstrations(
 
 
 def read_prompts(
-    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how
+    source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how: Any
 ) -> Reading[Prompt]:
     """The prompts in a source, also of preferences and demonstrations: the same text as there."""
     families = (layouts.PREFERENCES, layouts.DEMONSTRATIONS, layouts.PROMPTS)
@@ -263,7 +265,11 @@ def _ranking(row: Fields, example: Example, prompt: Prompt) -> Ranking:
 
 
 def _demonstration(row: Fields, example: Example, prompt: Prompt) -> Demonstration:
-    ranked = [pair for pair in zip(example.ranks, example.responses) if pair[0] is not None]
+    ranked = [
+        (rank, response)
+        for rank, response in zip(example.ranks, example.responses)
+        if rank is not None
+    ]
     if not ranked:
         row.reject(
             "there is no answer at the end: give a response to learn from", "no answer at the end"

@@ -14,7 +14,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -174,7 +174,7 @@ def hub_rows(source: str) -> Iterator[Fields]:
         raise UserError(_explanation(source, error, number)) from error
 
 
-def _load(source: str, name: str, part: str | None, split: str):
+def _load(source: str, name: str, part: str | None, split: str) -> Iterable[Mapping]:
     try:
         import datasets
     except ImportError as error:

@@ -38,8 +38,9 @@ def choose(summary: dict, answers: dict[str, dict[str, dict]]) -> tuple[list[str
     """Which prompts to show: the first of the main held-out set, and others where the policy's
     answer has the lowest marks (of equal marks, the earlier)."""
     main = list(answers)[: next(iter((summary.get("prompts") or {}).values()), None)]
-    marks = {i: answers[i].get("policy", {}).get("mark") for i in main[FIRST:]}
-    worst = sorted((i for i in marks if marks[i] is not None), key=marks.get)
+    given = ((i, answers[i].get("policy", {}).get("mark")) for i in main[FIRST:])
+    marks = {i: mark for i, mark in given if mark is not None}
+    worst = sorted(marks, key=lambda i: marks[i])
     return main[:FIRST], worst[:WORST]
 
 

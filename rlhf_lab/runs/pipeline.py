@@ -283,11 +283,11 @@ class Pipeline:
         spans = dict(zip(sets, map(slice, [0, *ends], ends)))
         main = spans[next(iter(sets))]
         answers, sft = every.prompts_in(main), every_sft.prompts_in(main)
-        flaws = sorted({flaw for row in answers.marks for m in row for flaw in m.flaws})
+        flaws = sorted({flaw for row in answers.judged for m in row for flaw in m.flaws})
         words = [str(v) for p in answers.prompts for v in p.facts.values()]
         row = {
             "mark": interval(answers.mark_table()),
-            "rubric": {i: interval(answers.rubric_table(i)) for i in answers.marks[0][0].rubric},
+            "rubric": {i: interval(answers.rubric_table(i)) for i in answers.judged[0][0].rubric},
             "mark_by_set": {
                 name: interval(every.mark_table()[span]) for name, span in spans.items()
             },
@@ -340,7 +340,7 @@ def sample_rows(prompts, answers: dict[str, Answers]) -> Iterator[dict]:
     """A row for each prompt and model: what it answered, and the marks with their reasons."""
     for i, prompt in enumerate(prompts):
         for name, given in answers.items():
-            for text, mark in zip(given.texts[i], given.marks[i]):
+            for text, mark in zip(given.texts[i], given.judged[i]):
                 yield {
                     "id": prompt.id,
                     "prompt": prompt.text,

@@ -132,14 +132,14 @@ def train_base(
                 / count
             )
         accelerator.backward(loss)
-        loss = parallel.total(loss.item())
-        check_finite("the loss", loss, update)
+        whole = parallel.total(loss.item())
+        check_finite("the loss", whole, update)
         rate, norm = optimiser.rate(), optimiser.step()
         yield {
             "stage": "pretrain",
             "update": update,
             "updates": config.updates,
-            "loss/pretrain": loss,
+            "loss/pretrain": whole,
             "lr": rate,
             "grad_norm": norm,
             "tokens": count,

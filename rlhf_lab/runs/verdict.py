@@ -33,9 +33,10 @@ def verdict(summary: dict) -> str:
     if estimate(base, "mark") is not None:
         marks += f" (the base model has {estimate(base, 'mark'):.2f})"
     rate, low, high = policy.get("win_rate_against_sft") or (None, None, None)
-    if None in (rate, low, high):
+    changed = change(policy, sft, "mark")
+    if rate is None or low is None or high is None or changed is None:
         return f"Too few prompts to tell whether PPO made the answers better: {marks}."
-    outcome = OUTCOMES[(low > 0.5) - (high < 0.5), change(policy, sft, "mark")]
+    outcome = OUTCOMES[(low > 0.5) - (high < 0.5), changed]
     return (
         f"{outcome}: {marks}, and prefers its answer to SFT's in {100 * rate:.0f} % of pairs, "
         f"ties counted half (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
@@ -46,7 +47,8 @@ def warnings(summary: dict) -> list[str]:
     """What a reader should be wary of, a sentence each; none if all looks well."""
     base, sft, policy, best = _models(summary)
     clear = (summary.get("reward_model") or {}).get("clear") or {}
-    worse = [i for i in policy.get("rubric") or {} if change(*_rubrics(policy, sft), i) == -1]
+    ours, before = (model.get("rubric") or {} for model in (policy, sft))
+    worse = [item for item in ours if change(ours, before, item) == -1]
     checks = [
         (
             change(policy, sft, "score") == 1 and change(policy, sft, "mark") in (0, -1),
@@ -119,11 +121,8 @@ def change(model: dict, before: dict, key: str) -> int | None:
 
 def _models(summary: dict) -> tuple[dict, dict, dict, dict]:
     models = plain(summary).get("models") or {}
-    return tuple(models.get(name) or {} for name in ("base", "sft", "policy", "best_of_n"))
-
-
-def _rubrics(*models: dict) -> list[dict]:
-    return [model.get("rubric") or {} for model in models]
+    base, sft, policy, best = (models.get(n) or {} for n in ("base", "sft", "policy", "best_of_n"))
+    return base, sft, policy, best
 
 
 def _below(value: float | None, limit: float | None) -> bool:

@@ -9,6 +9,7 @@ figure can be printed and can be read on a dark page.
 import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -19,7 +20,10 @@ from matplotlib.ticker import MaxNLocator
 from rlhf_lab.show.panels import GUIDE, SERIES, Line, Panel, panels_of
 from rlhf_lab.show.tables import model_names
 
-STYLE = {
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
+STYLE: "dict[RcKeyType, Any]" = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "axes.facecolor": "white",

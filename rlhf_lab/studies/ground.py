@@ -184,7 +184,7 @@ class Ground:
         answers = answer(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
         return [
             {"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
-            for p, [text], [mark] in zip(answers.prompts, answers.texts, answers.marks)
+            for p, [text], [mark] in zip(answers.prompts, answers.texts, answers.judged)
         ]
 
     def answers(self, policy, seed: int) -> Answers:
@@ -215,7 +215,7 @@ class Ground:
     def describe(self, answers: Answers, rivals: Answers, reward_model, kl: Tensor) -> dict:
         """The same of responses that are there already; kl (P, S), rivals: the SFT policy's."""
         marks = answers.mark_table()
-        flaws = sorted({f for row in answers.marks for mark in row for f in mark.flaws})
+        flaws = sorted({f for row in answers.judged for mark in row for f in mark.flaws})
         words = sorted({str(v) for p in answers.prompts for v in p.facts.values()})
         return {
             "mark": interval(marks),
@@ -223,7 +223,7 @@ class Ground:
             "kl": interval(kl),
             "wins": win_rate(marks, rivals.mark_table()),
             "rubric": {
-                i: float(answers.rubric_table(i).mean()) for i in answers.marks[0][0].rubric
+                i: float(answers.rubric_table(i).mean()) for i in answers.judged[0][0].rubric
             },
             "flaws": {f: float(answers.flaw_table(f).mean()) for f in flaws},
             "length": float(answers.sequences.mask.sum(1).float().mean()),

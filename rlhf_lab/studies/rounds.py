@@ -110,7 +110,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
             "mark_policy": n[0].mark,
         }
         for p, old, new, m, n in zip(
-            answers.prompts, before.texts, answers.texts, before.marks, answers.marks
+            answers.prompts, before.texts, answers.texts, before.judged, answers.judged
         )
     ]
     return summary, {"metrics": metrics, "answers": rows}
@@ -135,6 +135,6 @@ def _taste(labeller: Labeller, answers: Answers) -> torch.Tensor:
     return torch.tensor(
         [
             [labeller.taste(mark, text) for mark, text in zip(marks, texts)]
-            for marks, texts in zip(answers.marks, answers.texts)
+            for marks, texts in zip(answers.judged, answers.texts)
         ]
     )  # (P, S)

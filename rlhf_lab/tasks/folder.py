@@ -122,9 +122,11 @@ class FolderTask:
     def _demonstrations(self) -> list[Demonstration]:
         from rlhf_lab.formats.reading import read_demonstrations
 
+        source = self.sources[1]
+        assert source is not None  # `demonstrations` has looked
         return [
             replace(d, prompt=self._complete(d.prompt))
-            for d in read_demonstrations(self.sources[1], options=False)
+            for d in read_demonstrations(source, options=False)
         ]
 
     def _complete(self, prompt: Prompt) -> Prompt:
@@ -155,7 +157,7 @@ def read_folder(folder: str | Path) -> FolderTask:
     folder = Path(folder)
     row = _settings(folder / SETTINGS)
     row.only(FIELDS)
-    sources = _source(row, folder, "prompts"), None
+    sources: tuple[str, str | None] = _source(row, folder, "prompts"), None
     if "demonstrations" in row.fields:
         sources = sources[0], _source(row, folder, "demonstrations")
     name, guidelines = row.text("name").strip(), row.get("guidelines", str, "").strip()

@@ -70,7 +70,7 @@ def ranks_of(values: Sequence[float], tie: float = 0.0) -> list[int]:
     return ranks
 
 
-def _normal(*key) -> float:
+def _normal(*key: object) -> float:
     """A standard normal number that depends on the key alone."""
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     u = (int.from_bytes(digest[:7], "big") + 0.5) / 2**56

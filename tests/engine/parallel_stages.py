@@ -124,7 +124,7 @@ def run(stage: str, folder: Path, kept: Checkpoint | None = None, stop_after: in
         tensors[f"sampled/{update}/tokens"] = rollout.sequences.tokens
         tensors[f"sampled/{update}/mask"] = rollout.mask
         for name in SEEN:
-            if getattr(rollout, name) is not None:
+            if hasattr(rollout, name):
                 tensors[f"rollout/{update}/{name}"] = getattr(rollout, name)
     return {"records": found, "tensors": {n: x.contiguous() for n, x in tensors.items()}}
 

@@ -14,8 +14,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_lab.engine.packed import hidden_states
+from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.engine.recompute import recomputed
+from rlhf_lab.models import ScalarModel, SharedValue
 from rlhf_lab.sequences import Sequences
 
 PROBED = 4  # rows that are read to see what is kept of them
@@ -39,13 +40,13 @@ def saved(
     wanted = columns == few.lengths[:, None] - 1 if at_last else few.before
     layers = [m for m in trunk.modules() if recomputed(m)]
     for layer in layers:
-        layer.gradient_checkpointing = False
+        layer.gradient_checkpointing = False  # type: ignore[assignment]  # no tensor, no module
     try:
         with accelerator.autocast() if accelerator else nullcontext():
             kept = saved_bytes(trunk, few, wanted) / few.tokens.numel()
     finally:  # a probe that fails, for want of memory say, stops no run
         for layer in layers:
-            layer.gradient_checkpointing = True
+            layer.gradient_checkpointing = True  # type: ignore[assignment]  # as above
     one = kept / trunk.config.num_hidden_layers
     if layers:  # the input of each, and all of the one that is being worked out again
         kept = len(layers) * trunk.config.hidden_size * trunk.dtype.itemsize + one
@@ -136,9 +137,12 @@ def matmul_speed(
 
 def trunk_of(model: nn.Module) -> PreTrainedModel:
     """Of a policy, a scalar model, or a value head on a policy's trunk."""
-    if hasattr(model, "trunk"):
+    if isinstance(model, SharedValue):
         return model.trunk[0]
-    return model.backbone if hasattr(model, "backbone") else model.base_model
+    if isinstance(model, ScalarModel):
+        return model.backbone
+    assert isinstance(model, PreTrainedModel)
+    return headless(model)
 
 
 def matrices(model: nn.Module) -> list[Tensor]:

@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.intervals import DRAWS, Interval, times_drawn
@@ -85,15 +86,15 @@ class Ceiling:
         return Ceiling(self.low.alike, self.high.alike)
 
 
-def accuracy(scores, sentences: Sequence[Sentence]) -> Pairs:
+def accuracy(scores: ArrayLike, sentences: Sequence[Sentence]) -> Pairs:
     """Prefer the sentence with the higher score, neither if they are equal. scores: (S,)."""
-    scores = np.asarray(scores, float)
-    if scores.shape != (len(sentences),):
-        raise ValueError(f"scores {scores.shape} for {len(sentences)} sentences")
-    scores, chances = scores[_order(sentences)], _chances(sentences)
+    given = np.asarray(scores, float)
+    if given.shape != (len(sentences),):
+        raise ValueError(f"scores {given.shape} for {len(sentences)} sentences")
+    ordered, chances = given[_order(sentences)], _chances(sentences)
 
     def right(rows: slice, columns: slice) -> np.ndarray:
-        ahead = np.sign(scores[rows, None] - scores[columns])
+        ahead = np.sign(ordered[rows, None] - ordered[columns])
         return (0.5 + ahead * (chances[rows] @ WINS @ chances[columns].T - 0.5)).sum(0)
 
     return _tabulate(sentences, right)
@@ -122,7 +123,8 @@ def ties(sentences: Sequence[Sentence]) -> Pairs:
 def way(found: Pairs, best: Ceiling) -> Interval:
     """How far an opinion is on the way from a coin to the ceiling, (accuracy - 1/2) /
     (ceiling - 1/2), with its interval; both on the same sentences."""
-    return _share(*(one.right - one.pairs / 2 for one in (found, best.middle)), found.leans)
+    above, most = (one.right - one.pairs / 2 for one in (found, best.middle))
+    return _share(above, most, found.leans)
 
 
 def leans(sentences: Sequence[Sentence]) -> np.ndarray:

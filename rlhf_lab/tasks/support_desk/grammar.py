@@ -4,6 +4,7 @@ Every function draws from a `random.Random`, so a seed gives the same text every
 """
 
 import re
+from collections.abc import Callable
 from random import Random
 
 from rlhf_lab.records import Demonstration, Prompt
@@ -179,7 +180,7 @@ def document(
     world: World, rng: Random, product: Product, problem: Problem, shares: dict[str, float]
 ) -> str:
     """One document of the raw text, of a kind drawn by these shares."""
-    writers = {
+    writers: dict[str, Callable[..., str]] = {
         "thread": thread,
         "archived": archived,
         "ticked": ticked,
@@ -238,7 +239,7 @@ def workshop(world: World, rng: Random, product: Product, problem: Problem) -> s
     return "\n".join(lines)
 
 
-def stock(world: World, rng: Random, *_) -> str:
+def stock(world: World, rng: Random, *_: object) -> str:
     """A shop's list of products, and the same list once more: text that trains copying."""
     names = [str(p) for p in rng.sample(world.products, rng.choice([2, 3, 4]))]
     again = names if rng.random() < 0.5 else rng.sample(names, len(names))

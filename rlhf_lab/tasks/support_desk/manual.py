@@ -47,7 +47,8 @@ def look_up(prompt: str, response: str) -> tuple[str | None, list[str], list[str
     """What the customer's problem is called in the manual (None if it is not made out), and the
     sentences of the response that give the step for it, and those that give another one's."""
     problem = problem_in(prompt)
-    right, wrong = [], []
+    right: list[str] = []
+    wrong: list[str] = []
     for start, end in sentences(response):
         said = response[start:end]
         step = _steps().nearest(said, STEP)

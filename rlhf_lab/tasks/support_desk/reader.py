@@ -141,7 +141,9 @@ class Reader:
         """The problems of whose step the object stands in this sentence."""
         return [self.objects[label] for label in sentence.hits if label in self.objects]
 
-    def _action(self, sentences: list[Sentence], place: int, problem: str):
+    def _action(
+        self, sentences: list[Sentence], place: int, problem: str
+    ) -> tuple[int | None, bool]:
         """The sentence with the action on this sentence's object, and whether it is turned round.
 
         It is the same sentence, or a neighbour that points back ("There is a child lock. Please

@@ -9,6 +9,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 HELD_OUT_SHARE = 0.15  # of all product-problem combinations
 
@@ -75,7 +76,7 @@ def load_world() -> World:
     return World(products, problems, _frozen(phrases))
 
 
-def _frozen(value):
+def _frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _frozen(item) for key, item in value.items()}
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
