@@ -201,7 +201,7 @@ def reward_accuracy(
     clear = clear if clear is not None else max(float(marks.std()), 1e-6)
     better = marks[:, :, None] - marks[:, None, :]
     margin = scores[:, :, None] - scores[:, None, :]
-    substance = [item for item in answers.marks[0][0].rubric if item not in manner]
+    substance = [item for item in answers.judged[0][0].rubric if item not in manner]
     other_truth, other_manner = _differs(answers, truth, by=0.5), _differs(answers, manner)
     kinds = {
         "all": better > 0,

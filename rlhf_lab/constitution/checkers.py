@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlhf_lab.tasks import SHIPPED, load_task
 from rlhf_lab.tasks.phrases import find, is_denied, places, sentences, words_of
+from rlhf_lab.tasks.support_desk.manual import look_up
 
 NEGATIONS = (
     "no",
@@ -185,10 +185,10 @@ def products(text: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()) 
 
 
 def manual(prompt: str, response: str) -> Finding:
-    """The step is the one that the manual of the shipped task has for what the prompt describes.
+    """The step is the one that the support desk's manual has for what the prompt describes.
     Where the manual does not make out the problem, the rule asks for nothing. A right step among
     others keeps it by half."""
-    problem, right, wrong = load_task(SHIPPED).look_up(prompt, response)
+    problem, right, wrong = look_up(prompt, response)
     if problem is None or (right and not wrong):
         return Finding()
     if wrong:

@@ -26,6 +26,7 @@ THERE = {  # where words of the support desk stand in the package, and why
     "tasks/support_desk/": "its own folder",
     "tasks/__init__.py": "every task's name, and which one is shipped",
     "studies/": "experiments on the support desk",
+    "constitution/checkers.py": "one check looks into the support desk's manual",
     "course/": "the notebooks' exercises, whose examples are the support desk's",
 }
 

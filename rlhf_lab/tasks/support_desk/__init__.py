@@ -8,7 +8,6 @@ from rlhf_lab.records import Demonstration, Mark, Prompt
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
 from rlhf_lab.tasks.support_desk import grammar
 from rlhf_lab.tasks.support_desk.judge import MANNER, judge
-from rlhf_lab.tasks.support_desk.manual import look_up
 from rlhf_lab.tasks.support_desk.world import load_world
 
 # What five people at the desk value, in points (the judge's own weights are 2.5, 2.5, 2, 2, 1).
@@ -62,7 +61,6 @@ class SupportDesk:
     guidelines = GUIDELINES
     truth = ("accurate",)
     manner = MANNER
-    look_up = staticmethod(look_up)
 
     def __init__(self):
         self.world = load_world()
