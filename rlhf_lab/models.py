@@ -72,7 +72,7 @@ def load_policy(
     _cover_vocabulary(policy, len(tokenizer))
     for config in (policy.config, policy.generation_config):
         config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
-    return policy.to(device)  # type: ignore[arg-type]  # transformers wraps it and loses its self
+    return policy.to(device)  # type: ignore[arg-type]  # mypy misses self: it is wrapped
 
 
 def save_policy(
@@ -239,7 +239,7 @@ def _load(
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]  # no tensor, no module
+            module.attention_dropout = 0.0  # type: ignore[assignment]  # not declared
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, nn.GELU(approximate="tanh"))

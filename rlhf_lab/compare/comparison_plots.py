@@ -95,7 +95,7 @@ def _dot(axes: Axes, place: int, value: list, colour: str) -> None:
     axes.plot(estimate, place, "o", color=colour)
 
 
-def _point(row: dict) -> tuple:
+def _point(row: dict) -> tuple[float, float, float | None, float | None]:
     """x, y, and the halves of their intervals, as `errorbar` takes them."""
     (kl, kl_low, _), (value, low, _) = row["kl"], row["value"]
     return kl, value, None if low is None else value - low, None if kl_low is None else kl - kl_low

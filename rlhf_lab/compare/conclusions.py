@@ -24,7 +24,7 @@ def headline(comparison: Comparison, unit: str) -> str:
     found = [row for row in rows if clearly(row) is not None]
     if not found:
         return f"{len(rows)} models on the same prompts" if len(rows) > 1 else rows[0]["model"]
-    ways = [clearly(row) for row in found]
+    ways = [known for row in found if (known := clearly(row)) is not None]
     first = "the first model" if len({row["rival"] for row in found}) > 1 else found[0]["rival"]
     if len(found) == 1:
         way = WAYS.get(ways[0])

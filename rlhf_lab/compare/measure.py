@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,8 +99,9 @@ def compare(
     if not prompts or samples < 1:
         raise UserError("nothing to compare on: give at least one prompt, and 1 sample or more")
     models = contestants_of(folders)
-    for model in models if reward_model else ():
-        check_same_words(model.folder, reward_model)
+    if reward_model:
+        for model in models:
+            check_same_words(model.folder, reward_model)
     scorer = ScalarModel.load(reward_model, device) if reward_model else None
     rivals = [rival_of(models, place) for place in range(len(models))]
     references = [model_in(reference) if reference else models[r].folder for r in rivals]
@@ -113,7 +115,9 @@ def compare(
         | {"reference": reference or models[r].name, "settings": differing}
         for i, (r, differing) in enumerate(zip(rivals, set_apart(models)))
     ]
-    pairs = draw_pairs(*(p.answers for p in play[:2]), blind, seed)[0] if len(play) > 1 else []
+    pairs: list[Pair] = []
+    if len(play) > 1:
+        pairs, _ = draw_pairs(play[0].answers, play[1].answers, blind, seed)
     groups = [_group([rows[i] for i in places]) for places in groups_of(models)]
     return Comparison(
         rows,
@@ -148,14 +152,14 @@ def _play(
     policy, tokenizer = load_policy(model.folder, device), load_tokenizer(model.folder)
     answers = answer(policy, tokenizer, prompts, samples, seed, judge, config)
     scores = scores_of(scorer, answers) if scorer else None
-    kl = torch.zeros(answers.ended.shape)
+    kl: Tensor | None = torch.zeros(answers.ended.shape)
     if reference != model.folder:
         alike = load_tokenizer(reference).get_vocab() == tokenizer.get_vocab()
         kl = None  # between two vocabularies there is none
         if alike:
             start = load_policy(reference, device)
             kl = sequence_kl(policy, start, answers, config.temperature)
-    values = answers.mark_table() if judge else scores
+    values = answers.mark_table() if judge or scores is None else scores
     return _Played(answers, values.cpu(), scores if judge else None, kl)
 
 
@@ -163,9 +167,10 @@ def _row(
     model: Contestant, own: _Played, against: Contestant, rival: _Played | None, flaws: list[str]
 ) -> dict:
     """All that was found about a model; what needs a rival is None where it has none."""
-    answers, first = own.answers, own.answers.marks and own.answers.marks[0][0]
-    judged_too = own.scores is not None
-    row = {
+    answers = own.answers
+    first = answers.marks[0][0] if answers.marks else None
+    rival_scores = rival.scores if rival else None
+    row: dict[str, Any] = {
         "model": model.name,
         "folder": model.folder,
         "seed": model.seed,
@@ -174,7 +179,9 @@ def _row(
         "score": None if own.scores is None else interval(own.scores),
         "difference": paired(own.values, rival.values) if rival else None,
         "unpaired_half": _unpaired_half(own.values, rival.values) if rival else None,
-        "score_difference": paired(own.scores, rival.scores) if rival and judged_too else None,
+        "score_difference": None
+        if own.scores is None or rival_scores is None
+        else paired(own.scores, rival_scores),
         "win_rate": win_rate(own.values, rival.values) if rival else None,
         "kl": _kl(own.kl),
         "length": float(answers.sequences.mask.sum(1).float().mean()),
@@ -234,7 +241,10 @@ def _distinct(answers: Answers) -> float | None:
 def _group(rows: list[dict]) -> dict:
     """The seeds of one way to train: their names, and for each measure mean, lowest and highest of
     their estimates. No interval: how far seeds scatter is shown, not worked out from three."""
-    group = {"models": [row["model"] for row in rows], "seeds": [row["seed"] for row in rows]}
+    group: dict[str, Any] = {
+        "models": [row["model"] for row in rows],
+        "seeds": [row["seed"] for row in rows],
+    }
     for measure in MEASURES:
         values = [row[measure] for row in rows]
         if None not in values:

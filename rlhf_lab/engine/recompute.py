@@ -34,7 +34,7 @@ def recompute_layers(model: M) -> M:
         )
     for layer in layers:
         layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = again  # type: ignore[assignment]  # set at run time
+        layer._gradient_checkpointing_func = again  # type: ignore[assignment]  # not declared
     return model
 
 

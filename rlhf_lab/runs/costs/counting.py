@@ -40,13 +40,13 @@ def saved(
     wanted = columns == few.lengths[:, None] - 1 if at_last else few.before
     layers = [m for m in trunk.modules() if recomputed(m)]
     for layer in layers:
-        layer.gradient_checkpointing = False  # type: ignore[assignment]  # no tensor, no module
+        layer.gradient_checkpointing = False  # type: ignore[assignment]  # not declared
     try:
         with accelerator.autocast() if accelerator else nullcontext():
             kept = saved_bytes(trunk, few, wanted) / few.tokens.numel()
     finally:  # a probe that fails, for want of memory say, stops no run
         for layer in layers:
-            layer.gradient_checkpointing = True  # type: ignore[assignment]  # as above
+            layer.gradient_checkpointing = True  # type: ignore[assignment]  # not declared
     one = kept / trunk.config.num_hidden_layers
     if layers:  # the input of each, and all of the one that is being worked out again
         kept = len(layers) * trunk.config.hidden_size * trunk.dtype.itemsize + one
