@@ -78,7 +78,7 @@ def test_one_labeller_alone_ranks(ground):
 def test_liked_by_hand():
     class Answers:
         def __init__(self, marks):
-            self.marks = [[Mark(0.0, {"kind": m})] for m in marks]
+            self.judged = [[Mark(0.0, {"kind": m})] for m in marks]
             self.texts = [["a few words"] for _ in marks]
 
     labeller = Labeller("kind", {"kind": 1.0}, noise=5.0)
