@@ -1,6 +1,6 @@
 """95 % intervals, and which of them is for what.
 
-    interval(table)                     the mean of numbers, such as marks
+    interval(table)                     the mean of numbers, such as marks; `evaluate.win_rate`
     share_interval(parts, wholes)       what part of something, such as of the pairs of each prompt
     ratio_interval(table, rival)        one mean as a part of another
     median_interval(values, prompts)    a median, such as of seconds

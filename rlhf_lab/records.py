@@ -91,20 +91,26 @@ def check_settings(config: Any) -> None:
 
 
 def out_of_range(item: Field, value: Any) -> str:
-    """What to take instead of this value of a setting; "" if it is in its range."""
+    """What to take instead of this value of a setting; "" if it is in its range, or not set."""
     limits = item.metadata
-    if value is None:
-        return ""
-    if limits["choices"]:
-        return "" if value in limits["choices"] else f"take {' or '.join(limits['choices'])}"
     at_least, above, at_most = limits["at_least"], limits["above"], limits["at_most"]
-    fits = (
-        (at_least is None or value >= at_least)
+    fits = value is None or (
+        (not limits["choices"] or value in limits["choices"])
+        and (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (at_most is None or value <= at_most)
     )
-    if fits:
-        return ""
+    return "" if fits else f"take {range_of(item)}"
+
+
+def range_of(item: Field) -> str:
+    """The values that a setting may have, such as "1 or more"; "" if there is no limit."""
+    limits = item.metadata
+    at_least, above, at_most = limits["at_least"], limits["above"], limits["at_most"]
+    if limits["choices"]:
+        return " or ".join(limits["choices"])
     if above is not None:
-        return f"take more than {above}" + (f", at most {at_most}" if at_most is not None else "")
-    return f"take {at_least} or more" if at_most is None else f"take {at_least} to {at_most}"
+        return f"more than {above}" + (f", at most {at_most}" if at_most is not None else "")
+    if at_least is None:
+        return ""
+    return f"{at_least} or more" if at_most is None else f"{at_least} to {at_most}"

@@ -160,7 +160,11 @@ def response_logprobs(
     policy: PreTrainedModel, batch: Sequences, temperature: float = 1.0, with_entropy: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probability of each response token and, if asked, the entropy there; (B, N), 0 on
-    padding."""
+    padding.
+
+    `sampling.choose` computes the same for the tokens that it draws: the ratio at the first update
+    is 1 as long as the two agree.
+    """
     logits = response_logits(policy, batch)
     logprobs = logprobs_of(logits, batch.response_tokens[batch.mask], temperature)
     spread = entropy(logits.detach(), temperature) if with_entropy else None

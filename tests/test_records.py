@@ -13,6 +13,7 @@ from rlhf_lab.alternatives.rloo import RLOOConfig
 from rlhf_lab.cli.options import add_config, read_config
 from rlhf_lab.engine.adapters import MemoryConfig
 from rlhf_lab.ppo import PPOConfig
+from rlhf_lab.records import range_of
 from rlhf_lab.reward import RewardConfig
 from rlhf_lab.runs.pretrain import PretrainConfig
 from rlhf_lab.sampling import SamplingConfig
@@ -39,6 +40,7 @@ def test_every_setting_says_what_it_is_and_its_option_says_the_same(config):
     shown = {action.dest: action.help for action in parser._actions}
     for item in fields(config):
         assert item.metadata["help"] and shown[item.name].startswith(item.metadata["help"])
+        assert range_of(item) in shown[item.name]
 
 
 @each

@@ -7,7 +7,7 @@ from dataclasses import fields
 from rlhf_lab.cli.inputs import TASK, data_options
 from rlhf_lab.engine.adapters import MemoryConfig
 from rlhf_lab.errors import UserError
-from rlhf_lab.records import out_of_range
+from rlhf_lab.records import out_of_range, range_of
 from rlhf_lab.runs.presets import PRESETS
 from rlhf_lab.sampling import SamplingConfig
 
@@ -80,7 +80,8 @@ def add_config(sub: argparse.ArgumentParser, config: type, only: Collection[str]
     for item in fields(config):
         if item.name in taken or (only and item.name not in only):
             continue
-        flag, text = option_of(item.name), item.metadata["help"]
+        flag, limits = option_of(item.name), range_of(item)
+        text = item.metadata["help"] + (f" [{limits}]" if limits else "")
         if isinstance(item.default, bool):
             sub.add_argument(
                 flag, action=argparse.BooleanOptionalAction, default=item.default, help=text
