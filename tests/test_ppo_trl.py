@@ -4,8 +4,9 @@ TRL is no dependency: install the last release that has the trainer (1.12.0) bes
 these.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
+from inspect import signature
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ theirs = pytest.importorskip(
 )
 
 from datasets import Dataset
+from test_from_trl import names, rows
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, TrainerCallback
 
 from rlhf_lab import maths, ppo, rollout
@@ -351,3 +353,21 @@ def test_in_trl_accumulation_undoes_minibatches(both, monkeypatch, rows, pieces,
     )  # at its data's end TRL makes a step in any case
     assert len(made) == steps
     assert logged["val/ratio"] == pytest.approx(1 / pieces, abs=0.2)
+
+
+def test_the_page_has_every_setting_of_trl_with_its_default():
+    table = [row for row in rows("Settings") if len(row) == 5]
+    stated = {name: row[1] for row in table for name in names(row[0])}
+    for item in fields(theirs.PPOConfig):
+        if item.name in theirs.PPOConfig.__annotations__ or item.name in stated:
+            assert item.name in stated, item.name
+            value = stated[item.name]
+            default = float(value) if isinstance(item.default, float) else value.strip('"')
+            assert default == item.default or default == str(item.default), item.name
+    arguments = {name for row in rows("Settings") if len(row) == 3 for name in names(row[0])}
+    assert set(signature(theirs.PPOTrainer).parameters) <= arguments
+
+
+def test_the_page_has_every_metric_of_trl(both):
+    logged, _ = both.trl(CONFIG)
+    assert logged.keys() <= {name for row in rows("Metrics") for name in names(row[0])}
