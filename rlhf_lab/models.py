@@ -47,9 +47,11 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
 
 def check_same_words(policy: str | Path, reward_model: str | Path) -> None:
     """Raise UserError if a reward model, by its folder, has not the tokenizer of a policy: it would
-    take the policy's tokens for other words."""
-    vocabularies = [read_tokenizer(place).get_vocab() for place in (policy, reward_model)]
-    if vocabularies[0] != vocabularies[1]:
+    take the policy's tokens for other words. The pad tokens may differ: nobody reads them."""
+    tokenizers = [load_tokenizer(place) for place in (policy, reward_model)]
+    first, second = (set(tokenizer.get_vocab().items()) for tokenizer in tokenizers)
+    differ = {word for word, _ in first ^ second} - {t.pad_token for t in tokenizers}
+    if differ:
         raise UserError(
             f"the reward model '{reward_model}' has another tokenizer than '{policy}', and "
             "would read other words than it wrote: take one that began as a model with the "
@@ -185,14 +187,17 @@ class ScalarModel(nn.Module):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> "ScalarModel":
-        """Read what `save` wrote, or another one-label sequence classifier, in eval mode.
+        """Read what `save` wrote, or another one-label sequence classifier, in eval mode. Its
+        vocabulary covers the tokenizer's, as that of `load_policy` does.
 
-        Raises UserError if there is no such model, it is incomplete, or not stored as safetensors.
+        Raises UserError if there is no such model or no tokenizer with it, it is incomplete, or not
+        stored as safetensors.
         """
         shell = _load(AutoModelForSequenceClassification, path_or_id, dtype, "reward model")
         score = getattr(shell, "score", None)
         if shell.config.num_labels != 1 or not isinstance(score, nn.Linear):
             raise UserError(f"'{path_or_id}' is no reward model: it must give one score, unbiased")
+        _cover_vocabulary(shell, len(load_tokenizer(path_or_id)))
         head = nn.Linear(shell.config.hidden_size, 1, dtype=dtype)
         with torch.no_grad():
             head.weight.copy_(score.weight)
@@ -246,16 +251,16 @@ def _load(
     return model.eval()
 
 
-def _cover_vocabulary(policy: PreTrainedModel, size: int) -> None:
+def _cover_vocabulary(model: PreTrainedModel, size: int) -> None:
     """Add embedding rows up to `size`, each the mean of the old ones: never a likely token."""
-    embedding = policy.get_input_embeddings()
+    embedding = model.get_input_embeddings()
     assert isinstance(embedding, nn.Embedding)
     known = embedding.num_embeddings
     if size <= known:
         return
-    policy.resize_token_embeddings(size, mean_resizing=False)
+    model.resize_token_embeddings(size, mean_resizing=False)
     with torch.no_grad():
-        for layer in {policy.get_input_embeddings(), policy.get_output_embeddings()}:
+        for layer in {model.get_input_embeddings(), model.get_output_embeddings()} - {None}:
             layer.weight[known:] = layer.weight[:known].mean(dim=0)
 
 

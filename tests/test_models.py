@@ -12,7 +12,14 @@ from transformers.utils import logging
 
 from rlhf_lab.disk.storage import replacing
 from rlhf_lab.errors import UserError
-from rlhf_lab.models import ScalarModel, evaluating, load_policy, load_tokenizer, save_policy
+from rlhf_lab.models import (
+    ScalarModel,
+    check_same_words,
+    evaluating,
+    load_policy,
+    load_tokenizer,
+    save_policy,
+)
 from rlhf_lab.text import pad_left, pad_right
 
 ROWS = [[7], [1, 2, 3, 4, 5], [9, 8, 7], [60, 61, 62, 63, 64, 65, 66, 67, 68]]
@@ -198,7 +205,8 @@ def test_weights_of_other_sizes_than_the_config_says_are_named_without_a_table(
     listener = StreamHandler()
     listener.emit = lambda record: heard.append(record.getMessage())
     library.addHandler(listener)
-    verbosity = logging.get_verbosity()
+    before, verbosity = logging.get_verbosity(), logging.WARNING
+    logging.set_verbosity(verbosity)
     try:
         assert "of other sizes than its config.json says" in refusal(load_policy, tmp_path / "p")
         assert "a reward model" in refusal(load_policy, tmp_path / "r")
@@ -207,6 +215,7 @@ def test_weights_of_other_sizes_than_the_config_says_are_named_without_a_table(
         assert heard  # what we do not pass on
     finally:
         library.removeHandler(listener)
+        logging.set_verbosity(before)
 
 
 def test_of_a_run_the_folder_in_it_is_to_be_named(gpt2, tokenizer, tmp_path):
@@ -352,6 +361,40 @@ def test_a_classifier_with_two_labels_is_no_reward_model(gpt2, tokenizer, tmp_pa
     model.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="one score"):
         ScalarModel.load(tmp_path)
+
+
+def test_a_reward_model_gets_a_row_for_the_pad_token_that_its_tokenizer_lacked(
+    make_llama, padless_tokenizer, tmp_path
+):
+    """As other libraries write them: the end token stands in for the pad token."""
+    config = make_llama(padless_tokenizer).config
+    config.num_labels = 1
+    classifier = AutoModelForSequenceClassification.from_config(config).eval()
+    classifier.save_pretrained(tmp_path / "theirs")
+    padless_tokenizer.save_pretrained(tmp_path / "theirs")
+    loaded, tokenizer = ScalarModel.load(tmp_path / "theirs"), load_tokenizer(tmp_path / "theirs")
+    pad = tokenizer.pad_token_id
+    assert pad == 257 == config.vocab_size
+    tokens, attention = pad_right(ROWS, pad)
+    scores = loaded.score(tokens, attention)
+    for row, score in zip(ROWS, scores):
+        states = classifier.model(torch.tensor([row])).last_hidden_state
+        torch.testing.assert_close(score, classifier.score(states[0, -1])[0], atol=1e-5, rtol=0)
+    loaded.save(tmp_path / "ours", tokenizer)
+    again = ScalarModel.load(tmp_path / "ours").score(tokens, attention)
+    torch.testing.assert_close(again, scores, atol=1e-6, rtol=0)
+
+
+def test_a_policy_and_its_reward_model_may_differ_in_the_pad_token_alone(
+    gpt2, tokenizer, padless_tokenizer, tmp_path
+):
+    tokenizer.save_pretrained(tmp_path / "policy")
+    padless_tokenizer.save_pretrained(tmp_path / "reward")
+    check_same_words(tmp_path / "policy", tmp_path / "reward")
+    padless_tokenizer.add_tokens(["word"])
+    padless_tokenizer.save_pretrained(tmp_path / "other")
+    message = refusal(check_same_words, tmp_path / "policy", tmp_path / "other")
+    assert "has another tokenizer" in message
 
 
 def test_evaluating_puts_every_module_back(gpt2):
