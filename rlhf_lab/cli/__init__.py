@@ -27,7 +27,8 @@ COMMANDS = {  # in the order of --help; each is a module here, with add_options 
     "ratings": "fetch real people's ratings, and show what they allow",
     "fetch": "get a real pretrained model of 135 million parameters, without a hub",
     "study": "run the arms of a study behind the notebooks, some minutes each",
-    "course": "write the notebooks for a class, without solutions or to grade by",
+    "course": "write the notebooks into a folder: whole, or for a class, without solutions or to "
+    "grade by",
 }
 SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
 
@@ -69,11 +70,11 @@ def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse
 def preset_defaults(command: str, name: str) -> dict:
     """What a preset says of a command's options. It names a model where a run begins with one:
     later stages begin with what the earlier ones made."""
-    from rlhf_lab.disk.data import base_model
+    from rlhf_lab.disk.data import base_model_name
     from rlhf_lab.runs.presets import PRESETS
 
     preset = PRESETS[name]
-    start = {"model": preset.model or os.path.relpath(base_model())}
+    start = {"model": preset.model or base_model_name()}
     if command == "demo":
         return start | {"beta": preset.ppo.beta, "updates": preset.ppo.updates}
     return preset.defaults(command) | (start if command == "sft" else {})

@@ -280,7 +280,7 @@ def load_rollout(path: str | Path) -> SavedRollout:
     try:
         with safe_open(path, "pt") as file:
             words = json.loads((file.metadata() or {}).get("rollout", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise UserError(f"could not read a rollout from {path}: {error}") from error
     wanted = {*PER_TOKEN, *SEQUENCES, "scores", "ended"}
