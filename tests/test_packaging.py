@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import rlhf_lab
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -115,6 +117,14 @@ def test_python_versions_agree():
     assert Version(python) in pythons
     minors = [version.minor for version in pythons]
     assert minors == list(range(minors[0], minors[-1] + 1))
+
+
+def test_what_names_the_version_names_the_same_one():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+)$", changes, re.MULTILINE)[1]
+    assert citation["version"] == newest == rlhf_lab.__version__
+    assert citation["license"] == PROJECT["license"]
 
 
 def test_a_kernel_that_loses_threads_is_refused():

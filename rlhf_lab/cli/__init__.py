@@ -1,6 +1,7 @@
 """The command line: `rlhf-lab demo` runs everything, the other commands one stage each."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,8 @@ SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it went well, 1 with one line on standard error if not."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Windows writes files in encodings without "≤"
+        sys.stdout.reconfigure(errors="replace")
     try:
         options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
         options = with_defaults(arguments, options)

@@ -136,11 +136,16 @@ def test_stop_lets_the_update_under_way_finish_and_begins_no_other():
 
 def test_an_interrupt_of_the_kernel_stops_in_the_same_way():
     """ipykernel cancels the cell's task; the thread must have ended when the cell does."""
-    dashboard, go = Dashboard(), threading.Event()
+    dashboard, second, go = Dashboard(), threading.Event(), threading.Event()
+
+    def on_update(update):
+        if update == 2:
+            second.set()
+            go.wait(10)
 
     async def cell():
-        running = asyncio.ensure_future(dashboard.run(records(9, lambda u: u == 2 and go.wait(10))))
-        while len(dashboard.records) < 1:
+        running = asyncio.ensure_future(dashboard.run(records(9, on_update)))
+        while not second.is_set():
             await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.sleep(0.01)
