@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup demo lab lint test test-unit test-notebooks test-browser \
-  test-large gpu-smoke notebooks student bench clean
+  test-large gpu-smoke notebooks student dist bench clean
 
 help:  ## list what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | \
@@ -76,6 +76,10 @@ notebooks: $(STAMP)  ## run every notebook and save it with fresh outputs
 
 student: $(STAMP)  ## write the notebooks without solutions into build/student, for a class
 	$(BIN)/rlhf-lab course student build/student notebooks/*.ipynb
+
+dist: $(STAMP)  ## build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build
 
 bench: $(STAMP)  ## sampling speed beside transformers' (beside TRL: see benchmarks/)
 	$(BIN)/python benchmarks/sampling.py

@@ -6,7 +6,7 @@ Every formula is in `maths`. What is named here is loaded when it is first used.
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "UserError": "errors",

@@ -15,7 +15,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("**/*.md")),
     ROOT / "README.md",
     *sorted(ROOT.glob("*/README.md")),
-    ROOT / "CONTRIBUTING.md",
+    *(ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CHANGELOG", "SECURITY")),
 ]
 LINK = re.compile(r"(?:\]\(|(?:href|src)=\")([^)\"\s]+)")
 ELSEWHERE = ("http://", "https://", "data:", "mailto:")

@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+import rlhf_lab
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -77,9 +79,14 @@ def test_pins_are_exact_portable_and_in_order():
     assert lines == sorted(lines)
 
 
-def test_everything_a_dependency_brings_along_is_pinned_too():
-    # On an operating system without a name: what one system alone needs may go unpinned.
-    nowhere = default_environment() | {"sys_platform": "", "platform_system": "", "os_name": ""}
+@pytest.mark.parametrize(
+    "system", [("darwin", "Darwin", "posix"), ("win32", "Windows", "nt")], ids=lambda s: s[1]
+)
+def test_everything_a_dependency_brings_along_is_pinned_too(system):
+    # What Linux alone needs is PyTorch's CUDA libraries, whose versions PyTorch itself names.
+    there = default_environment() | dict(
+        zip(("sys_platform", "platform_system", "os_name"), system, strict=True)
+    )
     pins, waiting, seen = constraints(), [(r.name, r.extras) for r in declared()], set()
     while waiting:
         name, extras = waiting.pop()
@@ -93,7 +100,7 @@ def test_everything_a_dependency_brings_along_is_pinned_too():
         except PackageNotFoundError:  # an extra that is not installed
             continue
         for line in map(Requirement, lines):
-            environments = [nowhere | {"extra": extra} for extra in ("", *extras)]
+            environments = [there | {"extra": extra} for extra in ("", *extras)]
             if line.marker is None or any(map(line.marker.evaluate, environments)):
                 waiting.append((line.name, line.extras))
     assert len(seen) > len(declared())
@@ -113,6 +120,14 @@ def test_python_versions_agree():
     assert Version(python) in pythons
     minors = [version.minor for version in pythons]
     assert minors == list(range(minors[0], minors[-1] + 1))
+
+
+def test_what_names_the_version_names_the_same_one():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\S+)$", changes, re.MULTILINE)[1]
+    assert citation["version"] == newest == rlhf_lab.__version__
+    assert citation["license"] == PROJECT["license"]
 
 
 def test_a_kernel_that_loses_threads_is_refused():

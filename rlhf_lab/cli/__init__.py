@@ -1,6 +1,7 @@
 """The command line: `rlhf-lab demo` runs everything, the other commands one stage each."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,8 @@ COMMANDS = {  # in the order of --help; each is a module here, with add_options 
     "ratings": "fetch real people's ratings, and show what they allow",
     "fetch": "get a real pretrained model of 135 million parameters, without a hub",
     "study": "run the arms of a study behind the notebooks, some minutes each",
-    "course": "write the notebooks for a class, without solutions or to grade by",
+    "course": "write the notebooks into a folder: whole, or for a class, without solutions or to "
+    "grade by",
 }
 SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
 
@@ -35,6 +37,8 @@ SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it went well, 1 with one line on standard error if not."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Windows writes files in encodings without "≤"
+        sys.stdout.reconfigure(errors="replace")
     try:
         options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
         options = with_defaults(arguments, options)
@@ -69,11 +73,11 @@ def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse
 def preset_defaults(command: str, name: str) -> dict:
     """What a preset says of a command's options. It names a model where a run begins with one:
     later stages begin with what the earlier ones made."""
-    from rlhf_lab.disk.data import base_model
+    from rlhf_lab.disk.data import base_model_name
     from rlhf_lab.runs.presets import PRESETS
 
     preset = PRESETS[name]
-    start = {"model": preset.model or os.path.relpath(base_model())}
+    start = {"model": preset.model or base_model_name()}
     if command == "demo":
         return start | {"beta": preset.ppo.beta, "updates": preset.ppo.updates}
     return preset.defaults(command) | (start if command == "sft" else {})

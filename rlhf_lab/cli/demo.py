@@ -1,13 +1,12 @@
 """`rlhf-lab demo`: all three stages on the shipped model, and the outcome."""
 
 import argparse
-import os
 import sys
 from dataclasses import asdict, replace
 
 from rlhf_lab.cli.options import add_config, device_option, preset_option
 from rlhf_lab.cli.stages import watch
-from rlhf_lab.disk.data import base_model
+from rlhf_lab.disk.data import base_model_name
 from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.engine import parallel
 from rlhf_lab.ppo import PPOConfig
@@ -29,7 +28,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     chosen = load_judged(options.task)
-    base = options.model or os.path.relpath(base_model())  # a run names no machine's paths
+    base = options.model or base_model_name()
     preset = PRESETS[options.preset or "compact"]
     config = PipelineConfig(
         base,

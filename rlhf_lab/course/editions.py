@@ -1,4 +1,5 @@
-"""The course for a class: an edition of the notebooks to hand out, and one to grade by.
+"""The course in a folder of one's own: whole, or for a class an edition to hand out and one to
+grade by. What the notebooks link to is copied beside them.
 
 In a notebook an exercise is five cells, told apart by their tags: the question, the stub
 ("exercise", with nbgrader's solution markers), the check ("check"), and a hint ("hint") and a
@@ -9,7 +10,9 @@ instructor edition has each solution between the markers of its stub, which is w
 
 import ast
 import copy
+import posixpath
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +20,14 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from rlhf_lab.disk.data import project_file
 from rlhf_lab.errors import UserError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+LINKED = "linked"  # the folder beside the notebooks for what they link to
+UPWARDS = re.compile(r"""(\]\(|(?:href|src)=\\?")\.\./([^)"#\\\s]+)""")  # in a notebook's file
+ANYWHERE = re.compile(r"""(?:\]\(|(?:href|src)=")([^)"#\s]+)""")  # in a page
 
 
 @dataclass(frozen=True)
@@ -77,23 +84,57 @@ def instructor_edition(notebook: NotebookNode, where: str = "the notebook") -> N
     return student_edition(solved)
 
 
-EDITIONS = {"student": student_edition, "instructor": instructor_edition}
+EDITIONS = {
+    "notebooks": copy.deepcopy,
+    "student": student_edition,
+    "instructor": instructor_edition,
+}
 
 
 def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list[Path]:
-    """Write an edition ("student" or "instructor") of each notebook into a folder.
+    """Write an edition (a name in EDITIONS) of each notebook into a folder, and the pages and code
+    of the project that they link to into its folder "linked".
 
-    Raises UserError for a file that is there already, which stays as it is.
+    Raises UserError for a notebook that is there already, before anything is written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for path in notebooks:
-        target = folder / path.name
+    targets = [folder / path.name for path in notebooks]
+    for target in targets:
         if target.exists():
             raise UserError(f"{target} is there already: name another folder, or move it away")
-        nbformat.write(EDITIONS[edition](nbformat.read(path, as_version=4)), target)
-        written.append(target)
-    return written
+    folder.mkdir(parents=True, exist_ok=True)
+    linked = set()
+
+    def relink(link: re.Match) -> str:
+        if not project_file(link[2]).is_file():
+            return link[0]
+        linked.add(link[2])
+        return f"{link[1]}{LINKED}/{link[2]}"
+
+    for path, target in zip(notebooks, targets):
+        text = nbformat.writes(EDITIONS[edition](nbformat.read(path, as_version=4)))
+        target.write_text(UPWARDS.sub(relink, text) + "\n", encoding="utf-8")
+    _copy_linked(linked, folder)
+    return targets
+
+
+def _copy_linked(names: set[str], folder: Path) -> None:
+    """Copy files of the project, and the files that the pages among them link to in turn, to read
+    beside the notebooks. The README, which links to everything, is left out."""
+    waiting, done = sorted(names), {"README.md"}
+    while waiting:
+        name = waiting.pop()
+        source, target = project_file(name), folder / LINKED / name
+        if name in done or name.startswith("notebooks/") or not source.is_file():
+            continue
+        done.add(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        if name.endswith(".md"):
+            text = source.read_text(encoding="utf-8")
+            here = posixpath.dirname(name)
+            waiting += [posixpath.normpath(f"{here}/{link}") for link in ANYWHERE.findall(text)]
+            text = text.replace("../notebooks/", "../../")
+            target.write_text(text, encoding="utf-8")
 
 
 def tags(cell: NotebookNode) -> list[str]:
@@ -112,6 +153,3 @@ def _body(solution: str, where: str) -> str:
 
 def _marked(source: str) -> bool:
     return 0 <= source.find(BEGIN) < source.find(END)
-
-
-# ---- the command ---------------------------------------------------------------------------------

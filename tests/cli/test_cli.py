@@ -1,8 +1,12 @@
 """The command line, run as a user would: each stage alone on files of one's own, and bad input."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
+import nbformat
 import pytest
 import torch
 import tqdm
@@ -307,6 +311,15 @@ def test_bad_input_is_one_line_that_names_it(folder, capsys, arguments, words):
     assert run(folder, command, *rest, "--out", "@out", "--device", "cpu") == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("rlhf-lab: ") and all(word in message for word in words)
+
+
+def test_a_sign_that_the_output_cannot_hold_is_no_error(tmp_path):
+    # As where a Windows shell sends the output to a file.
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "≤.ipynb")
+    command = [sys.executable, "-m", "rlhf_lab", "course", "student", "out", "≤.ipynb"]
+    env = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True)
+    assert done.returncode == 0 and b"?.ipynb" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ does."""
 
 import copy
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from rlhf_lab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LINK = re.compile(r"""(?:\]\(|href=\\?")(?!https?:|data:)([^)"#\\\s]+)""")
 STUB = '''def double(x=1):
     """Twice x."""
     ### BEGIN SOLUTION
@@ -109,6 +111,22 @@ def test_the_command_writes_and_overwrites_nothing(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
     assert (tmp_path / "class/a.ipynb").read_text() == written
     assert main(["course", "student", str(tmp_path / "b"), str(tmp_path / "none.ipynb")]) == 1
+
+
+def test_the_whole_course_is_written_with_what_it_links_to(tmp_path, capsys):
+    assert main(["course", "notebooks", str(tmp_path)]) == 0
+    assert "to read" in capsys.readouterr().out
+    written = sorted(tmp_path.glob("*.ipynb"))
+    assert [path.name for path in written] == [path.name for path in NOTEBOOKS]
+    for path, original in zip(written, NOTEBOOKS):
+        ours, theirs = nbformat.read(path, as_version=4), nbformat.read(original, as_version=4)
+        assert [c.source for c in ours.cells if c.cell_type == "code"] == [
+            c.source for c in theirs.cells if c.cell_type == "code"
+        ]
+    pages = [*written, *tmp_path.rglob("*.md")]
+    links = [(p, link) for p in pages for link in LINK.findall(p.read_text(encoding="utf-8"))]
+    dead = [(p.name, link) for p, link in links if not (p.parent / link).exists()]
+    assert len(links) > 100 and {link for _, link in dead} == {"../README.md"}, dead
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

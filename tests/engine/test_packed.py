@@ -50,6 +50,6 @@ def test_only_a_plain_gpt2_is_packed(make_gpt2, tokenizer, llama):
     with_dropout = make_gpt2(tokenizer, resid_pdrop=0.1).transformer
     assert packs(with_dropout.eval()) and not packs(with_dropout.train())
     assert packs(
-        make_gpt2(tokenizer, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0).transformer.train()
+        make_gpt2(tokenizer, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0).transformer.train()
     )
     assert not packs(llama.base_model)

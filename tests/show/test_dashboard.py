@@ -5,10 +5,12 @@ import copy
 import math
 import re
 import threading
+from pathlib import Path
 
 import pytest
 import torch
 
+from rlhf_lab.cli import main
 from rlhf_lab.errors import UserError
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Mark, Prompt
@@ -134,11 +136,16 @@ def test_stop_lets_the_update_under_way_finish_and_begins_no_other():
 
 def test_an_interrupt_of_the_kernel_stops_in_the_same_way():
     """ipykernel cancels the cell's task; the thread must have ended when the cell does."""
-    dashboard, go = Dashboard(), threading.Event()
+    dashboard, second, go = Dashboard(), threading.Event(), threading.Event()
+
+    def on_update(update):
+        if update == 2:
+            second.set()
+            go.wait(10)
 
     async def cell():
-        running = asyncio.ensure_future(dashboard.run(records(9, lambda u: u == 2 and go.wait(10))))
-        while len(dashboard.records) < 1:
+        running = asyncio.ensure_future(dashboard.run(records(9, on_update)))
+        while not second.is_set():
             await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.sleep(0.01)
@@ -228,6 +235,15 @@ def test_the_page_holds_progress_alarms_curves_and_answers():
     assert "Only 50%" in page and "../docs/alarms.md#responses-never-end" in page
     assert [n for n in range(7) if f"<bdi>update {n}<" in page] == [0, 3, 6]  # first, half way, now
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_in_a_written_course_alarms_are_explained_beside_the_notebooks(tmp_path, monkeypatch):
+    assert main(["course", "notebooks", str(tmp_path)]) == 0
+    monkeypatch.chdir(tmp_path)
+    dashboard = Dashboard()
+    dashboard.records = [record(u, 9, **{"response/ended": 0.5}) for u in (1, 2, 3)]
+    (link,) = set(re.findall(r'href="([^"#]+)#', dashboard.html()))
+    assert "responses-never-end" in Path(link).read_text(encoding="utf-8")
 
 
 def test_what_the_notebook_keeps_is_a_picture():

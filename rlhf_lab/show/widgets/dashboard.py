@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import ipywidgets
 from IPython import get_ipython
@@ -28,7 +29,8 @@ from rlhf_lab.show.plots import to_bytes, training_curves
 from rlhf_lab.show.widgets.curves import curve
 from rlhf_lab.training import Record
 
-ALARMS = "../docs/alarms.md"  # seen from a notebook
+# Seen from a notebook: of a clone, or as `rlhf-lab course` writes it.
+ALARMS = ("../docs/alarms.md", "linked/docs/alarms.md")
 SHOWN = ("loss/sft", "loss/reward", "objective/scores", "judge/mark", "objective/kl")  # in print
 
 
@@ -246,11 +248,12 @@ class _View:
 def _alarms(found: Sequence[Alarm]) -> Html | None:
     if not found:
         return None
+    page = ALARMS[Path(ALARMS[1]).exists()]
     items = [
         tag(
             "li",
             f"{alarm.text} ",
-            tag("a", "What it means and what to try", href=f"{ALARMS}#{alarm.name}"),
+            tag("a", "What it means and what to try", href=f"{page}#{alarm.name}"),
         )
         for alarm in found
     ]
