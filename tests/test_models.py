@@ -205,8 +205,7 @@ def test_weights_of_other_sizes_than_the_config_says_are_named_without_a_table(
     listener = StreamHandler()
     listener.emit = lambda record: heard.append(record.getMessage())
     library.addHandler(listener)
-    before, verbosity = logging.get_verbosity(), logging.WARNING
-    logging.set_verbosity(verbosity)
+    verbosity = logging.get_verbosity()
     try:
         assert "of other sizes than its config.json says" in refusal(load_policy, tmp_path / "p")
         assert "a reward model" in refusal(load_policy, tmp_path / "r")
@@ -215,7 +214,6 @@ def test_weights_of_other_sizes_than_the_config_says_are_named_without_a_table(
         assert heard  # what we do not pass on
     finally:
         library.removeHandler(listener)
-        logging.set_verbosity(before)
 
 
 def test_of_a_run_the_folder_in_it_is_to_be_named(gpt2, tokenizer, tmp_path):
