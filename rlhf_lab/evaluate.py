@@ -158,7 +158,7 @@ def distinct_share(texts: Sequence[Sequence[str]], hide: Callable[[str], str] = 
     return statistics.fmean(len({hide(t) for t in row}) / len(row) for row in texts)
 
 
-def names_hidden(prompt_words: Sequence[str]) -> Callable[[str], str]:
+def mask_words(prompt_words: Sequence[str]) -> Callable[[str], str]:
     """A `hide` that puts an underscore for each of these words; there may be none."""
     if not prompt_words:
         return str.strip

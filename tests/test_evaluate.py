@@ -10,7 +10,7 @@ from rlhf_lab.evaluate import (
     answer,
     best_of_n,
     distinct_share,
-    names_hidden,
+    mask_words,
     reward_accuracy,
     scores_of,
     sequence_kl,
@@ -108,8 +108,8 @@ def test_flaws_are_counted_by_response():
 def test_distinct_share_hides_the_names():
     texts = [["your Nimbus is fine", "your Tarn is fine", "no"]]
     assert distinct_share(texts) == 1
-    assert distinct_share(texts, names_hidden(["Nimbus", "Tarn"])) == pytest.approx(2 / 3)
-    assert names_hidden([])(" hello ") == "hello"
+    assert distinct_share(texts, mask_words(["Nimbus", "Tarn"])) == pytest.approx(2 / 3)
+    assert mask_words([])(" hello ") == "hello"
 
 
 def test_scores_have_the_shape_of_the_texts(gpt2, tokenizer):

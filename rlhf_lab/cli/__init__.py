@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
         options = with_defaults(arguments, options)
-        with one_voice(options):
+        with only_main_prints(options):
             options.run(options)
     except UserError as error:
         print(f"{voice()}: {error}", file=sys.stderr)
@@ -114,7 +114,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 @contextmanager
-def one_voice(options: argparse.Namespace) -> Iterator[None]:
+def only_main_prints(options: argparse.Namespace) -> Iterator[None]:
     """Meet the other processes, if `accelerate launch` has started several, and let the main one
     alone print. Raises UserError for a command that they would all do again, not together."""
     if options.command not in SHARED:

@@ -16,8 +16,8 @@ from rlhf_lab.tasks.film_reviews.rated_pairs import (
     Pairs,
     accuracy,
     ceiling,
+    share_of_ceiling,
     ties,
-    way,
 )
 from rlhf_lab.tasks.film_reviews.ratings_file import (
     VADER,
@@ -160,9 +160,10 @@ def _row(name: str, table: Pairs) -> str:
 
 
 def _opinion(name: str, found: Pairs, best: Ceiling) -> str:
+    all_, alike = share_of_ceiling(found, best), share_of_ceiling(found.alike, best.alike)
     return (
         f"{name:16s}{found.accuracy:.3f}  {found.alike.accuracy:.3f}    "
-        f"{_interval(way(found, best))}  {_interval(way(found.alike, best.alike))}"
+        f"{_interval(all_)}  {_interval(alike)}"
     )
 
 

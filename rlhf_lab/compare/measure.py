@@ -29,7 +29,7 @@ from rlhf_lab.evaluate import (
     Judge,
     answer,
     distinct_share,
-    names_hidden,
+    mask_words,
     scores_of,
     sequence_kl,
     win_rate,
@@ -235,7 +235,7 @@ def _distinct(answers: Answers) -> float | None:
     if answers.per_prompt < 2:
         return None
     words = sorted({str(v) for p in answers.prompts for v in p.facts.values() if str(v).strip()})
-    return distinct_share(answers.texts, names_hidden(words))
+    return distinct_share(answers.texts, mask_words(words))
 
 
 def _group(rows: list[dict]) -> dict:

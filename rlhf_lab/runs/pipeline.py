@@ -22,7 +22,7 @@ from rlhf_lab.evaluate import (
     answer,
     best_of_n,
     distinct_share,
-    names_hidden,
+    mask_words,
     reward_accuracy,
     scores_of,
     sequence_kl,
@@ -295,7 +295,7 @@ class Pipeline:
             "score": interval(scores_of(model, answers)),
             "length": float(answers.sequences.mask.sum(1).float().mean()),
             "ended": float(answers.ended.float().mean()),
-            "distinct": distinct_share(answers.texts, names_hidden(sorted(set(words)))),
+            "distinct": distinct_share(answers.texts, mask_words(sorted(set(words)))),
             "kl": None if kl is None else interval(kl[main]),
             "flaws": {f: interval(answers.flaw_table(f)) for f in flaws},
         }

@@ -25,7 +25,7 @@ from rlhf_lab.evaluate import (
     Answers,
     answer,
     distinct_share,
-    names_hidden,
+    mask_words,
     scores_of,
     sequence_kl,
     win_rate,
@@ -227,7 +227,7 @@ class Ground:
             },
             "flaws": {f: float(answers.flaw_table(f).mean()) for f in flaws},
             "length": float(answers.sequences.mask.sum(1).float().mean()),
-            "distinct": distinct_share(answers.texts, names_hidden(words)),
+            "distinct": distinct_share(answers.texts, mask_words(words)),
             "marks": [round(m, 3) for m in marks.mean(1).tolist()],
         }
 

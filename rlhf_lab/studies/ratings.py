@@ -240,6 +240,6 @@ def _held(found: rated_pairs.Pairs, best: rated_pairs.Ceiling) -> dict:
     held = {
         "accuracy": found.interval,
         "ceiling": best.middle.interval,
-        "way": rated_pairs.way(found, best),
+        "way": rated_pairs.share_of_ceiling(found, best),
     }
     return {name: list(interval) for name, interval in held.items()}  # as JSON has them

@@ -31,8 +31,8 @@ from rlhf_lab.tasks.film_reviews.rated_pairs import (
     accuracy,
     ceiling,
     leans,
+    share_of_ceiling,
     ties,
-    way,
 )
 from rlhf_lab.tasks.film_reviews.ratings_file import Sentence, cached, parse
 from rlhf_lab.tasks.film_reviews.split_half import deal, spearman_brown, split_half, worth
@@ -165,10 +165,10 @@ def test_the_middle_is_the_ceiling_where_that_is_known():
 def test_the_way_of_a_coin_of_the_best_and_of_the_worst():
     given = sentences([3, 3], [1, 1], [0, 0], [-2, -2])
     best = ceiling(given)
-    assert way(accuracy([4, 3, 2, 1], given), best)[0] == 1
-    assert way(accuracy([1, 2, 3, 4], given), best)[0] == -1
-    assert way(accuracy([0, 0, 0, 0], given), best)[0] == 0
-    share, low, high = way(accuracy([4, 3, 1, 2], given), best)
+    assert share_of_ceiling(accuracy([4, 3, 2, 1], given), best)[0] == 1
+    assert share_of_ceiling(accuracy([1, 2, 3, 4], given), best)[0] == -1
+    assert share_of_ceiling(accuracy([0, 0, 0, 0], given), best)[0] == 0
+    share, low, high = share_of_ceiling(accuracy([4, 3, 1, 2], given), best)
     assert share == pytest.approx(2 / 3) and low < share < high  # one of six pairs is wrong
 
 
@@ -177,7 +177,7 @@ def test_an_accuracy_without_ties_leaves_the_way_as_it_is():
     best, found, tied = ceiling(given).high, accuracy([1, 2, 0, 3], given), ties(given).accuracy
     without = [0.5 + (one.accuracy - 0.5) / (1 - tied) for one in (found, best)]
     assert (without[0] - 0.5) / (without[1] - 0.5) == pytest.approx(
-        way(found, Ceiling(best, best))[0]
+        share_of_ceiling(found, Ceiling(best, best))[0]
     )
 
 
@@ -382,8 +382,8 @@ def test_show_prints_the_table(capsys, monkeypatch):
             [
                 known.accuracy,
                 known.alike.accuracy,
-                *way(known, best),
-                *way(known.alike, best.alike),
+                *share_of_ceiling(known, best),
+                *share_of_ceiling(known.alike, best.alike),
                 split_half(study(), 7),
                 spearman_brown(split_half(study(), 1), 7),
             ],
@@ -418,7 +418,7 @@ def test_an_arm_learns_from_its_own_sentences_and_is_tested_on_others(tmp_path, 
     assert [row["id"] for row in rows] == [one.id for one in sides.test]
     found = accuracy([row["score"] for row in rows], sides.test)
     assert summary["accuracy"][0] == pytest.approx(found.accuracy)
-    assert summary["way"][0] == pytest.approx(way(found, ceiling(sides.test))[0])
+    assert summary["way"][0] == pytest.approx(share_of_ceiling(found, ceiling(sides.test))[0])
     assert learning.run_arm(ground, arm, 0, "not read again") == summary
 
 
@@ -506,7 +506,7 @@ def test_people_are_asked_about_the_test_side(tmp_path, monkeypatch):
     found = learning.run_people(Ground(tmp_path), 0, study())
     test = draw.split(study()).test
     best, one = ceiling(test), worth(test, 1)
-    assert found["opinions"]["1 rating"]["way"][0] == pytest.approx(way(one, best)[0])
+    assert found["opinions"]["1 rating"]["way"][0] == pytest.approx(share_of_ceiling(one, best)[0])
     assert found["opinions"]["VADER's lexicon"]["way"][0] == pytest.approx(0)
     assert found["sentences"] == len(test)
 

@@ -120,7 +120,7 @@ def ties(sentences: Sequence[Sentence]) -> Pairs:
     return _tabulate(sentences, lambda rows, columns: (chances[rows] @ chances[columns].T).sum(0))
 
 
-def way(found: Pairs, best: Ceiling) -> Interval:
+def share_of_ceiling(found: Pairs, best: Ceiling) -> Interval:
     """How far an opinion is on the way from a coin to the ceiling, (accuracy - 1/2) /
     (ceiling - 1/2), with its interval; both on the same sentences."""
     above, most = (one.right - one.pairs / 2 for one in (found, best.middle))

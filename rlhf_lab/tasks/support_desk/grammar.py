@@ -62,7 +62,7 @@ def question(
     named = product.name if rng.random() < 0.2 else str(product)
     if not apart and rng.random() < 0.25:
         ask = rng.choice(says["plain"]).format(
-            p=named, symptom=third_person(rng.choice(problem.symptom))
+            p=named, symptom=in_customers_words(rng.choice(problem.symptom))
         )
     else:
         ask = rng.choice(problem.apart if apart else problem.asks).format(p=named)
@@ -72,7 +72,7 @@ def question(
     return ask
 
 
-def third_person(symptom: str) -> str:
+def in_customers_words(symptom: str) -> str:
     """A symptom as the customer says it, who has a phone of their own."""
     return (
         symptom.replace("your phone", "my phone")

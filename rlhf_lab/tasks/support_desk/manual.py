@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from rlhf_lab.tasks.phrases import CLAUSE_ENDS, sentences, words_of
-from rlhf_lab.tasks.support_desk.grammar import third_person
+from rlhf_lab.tasks.support_desk.grammar import in_customers_words
 from rlhf_lab.tasks.support_desk.world import load_world
 
 PROBLEM, STEP = 0.8, 0.6  # how much of a sentence of the manual must be there
@@ -67,7 +67,7 @@ def problem_in(prompt: str) -> str | None:
 def _problems() -> Index:
     """What customers say. Not the phrasings kept for the test (`apart`): no manual has those."""
     return Index(
-        (id, third_person(said))
+        (id, in_customers_words(said))
         for id, problem in load_world().problems.items()
         for said in (*problem.asks, *problem.symptom)
     )
