@@ -23,7 +23,16 @@ from rlhf_lab.models import Ensemble, ScalarModel, SharedValue, ValueModel
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.sequences import micro_batches, response_logprobs, response_values
-from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator, seed_of, shuffled
+from rlhf_lab.training import (
+    Metrics,
+    Optimiser,
+    Record,
+    accumulate,
+    check_finite,
+    make_accelerator,
+    seed_of,
+    shuffled,
+)
 
 
 @dataclass(frozen=True)
@@ -214,34 +223,30 @@ def minibatch_gradients(
     The rows are read in pieces of like length. Each piece's mean is over the tokens of all rows,
     so the gradient does not depend on how they were cut.
     """
-    totals: dict[str, float] = {}
     tokens = int(rollout.mask[rows].sum())
-    for part in micro_batches(rollout.sequences.lengths[rows], config.max_tokens):
-        part = rows[part]
-        piece = rollout.sequences.rows(part).to(accelerator.device)
-        mask, N = piece.mask, piece.mask.shape[1]
-        old = {
-            name: getattr(rollout, name)[part, :N].to(mask.device)
-            for name in ("logprobs", "values", "advantages", "returns")
-        }
-        with accelerator.autocast():
-            new_logprobs, spread = response_logprobs(
-                policy, piece, config.temperature, with_entropy
-            )
-            new_values = response_values(value_model, piece)
+
+    def loss_of(part: Tensor) -> tuple[Tensor, Metrics]:
+        piece = rollout.sequences.rows(rows[part]).to(accelerator.device)
+        mask, N = piece.mask, piece.mask.shape[1]  # (b, N)
+        logprobs, values, advantages, returns = (
+            old[rows[part], :N].to(mask.device)
+            for old in (rollout.logprobs, rollout.values, rollout.advantages, rollout.returns)
+        )
+        new_logprobs, entropy = response_logprobs(policy, piece, config.temperature, with_entropy)
+        new_values = response_values(value_model, piece)
         policy_loss, metrics = maths.policy_loss(
-            new_logprobs, old["logprobs"], old["advantages"], mask, config.epsilon, tokens
+            new_logprobs, logprobs, advantages, mask, config.epsilon, tokens
         )
         value_loss, more = maths.value_loss(
-            new_values, old["values"], old["returns"], mask, config.value_epsilon, tokens
+            new_values, values, returns, mask, config.value_epsilon, tokens
         )
-        accelerator.backward(policy_loss + config.value_coefficient * value_loss)
         metrics |= more | {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
-        if spread is not None:
-            metrics["policy/entropy_avg"] = spread.sum() / tokens
-        for name, value in metrics.items():
-            totals[name] = totals.get(name, 0.0) + value.item()
-    return parallel.total(totals)
+        if entropy is not None:
+            metrics["policy/entropy_avg"] = entropy.sum() / tokens
+        return policy_loss + config.value_coefficient * value_loss, metrics
+
+    pieces = micro_batches(rollout.sequences.lengths[rows], config.max_tokens)
+    return accumulate(accelerator, pieces, loss_of)[1]
 
 
 def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:

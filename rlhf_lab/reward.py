@@ -23,7 +23,16 @@ from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Prompt, Ranking, check_settings, setting
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_scores
-from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
+from rlhf_lab.training import (
+    Metrics,
+    Optimiser,
+    Record,
+    accumulate,
+    batches,
+    check_finite,
+    make_accelerator,
+    updates_in,
+)
 
 
 @dataclass(frozen=True)
@@ -146,21 +155,17 @@ def batch_gradients(
     the prompts of the whole batch, so the gradient does not depend on how it was cut.
     """
     prompts = maths.prompts_compared(batch.ranks, config.soft_ties)
-    loss, scores = 0.0, torch.zeros(batch.ranks.shape)
-    for part in group_batches(batch, config.max_tokens):
+    scores = torch.zeros(batch.ranks.shape)
+
+    def loss_of(part: list[int]) -> tuple[Tensor, Metrics]:
         piece = batch.groups(part)
-        sequences, ranks = (
-            piece.sequences.to(accelerator.device),
-            piece.ranks.to(accelerator.device),
-        )
-        with accelerator.autocast():
-            flat = response_scores(reward_model, sequences)
-        piece_scores = flat.float()[piece.index.to(flat.device)]  # (g, K)
-        piece_loss = maths.kwise_loss(piece_scores, ranks, config.soft_ties, max(prompts, 1))
-        accelerator.backward(piece_loss)
-        loss += piece_loss.item()
-        scores[part] = piece_scores.detach().cpu()
-    return parallel.total(loss), parallel.total(scores)
+        flat = response_scores(reward_model, piece.sequences.to(accelerator.device)).float()
+        piece_scores, ranks = flat[piece.index.to(flat.device)], piece.ranks.to(flat.device)
+        scores[part] = piece_scores.detach().cpu()  # (g, K)
+        return maths.kwise_loss(piece_scores, ranks, config.soft_ties, max(prompts, 1)), {}
+
+    loss, _ = accumulate(accelerator, group_batches(batch, config.max_tokens), loss_of)
+    return loss, parallel.total(scores)
 
 
 def rankings_from(

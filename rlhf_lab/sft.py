@@ -6,16 +6,26 @@ but not learned (Ouyang et al. 2022 leave the choice open; here the prompt is ne
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from accelerate import Accelerator
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab.disk.checkpoint import Checkpoint
-from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration, check_settings, setting
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, micro_batches, response_logprobs
-from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
+from rlhf_lab.training import (
+    Metrics,
+    Optimiser,
+    Record,
+    accumulate,
+    batches,
+    check_finite,
+    make_accelerator,
+    updates_in,
+)
 
 
 @dataclass(frozen=True)
@@ -62,15 +72,8 @@ def train_sft(
     for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
         batch = data.rows(rows)
         tokens = int(batch.mask.sum())
-        loss = 0.0
-        for part in micro_batches(batch.lengths, config.max_tokens):
-            piece = batch.rows(part).to(accelerator.device)
-            with accelerator.autocast():
-                logprobs, _ = response_logprobs(policy, piece)  # (b, N)
-            piece_loss = -logprobs.sum() / tokens
-            accelerator.backward(piece_loss)
-            loss += piece_loss.item()
-        loss = parallel.total(loss)
+        pieces = (batch.rows(part) for part in micro_batches(batch.lengths, config.max_tokens))
+        loss, _ = accumulate(accelerator, pieces, partial(sft_loss, policy, tokens=tokens))
         check_finite("the loss", loss, update)
         rate, norm = optimiser.rate(), optimiser.step()
         record: Record = {
@@ -88,6 +91,12 @@ def train_sft(
         yield record
         if checkpoint and checkpoint.due(update, updates):
             checkpoint.save(update, {"policy": policy}, optimiser)
+
+
+def sft_loss(policy: PreTrainedModel, piece: Sequences, tokens: int) -> tuple[Tensor, Metrics]:
+    """Cross entropy of the response tokens of a piece; tokens: those of the whole batch."""
+    logprobs, _ = response_logprobs(policy, piece.to(policy.device))  # (b, N)
+    return -logprobs.sum() / tokens, {}
 
 
 def encode(

@@ -3,7 +3,8 @@
 import hashlib
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 
+Piece = TypeVar("Piece")
+Metrics = dict[str, Tensor]
 Record = dict[str, float | int | str]
 # Settings of `accelerate launch` under which a process would not hold whole models.
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
@@ -128,6 +131,29 @@ class Optimiser:
             i, name = key.split("/")
             whole["state"].setdefault(int(i), {})[name] = x
         self.adam.load_state_dict(whole)
+
+
+def accumulate(
+    accelerator: Accelerator,
+    pieces: Iterable[Piece],
+    loss_of: Callable[[Piece], tuple[Tensor, Metrics]],
+) -> tuple[float, dict[str, float]]:
+    """Add the gradients of a loss that is a sum over pieces of a batch; returns that sum, and the
+    sums of the metrics that come with it.
+
+    loss_of(piece): the piece's share of the loss and of each metric, divided by the tokens or the
+    prompts of the *whole* batch, so that neither depends on how the batch was cut (reference item
+    22). Of several processes each has its own pieces, perhaps none; the sums are over all of them.
+    """
+    total, metrics = 0.0, dict[str, float]()
+    for piece in pieces:
+        with accelerator.autocast():
+            loss, shares = loss_of(piece)
+        accelerator.backward(loss)
+        total += loss.item()
+        for name, value in shares.items():
+            metrics[name] = metrics.get(name, 0.0) + value.item()
+    return parallel.total(total), parallel.total(metrics) if metrics else metrics
 
 
 def shuffled(count: int, *key: object) -> list[int]:

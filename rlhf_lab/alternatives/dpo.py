@@ -24,7 +24,16 @@ from rlhf_lab.records import Mark, Prompt, Ranking, check_settings, setting
 from rlhf_lab.reward import RankedData, encode, group_batches
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_logprobs
-from rlhf_lab.training import Optimiser, Record, batches, check_finite, make_accelerator, updates_in
+from rlhf_lab.training import (
+    Metrics,
+    Optimiser,
+    Record,
+    accumulate,
+    batches,
+    check_finite,
+    make_accelerator,
+    updates_in,
+)
 
 
 @dataclass(frozen=True)
@@ -134,17 +143,17 @@ def batch_gradients(
 
     Read in pieces that hold whole groups; each prompt weighs the same however they are cut.
     """
-    loss, scores = 0.0, torch.zeros(batch.ranks.shape)
-    for part in group_batches(batch, config.max_tokens):
-        piece, ref = batch.groups(part), ref_logprobs[part]
-        with accelerator.autocast():
-            piece_scores = implicit_scores(policy, piece, ref, config.dpo_beta)
+    scores = torch.zeros(batch.ranks.shape)
+
+    def loss_of(part: list[int]) -> tuple[Tensor, Metrics]:
+        piece = batch.groups(part)
+        piece_scores = implicit_scores(policy, piece, ref_logprobs[part], config.dpo_beta)
+        scores[part] = piece_scores.detach().float().cpu()  # (g, K)
         ranks = piece.ranks.to(piece_scores.device)
-        piece_loss = maths.kwise_loss(piece_scores, ranks, denominator=len(batch))
-        accelerator.backward(piece_loss)
-        loss += piece_loss.item()
-        scores[part] = piece_scores.detach().float().cpu()
-    return parallel.total(loss), parallel.total(scores)
+        return maths.kwise_loss(piece_scores, ranks, denominator=len(batch)), {}
+
+    loss, _ = accumulate(accelerator, group_batches(batch, config.max_tokens), loss_of)
+    return loss, parallel.total(scores)
 
 
 def implicit_scores(

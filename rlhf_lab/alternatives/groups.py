@@ -18,7 +18,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, roll_out
 from rlhf_lab.sequences import micro_batches, response_logprobs
-from rlhf_lab.training import Optimiser, Record, seed_of, shuffled
+from rlhf_lab.training import Metrics, Optimiser, Record, accumulate, seed_of, shuffled
 
 # loss(new_logprobs, piece, tokens, responses, config) -> loss and metrics, where piece has some of
 # the rows of a minibatch, and tokens and responses are the counts of all its rows. Here and below,
@@ -115,22 +115,21 @@ def minibatch_gradients(
     The rows are read in pieces of like length; the counts of all rows go to each piece's loss, so
     that the gradient does not depend on how they were cut.
     """
-    totals: dict[str, float] = {}
     tokens = int(rollout.mask[rows].sum())
-    for part in micro_batches(rollout.sequences.lengths[rows], config.max_tokens):
+
+    def loss_of(part: Tensor) -> tuple[Tensor, Metrics]:
         piece = piece_of(rollout, rows[part], accelerator.device)
-        with accelerator.autocast():
-            new_logprobs, entropy = response_logprobs(
-                policy, piece.sequences, config.temperature, with_entropy
-            )
+        new_logprobs, entropy = response_logprobs(
+            policy, piece.sequences, config.temperature, with_entropy
+        )
         piece_loss, metrics = loss(new_logprobs, piece, tokens, len(rows), config)
-        accelerator.backward(piece_loss)
         metrics |= {"loss/policy_avg": piece_loss}
         if entropy is not None:
             metrics["policy/entropy_avg"] = entropy.sum() / tokens
-        for name, value in metrics.items():
-            totals[name] = totals.get(name, 0.0) + value.item()
-    return parallel.total(totals)
+        return piece_loss, metrics
+
+    pieces = micro_batches(rollout.sequences.lengths[rows], config.max_tokens)
+    return accumulate(accelerator, pieces, loss_of)[1]
 
 
 def piece_of(rollout: Rollout, rows: Tensor, device: torch.device) -> Rollout:
