@@ -1,4 +1,4 @@
-"""A whole task in some fifty lines: answer with the colour that is asked for."""
+"""A whole task in under seventy lines: answer with the colour that is asked for."""
 
 import re
 from random import Random
