@@ -6,7 +6,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-SCRIPT = Path(__file__).parents[2] / "rlhf_lab" / "widgets" / "ranking_order.js"
+SCRIPT = Path(__file__).parents[2] / "rlhf_lab" / "show" / "widgets" / "ranking_order.js"
 WALK = """([seed, count, steps]) => {
     let state = seed;
     const random = (n) => { state = (state * 48271) % 2147483647; return state % n; };
