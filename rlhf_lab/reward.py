@@ -45,11 +45,11 @@ class RewardConfig:
 
     epochs: int = setting(2, "passes over the rankings", at_least=1)
     batch_size: int = setting(8, "prompts in one update", at_least=1)
-    learning_rate: float = setting(1e-4, "Adam's at the start; it falls linearly to 0", above=0)
-    head_factor: float = setting(30.0, "how much faster the new head learns", above=0)
+    learning_rate: float = setting(1e-4, "at the start; it falls linearly to 0", above=0)
+    head_factor: float = setting(30.0, "the head's learning rate, divided by the trunk's", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
     weight_decay: float = setting(0.0, "weight decay of the matrices", at_least=0)
-    soft_ties: bool = setting(False, "pull tied responses together, not pass them over")
+    soft_ties: bool = setting(False, "pull tied responses together")
     seed: int = setting(0, "the seed of the order")
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 

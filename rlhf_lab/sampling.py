@@ -33,7 +33,9 @@ class SamplingConfig:
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
     temperature: float = setting(1.0, "what the logits are divided by", above=0)
     top_k: int = setting(0, "sample from the k likeliest tokens (0: all)", at_least=0)
-    top_p: float = setting(1.0, "sample from the likeliest up to this", above=0, at_most=1)
+    top_p: float = setting(
+        1.0, "draw only from the likeliest tokens, up to this total", above=0, at_most=1
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

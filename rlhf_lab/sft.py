@@ -34,7 +34,7 @@ class SFTConfig:
 
     epochs: int = setting(2, "passes over the demonstrations", at_least=1)
     batch_size: int = setting(32, "demonstrations in one update", at_least=1)
-    learning_rate: float = setting(5e-4, "Adam's at the start; it falls linearly to 0", above=0)
+    learning_rate: float = setting(5e-4, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
     seed: int = setting(0, "the seed of the order")
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)

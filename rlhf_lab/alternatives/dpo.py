@@ -43,13 +43,11 @@ class DPOConfig:
 
     epochs: int = setting(1, "passes over the demonstrations", at_least=1)
     batch_size: int = setting(8, "demonstrations in one update", at_least=1)
-    learning_rate: float = setting(1e-4, "Adam's at the start; it falls linearly to 0", above=0)
+    learning_rate: float = setting(1e-4, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
-    dpo_beta: float = setting(
-        0.1, "price of a nat of KL; lower goes further for one margin", above=0
-    )
-    sample_every: int = setting(0, "updates between two samplings (0: none)", at_least=0)
-    watched: int = setting(64, "prompts answered then", at_least=1)
+    dpo_beta: float = setting(0.1, "price of a nat of KL: higher moves less", above=0)
+    sample_every: int = setting(0, "updates between two evaluations (0: none)", at_least=0)
+    watched: int = setting(64, "prompts to answer in an evaluation", at_least=1)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
     seed: int = setting(0, "the seed of the order")
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)

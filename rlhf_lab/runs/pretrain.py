@@ -45,7 +45,7 @@ class PretrainConfig:
     updates: int = setting(3000, "how many updates to make", at_least=1)
     late_from: int = setting(1600, "update after which the late text is read", at_least=0)
     batch_size: int = setting(64, "rows of text in one update", at_least=1)
-    learning_rate: float = setting(2e-3, "Adam's at the start; it falls linearly to 0", above=0)
+    learning_rate: float = setting(2e-3, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(100, "updates over which the learning rate rises", at_least=0)
     weight_decay: float = setting(0.05, "weight decay of the matrices", at_least=0)
     seed: int = setting(0, "the seed of everything random")
