@@ -41,15 +41,15 @@ class DPOConfig:
     """The settings of DPO. It never samples to learn, so its KL is known only where `sample_every`
     has it answer some prompts."""
 
-    epochs: int = setting(1, "passes over the demonstrations", at_least=1)
-    batch_size: int = setting(8, "demonstrations in one update", at_least=1)
+    epochs: int = setting(1, "passes over the rankings", at_least=1)
+    batch_size: int = setting(8, "prompts in one update", at_least=1)
     learning_rate: float = setting(1e-4, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
     dpo_beta: float = setting(0.1, "price of a nat of KL: higher moves less", above=0)
     sample_every: int = setting(0, "updates between two evaluations (0: none)", at_least=0)
     watched: int = setting(64, "prompts to answer in an evaluation", at_least=1)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
-    seed: int = setting(0, "the seed of the order")
+    seed: int = setting(0, "the seed of everything random")
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:

@@ -46,7 +46,7 @@ class GRPOConfig:
     learning_rate: float = setting(3e-4, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
     beta: float = setting(0.05, "price of a nat of KL, in the loss", at_least=0)
-    kl: str = setting("k3", "its estimator in the loss", choices=tuple(ESTIMATORS))
+    kl: str = setting("k3", "estimator of the KL in the loss", choices=tuple(ESTIMATORS))
     epsilon: float = setting(0.2, "clip range of the policy's ratio", above=0)
     divide: bool = setting(True, "divide advantages by the group's sd")
     per_response: bool = setting(False, "weigh each response the same, instead of each token")
