@@ -34,7 +34,7 @@ class SamplingConfig:
     temperature: float = setting(1.0, "what the logits are divided by", above=0)
     top_k: int = setting(0, "sample from the k likeliest tokens (0: all)", at_least=0)
     top_p: float = setting(
-        1.0, "draw only from the likeliest tokens, up to this total", above=0, at_most=1
+        1.0, "draw from the likeliest tokens that reach this probability", above=0, at_most=1
     )
 
     def __post_init__(self) -> None:

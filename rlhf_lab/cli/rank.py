@@ -20,7 +20,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         help="file of the feedback store, made if there is none; or the "
         "folder of a task of your own, which has its store in it",
     )
-    sub.add_argument("--task", help="the task whose guidelines to show; not for its folder")
+    sub.add_argument("--task", help="show the guidelines of this task of the lab")
     sub.add_argument("--labeller", required=True, help="a name of your own choice")
     sub.add_argument("--goal", type=int, help="stop after so many answers, earlier ones included")
     sub.add_argument("--k", type=int, default=4, help="responses to show, 2 to 9")

@@ -27,8 +27,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--message",
         action="append",
-        help="what a person asks, in their own words: it gets the form that prompts of --task have "
-        f"(here also a task of the lab by name; {SHIPPED} if not given)",
+        help="a message in plain words; it is put into the form of the prompts of --task, a folder "
+        f"or the name of a task of the lab (if not given, {SHIPPED})",
     )
     sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
     sub.add_argument("--out", help="file for the responses; if not given, the screen")

@@ -25,8 +25,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     for action, text in (
         (
             new,
-            "write a task into a new folder, for you to change: it runs as it is, on the shipped "
-            "model and with prompts of its task",
+            "write a task into a new folder, for you to change; it runs as it is, with the shipped "
+            "model and that model's prompts",
         ),
         (show, "count what is in each part of a task, and say what is missing"),
     ):
