@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with only_main_prints(options):
             options.run(options)
     except UserError as error:
-        print(f"{voice()}: {error}", file=sys.stderr)
+        print(f"{speaker()}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if parallel.is_main():
@@ -71,8 +71,8 @@ def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse
 
 
 def preset_defaults(command: str, name: str) -> dict:
-    """What a preset says of a command's options. It names a model where a run begins with one:
-    later stages begin with what the earlier ones made."""
+    """The defaults that a preset sets for a command's options. It names a model only where a run
+    begins with one: later stages begin with the output of the earlier ones."""
     from rlhf_lab.disk.data import base_model_name
     from rlhf_lab.runs.presets import PRESETS
 
@@ -90,8 +90,7 @@ def build_parser(chosen: str, **defaults) -> argparse.ArgumentParser:
         prog="rlhf-lab",
         description="Learn, try and teach RLHF: supervised fine-tuning, a reward "
         "model learned from rankings, and PPO. Start with `rlhf-lab demo`; `rlhf-lab COMMAND "
-        "--help` "
-        "lists a command's options.",
+        "--help` lists a command's options.",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
@@ -136,6 +135,6 @@ def only_main_prints(options: argparse.Namespace) -> Iterator[None]:
             yield
 
 
-def voice() -> str:
-    """Who speaks on standard error."""
+def speaker() -> str:
+    """The name before an error message: of several processes, with the number of this one."""
     return f"rlhf-lab (process {parallel.number()})" if parallel.count() > 1 else "rlhf-lab"

@@ -105,11 +105,11 @@ def _columns(text: str | None) -> dict[str, str]:
 # ---- --task FOLDER -------------------------------------------------------------------------------
 
 
-def own(options: argparse.Namespace, judged: bool = False) -> FolderTask | None:
-    """The task that is to be taken in place of --data; None if the data is in --data. judged:
-    whether --task may name one whose judge looks on.
+def folder_task(options: argparse.Namespace, judged: bool = False) -> FolderTask | None:
+    """The task in a folder that --task names; None if the data is in --data. judged: whether
+    --task beside --data may name a task of the lab, whose judge then marks the responses.
 
-    Raises UserError unless there is one of the two, for options that go with the other, and for
+    Raises UserError unless one of the two is given, for options that go with the other one, and for
     --rows below 1.
     """
     if getattr(options, "rows", None) is not None and options.rows < 1:
@@ -156,7 +156,7 @@ def demonstrations(
 ) -> tuple[list[Demonstration], list[Demonstration]]:
     """Those to imitate, and of a task those whose prompts are held out."""
 
-    task = own(options)
+    task = folder_task(options)
     if task is None:
         return read_data(options, read_demonstrations, tokenizer, context), []
     parts = task.demonstrations(TRAIN)[: options.rows], task.demonstrations(HELD_OUT)
@@ -173,7 +173,7 @@ def rankings(
     """Those to learn from, and of a task those of the other reward model's part to test on: none
     of their prompts is among the first, and chance picked them."""
 
-    task = own(options)
+    task = folder_task(options)
     if task is None:
         return read_data(options, read_preferences, tokenizer, context), []
     store, part = store_of(task), options.part
@@ -200,7 +200,7 @@ def prompts(
 ) -> list[Prompt]:
     """Prompts to answer; of a task, those of these parts."""
 
-    task = own(options, judged)
+    task = folder_task(options, judged)
     if task is None:
         return read_data(options, read_prompts, tokenizer, context, new_tokens)
     _check_prompts(task, tokenizer, context, new_tokens)

@@ -23,8 +23,7 @@ from rlhf_lab.training import make_accelerator
 
 
 def watch(stage: str, records: Iterator[dict]) -> Iterable[dict]:
-    """Show the progress of a stage with the time left and its most telling numbers."""
-
+    """Show the progress of a stage: the time left and its main metrics."""
     shown = {
         "loss/pretrain": "loss",
         "loss/sft": "loss",
@@ -58,9 +57,8 @@ def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
 def print_estimate(
     options: argparse.Namespace, accelerator, estimate: Callable, *arguments
 ) -> bool:
-    """Say what a run will need; whether that is all that was asked for. An estimate that fails, as
-    it may for a model of a kind unknown here, stops no run."""
-
+    """Print what a run will need; returns whether only that was asked for (--estimate). An estimate
+    may fail for an unknown kind of model: the run then goes on without one."""
     try:
         needs = estimate(*arguments, accelerator)
         print(needs.lines(matmul_speed(accelerator) * parallel.count()), flush=True)
@@ -76,9 +74,8 @@ def print_estimate(
 
 @contextmanager
 def stage_run(options: argparse.Namespace, config, data: list):
-    """A run folder for one stage, its checkpoint and its device. Where only an estimate is wanted
-    the folder is one for the moment."""
-
+    """The run folder of one stage, its checkpoint and its device. With --estimate the folder is a
+    temporary one."""
     settings = asdict(config) | {"model": options.model, "data": options.data}
     settings |= inputs.settings(options)
     learned = {"data": fingerprint(data), "model": storage.fingerprint(options.model)}
@@ -90,8 +87,8 @@ def stage_run(options: argparse.Namespace, config, data: list):
         name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]
     }
     accelerator = make_accelerator(options.device, options.precision)
-    with TemporaryDirectory() as nowhere:
-        place = nowhere if options.estimate else options.out
+    with TemporaryDirectory() as temporary:
+        place = temporary if options.estimate else options.out
         defaults = asdict(type(config)()) | usual
         with RunFolder.open(place, settings, data=learned, defaults=defaults) as run:
             if note := run.other_versions():
