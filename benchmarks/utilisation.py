@@ -34,11 +34,11 @@ from torch import Tensor, nn
 from transformers import GPT2Model
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_lab import ppo, reward, sft
+from rlhf_lab import models, ppo, reward, sft
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.sequences import Sequences, micro_batches
-from rlhf_lab.training import Optimiser, batches, make_accelerator
+from rlhf_lab.training import Optimiser, epochs_of, make_accelerator
 
 EPOCHS = 100  # more than any run takes
 
@@ -93,7 +93,7 @@ def sft_steps(folder: Path) -> Iterator[tuple[Step, Callable]]:
     config = sft.SFTConfig(epochs=EPOCHS)
     records = sft.train_sft(policy, tokenizer, data, config)
     encoded = sft.encode(tokenizer, data)
-    for _, rows in batches(len(data), config.batch_size, EPOCHS, "sft", config.seed):
+    for _, rows, _ in epochs_of(len(data), config.batch_size, EPOCHS, "sft", config.seed):
         batch = encoded.rows(rows)
         flops = 3 * (trunk_flops(policy.base_model, batch) + vocabulary_flops(policy, batch))
         parts = micro_batches(batch.lengths, config.max_tokens)
@@ -111,7 +111,7 @@ def reward_steps(folder: Path) -> Iterator[tuple[Step, Callable]]:
     config = reward.RewardConfig(epochs=EPOCHS)
     records = reward.train_reward(model, tokenizer, data, config)
     encoded = reward.encode(tokenizer, data)
-    for _, rows in batches(len(data), config.batch_size, EPOCHS, "reward", config.seed):
+    for _, rows, _ in epochs_of(len(data), config.batch_size, EPOCHS, "reward", config.seed):
         batch = encoded.groups(rows)
         parts = (
             batch.index[part].unique() for part in reward.group_batches(batch, config.max_tokens)
@@ -130,11 +130,11 @@ def ppo_steps(folder: Path, whole: bool = False) -> Iterator[tuple[Step, Callabl
     policy, tokenizer = load_policy(folder / "policy"), load_tokenizer(folder / "policy")
     scorer = ScalarModel.load(folder / "reward").requires_grad_(False)
     prompts = [Prompt(str(i), text) for i, text in enumerate(read_texts(folder)["prompts"])]
-    config, reference = ppo.PPOConfig(), ppo.frozen_copy(policy)
-    value = ppo.new_value_model(policy, scorer, config)
+    config, reference = ppo.PPOConfig(), models.frozen_copy(policy)
+    value = models.new_value_model(policy, scorer, config.seed)
     optimiser = Optimiser(make_accelerator("cpu"), [policy, value], 1e-6, EPOCHS * config.epochs)
     for update in range(1, EPOCHS):
-        batch = ppo.batch_of(prompts, config, update)
+        batch = ppo.batch_of(prompts, config.batch_size, config.seed, update)
 
         def collect(batch=batch, update=update) -> ppo.Rollout:
             rollout = ppo.collect(

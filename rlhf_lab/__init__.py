@@ -35,7 +35,8 @@ _HOMES = {
     "GRPOConfig": "alternatives.grpo",
     "train_grpo": "alternatives.grpo",
     "BlindComparison": "compare.blind.comparison",
-    "answer": "evaluate",
+    "respond": "evaluate",
+    "answer": "evaluate",  # the name of `respond` until 0.2.0
     "win_rate": "evaluate",
     "interval": "intervals",
 }

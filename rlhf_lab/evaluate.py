@@ -30,7 +30,7 @@ Judge = Callable[[Prompt, str], Mark]
 
 
 @dataclass
-class Answers:
+class Responses:
     """Responses of one model: S for each of P prompts, prompt by prompt."""
 
     prompts: list[Prompt]
@@ -47,7 +47,7 @@ class Answers:
     def judged(self) -> list[list[Mark]]:
         """The marks. Raises ValueError if no judge gave any."""
         if self.marks is None:
-            raise ValueError("there are no marks: give `answer` a judge")
+            raise ValueError("there are no marks: give `respond` a judge")
         return self.marks
 
     def mark_table(self) -> Tensor:
@@ -62,10 +62,10 @@ class Answers:
         """1 where a response has the flaw, (P, S)."""
         return torch.tensor([[float(m.flaws.get(flaw, 0) > 0) for m in row] for row in self.judged])
 
-    def prompts_in(self, span: slice) -> "Answers":
+    def prompts_in(self, span: slice) -> "Responses":
         """The responses to some of the prompts."""
         rows = torch.arange(len(self.prompts) * self.per_prompt).view(-1, self.per_prompt)[span]
-        return Answers(
+        return Responses(
             self.prompts[span],
             self.texts[span],
             self.sequences.rows(rows.flatten()),
@@ -73,11 +73,11 @@ class Answers:
             self.marks and self.marks[span],
         )
 
-    def pick(self, choice: Tensor) -> "Answers":
+    def pick(self, choice: Tensor) -> "Responses":
         """One response for each prompt, by its number: choice (P,)."""
         rows = torch.arange(len(self.prompts)) * self.per_prompt + choice
         pick = lambda table: [[row[i]] for row, i in zip(table, choice.tolist())]  # noqa: E731
-        return Answers(
+        return Responses(
             self.prompts,
             pick(self.texts),
             self.sequences.rows(rows),
@@ -86,7 +86,7 @@ class Answers:
         )
 
 
-def answer(
+def respond(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
@@ -95,7 +95,7 @@ def answer(
     judge: Judge | None = None,
     config: SamplingConfig = SamplingConfig(),
     batch_size: int = 128,
-) -> Answers:
+) -> Responses:
     """Sample `per_prompt` responses to each prompt, and mark them where there is a judge.
 
     The seeds depend on the prompt and the number of the response, so two models that answer the
@@ -115,7 +115,7 @@ def answer(
     flat = samples.texts(tokenizer)
     texts = [flat[i : i + per_prompt] for i in range(0, len(flat), per_prompt)]
     marks = judge and [[judge(p, t) for t in row] for p, row in zip(prompts, texts)]
-    return Answers(
+    return Responses(
         list(prompts),
         texts,
         Sequences.of_samples(samples, tokenizer.pad_token_id),
@@ -124,12 +124,15 @@ def answer(
     )
 
 
-def scores_of(reward_model: ScalarModel | Ensemble, answers: Answers) -> Tensor:
+answer, Answers = respond, Responses  # their names until 0.2.0, kept for one release
+
+
+def scores_of(reward_model: ScalarModel | Ensemble, answers: Responses) -> Tensor:
     """The reward model's scores, (P, S)."""
     return in_batches(response_scores, reward_model, answers.sequences).view(-1, answers.per_prompt)
 
 
-def best_of_n(answers: Answers, scores: Tensor, n: int) -> Answers:
+def best_of_n(answers: Responses, scores: Tensor, n: int) -> Responses:
     """For each prompt, the response among its first n that the reward model scores highest."""
     return answers.pick(scores[:, :n].argmax(1))
 
@@ -137,7 +140,7 @@ def best_of_n(answers: Answers, scores: Tensor, n: int) -> Answers:
 def sequence_kl(
     policy: PreTrainedModel,
     reference: PreTrainedModel,
-    answers: Answers,
+    answers: Responses,
     temperature: float = 1.0,
     max_tokens: int = 3072,
 ) -> Tensor:
@@ -183,7 +186,7 @@ def win_rate(marks: Tensor, rival: Tensor) -> Interval:
 
 
 def reward_accuracy(
-    answers: Answers,
+    answers: Responses,
     scores: Tensor,
     truth: Sequence[str] = (),
     manner: Sequence[str] = (),
@@ -241,7 +244,7 @@ def _accuracy(margins: Tensor) -> dict:
     return {"accuracy": float(((margins.sign() + 1) / 2).mean()), "pairs": len(margins)}
 
 
-def _differs(answers: Answers, items: Sequence[str], by: float = 1e-6) -> Tensor:
+def _differs(answers: Responses, items: Sequence[str], by: float = 1e-6) -> Tensor:
     """Pairs (P, S, S) whose rubric differs in any of these items, by that much or more."""
     none = torch.zeros(answers.ended.shape)
     tables = torch.stack([answers.rubric_table(i) for i in items] or [none])

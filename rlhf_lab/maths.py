@@ -95,7 +95,7 @@ def masked_mean(x: Tensor, mask: Tensor, denominator: Denominator = None) -> Ten
     return _mean(_real(x, mask).sum(), mask.sum(), denominator)
 
 
-def masked_whiten(x: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
+def whiten(x: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
     """Scale the real tokens of a batch to variance 1 and, unless `keep_mean`, mean 0; padding is 0.
 
     Population variance over all real tokens together, never per response, which would give good
@@ -161,7 +161,7 @@ def no_end_penalty(scores: Tensor, ended: Tensor, penalty: float = 1.0) -> Tenso
 
 
 @torch.no_grad()
-def shape_rewards(
+def kl_rewards(
     scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, beta: float
 ) -> Tensor:
     """Reward of each token: -beta * k1, and the score on the last real token: (B, N).
@@ -209,7 +209,7 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
 # ---- PPO losses ----------------------------------------------------------------------------------
 
 
-def policy_loss(
+def clipped_policy_loss(
     new_logprobs: Tensor,
     logprobs: Tensor,
     advantages: Tensor,
@@ -236,7 +236,7 @@ def policy_loss(
     return loss, {name: metric.detach() for name, metric in metrics.items()}
 
 
-def value_loss(
+def clipped_value_loss(
     new_values: Tensor,
     values: Tensor,
     returns: Tensor,

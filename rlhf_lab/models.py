@@ -24,7 +24,7 @@ from transformers.activations import NewGELUActivation
 
 from rlhf_lab import maths
 from rlhf_lab.disk.storage import AutoModel, read_model, read_tokenizer, write_model
-from rlhf_lab.engine.adapters import has_lora, merged
+from rlhf_lab.engine.adapters import frozen_twin, has_lora, merged, trainable_copy
 from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index, normalisation
@@ -221,6 +221,29 @@ class SharedValue(nn.Module):
 
 
 ValueModel = ScalarModel | SharedValue
+
+
+def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
+    """A copy of the policy that never changes, to be the reference. Of a policy with fresh adapters
+    it is the same weights without them, which never change either and cost nothing."""
+    if has_lora(policy):
+        return frozen_twin(policy)
+    return copy.deepcopy(policy).eval().requires_grad_(False)
+
+
+def new_value_model(
+    policy: PreTrainedModel, reward_model: object, seed: int = 0, shared: bool = False
+) -> ValueModel:
+    """The value network that PPO starts with: a copy of the reward model (of an ensemble's first;
+    Stiennon et al. 2020) or, where the scorer is no model, of the policy's trunk with a head of
+    zeros. shared: a head of zeros on the policy's own trunk instead (Ziegler et al. 2019)."""
+    if shared:
+        return SharedValue(policy)
+    if isinstance(reward_model, Ensemble):
+        reward_model = reward_model.members[0]
+    if isinstance(reward_model, ScalarModel):
+        return trainable_copy(reward_model, like=policy, seed=seed)
+    return ScalarModel.from_policy(policy, seed, zero_head=True)
 
 
 @contextmanager

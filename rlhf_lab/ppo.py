@@ -5,23 +5,21 @@ out advantages with a value network, and improves the policy with the clipped lo
 2017; Ziegler et al. 2019; Stiennon et al. 2020). One sampling temperature holds throughout.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
-from rlhf_lab.disk.checkpoint import Checkpoint
-from rlhf_lab.engine import parallel
-from rlhf_lab.engine.adapters import frozen_twin, has_lora, trainable_copy
+from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.errors import UserError
-from rlhf_lab.models import Ensemble, ScalarModel, SharedValue, ValueModel
+from rlhf_lab.models import ValueModel, frozen_copy, new_value_model
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
-from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, roll_out
+from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, mean_mark, roll_out
+from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import micro_batches, response_logprobs, response_values
 from rlhf_lab.training import (
     Metrics,
@@ -29,7 +27,9 @@ from rlhf_lab.training import (
     Record,
     accumulate,
     check_finite,
-    make_accelerator,
+    check_shares,
+    mean_of_each,
+    on_device,
     seed_of,
     shuffled,
 )
@@ -87,78 +87,66 @@ def train_ppo(
     function). `judge`, if given, only watches: its mean mark is logged as judge/mark. Raises
     UserError without prompts, and for a minibatch with fewer responses than there are processes.
     """
-    accelerator = accelerator or make_accelerator()
-    parallel.check_shares(config.batch_size, config.minibatches)
+    check_shares(config.batch_size, config.minibatches)
     if not prompts:
         raise UserError("no prompts to answer: give at least one")
-    policy.to(accelerator.device).eval()
-    reference = frozen_copy(reference or policy).to(accelerator.device)
-    value_model = (value_model or new_value_model(policy, reward_model, config)).to(
-        accelerator.device
+    accelerator = on_device(accelerator, policy, reward_model)
+    reference = frozen_copy(reference or policy)
+    value_model = value_model or new_value_model(
+        policy, reward_model, config.seed, config.shared_value
     )
-    if isinstance(reward_model, nn.Module):
-        reward_model.to(accelerator.device)
-    trained = {"policy": policy, "value": value_model}
+    on_device(accelerator, reference, value_model)
     optimiser = Optimiser(
         accelerator,
-        trained.values(),
+        [policy, value_model],
         config.learning_rate,
         config.updates * config.epochs * config.minibatches,
         config.warmup,
         eps=1e-5,
     )
-    state: dict = {"update": 0, "beta": config.beta}
-    if checkpoint:
-        state |= checkpoint.restore(trained | {"reference": reference}, optimiser)
-    beta = state["beta"]
+    models = {"policy": policy, "value": value_model, "reference": reference}
+    state = {"beta": config.beta}
 
-    for update in range(state["update"] + 1, config.updates + 1):
+    for update in resumable(checkpoint, models, optimiser, config.updates, state):
+        beta = state["beta"]
         # 1. The policy answers a batch of prompts; every model reads the answers.
+        batch = batch_of(prompts, config.batch_size, config.seed, update)
         rollout = collect(
-            policy,
-            reference,
-            value_model,
-            reward_model,
-            tokenizer,
-            batch_of(prompts, config, update),
-            config,
-            update,
+            policy, reference, value_model, reward_model, tokenizer, batch, config, update
         )
         # 2. The score, minus beta for every nat of KL, becomes a reward for every token.
-        rollout.rewards = maths.shape_rewards(
-            maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty),
-            rollout.logprobs,
-            rollout.ref_logprobs,
-            rollout.mask,
-            beta,
+        scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
+        rollout.rewards = maths.kl_rewards(
+            scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta
         )
-        record = describe(rollout, beta, config, update)
+        record: Record = {
+            "stage": "ppo",
+            "update": update,
+            "updates": config.updates,
+            "episode": update * config.batch_size,
+            **describe(rollout, scores, beta),
+        }
         if config.whiten_rewards:
-            rollout.rewards = maths.masked_whiten(rollout.rewards, rollout.mask, keep_mean=True)
+            rollout.rewards = maths.whiten(rollout.rewards, rollout.mask, keep_mean=True)
         # 3. Was each token better than the value network expected?
         raw, rollout.returns = maths.gae(
             rollout.rewards, rollout.values, rollout.mask, config.gamma, config.lam
         )
-        rollout.advantages = maths.masked_whiten(raw, rollout.mask)
+        rollout.advantages = maths.whiten(raw, rollout.mask)
         record["val/explained_variance"] = float(
             maths.explained_variance(rollout.values, rollout.returns, rollout.mask)
         )
         # 4. Improve policy and value network on the same responses, a few times.
-        metrics = optimise(policy, value_model, rollout, optimiser, config, update)
-        record |= metrics
+        record |= optimise(policy, value_model, rollout, optimiser, config, update)
         # 5. Hold the KL near its target, if it has one.
         if config.target_kl:
             kl = float(record["objective/kl"])
-            beta = maths.adaptive_beta(
+            state["beta"] = maths.adaptive_beta(
                 beta, kl, config.target_kl, config.batch_size, config.horizon
             )
         if judge:
-            marks = [judge(p, text).mark for p, text in zip(rollout.prompts, rollout.texts)]
-            record["judge/mark"] = sum(marks) / len(marks)
-        check_finite("the loss", metrics["loss/policy_avg"] + metrics["loss/value_avg"], update)
+            record["judge/mark"] = mean_mark(rollout, judge)
         yield record
-        if checkpoint and checkpoint.due(update, config.updates):
-            checkpoint.save(update, trained | {"reference": reference}, optimiser, {"beta": beta})
 
 
 def collect(
@@ -171,9 +159,11 @@ def collect(
     config: PPOConfig,
     update: int,
 ) -> Rollout:
-    """Sample one response to each prompt and let every model read it."""
+    """Draw one response to each prompt and let every model read it."""
     seeds = [seed_of("ppo", config.seed, update, row) for row in range(len(batch))]
-    return roll_out(policy, reference, value_model, reward_model, tokenizer, batch, seeds, config)
+    sampling = SamplingConfig(config.max_new_tokens, config.temperature)
+    models = policy, reference, value_model, reward_model
+    return roll_out(*models, tokenizer, batch, seeds, sampling, config.max_tokens)
 
 
 def optimise(
@@ -185,84 +175,88 @@ def optimise(
     update: int,
 ) -> dict[str, float]:
     """PPO's epochs over one rollout; returns the mean of each metric over all minibatches."""
-    total: dict[str, float] = {}
-    B, steps = len(rollout.texts), config.epochs * config.minibatches
-    for epoch in range(config.epochs):
-        order = torch.tensor(shuffled(B, "ppo", config.seed, update, epoch))
-        for k, rows in enumerate(order.tensor_split(config.minibatches)):
+
+    def loss_of(piece: Rollout, whole: Rollout, with_entropy: bool) -> tuple[Tensor, Metrics]:
+        return ppo_loss(policy, value_model, piece, whole, config, with_entropy)
+
+    key = "ppo", config.seed, update
+    found = epochs_over(
+        rollout, loss_of, optimiser, config.epochs, config.minibatches, config.max_tokens, key
+    )
+    check_finite("the loss", found["loss/policy_avg"] + found["loss/value_avg"], update)
+    return found
+
+
+def ppo_loss(
+    policy: PreTrainedModel,
+    value_model: ValueModel,
+    piece: Rollout,
+    whole: Rollout,
+    config: PPOConfig,
+    with_entropy: bool = False,
+) -> tuple[Tensor, Metrics]:
+    """PPO's loss over some rows of a minibatch, `whole`, and what is logged of it: sums over the
+    rows' tokens, divided by the tokens of the whole."""
+    tokens = int(whole.mask.sum())
+    # of token t at position t - 1: log softmax(logits / temperature), the value, the entropy
+    new_logprobs, entropy = response_logprobs(
+        policy, piece.sequences, config.temperature, with_entropy
+    )
+    new_values = response_values(value_model, piece.sequences)  # (b, N), as all of these
+    policy_loss, metrics = maths.clipped_policy_loss(
+        new_logprobs, piece.logprobs, piece.advantages, piece.mask, config.epsilon, tokens
+    )
+    value_loss, more = maths.clipped_value_loss(
+        new_values, piece.values, piece.returns, piece.mask, config.value_epsilon, tokens
+    )
+    metrics |= more | {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
+    if entropy is not None:
+        metrics["policy/entropy_avg"] = entropy.sum() / tokens
+    return policy_loss + config.value_coefficient * value_loss, metrics
+
+
+# loss_of(piece, whole, with_entropy): the loss of a piece of a minibatch, and its metrics.
+LossOf = Callable[[Rollout, Rollout, bool], tuple[Tensor, Metrics]]
+
+
+def epochs_over(
+    rollout: Rollout,
+    loss_of: LossOf,
+    optimiser: Optimiser,
+    epochs: int,
+    minibatches: int,
+    max_tokens: int,
+    key: tuple,
+) -> dict[str, float]:
+    """Several passes over a rollout, each in a fresh order and `minibatches` steps; returns the
+    mean of each metric over all steps that have it. PPO, RLOO and GRPO differ in loss_of alone."""
+    steps = []
+    for epoch in range(epochs):
+        order = torch.tensor(shuffled(len(rollout.texts), *key, epoch))
+        for rows in order.tensor_split(minibatches):
             metrics = minibatch_gradients(
-                policy,
-                value_model,
-                rollout,
-                rows,
+                rollout.rows(rows),
+                loss_of,
                 optimiser.accelerator,
-                config,
-                with_entropy=epoch == 0,
+                max_tokens,
+                with_entropy=epoch == 0,  # it costs a second softmax
             )
-            if epoch == k == 0:
-                total["val/ratio_first"] = metrics["val/ratio"] * steps  # 1, or something is off
-                total["lr"] = optimiser.rate() * steps
-            metrics["grad_norm"] = optimiser.step()
-            for name, value in metrics.items():
-                once = name == "policy/entropy_avg"  # taken in the first epoch only
-                total[name] = total.get(name, 0.0) + value * (config.epochs if once else 1)
-    return {name: value / steps for name, value in total.items()}
+            steps.append(metrics | {"lr": optimiser.rate(), "grad_norm": optimiser.step()})
+    first = {"lr": steps[0]["lr"], "val/ratio_first": steps[0]["val/ratio"]}  # 1, or a bug
+    return mean_of_each(steps) | first
 
 
 def minibatch_gradients(
-    policy: PreTrainedModel,
-    value_model: ValueModel,
-    rollout: Rollout,
-    rows: Tensor,
+    minibatch: Rollout,
+    loss_of: LossOf,
     accelerator: Accelerator,
-    config: PPOConfig,
+    max_tokens: int,
     with_entropy: bool = False,
 ) -> dict[str, float]:
-    """Add the gradients of both losses over some rows of a rollout; returns the metrics.
-
-    The rows are read in pieces of like length. Each piece's mean is over the tokens of all rows,
-    so the gradient does not depend on how they were cut.
-    """
-    tokens = int(rollout.mask[rows].sum())
-
-    def loss_of(part: Tensor) -> tuple[Tensor, Metrics]:
-        piece = rollout.sequences.rows(rows[part]).to(accelerator.device)
-        mask, N = piece.mask, piece.mask.shape[1]  # (b, N)
-        logprobs, values, advantages, returns = (
-            old[rows[part], :N].to(mask.device)
-            for old in (rollout.logprobs, rollout.values, rollout.advantages, rollout.returns)
-        )
-        new_logprobs, entropy = response_logprobs(policy, piece, config.temperature, with_entropy)
-        new_values = response_values(value_model, piece)
-        policy_loss, metrics = maths.policy_loss(
-            new_logprobs, logprobs, advantages, mask, config.epsilon, tokens
-        )
-        value_loss, more = maths.value_loss(
-            new_values, values, returns, mask, config.value_epsilon, tokens
-        )
-        metrics |= more | {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
-        if entropy is not None:
-            metrics["policy/entropy_avg"] = entropy.sum() / tokens
-        return policy_loss + config.value_coefficient * value_loss, metrics
-
-    pieces = micro_batches(rollout.sequences.lengths[rows], config.max_tokens)
-    return accumulate(accelerator, pieces, loss_of)[1]
-
-
-def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
-    """The reference: a copy that never changes. Of a policy with fresh adapters it is the same
-    weights without them, which never change either and cost nothing."""
-    if has_lora(policy):
-        return frozen_twin(policy)
-    return copy.deepcopy(policy).eval().requires_grad_(False)
-
-
-def new_value_model(policy: PreTrainedModel, reward_model: Scorer, config: PPOConfig) -> ValueModel:
-    """The value network that PPO starts with (see PPOConfig.shared_value)."""
-    if config.shared_value:
-        return SharedValue(policy)
-    if isinstance(reward_model, Ensemble):
-        reward_model = reward_model.members[0]
-    if isinstance(reward_model, ScalarModel):
-        return trainable_copy(reward_model, like=policy, seed=config.seed)
-    return ScalarModel.from_policy(policy, config.seed, zero_head=True)
+    """Add the gradient of the loss over a minibatch; returns the metrics. It is read in pieces of
+    like length, and the gradient does not depend on how it was cut."""
+    pieces = (
+        minibatch.rows(part, accelerator.device)
+        for part in micro_batches(minibatch.sequences.lengths, max_tokens)
+    )
+    return accumulate(accelerator, pieces, lambda piece: loss_of(piece, minibatch, with_entropy))[1]

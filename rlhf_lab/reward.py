@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_lab import maths
-from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
@@ -28,10 +28,9 @@ from rlhf_lab.training import (
     Optimiser,
     Record,
     accumulate,
-    batches,
     check_finite,
-    make_accelerator,
-    updates_in,
+    epochs_of,
+    on_device,
 )
 
 
@@ -101,8 +100,7 @@ def train_reward(
         rankings, held_out = [*rankings, *ranked], [*held_out, *apart]
     if not rankings:
         raise UserError("no rankings to train on: give some, or a store in which there are some")
-    accelerator = accelerator or make_accelerator()
-    reward_model.to(accelerator.device).eval()
+    accelerator = on_device(accelerator, reward_model)
     data = encode(tokenizer, rankings)
     check_fits(reward_model, data.sequences)
     if not maths.prompts_compared(data.ranks, config.soft_ties):
@@ -110,7 +108,8 @@ def train_reward(
             "no ranking says that one response is better than another: give some that do"
         )
     later = encode(tokenizer, held_out) if held_out else None
-    updates = updates_in(len(data), config.batch_size, config.epochs)
+    order = epochs_of(len(data), config.batch_size, config.epochs, "reward", config.seed)
+    updates = len(order)
     optimiser = Optimiser(
         accelerator,
         [reward_model.backbone, reward_model.head],
@@ -120,30 +119,26 @@ def train_reward(
         config.weight_decay,
         factors=[1.0, config.head_factor],
     )
-    done = checkpoint.restore({"model": reward_model}, optimiser)["update"] if checkpoint else 0
 
-    order = list(batches(len(data), config.batch_size, config.epochs, "reward", config.seed))
-    for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
+    for update in resumable(checkpoint, {"model": reward_model}, optimiser, updates):
+        epoch, rows, last = order[update - 1]
         batch = data.groups(rows)
         loss, scores = batch_gradients(reward_model, batch, config, accelerator)
         check_finite("the loss", loss, update)
-        rate, norm = optimiser.rate(), optimiser.step()
         record: Record = {
             "stage": "reward",
             "update": update,
             "updates": updates,
             "epoch": epoch,
             "loss/reward": loss,
-            "lr": rate,
-            "grad_norm": norm,
+            "lr": optimiser.rate(),
+            "grad_norm": optimiser.step(),
             "reward/accuracy": float(maths.pair_accuracy(scores, batch.ranks)),
         }
-        if later and (update == updates or order[update][0] > epoch):
+        if later and last:
             margins = maths.pair_margins(score_groups(reward_model, later), later.ranks)
             record |= held_out_metrics(margins)
         yield record
-        if checkpoint and checkpoint.due(update, updates):
-            checkpoint.save(update, {"model": reward_model}, optimiser)
 
 
 def batch_gradients(

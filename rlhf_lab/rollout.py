@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.models import Ensemble, ScalarModel, ValueModel
-from rlhf_lab.records import Prompt
+from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import (
     Sequences,
@@ -26,45 +25,56 @@ from rlhf_lab.training import Record, shuffled
 Scorer = ScalarModel | Ensemble | Callable[[list[Prompt], list[str]], list[float]]
 
 
-class RolloutSettings(Protocol):
-    """What a rollout needs of the settings of PPO, RLOO or GRPO."""
-
-    @property
-    def updates(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def no_end_penalty(self) -> float: ...
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def max_new_tokens(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def max_tokens(self) -> int: ...
-
-
 @dataclass
 class Rollout:
-    """One batch of responses and everything PPO knows about them: scores (B,), all else (B, N) and
-    0 on padding. There are values only with a value model; the stage works out the last three."""
+    """B responses of up to N tokens and what the models say about them.
+
+    ended: (B,), whether the end token was drawn. scores: (B,), of the reward model. logprobs,
+    ref_logprobs: (B, N), of each token under the policy that drew it and under the reference.
+    values: (B, N), of the value network before each token; all 0 without one. The stage works out
+    rewards, advantages and returns, (B, N). Everything is 0 on padding.
+    """
 
     prompts: list[Prompt]
     texts: list[str]
     sequences: Sequences
     ended: Tensor
+    scores: Tensor
     logprobs: Tensor
     ref_logprobs: Tensor
-    scores: Tensor
-    values: Tensor = field(init=False, repr=False)
+    values: Tensor
     rewards: Tensor = field(init=False, repr=False)
     advantages: Tensor = field(init=False, repr=False)
     returns: Tensor = field(init=False, repr=False)
 
+    def __post_init__(self) -> None:
+        self.rewards = self.advantages = self.returns = torch.zeros_like(self.logprobs)
+
     @property
     def mask(self) -> Tensor:
+        """(B, N), 1 on response tokens up to and including the end token."""
         return self.sequences.mask
+
+    def rows(self, index: Tensor, device: torch.device | str = "cpu") -> "Rollout":
+        """Some of the rows, on `device`, without the padding that only the others needed."""
+        sequences = self.sequences.rows(index).to(device)
+        N = sequences.mask.shape[1]
+
+        def cut(x: Tensor) -> Tensor:  # (B, N) of the whole -> (b, N) of these rows
+            return x[index, :N].to(device)
+
+        some = Rollout(
+            [self.prompts[i] for i in index.tolist()],
+            [self.texts[i] for i in index.tolist()],
+            sequences,
+            self.ended[index],
+            self.scores[index],
+            *map(cut, (self.logprobs, self.ref_logprobs, self.values)),
+        )
+        some.rewards, some.advantages, some.returns = map(
+            cut, (self.rewards, self.advantages, self.returns)
+        )
+        return some
 
 
 @torch.no_grad()
@@ -74,58 +84,44 @@ def roll_out(
     value_model: ValueModel | None,
     reward_model: Scorer,
     tokenizer: PreTrainedTokenizerBase,
-    batch: list[Prompt],
+    prompts: list[Prompt],
     seeds: list[int],
-    config: RolloutSettings,
+    sampling: SamplingConfig,
+    max_tokens: int = 3072,
 ) -> Rollout:
-    """Sample a response for each prompt and seed and let every model read it; without a value model
-    there are no values."""
-    samples = sample(
-        policy,
-        tokenizer,
-        [encode_prompt(tokenizer, p.text) for p in batch],
-        seeds,
-        SamplingConfig(config.max_new_tokens, config.temperature),
-        batch_size=len(batch),
-    )
-    sequences, texts = (
-        Sequences.of_samples(samples, tokenizer.pad_token_id),
-        samples.texts(tokenizer),
-    )
+    """Draw a response to each prompt, from the seed beside it, and let every model read them all.
 
-    def ref(model: PreTrainedModel, rows: Sequences) -> Tensor:
-        return response_logprobs(model, rows, config.temperature)[0]
+    max_tokens: of a forward pass; changes no result.
+    """
+    encoded = [encode_prompt(tokenizer, p.text) for p in prompts]
+    samples = sample(policy, tokenizer, encoded, seeds, sampling, batch_size=len(prompts))
+    sequences = Sequences.of_samples(samples, tokenizer.pad_token_id)
+    texts = samples.texts(tokenizer)
 
-    size = config.max_tokens
+    def logprobs_of(model: PreTrainedModel, rows: Sequences) -> Tensor:
+        return response_logprobs(model, rows, sampling.temperature)[0]
+
     if isinstance(reward_model, ScalarModel | Ensemble):
-        scores = in_batches(response_scores, reward_model, sequences, size)
+        scores = in_batches(response_scores, reward_model, sequences, max_tokens)
     else:
-        scores = torch.tensor(reward_model(batch, texts), dtype=torch.float32)
-    rollout = Rollout(
-        batch,
-        texts,
-        sequences,
-        samples.ended,
-        samples.logprobs,
-        ref_logprobs=in_batches(ref, reference, sequences, size),
-        scores=scores,
+        scores = torch.tensor(reward_model(prompts, texts), dtype=torch.float32)
+    ref_logprobs = in_batches(logprobs_of, reference, sequences, max_tokens)
+    if value_model is None:
+        values = torch.zeros_like(ref_logprobs)
+    else:
+        values = in_batches(response_values, value_model, sequences, max_tokens)
+    return Rollout(
+        prompts, texts, sequences, samples.ended, scores, samples.logprobs, ref_logprobs, values
     )
-    if value_model is not None:
-        values = in_batches(response_values, value_model, sequences, size)
-        rollout.values = values * sequences.mask
-    return rollout
 
 
-def describe(rollout: Rollout, beta: float, config: RolloutSettings, update: int) -> Record:
-    """The metrics of a rollout before the update: sums over a response, means over responses."""
-    kl = maths.masked_sum(maths.kl_k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask)
-    scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
-    lengths = rollout.mask.sum(1).float()
+def describe(rollout: Rollout, scores: Tensor, beta: float) -> Record:
+    """The metrics of a rollout before the update: sums over a response, means over responses.
+
+    scores: (B,), after the no-end penalty, as the rewards have them.
+    """
+    kl = maths.masked_sum(maths.kl_k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask)  # (B,)
     return {
-        "stage": "ppo",
-        "update": update,
-        "updates": config.updates,
-        "episode": update * config.batch_size,
         "objective/kl": float(kl.mean()),
         "objective/kl_se": float(kl.std() / len(kl) ** 0.5),
         "objective/scores": float(scores.mean()),
@@ -133,16 +129,23 @@ def describe(rollout: Rollout, beta: float, config: RolloutSettings, update: int
         "objective/rlhf_reward": float(maths.masked_sum(rollout.rewards, rollout.mask).mean()),
         "objective/entropy": float(-maths.masked_sum(rollout.logprobs, rollout.mask).mean()),
         "objective/beta": beta,
-        "response/length": float(lengths.mean()),
+        "response/length": float(rollout.mask.sum(1).float().mean()),
         "response/ended": float(rollout.ended.float().mean()),
     }
 
 
-def batch_of(prompts: Sequence[Prompt], config: RolloutSettings, update: int) -> list[Prompt]:
-    """The prompts of an update: the list is gone through in a fresh order, again and again."""
-    wanted = range((update - 1) * config.batch_size, update * config.batch_size)
+def mean_mark(rollout: Rollout, judge: Callable[[Prompt, str], Mark]) -> float:
+    """What the judge gives the responses, on average; it only watches."""
+    marks = [judge(p, text).mark for p, text in zip(rollout.prompts, rollout.texts)]
+    return sum(marks) / len(marks)
+
+
+def batch_of(prompts: Sequence[Prompt], size: int, seed: int, update: int) -> list[Prompt]:
+    """The `size` prompts of an update (counted from 1): the list is gone through in a fresh order,
+    again and again."""
+    wanted = range((update - 1) * size, update * size)
     orders = {
-        turn: shuffled(len(prompts), "prompts", config.seed, turn)
+        turn: shuffled(len(prompts), "prompts", seed, turn)
         for turn in {i // len(prompts) for i in wanted}
     }
     return [prompts[orders[i // len(prompts)][i % len(prompts)]] for i in wanted]

@@ -105,7 +105,7 @@ class Sequences:
         T, N = int(attention.sum(1).max()), int(mask.sum(1).max())
         return Sequences(self.tokens[index, :T], attention[:, :T], mask[:, :N], self.starts[index])
 
-    def to(self, device: torch.device) -> "Sequences":
+    def to(self, device: torch.device | str) -> "Sequences":
         return Sequences(
             *(x.to(device) for x in (self.tokens, self.attention, self.mask, self.starts))
         )

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration, check_settings, setting
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, micro_batches, response_logprobs
@@ -21,10 +21,9 @@ from rlhf_lab.training import (
     Optimiser,
     Record,
     accumulate,
-    batches,
     check_finite,
-    make_accelerator,
-    updates_in,
+    epochs_of,
+    on_device,
 )
 
 
@@ -57,40 +56,36 @@ def train_sft(
     loss/sft is the mean over the batch's response tokens, in nats; loss/held_out the same on
     `held_out`, at the end of every epoch.
     """
-    accelerator = accelerator or make_accelerator()
-    policy.to(accelerator.device).eval()  # eval: no dropout, as in the later stages
     if not demonstrations:
         raise UserError("no demonstrations to learn from: give at least one")
+    accelerator = on_device(accelerator, policy)
     data = encode(tokenizer, demonstrations)
     check_fits(policy, data)
     later = encode(tokenizer, held_out) if held_out else None
-    updates = updates_in(len(demonstrations), config.batch_size, config.epochs)
+    order = epochs_of(len(demonstrations), config.batch_size, config.epochs, "sft", config.seed)
+    updates = len(order)
     optimiser = Optimiser(accelerator, [policy], config.learning_rate, updates, config.warmup)
-    done = checkpoint.restore({"policy": policy}, optimiser)["update"] if checkpoint else 0
 
-    order = list(batches(len(demonstrations), config.batch_size, config.epochs, "sft", config.seed))
-    for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
+    for update in resumable(checkpoint, {"policy": policy}, optimiser, updates):
+        epoch, rows, last = order[update - 1]
         batch = data.rows(rows)
         tokens = int(batch.mask.sum())
         pieces = (batch.rows(part) for part in micro_batches(batch.lengths, config.max_tokens))
         loss, _ = accumulate(accelerator, pieces, partial(sft_loss, policy, tokens=tokens))
         check_finite("the loss", loss, update)
-        rate, norm = optimiser.rate(), optimiser.step()
         record: Record = {
             "stage": "sft",
             "update": update,
             "updates": updates,
             "epoch": epoch,
             "loss/sft": loss,
-            "lr": rate,
-            "grad_norm": norm,
+            "lr": optimiser.rate(),
+            "grad_norm": optimiser.step(),
             "tokens": tokens,
         }
-        if later and (update == updates or order[update][0] > epoch):
+        if later and last:
             record["loss/held_out"] = held_out_loss(policy, later)
         yield record
-        if checkpoint and checkpoint.due(update, updates):
-            checkpoint.save(update, {"policy": policy}, optimiser)
 
 
 def sft_loss(policy: PreTrainedModel, piece: Sequences, tokens: int) -> tuple[Tensor, Metrics]:

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -12,6 +12,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from rlhf_lab.engine import parallel
+from rlhf_lab.engine.parallel import check_shares as check_shares
 from rlhf_lab.errors import UserError
 
 Piece = TypeVar("Piece")
@@ -51,6 +52,17 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
             "stages here need them whole in every process: launch with --multi_gpu (see "
             "docs/several-processes.md)"
         )
+    return accelerator
+
+
+def on_device(accelerator: Accelerator | None, *models: object) -> Accelerator:
+    """Move models to the device that trains, dropout off; returns the accelerator, which is that of
+    `make_accelerator` unless one is given. What is no model, such as a function that scores, is
+    left alone."""
+    accelerator = accelerator or make_accelerator()
+    for model in models:
+        if isinstance(model, nn.Module):
+            model.to(accelerator.device).eval()
     return accelerator
 
 
@@ -156,6 +168,14 @@ def accumulate(
     return parallel.total(total), parallel.total(metrics) if metrics else metrics
 
 
+def mean_of_each(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each metric over the steps that have it."""
+    having = {
+        name: [step[name] for step in steps if name in step] for step in steps for name in step
+    }
+    return {name: sum(values, 0.0) / len(values) for name, values in having.items()}
+
+
 def shuffled(count: int, *key: object) -> list[int]:
     """A permutation of range(count) that depends on the key alone."""
     return torch.randperm(count, generator=generator(*key)).tolist()
@@ -172,19 +192,17 @@ def seed_of(*key: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def batches(
+def epochs_of(
     count: int, batch_size: int, epochs: int, *key: object
-) -> Iterator[tuple[int, list[int]]]:
-    """(epoch, rows) for every update: each epoch goes through all rows in a fresh order."""
-    for epoch in range(epochs):
-        order = shuffled(count, *key, epoch)
-        for start in range(0, count, batch_size):
-            yield epoch, order[start : start + batch_size]
-
-
-def updates_in(count: int, batch_size: int, epochs: int) -> int:
-    """How many updates `batches` makes."""
-    return epochs * math.ceil(count / batch_size)
+) -> list[tuple[int, list[int], bool]]:
+    """(epoch, rows, last) for every update: each epoch goes through all rows in a fresh order; last
+    is true in its last update."""
+    return [
+        (epoch, order[start : start + batch_size], start + batch_size >= count)
+        for epoch in range(epochs)
+        for order in [shuffled(count, *key, epoch)]
+        for start in range(0, count, batch_size)
+    ]
 
 
 def check_finite(name: str, value: float, update: int) -> None:

@@ -5,8 +5,14 @@ import torch
 
 from rlhf_lab import maths
 from rlhf_lab.disk.data import base_model
-from rlhf_lab.models import COMBINATIONS, Ensemble, ScalarModel, load_policy, load_tokenizer
-from rlhf_lab.ppo import PPOConfig, new_value_model
+from rlhf_lab.models import (
+    COMBINATIONS,
+    Ensemble,
+    ScalarModel,
+    load_policy,
+    load_tokenizer,
+    new_value_model,
+)
 from rlhf_lab.reward import normalise
 from rlhf_lab.sequences import Sequences, in_batches, response_scores
 
@@ -47,9 +53,7 @@ def test_an_ensemble_is_normalised_as_one_model_is():
 def test_ppos_value_network_starts_from_an_ensembles_first():
     base = load_policy(base_model())
     members = [ScalarModel.from_policy(base, seed) for seed in (0, 1)]
-    value = new_value_model(
-        base, Ensemble(members, maths.worst_case).requires_grad_(False), PPOConfig()
-    )
+    value = new_value_model(base, Ensemble(members, maths.worst_case).requires_grad_(False))
     torch.testing.assert_close(value.head.weight, members[0].head.weight)
     assert value is not members[0] and all(p.requires_grad for p in value.parameters())
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from rlhf_lab.evaluate import (
-    Answers,
-    answer,
+    Responses,
     best_of_n,
     distinct_share,
     mask_words,
+    respond,
     reward_accuracy,
     scores_of,
     sequence_kl,
@@ -29,7 +29,7 @@ def length_judge(prompt, text):
 
 
 def marked(rows):
-    """Answers with these (mark, accurate, polite), (P, S)."""
+    """Responses with these (mark, accurate, polite), (P, S)."""
     marks = [
         [
             Mark(m, {"helpful": 1.0, "accurate": h, "polite": p}, flaws={"lies": int(m < 2)})
@@ -38,7 +38,7 @@ def marked(rows):
         for row in rows
     ]
     texts = [[f"{i}{j}" for j in range(len(row))] for i, row in enumerate(rows)]
-    return Answers(PROMPTS[: len(rows)], texts, None, torch.ones(len(rows), len(rows[0])), marks)
+    return Responses(PROMPTS[: len(rows)], texts, None, torch.ones(len(rows), len(rows[0])), marks)
 
 
 def test_win_rate_counts_ties_half():
@@ -53,7 +53,7 @@ def test_win_rate_of_a_model_against_itself_is_a_half():
 
 
 def test_best_of_n_goes_by_the_score_not_by_the_mark(gpt2, tokenizer):
-    answers = answer(gpt2, tokenizer, PROMPTS, 4, seed=1, judge=length_judge, config=SHORT)
+    answers = respond(gpt2, tokenizer, PROMPTS, 4, seed=1, judge=length_judge, config=SHORT)
     scores = torch.tensor([[0.0, 5.0, 1.0, 9.0], [3.0, 2.0, 1.0, 0.0]])
     best = best_of_n(answers, scores, 3)  # the fourth is not among them
     assert best.texts == [[answers.texts[0][1]], [answers.texts[1][0]]]
@@ -62,14 +62,14 @@ def test_best_of_n_goes_by_the_score_not_by_the_mark(gpt2, tokenizer):
 
 
 def test_answers_depend_on_the_prompt_and_the_seed_only(gpt2, tokenizer):
-    both = answer(gpt2, tokenizer, PROMPTS, 3, seed=1, config=SHORT)
-    one = answer(gpt2, tokenizer, PROMPTS[1:], 3, seed=1, config=SHORT, batch_size=1)
+    both = respond(gpt2, tokenizer, PROMPTS, 3, seed=1, config=SHORT)
+    one = respond(gpt2, tokenizer, PROMPTS[1:], 3, seed=1, config=SHORT, batch_size=1)
     assert both.texts[1] == one.texts[0]
-    assert answer(gpt2, tokenizer, PROMPTS, 3, seed=2, config=SHORT).texts != both.texts
+    assert respond(gpt2, tokenizer, PROMPTS, 3, seed=2, config=SHORT).texts != both.texts
 
 
 def test_kl_of_a_policy_to_itself_is_zero_and_to_another_is_not(gpt2, tokenizer):
-    answers = answer(gpt2, tokenizer, PROMPTS, 2, config=SHORT)
+    answers = respond(gpt2, tokenizer, PROMPTS, 2, config=SHORT)
     assert sequence_kl(gpt2, gpt2, answers).abs().max() < 1e-5
     other = copy.deepcopy(gpt2)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_kl_is_summed_over_the_vocabulary_at_every_token(gpt2, tokenizer):
     other = copy.deepcopy(gpt2)
     with torch.no_grad():
         other.transformer.h[0].mlp.c_fc.weight.mul_(1.3)
-    answers = answer(gpt2, tokenizer, PROMPTS[:1], 1, config=SHORT)
+    answers = respond(gpt2, tokenizer, PROMPTS[:1], 1, config=SHORT)
     p = len(tokenizer.encode(PROMPTS[0].text))
     tokens = answers.sequences.tokens[:, : p + int(answers.sequences.mask.sum())]
     a, b = (m(tokens).logits[0, p - 1 : -1].log_softmax(-1) for m in (gpt2, other))
@@ -113,12 +113,12 @@ def test_distinct_share_hides_the_names():
 
 
 def test_scores_have_the_shape_of_the_texts(gpt2, tokenizer):
-    answers = answer(gpt2, tokenizer, PROMPTS, 3, config=SHORT)
+    answers = respond(gpt2, tokenizer, PROMPTS, 3, config=SHORT)
     assert scores_of(ScalarModel.from_policy(gpt2, 0), answers).shape == (2, 3)
 
 
 def test_a_span_of_prompts_keeps_their_responses(gpt2, tokenizer):
-    answers = answer(gpt2, tokenizer, PROMPTS, 3, judge=length_judge, config=SHORT)
+    answers = respond(gpt2, tokenizer, PROMPTS, 3, judge=length_judge, config=SHORT)
     part = answers.prompts_in(slice(1, 2))
     assert part.texts == answers.texts[1:] and part.prompts == PROMPTS[1:]
     assert part.sequences.mask.sum(1).tolist() == answers.sequences.mask.sum(1)[3:].tolist()

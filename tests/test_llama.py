@@ -16,9 +16,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rlhf_lab import maths, ppo
+from rlhf_lab import maths, models
 from rlhf_lab.cli import main
-from rlhf_lab.evaluate import answer
+from rlhf_lab.evaluate import respond
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Demonstration, Prompt, Ranking
@@ -146,7 +146,7 @@ def test_three_stages_in_python(folder):
     assert first["objective/kl"] == pytest.approx(0, abs=1e-4)
     assert first["val/ratio_first"] == pytest.approx(1, abs=1e-5)
     assert second["objective/kl"] != first["objective/kl"]
-    assert len(answer(policy, tokenizer, PROMPTS[:2], 2, config=SamplingConfig(4)).texts) == 2
+    assert len(respond(policy, tokenizer, PROMPTS[:2], 2, config=SamplingConfig(4)).texts) == 2
 
 
 def test_the_start_token_comes_first_and_once(folder):
@@ -203,7 +203,7 @@ def test_samples_do_not_hang_on_their_neighbours_and_carry_the_models_logprobs(f
 def test_the_value_network_begins_as_the_reward_model(folder):
     tokenizer, policy = loaded(folder)
     scorer = ScalarModel.from_policy(policy, 1)
-    value = ppo.new_value_model(policy, scorer, PPOConfig())
+    value = models.new_value_model(policy, scorer)
     data = Sequences.of_text(tokenizer, [("ab:", "good")])
     whole = scorer(data.tokens, data.attention)[0].detach()
     start = int(data.starts[0])

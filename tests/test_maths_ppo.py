@@ -25,14 +25,14 @@ def test_a_response_cut_off_costs_at_least_the_penalty():
 def test_score_lands_on_the_last_real_token():
     mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]])
     nothing = torch.zeros(4, 5, dtype=torch.float64)
-    rewards = m.shape_rewards(t(7, 8, 9, 6), nothing, nothing, mask, beta=0.1)
+    rewards = m.kl_rewards(t(7, 8, 9, 6), nothing, nothing, mask, beta=0.1)
     expected = [[0, 0, 7, 0, 0], [0, 0, 0, 0, 8], [9, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
     close(rewards, expected)
 
 
 def test_rewards_of_one_response_by_hand():
     logprobs, ref_logprobs = t([-1, -2, -3, 50]), t([-1.5, -1, -3, -50])
-    rewards = m.shape_rewards(t(2), logprobs, ref_logprobs, torch.tensor([[1, 1, 1, 0]]), beta=0.2)
+    rewards = m.kl_rewards(t(2), logprobs, ref_logprobs, torch.tensor([[1, 1, 1, 0]]), beta=0.2)
     close(rewards, [[-0.1, 0.2, 2, 0]])  # going up against the reference costs; k2 would never pay
 
 
@@ -40,7 +40,7 @@ def test_rewards_sum_to_score_minus_beta_kl():
     logprobs, ref_logprobs = random(6, 9, seed=5), random(6, 9, seed=6)
     scores, lengths = random(6, seed=7), torch.tensor([[1], [3], [9], [4], [7], [2]])
     mask = torch.arange(9) < lengths
-    rewards = m.shape_rewards(scores, logprobs, ref_logprobs, mask, beta=0.05)
+    rewards = m.kl_rewards(scores, logprobs, ref_logprobs, mask, beta=0.05)
     sequence_kl = m.masked_sum(m.kl_k1(logprobs, ref_logprobs), mask)
     close(rewards.sum(-1), scores - 0.05 * sequence_kl)
     # objective/rlhf_reward = objective/scores + objective/non_score_reward
@@ -49,7 +49,7 @@ def test_rewards_sum_to_score_minus_beta_kl():
 
 def test_rewards_and_advantages_carry_no_gradient():
     logprobs, mask = random(2, 3).requires_grad_(), torch.ones(2, 3)
-    rewards = m.shape_rewards(random(2), logprobs, random(2, 3), mask, beta=0.1)
+    rewards = m.kl_rewards(random(2), logprobs, random(2, 3), mask, beta=0.1)
     assert not rewards.requires_grad
     assert not any(x.requires_grad for x in m.gae(logprobs, logprobs, mask))
 
@@ -72,7 +72,7 @@ def test_gae_forgets_what_follows_the_end():
 def test_returns_are_taken_before_whitening():
     advantages, returns = m.gae(t([0, 0, 10]), t([0.2, 0.4, 0.6]), torch.ones(1, 3), 1.0, 0.95)
     close(returns, [[9.07, 9.53, 10.0]], atol=5e-3)
-    whitened_first = m.masked_whiten(advantages, torch.ones(1, 3)) + t([0.2, 0.4, 0.6])
+    whitened_first = m.whiten(advantages, torch.ones(1, 3)) + t([0.2, 0.4, 0.6])
     assert (whitened_first - returns).abs().min() > 5
 
 
@@ -138,7 +138,9 @@ def test_gae_equals_its_definition_as_a_sum():
 )
 def test_policy_loss_table(ratio, advantage, loss, slope, clipped):
     new_logprobs = t([math.log(ratio) - 1]).requires_grad_()
-    actual, metrics = m.policy_loss(new_logprobs, t([-1]), t([advantage]), torch.ones(1, 1), 0.2)
+    actual, metrics = m.clipped_policy_loss(
+        new_logprobs, t([-1]), t([advantage]), torch.ones(1, 1), 0.2
+    )
     actual.backward()
     close(actual.detach(), loss)
     close(new_logprobs.grad, [[slope]])
@@ -148,7 +150,9 @@ def test_policy_loss_table(ratio, advantage, loss, slope, clipped):
 
 
 def test_epsilon_is_the_clip_range():
-    loss, _ = m.policy_loss(t([math.log(1.5)]), t([0]), t([1]), torch.ones(1, 1), epsilon=0.1)
+    loss, _ = m.clipped_policy_loss(
+        t([math.log(1.5)]), t([0]), t([1]), torch.ones(1, 1), epsilon=0.1
+    )
     close(loss, -1.1)
 
 
@@ -157,7 +161,9 @@ def test_epsilon_is_the_clip_range():
 )
 def test_value_loss_table(value, loss, slope, clipped):
     new_values = t([value]).requires_grad_()
-    actual, metrics = m.value_loss(new_values, t([0.5]), t([2]), torch.ones(1, 1), epsilon=0.2)
+    actual, metrics = m.clipped_value_loss(
+        new_values, t([0.5]), t([2]), torch.ones(1, 1), epsilon=0.2
+    )
     actual.backward()
     close(actual.detach(), loss)
     close(new_values.grad, [[slope]])
@@ -167,7 +173,7 @@ def test_value_loss_table(value, loss, slope, clipped):
 def test_the_first_update_has_ratio_one_and_plain_policy_gradient():
     logprobs, advantages, mask = random(3, 4), random(3, 4, seed=1), torch.ones(3, 4)
     new_logprobs = logprobs.clone().requires_grad_()
-    loss, metrics = m.policy_loss(new_logprobs, logprobs, advantages, mask)
+    loss, metrics = m.clipped_policy_loss(new_logprobs, logprobs, advantages, mask)
     (gradient,) = torch.autograd.grad(loss, new_logprobs)
     close(gradient, -advantages / 12)
     assert metrics["val/ratio"] == 1
@@ -179,22 +185,22 @@ def test_the_first_update_has_ratio_one_and_plain_policy_gradient():
 def test_approximate_kl_is_positive_whichever_way_the_policy_moves():
     old, new = t([0.5, 0.3, 0.2]).log(), t([0.2, 0.3, 0.5]).log()
     for before, after in [(old, new), (new, old)]:
-        _, metrics = m.policy_loss(after, before, torch.zeros(1, 3), torch.ones(1, 3))
+        _, metrics = m.clipped_policy_loss(after, before, torch.zeros(1, 3), torch.ones(1, 3))
         close(metrics["policy/approxkl_avg"], math.log(2.5) ** 2 / 3)
 
 
 def test_the_end_token_is_learned_and_padding_is_not():
     mask = m.response_mask(torch.tensor([[5, 6, 2, 9, 9]]), end_id=2)
     new_logprobs = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True)
-    m.policy_loss(new_logprobs, torch.zeros(1, 5), torch.ones(1, 5), mask)[0].backward()
+    m.clipped_policy_loss(new_logprobs, torch.zeros(1, 5), torch.ones(1, 5), mask)[0].backward()
     close(new_logprobs.grad, [[-1 / 3, -1 / 3, -1 / 3, 0, 0]])
 
 
 def test_metrics_carry_no_gradient():
     x = random(2, 3).requires_grad_()
     for _, metrics in [
-        m.policy_loss(x, random(2, 3), random(2, 3), torch.ones(2, 3)),
-        m.value_loss(x, random(2, 3), random(2, 3), torch.ones(2, 3)),
+        m.clipped_policy_loss(x, random(2, 3), random(2, 3), torch.ones(2, 3)),
+        m.clipped_value_loss(x, random(2, 3), random(2, 3), torch.ones(2, 3)),
     ]:
         assert not any(metric.requires_grad for metric in metrics.values())
 
@@ -205,12 +211,12 @@ def test_metrics_carry_no_gradient():
 def update(new_logprobs, new_values, logprobs, ref_logprobs, values, scores, mask):
     """Everything of an update that must not depend on padding: numbers and gradients."""
     new_logprobs, new_values = new_logprobs.requires_grad_(), new_values.requires_grad_()
-    rewards = m.shape_rewards(scores, logprobs, ref_logprobs, mask, beta=0.1)
-    rewards = m.masked_whiten(rewards, mask, keep_mean=True)
+    rewards = m.kl_rewards(scores, logprobs, ref_logprobs, mask, beta=0.1)
+    rewards = m.whiten(rewards, mask, keep_mean=True)
     advantages, returns = m.gae(rewards, values, mask, gamma=0.99, lam=0.9)
-    advantages = m.masked_whiten(advantages, mask)
-    policy, metrics = m.policy_loss(new_logprobs, logprobs, advantages, mask)
-    value, value_metrics = m.value_loss(new_values, values, returns, mask)
+    advantages = m.whiten(advantages, mask)
+    policy, metrics = m.clipped_policy_loss(new_logprobs, logprobs, advantages, mask)
+    value, value_metrics = m.clipped_value_loss(new_values, values, returns, mask)
     reinforce = m.reinforce_loss(new_logprobs, advantages, mask)
     (policy + 0.1 * value + 0.3 * reinforce).backward()
     numbers = [policy, value, reinforce, *metrics.values(), *value_metrics.values()]
@@ -241,8 +247,12 @@ def test_micro_batches_add_up_to_the_minibatch(cut):
 
     def losses(rows, denominator):
         x = new[rows].clone().requires_grad_()
-        policy, metrics = m.policy_loss(x, old[rows], other[rows], mask[rows], 0.2, denominator)
-        value, others = m.value_loss(x, old[rows], other[rows], mask[rows], 0.2, denominator)
+        policy, metrics = m.clipped_policy_loss(
+            x, old[rows], other[rows], mask[rows], 0.2, denominator
+        )
+        value, others = m.clipped_value_loss(
+            x, old[rows], other[rows], mask[rows], 0.2, denominator
+        )
         total = policy + value + m.reinforce_loss(x, other[rows], mask[rows], denominator)
         total.backward()
         return torch.stack([total.detach(), *metrics.values(), *others.values()]), x.grad

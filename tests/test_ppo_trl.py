@@ -228,8 +228,8 @@ def as_trl_steps(monkeypatch):
         n, mean = mask.sum(), maths.masked_mean(x, mask) if keep_mean else 0.0
         return ((plain(x, mask, keep_mean) - mean) * ((n - 1) / n).sqrt() + mean) * mask
 
-    plain = maths.masked_whiten
-    monkeypatch.setattr(maths, "masked_whiten", whiten)
+    plain = maths.whiten
+    monkeypatch.setattr(maths, "whiten", whiten)
     monkeypatch.setattr(ppo, "Optimiser", partial(ppo.Optimiser, max_norm=1e9))
 
 

@@ -10,15 +10,8 @@ import torch
 from rlhf_lab import maths, reward
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.errors import UserError
-from rlhf_lab.models import ScalarModel
-from rlhf_lab.ppo import (
-    PPOConfig,
-    SharedValue,
-    collect,
-    frozen_copy,
-    minibatch_gradients,
-    train_ppo,
-)
+from rlhf_lab.models import ScalarModel, SharedValue, frozen_copy
+from rlhf_lab.ppo import PPOConfig, collect, minibatch_gradients, ppo_loss, train_ppo
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, train_reward
 from rlhf_lab.rollout import batch_of
@@ -304,15 +297,18 @@ def test_padding_moves_no_metric_and_no_gradient(gpt2, tokenizer):
     rollout.advantages = torch.randn(rollout.mask.shape, generator=torch.Generator().manual_seed(0))
     rollout.returns = rollout.values + rollout.advantages
 
+    def loss_of(piece, whole, with_entropy):
+        return ppo_loss(gpt2, value, piece, whole, PPO, with_entropy)
+
     def gradients(r):
         gpt2.zero_grad()
-        metrics = minibatch_gradients(gpt2, value, r, torch.arange(6), accelerator, PPO, True)
+        metrics = minibatch_gradients(r, loss_of, accelerator, PPO.max_tokens, True)
         return metrics, {n: p.grad.clone() for n, p in gpt2.named_parameters()}
 
     metrics, plain = gradients(rollout)
     wide = copy.copy(rollout)
     wide.sequences = padded(rollout.sequences, tokenizer.pad_token_id)
-    for name in ("logprobs", "values", "advantages", "returns"):
+    for name in ("logprobs", "ref_logprobs", "values", "rewards", "advantages", "returns"):
         garbage = torch.full((6, 5), 7.0)
         setattr(wide, name, torch.cat([getattr(rollout, name), garbage], 1))
     more, same = gradients(wide)
@@ -359,8 +355,7 @@ def test_a_reward_model_scores_the_tokens_that_were_sampled(gpt2, tokenizer):
 
 
 def test_prompts_come_round_in_a_fresh_order():
-    config = replace(PPO, batch_size=12)
-    first, second = batch_of(PROMPTS, config, 1), batch_of(PROMPTS, config, 2)
+    first, second = batch_of(PROMPTS, 12, 0, 1), batch_of(PROMPTS, 12, 0, 2)
     assert (
         sorted(p.id for p in first) == sorted(p.id for p in PROMPTS) == sorted(p.id for p in second)
     )

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
-from rlhf_lab.evaluate import Answers, Judge, answer, scores_of
+from rlhf_lab.evaluate import Judge, Responses, respond, scores_of
 from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Prompt
@@ -28,15 +28,15 @@ def best_of_n(
     seed: int = 0,
     judge: Judge | None = None,
     sampling: SamplingConfig = SamplingConfig(),
-) -> Answers:
+) -> Responses:
     """The best-scored of n responses to each prompt, marked where there is a judge.
 
-    The seeds are those of `evaluate.answer`: n = 1 gives what the policy itself answers.
+    The seeds are those of `evaluate.respond`: n = 1 gives what the policy itself answers.
     """
     if n < 1:
         raise UserError(f"best of n = {n}: n must be at least 1")
     # 1. n responses to each prompt.
-    drawn = answer(policy, tokenizer, prompts, n, seed, config=sampling)
+    drawn = respond(policy, tokenizer, prompts, n, seed, config=sampling)
     # 2. The reward model scores them all.
     scores = scores_after_penalty(reward_model, drawn)  # (P, n)
     # 3. The best one is given; the judge sees no other.
@@ -46,12 +46,12 @@ def best_of_n(
     return best
 
 
-def scores_after_penalty(reward_model: ScalarModel, drawn: Answers) -> Tensor:
+def scores_after_penalty(reward_model: ScalarModel, drawn: Responses) -> Tensor:
     """The scores, (P, S), lowered for responses cut off as the other roads do in training."""
     return maths.no_end_penalty(scores_of(reward_model, drawn), drawn.ended)
 
 
-def frontier(drawn: Answers, scores: Tensor, sizes: Sequence[int]) -> list[Record]:
+def frontier(drawn: Responses, scores: Tensor, sizes: Sequence[int]) -> list[Record]:
     """What best-of-n gives and costs for each n of `sizes`, from the same S marked responses to
     each prompt; scores (P, S). One record each:
 

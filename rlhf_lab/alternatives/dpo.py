@@ -15,11 +15,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
-from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
-from rlhf_lab.evaluate import answer, sequence_kl
-from rlhf_lab.ppo import frozen_copy
+from rlhf_lab.evaluate import respond, sequence_kl
+from rlhf_lab.models import frozen_copy
 from rlhf_lab.records import Mark, Prompt, Ranking, check_settings, setting
 from rlhf_lab.reward import RankedData, encode, group_batches
 from rlhf_lab.sampling import SamplingConfig
@@ -29,10 +29,9 @@ from rlhf_lab.training import (
     Optimiser,
     Record,
     accumulate,
-    batches,
     check_finite,
-    make_accelerator,
-    updates_in,
+    epochs_of,
+    on_device,
 )
 
 
@@ -74,22 +73,22 @@ def train_dpo(
     in answer to the prompts of `held_out`, or of `rankings` if there are none. `episode` stays 0:
     nothing is sampled to train on. Raises UserError if no two responses are compared.
     """
-    accelerator = accelerator or make_accelerator()
-    policy.to(accelerator.device).eval()
+    accelerator = on_device(accelerator, policy)
     reference = frozen_copy(policy)
     data = compared(tokenizer, rankings)
     check_fits(policy, data.sequences)
-    updates = updates_in(len(data), config.batch_size, config.epochs)
+    order = epochs_of(len(data), config.batch_size, config.epochs, "dpo", config.seed)
+    updates = len(order)
     optimiser = Optimiser(accelerator, [policy], config.learning_rate, updates, config.warmup)
     models = {"policy": policy, "reference": reference}
-    done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
+    numbers = resumable(checkpoint, models, optimiser, updates)
     # 1. What the reference thinks of every response: it never changes, so it is asked once.
     ref_logprobs = whole_logprobs(reference, data)  # (G, K)
     apart = compared(tokenizer, held_out) if held_out else None
     later = (apart, whole_logprobs(reference, apart)) if apart else None
 
-    order = list(batches(len(data), config.batch_size, config.epochs, "dpo", config.seed))
-    for update, (epoch, rows) in enumerate(order[done:], start=done + 1):
+    for update in numbers:
+        epoch, rows, last = order[update - 1]
         # 2. A few prompts with their responses: the higher ranked shall have the higher score.
         batch = data.groups(rows)
         loss, scores = batch_gradients(policy, batch, ref_logprobs[rows], accelerator, config)
@@ -107,14 +106,12 @@ def train_dpo(
             "grad_norm": optimiser.step(),
             "steps": optimiser.done,
         }
-        if later and (update == updates or order[update][0] > epoch):
+        if later and last:
             record |= held_out_metrics(policy, *later, config.dpo_beta)
         if config.sample_every and (update % config.sample_every == 0 or update == updates):
             prompts = [r.prompt for r in held_out or rankings][: config.watched]
             record |= look(policy, reference, tokenizer, prompts, judge, config)
         yield record
-        if checkpoint and checkpoint.due(update, updates):
-            checkpoint.save(update, models, optimiser)
 
 
 def compared(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> RankedData:
@@ -213,7 +210,7 @@ def look(
 ) -> dict[str, float]:
     """One response to each prompt, always from the same seeds: its KL to the reference over the
     whole vocabulary, its length, and the judge's mean mark, under the names PPO gives them."""
-    given = answer(
+    given = respond(
         policy,
         tokenizer,
         prompts,

@@ -13,12 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
-from rlhf_lab.alternatives.groups import check_groups, collect, described, optimise, spread
-from rlhf_lab.disk.checkpoint import Checkpoint
-from rlhf_lab.ppo import frozen_copy
+from rlhf_lab.alternatives.groups import check_groups, collect, optimise, per_token
+from rlhf_lab.disk.checkpoint import Checkpoint, resumable
+from rlhf_lab.models import frozen_copy
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
-from rlhf_lab.rollout import Rollout, Scorer
-from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator
+from rlhf_lab.rollout import Rollout, Scorer, describe, mean_mark
+from rlhf_lab.training import Metrics, Optimiser, Record, on_device
 
 ESTIMATORS = {"k2": maths.kl_k2, "k3": maths.kl_k3}
 
@@ -76,44 +76,45 @@ def train_grpo(
     the KL term per token, before beta. Raises UserError for a group that cannot be.
     """
     check_groups(config)
-    accelerator = accelerator or make_accelerator()
-    policy.to(accelerator.device).eval()
+    accelerator = on_device(accelerator, policy, reward_model)
     models = {"policy": policy, "reference": frozen_copy(policy)}
     steps = config.updates * config.epochs * config.minibatches
     optimiser = Optimiser(
         accelerator, [policy], config.learning_rate, steps, config.warmup, eps=1e-5
     )
-    done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
 
-    for update in range(done + 1, config.updates + 1):
+    for update in resumable(checkpoint, models, optimiser, config.updates):
         # 1. The policy answers each prompt several times; each response is scored.
-        rollout = collect(
+        rollout, scores = collect(
             policy, models["reference"], reward_model, tokenizer, prompts, config, update
         )
-        record = described("grpo", rollout, config, update, judge)
+        record: Record = {
+            "stage": "grpo",
+            "update": update,
+            "updates": config.updates,
+            "episode": update * config.batch_size,
+            **describe(rollout, scores, config.beta),
+        }
         # 2. Did it score more than the rest of its group, in that group's standard deviations?
-        scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
         advantages = maths.grpo_advantages if config.divide else maths.dr_grpo_advantages
-        rollout.advantages = spread(advantages(scores.view(-1, config.group)), rollout.mask)
+        rollout.advantages = per_token(advantages(scores.view(-1, config.group)), rollout.mask)
         # 3. Improve the policy by the clipped loss, held back by its KL to the reference.
-        metrics = optimise(policy, rollout, grpo_loss, optimiser, config, update)
-        record |= metrics
-        check_finite("the loss", metrics["loss/policy_avg"], update)
+        record |= optimise(policy, rollout, grpo_loss, optimiser, config, update)
+        if judge:
+            record["judge/mark"] = mean_mark(rollout, judge)
         yield record
-        if checkpoint and checkpoint.due(update, config.updates):
-            checkpoint.save(update, models, optimiser)
 
 
 def grpo_loss(
     new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int, config: GRPOConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, Metrics]:
     """PPO's clipped loss plus beta times the KL, a mean over all tokens of the minibatch or, with
     `per_response`, over its responses of their token means: new_logprobs (b, N)."""
     mask = piece.mask
     weights: Tensor | float = 1.0
     if config.per_response:  # (b, 1): mean length over length
         weights = tokens / responses / mask.sum(1, keepdim=True)
-    loss, metrics = maths.policy_loss(
+    loss, metrics = maths.clipped_policy_loss(
         new_logprobs, piece.logprobs, weights * piece.advantages, mask, config.epsilon, tokens
     )
     kl = ESTIMATORS[config.kl](new_logprobs, piece.ref_logprobs)

@@ -14,12 +14,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
-from rlhf_lab.alternatives.groups import check_groups, collect, described, optimise, spread
-from rlhf_lab.disk.checkpoint import Checkpoint
-from rlhf_lab.ppo import frozen_copy
+from rlhf_lab.alternatives.groups import check_groups, collect, optimise, per_token
+from rlhf_lab.disk.checkpoint import Checkpoint, resumable
+from rlhf_lab.models import frozen_copy
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
-from rlhf_lab.rollout import Rollout, Scorer
-from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator
+from rlhf_lab.rollout import Rollout, Scorer, describe, mean_mark
+from rlhf_lab.training import Metrics, Optimiser, Record, on_device
 
 
 @dataclass(frozen=True)
@@ -61,44 +61,46 @@ def train_rloo(
     UserError unless batch_size is a multiple of group, which is 2 or more.
     """
     check_groups(config)
-    accelerator = accelerator or make_accelerator()
-    policy.to(accelerator.device).eval()
+    accelerator = on_device(accelerator, policy, reward_model)
     models = {"policy": policy, "reference": frozen_copy(policy)}
     steps = config.updates * config.epochs * config.minibatches
     optimiser = Optimiser(
         accelerator, [policy], config.learning_rate, steps, config.warmup, eps=1e-5
     )
-    done = checkpoint.restore(models, optimiser)["update"] if checkpoint else 0
 
-    for update in range(done + 1, config.updates + 1):
+    for update in resumable(checkpoint, models, optimiser, config.updates):
         # 1. The policy answers each prompt several times; each response is scored.
-        rollout = collect(
+        rollout, scores = collect(
             policy, models["reference"], reward_model, tokenizer, prompts, config, update
         )
-        record = described("rloo", rollout, config, update, judge)
+        record: Record = {
+            "stage": "rloo",
+            "update": update,
+            "updates": config.updates,
+            "episode": update * config.batch_size,
+            **describe(rollout, scores, config.beta),
+        }
         # 2. A response's reward: its score, minus beta for every nat of its KL.
         rewards = maths.masked_sum(rollout.rewards, rollout.mask).view(-1, config.group)
         # 3. Did it earn more than the others of its group?
-        rollout.advantages = spread(maths.rloo_advantages(rewards), rollout.mask)
+        rollout.advantages = per_token(maths.rloo_advantages(rewards), rollout.mask)
         # 4. Make what did better likelier, and what did worse less likely.
-        metrics = optimise(policy, rollout, rloo_loss, optimiser, config, update)
-        record |= metrics
-        check_finite("the loss", metrics["loss/policy_avg"], update)
+        record |= optimise(policy, rollout, rloo_loss, optimiser, config, update)
+        if judge:
+            record["judge/mark"] = mean_mark(rollout, judge)
         yield record
-        if checkpoint and checkpoint.due(update, config.updates):
-            checkpoint.save(update, models, optimiser)
 
 
 def rloo_loss(
     new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int, config: RLOOConfig
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, Metrics]:
     """REINFORCE's loss, mean of -A logprob over all tokens of the minibatch: new_logprobs (b, N).
 
     It is the mean over responses of -A log p(response), divided by their mean length: the same
     direction. After the first step the samples are no longer the policy's own; then PPO's clipped
     loss takes its place, whose gradient is the same while the ratio is 1.
     """
-    clipped, metrics = maths.policy_loss(
+    clipped, metrics = maths.clipped_policy_loss(
         new_logprobs, piece.logprobs, piece.advantages, piece.mask, config.epsilon, tokens
     )
     if config.epochs * config.minibatches > 1:

@@ -6,7 +6,7 @@ from rlhf_lab.cli.compare import MODEL, asked, prompt_options
 from rlhf_lab.cli.options import read_config, sampling_options
 from rlhf_lab.compare.blind.comparison import BlindComparison, drawn
 from rlhf_lab.compare.contestants import contestants_of
-from rlhf_lab.evaluate import answer
+from rlhf_lab.evaluate import respond
 from rlhf_lab.models import load_policy, load_tokenizer
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.tasks.labellers import GENERAL
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     enough = 3 * options.count + 20  # some will draw the same response from both
     prompts = [prompts[place] for place in drawn(prompts, options.seed)[:enough]]
     first, second = (
-        answer(
+        respond(
             load_policy(m.folder, device),
             load_tokenizer(m.folder),
             prompts,

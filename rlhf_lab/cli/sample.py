@@ -10,7 +10,7 @@ from rlhf_lab.cli.inputs import TASK, data_options
 from rlhf_lab.cli.options import add_config, device_option, read_config
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.errors import UserError
-from rlhf_lab.evaluate import answer
+from rlhf_lab.evaluate import respond
 from rlhf_lab.models import load_policy, load_tokenizer
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
             + prompts
         )
     policy = load_policy(options.model, make_accelerator(options.device).device)
-    answers = answer(policy, tokenizer, prompts, options.responses, options.seed, config=config)
+    answers = respond(policy, tokenizer, prompts, options.responses, options.seed, config=config)
     made = {"model": options.model, "settings": asdict(config) | {"seed": options.seed}}
     rows = [
         {"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts} | made

@@ -25,11 +25,11 @@ from rlhf_lab.compare.contestants import (
 )
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import (
-    Answers,
     Judge,
-    answer,
+    Responses,
     distinct_share,
     mask_words,
+    respond,
     scores_of,
     sequence_kl,
     win_rate,
@@ -66,7 +66,7 @@ class Comparison:
 class _Played:
     """What a model did: its responses, the values they go by, (P, S), and their KL, (P, S)."""
 
-    answers: Answers
+    answers: Responses
     values: Tensor
     scores: Tensor | None
     kl: Tensor | None
@@ -150,7 +150,7 @@ def _play(
     device: str | torch.device,
 ) -> _Played:
     policy, tokenizer = load_policy(model.folder, device), load_tokenizer(model.folder)
-    answers = answer(policy, tokenizer, prompts, samples, seed, judge, config)
+    answers = respond(policy, tokenizer, prompts, samples, seed, judge, config)
     scores = scores_of(scorer, answers) if scorer else None
     kl: Tensor | None = torch.zeros(answers.ended.shape)
     if reference != model.folder:
@@ -229,7 +229,7 @@ def _flaws(played: list[_Played]) -> list[str]:
     return sorted({flaw for row in rows for mark in row for flaw in mark.flaws})
 
 
-def _distinct(answers: Answers) -> float | None:
+def _distinct(answers: Responses) -> float | None:
     """The share of different responses to a prompt, what the prompt names aside; None where there
     is one response to each."""
     if answers.per_prompt < 2:

@@ -6,7 +6,7 @@ random state: weights, optimiser and a step number are enough.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -131,6 +131,34 @@ class Checkpoint:
             module.load_state_dict(saved, strict=False)
         optimiser.load_tensors(load_file(self.folder / "optimiser.safetensors"))
         return state
+
+
+def resumable(
+    checkpoint: Checkpoint | None,
+    modules: Mapping[str, nn.Module],
+    optimiser: HasTensors,
+    updates: int,
+    state: dict | None = None,
+) -> Iterator[int]:
+    """The numbers, from 1 to `updates`, of the updates that are still to be made.
+
+    What the checkpoint has saved is put back at once: the modules, the optimiser and `state`, a
+    dict of whatever else an update changes. After each update that is due, once the loop asks for
+    the next, they are saved. Without a checkpoint it is range(1, updates + 1). Raises what
+    `Checkpoint.restore` and `Checkpoint.save` do.
+    """
+    state = {} if state is None else state
+    saved = checkpoint.restore(modules, optimiser) if checkpoint else {"update": 0}
+    done = saved.pop("update")
+    state |= saved
+
+    def remaining() -> Iterator[int]:
+        for update in range(done + 1, updates + 1):
+            yield update
+            if checkpoint and checkpoint.due(update, updates):
+                checkpoint.save(update, modules, optimiser, state)
+
+    return remaining()
 
 
 def _still(modules: Mapping[str, nn.Module]) -> dict[int, nn.Parameter]:

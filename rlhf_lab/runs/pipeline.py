@@ -18,11 +18,11 @@ from rlhf_lab.disk.files import read_rankings, write_rankings
 from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.engine import parallel
 from rlhf_lab.evaluate import (
-    Answers,
-    answer,
+    Responses,
     best_of_n,
     distinct_share,
     mask_words,
+    respond,
     reward_accuracy,
     scores_of,
     sequence_kl,
@@ -141,7 +141,7 @@ class Pipeline:
         c = self.config
         with self._measured("rankings"):
             prompts = self.task.prompts(c.seed, c.ranked_prompts)
-            answers = answer(
+            answers = respond(
                 self._policy(self.run.sft),
                 self.tokenizer,
                 prompts,
@@ -229,7 +229,7 @@ class Pipeline:
             )
         }
         answers = {
-            name: answer(
+            name: respond(
                 m,
                 self.tokenizer,
                 prompts,
@@ -276,7 +276,9 @@ class Pipeline:
             else {}
         )
 
-    def _row(self, every: Answers, every_sft: Answers, model: ScalarModel, kl, sets: dict) -> dict:
+    def _row(
+        self, every: Responses, every_sft: Responses, model: ScalarModel, kl, sets: dict
+    ) -> dict:
         """One line of the judge's table: on the main held-out set, and the mark on the others
         too."""
         ends = torch.tensor([len(group) for group in sets.values()]).cumsum(0).tolist()
@@ -336,7 +338,7 @@ class Pipeline:
         self.run.log({"stage": "cost", "of": stage, **cost})
 
 
-def sample_rows(prompts, answers: dict[str, Answers]) -> Iterator[dict]:
+def sample_rows(prompts, answers: dict[str, Responses]) -> Iterator[dict]:
     """A row for each prompt and model: what it answered, and the marks with their reasons."""
     for i, prompt in enumerate(prompts):
         for name, given in answers.items():

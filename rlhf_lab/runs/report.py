@@ -56,7 +56,7 @@ GLOSSARY = {
     "0.05 means that of the pairs it is 80 % sure of, it orders some 75 or "
     "85 % rightly.",
     "95 % interval": "the range that would hold the true figure in 95 of 100 such runs on other "
-    "prompts. Answers to one prompt count as one.",
+    "prompts. Responses to one prompt count as one.",
 }
 
 

@@ -116,17 +116,17 @@ def recompute(
     s = replace(rollout.settings, **{name: x for name, x in given.items() if x is not None})
     mask = rollout.mask
     scores = maths.no_end_penalty(rollout.scores, rollout.ended, s.no_end_penalty)
-    rewards = maths.shape_rewards(scores, rollout.logprobs, rollout.ref_logprobs, mask, s.beta)
+    rewards = maths.kl_rewards(scores, rollout.logprobs, rollout.ref_logprobs, mask, s.beta)
     if s.whiten_rewards:
-        rewards = maths.masked_whiten(rewards, mask, keep_mean=True)
+        rewards = maths.whiten(rewards, mask, keep_mean=True)
     raw, returns = maths.gae(rewards, rollout.values, mask, s.gamma, s.lam)
-    advantages = maths.masked_whiten(raw, mask)
+    advantages = maths.whiten(raw, mask)
     new_logprobs = rollout.new_logprobs.clone().requires_grad_()
-    policy_loss, metrics = maths.policy_loss(
+    policy_loss, metrics = maths.clipped_policy_loss(
         new_logprobs, rollout.logprobs, advantages, mask, s.epsilon
     )
     [gradient] = torch.autograd.grad(policy_loss, new_logprobs)
-    value_loss, _ = maths.value_loss(
+    value_loss, _ = maths.clipped_value_loss(
         rollout.new_values, rollout.values, returns, mask, s.value_epsilon
     )
     pull = 0 - gradient * mask.sum()

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from rlhf_lab.constitution.ranking import broken_shares, conflicts, kept_table, rank_by_rules
 from rlhf_lab.constitution.revise import Revision, demonstrations_from, revise_all
 from rlhf_lab.constitution.rules import Rule, read_rules, without
-from rlhf_lab.evaluate import Answers, answer
+from rlhf_lab.evaluate import Responses, respond
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Ranking
 from rlhf_lab.sft import SFTConfig, train_sft
@@ -137,7 +137,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
             policy, ground.tokenizer, demonstrations_from(revisions), replace(SUPERVISED, seed=seed)
         ):
             pass
-        drawn = answer(policy, ground.tokenizer, drawn.prompts, 4, seed, ground.task.judge)
+        drawn = respond(policy, ground.tokenizer, drawn.prompts, 4, seed, ground.task.judge)
         samples += _labelled("supervised", ground.look(policy, 0))
     # 2. Rankings of its responses, by the rules or by labellers, and a reward model of them.
     reward_model = ground.reward_model(rankings_of(ground, drawn, arm, rules, seed), drawn, seed)
@@ -166,7 +166,9 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     return summary, {"metrics": metrics, "samples": samples, "revisions": _rows(revisions[:SHOWN])}
 
 
-def revise_drawn(ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule]) -> list[Revision]:
+def revise_drawn(
+    ground: Ground, drawn: Responses, arm: Arm, rules: Sequence[Rule]
+) -> list[Revision]:
     """The first response to each of the prompts behind the first tenth, revised; the other three
     are the further samples that a revision may take."""
     chosen = ground.ranked(arm.rankings)
@@ -174,7 +176,7 @@ def revise_drawn(ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule]
 
 
 def rankings_of(
-    ground: Ground, drawn: Answers, arm: Arm, rules: Sequence[Rule], seed: int
+    ground: Ground, drawn: Responses, arm: Arm, rules: Sequence[Rule], seed: int
 ) -> list[Ranking]:
     """The arm's rankings of the responses to the same prompts, by the labellers or by the rules."""
     if not arm.rules:
@@ -183,7 +185,7 @@ def rankings_of(
     return rank_by_rules(drawn.prompts[chosen], drawn.texts[chosen], rules)
 
 
-def broken_by(answers: Answers) -> dict[str, float]:
+def broken_by(answers: Responses) -> dict[str, float]:
     """For every rule of the file, on or off, and the arms' own, the share of responses that break
     it: so that arms can be compared rule by rule, whatever they were trained by."""
     rules = (*read_rules(also=[MANUAL]), CURT)

@@ -22,10 +22,10 @@ from rlhf_lab.disk.data import base_model
 from rlhf_lab.disk.files import fingerprint
 from rlhf_lab.disk.jsonl import write_whole
 from rlhf_lab.evaluate import (
-    Answers,
-    answer,
+    Responses,
     distinct_share,
     mask_words,
+    respond,
     scores_of,
     sequence_kl,
     win_rate,
@@ -107,9 +107,9 @@ class Ground:
         return load_policy(self.sft(seed))
 
     @cache  # noqa: B019  a ground lives as long as its study
-    def drawn(self, seed: int) -> Answers:
+    def drawn(self, seed: int) -> Responses:
         """Four marked responses of the SFT policy to each of the prompts; all arms share them."""
-        return answer(
+        return respond(
             self.policy(seed),
             self.tokenizer,
             self.task.prompts(seed, self.prompts),
@@ -124,7 +124,7 @@ class Ground:
         return slice(first, first + count)
 
     def rankings(
-        self, drawn: Answers, count: int, seed: int, labellers=None, judge=None, skip: int = 0
+        self, drawn: Responses, count: int, seed: int, labellers=None, judge=None, skip: int = 0
     ) -> list[Ranking]:
         """`count` rankings of drawn responses, by the task's labellers and judge, or by others;
         skip: of so many prompts none."""
@@ -138,7 +138,7 @@ class Ground:
         )
 
     def reward_model(
-        self, rankings: Sequence[Ranking], drawn: Answers, seed: int, member: int = 0
+        self, rankings: Sequence[Ranking], drawn: Responses, seed: int, member: int = 0
     ) -> ScalarModel:
         """A reward model that learned from rankings, with scores of mean 0 and standard deviation 1
         on what was drawn. member: another one of an ensemble, with its own head and order."""
@@ -147,7 +147,7 @@ class Ground:
     def learn(
         self,
         rankings: Sequence[Ranking],
-        drawn: Answers,
+        drawn: Responses,
         seed: int,
         member: int = 0,
         as_base: bool = False,
@@ -181,25 +181,25 @@ class Ground:
     def look(self, policy, update: int) -> Rows:
         """What the policy answers the watched prompts now, always with the same luck, with
         marks."""
-        answers = answer(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
+        answers = respond(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
         return [
             {"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
             for p, [text], [mark] in zip(answers.prompts, answers.texts, answers.judged)
         ]
 
-    def answers(self, policy, seed: int) -> Answers:
+    def answers(self, policy, seed: int) -> Responses:
         """Fresh marked responses to the judged prompts."""
-        return answer(
+        return respond(
             policy, self.tokenizer, self.judged_prompts(), self.samples, seed, self.task.judge
         )
 
     @cache  # noqa: B019  a ground lives as long as its study
-    def rivals(self, seed: int) -> Answers:
+    def rivals(self, seed: int) -> Responses:
         """The SFT policy's responses to the judged prompts; all arms are held against them."""
         return self.answers(self.policy(seed), seed)
 
     def judge(
-        self, policy, answers: Answers, seed: int, reward_model: ScalarModel | Ensemble
+        self, policy, answers: Responses, seed: int, reward_model: ScalarModel | Ensemble
     ) -> dict:
         """What a policy's fresh `answers` are worth: mark, score, KL to the SFT policy, win rate
         against it, each with its 95 % interval over prompts; rubric and flaws, mean length, share
@@ -212,7 +212,7 @@ class Ground:
         rivals = self.rivals(seed)
         return self.describe(rivals, rivals, reward_model, torch.zeros(rivals.ended.shape))
 
-    def describe(self, answers: Answers, rivals: Answers, reward_model, kl: Tensor) -> dict:
+    def describe(self, answers: Responses, rivals: Responses, reward_model, kl: Tensor) -> dict:
         """The same of responses that are there already; kl (P, S), rivals: the SFT policy's."""
         marks = answers.mark_table()
         flaws = sorted({f for row in answers.judged for mark in row for f in mark.flaws})

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from rlhf_lab.alternatives.best_of_n import frontier, scores_after_penalty
-from rlhf_lab.evaluate import Answers, Judge, answer, scores_of
-from rlhf_lab.models import COMBINATIONS, Ensemble
-from rlhf_lab.ppo import PPOConfig, new_value_model, train_ppo
+from rlhf_lab.evaluate import Judge, Responses, respond, scores_of
+from rlhf_lab.models import COMBINATIONS, Ensemble, new_value_model
+from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.reward import normalise
 from rlhf_lab.rollout import Scorer
@@ -124,7 +124,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
         ground.ppo_prompts(seed),
         config,
         judge=ground.task.judge,
-        value_model=new_value_model(policy, reward_model, config),
+        value_model=new_value_model(policy, reward_model, config.seed, config.shared_value),
     ):
         metrics.append({name: record[name] for name in LOGGED})
         if record["update"] % SAMPLED == 0:
@@ -141,7 +141,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     return summary, {"metrics": metrics, "samples": samples}
 
 
-def reward_model_of(ground: Ground, arm: Arm, seed: int, drawn: Answers):
+def reward_model_of(ground: Ground, arm: Arm, seed: int, drawn: Responses):
     """What scores in the arm: a reward model of its rankings, or an ensemble of them."""
     rankings = rankings_of(ground, arm, seed, drawn)
     members = [ground.reward_model(rankings, drawn, seed, i) for i in range(arm.members)]
@@ -152,7 +152,7 @@ def reward_model_of(ground: Ground, arm: Arm, seed: int, drawn: Answers):
     return ensemble
 
 
-def rankings_of(ground: Ground, arm: Arm, seed: int, drawn: Answers) -> list[Ranking]:
+def rankings_of(ground: Ground, arm: Arm, seed: int, drawn: Responses) -> list[Ranking]:
     """The arm's rankings."""
     judge, labellers = ground.task.judge, ground.task.labellers
     if arm.planted:
@@ -181,7 +181,7 @@ def turn_over(rankings: Sequence[Ranking], share: float, seed: int) -> list[Rank
 
 
 def mark_as_score(
-    judge: Judge, drawn: Answers
+    judge: Judge, drawn: Responses
 ) -> Callable[[Sequence[Prompt], Sequence[str]], list]:
     """The judge itself as a scorer, in standard deviations of the SFT policy's marks."""
     marks = drawn.mark_table()
@@ -223,7 +223,7 @@ def run_best_of_n(ground: Ground, seed: int, draws: int = DRAWS) -> dict:
 
 def _best_of_n(ground: Ground, seed: int, draws: int) -> dict:
     drawn = ground.drawn(seed)
-    many = answer(
+    many = respond(
         ground.policy(seed),
         ground.tokenizer,
         ground.judged_prompts()[: max(1, ground.judged // 2)],

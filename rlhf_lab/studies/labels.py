@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from rlhf_lab import maths
-from rlhf_lab.evaluate import Answers, answer, reward_accuracy, scores_of
+from rlhf_lab.evaluate import Responses, respond, reward_accuracy, scores_of
 from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Ranking
@@ -53,7 +53,7 @@ def _learn(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int]) -> dict:
     test = rank_all(
         drawn.prompts[rest], drawn.texts[rest], ground.task.labellers, ground.task.judge, seed
     )
-    many = answer(
+    many = respond(
         ground.policy(seed),
         ground.tokenizer,
         ground.judged_prompts(),
@@ -88,7 +88,7 @@ def pick(
 
 
 @torch.no_grad()
-def _tested(ground: Ground, model: ScalarModel, test: list[Ranking], many: Answers) -> dict:
+def _tested(ground: Ground, model: ScalarModel, test: list[Ranking], many: Responses) -> dict:
     data, scores = encode(ground.tokenizer, test), scores_of(model, many)
     judged = reward_accuracy(many, scores, ground.task.truth, ground.task.manner)
     best = maths.best_of_n_value(scores, many.mark_table(), PICKED_FROM)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.disk.data import base_model
-from rlhf_lab.evaluate import Answers, answer, distinct_share, sequence_kl
+from rlhf_lab.evaluate import Responses, distinct_share, respond, sequence_kl
 from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.ppo import PPOConfig, train_ppo
@@ -86,7 +86,7 @@ def _steer(
     tokenizer = load_tokenizer(ground.model or base_model())
     prompts, held_out = prompts_of(sides.train), prompts_of(sides.test)[: ground.judged]
     sft = load_policy(writer(ground, sides.train))
-    told_before = answer(sft, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
+    told_before = respond(sft, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
 
     reward_model = learned(
         ground, "train", sides.train, draw.rankings(sides.train, arm.ratings, seed)
@@ -123,7 +123,7 @@ def _steer(
         )
     )
 
-    told_after = answer(policy, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
+    told_after = respond(policy, tokenizer, held_out, 1, seed, config=SamplingConfig(LONGEST))
     before, after = (said(opinions, answers) for answers in (told_before, told_after))
     kl = sequence_kl(policy, sft, told_after, max_tokens=512)
     heard = opinions["words"]([Prompt("", "")] * len(sides.test), [one.text for one in sides.test])
@@ -155,7 +155,10 @@ def _steer(
 
 
 def _lines(
-    told_before: Answers, told_after: Answers, before: dict[str, Tensor], after: dict[str, Tensor]
+    told_before: Responses,
+    told_after: Responses,
+    before: dict[str, Tensor],
+    after: dict[str, Tensor],
 ) -> Rows:
     """What both wrote to every beginning, in how many tokens, and every opinion of both."""
     tokens = [answers.sequences.mask.sum(1).tolist() for answers in (told_before, told_after)]
@@ -244,7 +247,7 @@ def train_top(policy):
 # ---- what they say -------------------------------------------------------------------------------
 
 
-def opinion(model: ScalarModel, tokenizer, before: Answers, precision: str) -> Opinion:
+def opinion(model: ScalarModel, tokenizer, before: Responses, precision: str) -> Opinion:
     """What a model says of whole lines, in standard deviations of the SFT policy's lines, whose
     mean is 0: {prompts, texts} -> (B,)."""
     accelerator = make_accelerator("cpu", precision)
@@ -258,12 +261,12 @@ def opinion(model: ScalarModel, tokenizer, before: Answers, precision: str) -> O
     return lambda prompts, texts: (raw(prompts, texts) - usual.mean()) / usual.std()
 
 
-def said(opinions: dict[str, Opinion], answers: Answers) -> dict[str, Tensor]:
+def said(opinions: dict[str, Opinion], answers: Responses) -> dict[str, Tensor]:
     """Every opinion on every line, each (P,)."""
     return {name: of(answers.prompts, _flat(answers)) for name, of in opinions.items()}
 
 
-def told(opinions: dict[str, Tensor], answers: Answers) -> dict:
+def told(opinions: dict[str, Tensor], answers: Responses) -> dict:
     """Every opinion's mean with its 95 % interval over prompts, and what the lines are like.
     distinct: the share of different ones."""
     return {name: interval(values[:, None]) for name, values in opinions.items()} | {
@@ -280,7 +283,7 @@ def _known(ground: Ground, model: ScalarModel, test: Sequence[Sentence]) -> dict
     return tested(scores.numpy(), test)
 
 
-def _flat(answers: Answers) -> list[str]:
+def _flat(answers: Responses) -> list[str]:
     return [text for [text] in answers.texts]
 
 

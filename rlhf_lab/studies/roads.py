@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from rlhf_lab.alternatives.dpo import DPOConfig, train_dpo
 from rlhf_lab.alternatives.grpo import GRPOConfig, train_grpo
 from rlhf_lab.alternatives.rloo import RLOOConfig, train_rloo
-from rlhf_lab.evaluate import answer, sequence_kl
+from rlhf_lab.evaluate import respond, sequence_kl
 from rlhf_lab.intervals import interval
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.runs.costs.counting import spending
@@ -161,7 +161,7 @@ def steps_of(arm: Arm, updates: int) -> int:
 def tried(ground: Ground, policy, seed: int) -> dict:
     """Mark and KL on prompts of the training side, drawn anew."""
     prompts = ground.task.prompts(seed + 2_000_003, min(TUNING_PROMPTS, ground.judged))
-    answers = answer(policy, ground.tokenizer, prompts, ground.samples, seed, ground.task.judge)
+    answers = respond(policy, ground.tokenizer, prompts, ground.samples, seed, ground.task.judge)
     return {
         "mark": interval(answers.mark_table()),
         "kl": interval(sequence_kl(policy, ground.policy(seed), answers)),

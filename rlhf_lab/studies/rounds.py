@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from rlhf_lab.evaluate import Answers, answer, win_rate
+from rlhf_lab.evaluate import Responses, respond, win_rate
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Ranking
 from rlhf_lab.studies.ground import Ground, Rows
@@ -120,18 +120,18 @@ def ranked_in(ground: Ground, arm: Arm, policy, turn: int, seed: int) -> list[Ra
     """The rankings of one round: prompts that no round before it had, four responses each."""
     count = arm.rankings // arm.rounds
     prompts = ground.task.prompts(seed, ground.prompts)[ground.ranked(count, turn * count)]
-    answers = answer(policy, ground.tokenizer, prompts, 4, seed)
+    answers = respond(policy, ground.tokenizer, prompts, 4, seed)
     labellers = [one for one in ground.task.labellers if arm.labeller in ("", one.name)]
     return rank_all(prompts, answers.texts, labellers, ground.task.judge, seed)
 
 
-def liked(labeller: Labeller, answers: Answers, rivals: Answers) -> tuple[float, float, float]:
+def liked(labeller: Labeller, answers: Responses, rivals: Responses) -> tuple[float, float, float]:
     """How often the labeller, noise aside, likes a response better than the rival's to the same
     prompt, ties half, with its 95 % interval over prompts."""
     return win_rate(_taste(labeller, answers), _taste(labeller, rivals))
 
 
-def _taste(labeller: Labeller, answers: Answers) -> torch.Tensor:
+def _taste(labeller: Labeller, answers: Responses) -> torch.Tensor:
     return torch.tensor(
         [
             [labeller.taste(mark, text) for mark, text in zip(marks, texts)]

@@ -10,7 +10,7 @@ import torch
 
 from rlhf_lab.compare.measure import paired
 from rlhf_lab.errors import UserError
-from rlhf_lab.evaluate import Answers
+from rlhf_lab.evaluate import Responses
 from rlhf_lab.records import Prompt
 from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture, running_mean
 from rlhf_lab.studies.results import lines, place_of, summaries
@@ -68,7 +68,7 @@ def liking(folder: Path, arms: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({arm: pd.DataFrame(rows).mean() for arm, rows in found.items()}).T
 
 
-def answers_of(folder: Path, arm: str, seed: int) -> Answers:
+def answers_of(folder: Path, arm: str, seed: int) -> Responses:
     """One response of an arm's policy to each of the judged prompts: texts alone, for people to
     read and compare. Raises UserError if there is no such run."""
     path = place_of(folder, arm, seed) / "answers.jsonl.gz"
@@ -76,7 +76,7 @@ def answers_of(folder: Path, arm: str, seed: int) -> Answers:
         raise UserError(f"no run of '{arm}' with seed {seed} in {folder}")
     rows = lines(path)
     prompts = [Prompt(str(i), row["prompt"]) for i, row in enumerate(rows)]
-    return Answers(prompts, [[row["policy"]] for row in rows], sequences=None, ended=None)
+    return Responses(prompts, [[row["policy"]] for row in rows], sequences=None, ended=None)
 
 
 def progress(

@@ -12,13 +12,14 @@ from rlhf_lab import maths
 from rlhf_lab.alternatives import dpo, groups, grpo, rloo
 from rlhf_lab.alternatives.best_of_n import best_of_n, frontier
 from rlhf_lab.alternatives.dpo import DPOConfig, train_dpo
+from rlhf_lab.alternatives.groups import group_loss
 from rlhf_lab.alternatives.grpo import GRPOConfig, train_grpo
 from rlhf_lab.alternatives.rloo import RLOOConfig, train_rloo
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.errors import UserError
-from rlhf_lab.evaluate import answer, scores_of
-from rlhf_lab.models import ScalarModel
-from rlhf_lab.ppo import PPOConfig, frozen_copy, train_ppo
+from rlhf_lab.evaluate import respond, scores_of
+from rlhf_lab.models import ScalarModel, frozen_copy
+from rlhf_lab.ppo import PPOConfig, minibatch_gradients, train_ppo
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import Sequences
@@ -70,9 +71,9 @@ def rollout_of(policy, tokenizer, config, update=1):
     with torch.no_grad():
         for p in reference.parameters():
             p += 0.02 * torch.randn(p.shape, generator=noise)
-    rollout = groups.collect(policy, reference, count_e, tokenizer, PROMPTS, config, update)
+    rollout, _ = groups.collect(policy, reference, count_e, tokenizer, PROMPTS, config, update)
     advantages = torch.randn(len(rollout.texts) // config.group, config.group, generator=noise)
-    rollout.advantages = groups.spread(advantages, rollout.mask)
+    rollout.advantages = groups.per_token(advantages, rollout.mask)
     return rollout
 
 
@@ -301,9 +302,12 @@ def test_rloo_gradient_is_that_of_a_hand_written_loop(gpt2, tokenizer):
     kl = maths.masked_sum(rollout.logprobs - rollout.ref_logprobs, rollout.mask)
     R = [float(s) - 0.3 * float(k) for s, k in zip(scored(rollout), kl)]
     rewards = maths.masked_sum(rollout.rewards, rollout.mask).view(-1, 4)
-    rollout.advantages = groups.spread(maths.rloo_advantages(rewards), rollout.mask)
-    groups.minibatch_gradients(
-        gpt2, rollout, torch.arange(8), rloo.rloo_loss, make_accelerator("cpu"), config
+    rollout.advantages = groups.per_token(maths.rloo_advantages(rewards), rollout.mask)
+    minibatch_gradients(
+        rollout,
+        group_loss(gpt2, rloo.rloo_loss, config),
+        make_accelerator("cpu"),
+        config.max_tokens,
     )
     found, loss = gradients(gpt2), 0.0
     for i in range(8):
@@ -336,8 +340,11 @@ def test_grpo_gradient_is_that_of_a_hand_written_loop(kl, per_response, gpt2, to
     rollout = rollout_of(gpt2, tokenizer, config)
     rollout = with_lengths(rollout, [9, 1, 4, 2, 9, 6, 3, 5, 1, 2, 8, 7])
     policy, tokens = moved(gpt2), int(rollout.mask.sum())
-    metrics = groups.minibatch_gradients(
-        policy, rollout, torch.arange(12), grpo.grpo_loss, make_accelerator("cpu"), config
+    metrics = minibatch_gradients(
+        rollout,
+        group_loss(policy, grpo.grpo_loss, config),
+        make_accelerator("cpu"),
+        config.max_tokens,
     )
     found, loss, clipped = gradients(policy), 0.0, 0
     for i in range(12):
@@ -371,10 +378,14 @@ def with_lengths(rollout, lengths):
 
 def test_one_step_of_rloo_has_the_gradient_of_the_clipped_loss(gpt2, tokenizer):
     rollout, accelerator = rollout_of(gpt2, tokenizer, RLOO), make_accelerator("cpu")
-    groups.minibatch_gradients(gpt2, rollout, torch.arange(8), rloo.rloo_loss, accelerator, RLOO)
+    minibatch_gradients(
+        rollout, group_loss(gpt2, rloo.rloo_loss, RLOO), accelerator, RLOO.max_tokens
+    )
     once = gradients(gpt2)
     twice = replace(RLOO, epochs=2)
-    groups.minibatch_gradients(gpt2, rollout, torch.arange(8), rloo.rloo_loss, accelerator, twice)
+    minibatch_gradients(
+        rollout, group_loss(gpt2, rloo.rloo_loss, twice), accelerator, twice.max_tokens
+    )
     assert_same(once, gradients(gpt2), atol=1e-6)
 
 
@@ -387,8 +398,12 @@ def test_padding_and_micro_batches_change_nothing(method, per_response, gpt2, to
     rollout, accelerator = rollout_of(gpt2, tokenizer, config), make_accelerator("cpu")
 
     def run(rollout, config):
-        metrics = groups.minibatch_gradients(
-            gpt2, rollout, torch.arange(8), loss, accelerator, config, with_entropy=True
+        metrics = minibatch_gradients(
+            rollout,
+            group_loss(gpt2, loss, config),
+            accelerator,
+            config.max_tokens,
+            with_entropy=True,
         )
         return metrics, gradients(gpt2)
 
@@ -501,7 +516,7 @@ def test_a_kl_that_is_not_known_is_refused():
 
 def test_best_of_n_gives_the_highest_score_and_one_is_the_policy(gpt2, tokenizer):
     model, sampling = ScalarModel.from_policy(gpt2, 3), SamplingConfig(6)
-    drawn = answer(gpt2, tokenizer, PROMPTS[:3], 4, seed=1, config=sampling)
+    drawn = respond(gpt2, tokenizer, PROMPTS[:3], 4, seed=1, config=sampling)
     scores = scores_of(model, drawn).tolist()
     lowered = [
         [s if e else min(s, 0.0) - 1 for s, e in zip(*row)]
@@ -518,7 +533,7 @@ def test_best_of_n_gives_the_highest_score_and_one_is_the_policy(gpt2, tokenizer
 
 def test_frontier_by_hand(gpt2, tokenizer):
     # Two prompts, four responses; the scores of the first are 1 to 4 and its marks the same.
-    drawn = answer(gpt2, tokenizer, PROMPTS[:2], 4, config=SamplingConfig(6))
+    drawn = respond(gpt2, tokenizer, PROMPTS[:2], 4, config=SamplingConfig(6))
     drawn.marks = [[Mark(float(m), {}) for m in row] for row in ((1, 2, 3, 4), (0, 0, 0, 8))]
     scores = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 5.0, 5.0]])
     one, two, four = frontier(drawn, scores, (1, 2, 4))

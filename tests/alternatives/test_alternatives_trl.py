@@ -17,8 +17,10 @@ from torch.nn.utils.rnn import pad_sequence
 from rlhf_lab import maths
 from rlhf_lab.alternatives import dpo, groups, grpo, rloo
 from rlhf_lab.alternatives.dpo import DPOConfig
+from rlhf_lab.alternatives.groups import group_loss
 from rlhf_lab.alternatives.grpo import GRPOConfig
 from rlhf_lab.alternatives.rloo import RLOOConfig
+from rlhf_lab.ppo import minibatch_gradients
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.training import make_accelerator
 
@@ -110,7 +112,7 @@ def test_dpo(gpt2, tokenizer, tmp_path):
 
 def rollout_of(sampler, reference, tokenizer, config, lengths):
     """Responses of `sampler`, cut to these lengths, with advantages of four to a prompt."""
-    rollout = groups.collect(
+    rollout, _ = groups.collect(
         sampler, reference, lambda p, t: [0.0] * len(t), tokenizer, PROMPTS, config, 1
     )
     s = rollout.sequences
@@ -119,7 +121,7 @@ def rollout_of(sampler, reference, tokenizer, config, lengths):
     attention = (torch.arange(s.tokens.shape[1]) < (s.starts + lengths)[:, None]).long()
     rollout.sequences = replace(s, attention=attention, mask=mask)
     scores = torch.randn(2, 4, generator=torch.Generator().manual_seed(3))
-    rollout.advantages = groups.spread(maths.grpo_advantages(scores), mask)
+    rollout.advantages = groups.per_token(maths.grpo_advantages(scores), mask)
     return rollout
 
 
@@ -163,8 +165,11 @@ def test_grpo(loss_type, gpt2, tokenizer, tmp_path):
     config = GRPOConfig(**COUNT, beta=0.3, per_response=loss_type == "grpo")
     policy = moved(gpt2)  # no longer the sampler: some ratios are clipped
     rollout = rollout_of(gpt2, moved(gpt2, 5), tokenizer, config, [12, 1, 4, 2, 9, 6, 3, 11])
-    metrics = groups.minibatch_gradients(
-        policy, rollout, torch.arange(8), grpo.grpo_loss, make_accelerator("cpu"), config
+    metrics = minibatch_gradients(
+        rollout,
+        group_loss(policy, grpo.grpo_loss, config),
+        make_accelerator("cpu"),
+        config.max_tokens,
     )
     mine = gradients(policy)
     trainer = trainer_of(
@@ -195,8 +200,11 @@ def test_trls_default_has_the_gradient_of_k2_while_the_ratio_is_one(gpt2, tokeni
     config = GRPOConfig(**COUNT, beta=0.3, kl="k2")
     rollout = rollout_of(gpt2, moved(gpt2), tokenizer, config, [12, 1, 4, 2, 9, 6, 3, 11])
     rollout.advantages.zero_()
-    groups.minibatch_gradients(
-        gpt2, rollout, torch.arange(8), grpo.grpo_loss, make_accelerator("cpu"), config
+    minibatch_gradients(
+        rollout,
+        group_loss(gpt2, grpo.grpo_loss, config),
+        make_accelerator("cpu"),
+        config.max_tokens,
     )
     mine = gradients(gpt2)
     trainer = trainer_of(
@@ -217,8 +225,11 @@ def test_rloo(gpt2, tokenizer, tmp_path):
     length."""
     config = RLOOConfig(**COUNT)
     rollout = rollout_of(gpt2, gpt2, tokenizer, config, [12, 1, 4, 2, 9, 6, 3, 11])
-    groups.minibatch_gradients(
-        gpt2, rollout, torch.arange(8), rloo.rloo_loss, make_accelerator("cpu"), config
+    minibatch_gradients(
+        rollout,
+        group_loss(gpt2, rloo.rloo_loss, config),
+        make_accelerator("cpu"),
+        config.max_tokens,
     )
     mine = gradients(gpt2)
     trainer = trainer_of(

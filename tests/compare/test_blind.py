@@ -8,7 +8,7 @@ from helpers import refusal
 
 from rlhf_lab.compare.blind.comparison import BlindComparison, draw_pairs
 from rlhf_lab.compare.blind.outcome import Outcome
-from rlhf_lab.evaluate import Answers
+from rlhf_lab.evaluate import Responses
 from rlhf_lab.feedback.session import rank_headless
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks.labellers import Labeller
@@ -16,13 +16,13 @@ from rlhf_lab.tasks.labellers import Labeller
 NAMES = ("Xanadu", "Yggdrasil")  # words that no response holds
 
 
-def answers(texts: list[str]) -> Answers:
+def answers(texts: list[str]) -> Responses:
     prompts = [Prompt(f"p{i}", f"Question {i}?") for i in range(len(texts))]
-    return Answers(prompts, [[t, "never shown"] for t in texts], None, torch.ones(len(texts), 2))
+    return Responses(prompts, [[t, "never shown"] for t in texts], None, torch.ones(len(texts), 2))
 
 
-def two(count: int = 30, same: tuple[int, ...] = ()) -> tuple[Answers, Answers]:
-    """Answers "long answer ..." of the second model beside "short ..." of the first."""
+def two(count: int = 30, same: tuple[int, ...] = ()) -> tuple[Responses, Responses]:
+    """Responses "long answer ..." of the second model beside "short ..." of the first."""
     first = [f"short {i}" for i in range(count)]
     second = [first[i] + " " if i in same else f"long answer {i}" for i in range(count)]
     return answers(first), answers(second)
@@ -56,7 +56,9 @@ def test_more_pairs_begin_with_the_same_ones_whatever_else_the_prompts_are():
     few, many = (draw_pairs(*two(200), count, seed=0)[0] for count in (20, 40))
     assert many[:20] == few
     first, second = two(200)
-    turned = [Answers(a.prompts[::-1], a.texts[::-1], None, a.ended, None) for a in (first, second)]
+    turned = [
+        Responses(a.prompts[::-1], a.texts[::-1], None, a.ended, None) for a in (first, second)
+    ]
     assert draw_pairs(*turned, 20, seed=0)[0] == few
 
 

@@ -23,7 +23,7 @@ from rlhf_lab.compare.contestants import contestants_of, rival_of, set_apart
 from rlhf_lab.compare.measure import Comparison, compare, paired
 from rlhf_lab.compare.page import Setup, page
 from rlhf_lab.disk.run_folder import RunFolder
-from rlhf_lab.evaluate import answer, win_rate
+from rlhf_lab.evaluate import respond, win_rate
 from rlhf_lab.intervals import interval
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Mark, Prompt
@@ -172,7 +172,7 @@ def models(make_gpt2, tokenizer, tmp_path):
 def test_every_figure_is_that_of_the_models_own_answers(models):
     result = compare(models, PROMPTS, judge, samples=3, seed=4, config=SHORT)
     one, two = (
-        answer(load_policy(m), load_tokenizer(m), PROMPTS, 3, 4, judge, SHORT) for m in models
+        respond(load_policy(m), load_tokenizer(m), PROMPTS, 3, 4, judge, SHORT) for m in models
     )
     first, row = result.rows
     assert row["value"] == pytest.approx(interval(two.mark_table()))
@@ -194,7 +194,7 @@ def test_the_worst_examples_are_those_of_the_best_model(models):
     result = compare(models, PROMPTS, judge, samples=2, config=SHORT)
     best = max(range(2), key=lambda i: result.rows[i]["value"][0])
     policy = load_policy(models[best])
-    marks = answer(policy, load_tokenizer(models[best]), PROMPTS, 2, 0, judge, SHORT).mark_table()
+    marks = respond(policy, load_tokenizer(models[best]), PROMPTS, 2, 0, judge, SHORT).mark_table()
     worst = [e["answers"][best]["value"] for e in result.examples[6:]]
     assert worst == sorted(marks[6:, 0].tolist())[:3]
 

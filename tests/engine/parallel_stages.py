@@ -22,7 +22,7 @@ from rlhf_lab.disk import checkpoint
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
-from rlhf_lab.evaluate import answer, scores_of
+from rlhf_lab.evaluate import respond, scores_of
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
 from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.records import Demonstration, Prompt, Ranking
@@ -134,7 +134,7 @@ def answers_of(folder: Path) -> dict:
     policy, tokenizer = load_policy(folder / "model"), load_tokenizer(folder / "model")
     found = {}
     for name, prompts in (("three", PROMPTS[:3]), ("one", PROMPTS[2:3])):
-        given = answer(policy, tokenizer, prompts, config=SamplingConfig(6))
+        given = respond(policy, tokenizer, prompts, config=SamplingConfig(6))
         scores = scores_of(ScalarModel.from_policy(policy, 1), given)
         found[name] = {"texts": given.texts, "scores": scores.tolist()}
     return found

@@ -22,8 +22,8 @@ from rlhf_lab.engine.adapters import (
     without_lora,
 )
 from rlhf_lab.engine.recompute import recompute_layers, recomputed
-from rlhf_lab.models import ScalarModel, load_policy, save_policy
-from rlhf_lab.ppo import PPOConfig, frozen_copy, new_value_model, train_ppo
+from rlhf_lab.models import ScalarModel, frozen_copy, load_policy, new_value_model, save_policy
+from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, train_reward
 from rlhf_lab.sampling import SamplingConfig, sample
@@ -180,7 +180,7 @@ def test_value_network_trains_its_own_adapters_on_the_reward_models_weights(poli
     scorer = ScalarModel.from_policy(policy, 1).requires_grad_(False)
     before = weights(scorer)
     add_lora(policy, 4, alpha=8)
-    value = new_value_model(policy, scorer, PPO)
+    value = new_value_model(policy, scorer, PPO.seed)
     still = {id(p) for p in value.parameters() if not p.requires_grad}
     assert still == {id(p) for p in scorer.backbone.parameters()}
     assert {n for n, p in value.named_parameters() if p.requires_grad and "lora_" not in n} == {
@@ -199,7 +199,7 @@ def test_value_network_trains_its_own_adapters_on_the_reward_models_weights(poli
 
 def test_a_value_network_from_the_policy_has_its_adapters_apart(gpt2):
     stirred(add_lora(gpt2, 2))
-    value = new_value_model(gpt2, count_e, PPO)
+    value = new_value_model(gpt2, count_e, PPO.seed)
     trained = {id(p) for p in value.parameters() if p.requires_grad}
     assert trained and not trained & {id(p) for p in gpt2.parameters()}
     assert {id(p) for p in value.parameters()} - trained <= {id(p) for p in gpt2.parameters()}
@@ -369,7 +369,7 @@ def test_a_checkpointed_layer_runs_twice(policy, tokenizer):
 def test_copies_are_checkpointed_as_the_policy_is(gpt2):
     scorer = ScalarModel.from_policy(gpt2, 0).requires_grad_(False)
     recompute_layers(gpt2)
-    assert any(map(recomputed, new_value_model(gpt2, scorer, PPO).modules()))
+    assert any(map(recomputed, new_value_model(gpt2, scorer, PPO.seed).modules()))
     assert not any(map(recomputed, scorer.modules()))
 
 

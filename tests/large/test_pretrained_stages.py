@@ -26,7 +26,7 @@ from rlhf_lab import (
     train_reward,
     train_sft,
 )
-from rlhf_lab.evaluate import Answers, sequence_kl
+from rlhf_lab.evaluate import Responses, sequence_kl
 from rlhf_lab.intervals import interval, share_interval
 from rlhf_lab.sequences import in_batches, response_logprobs
 from rlhf_lab.training import Record
@@ -48,8 +48,8 @@ class SFTRun:
 @dataclass
 class PPORun:
     records: list[Record]
-    before: Answers
-    after: Answers
+    before: Responses
+    after: Responses
     kl: torch.Tensor  # (P, S)
 
 
@@ -134,7 +134,7 @@ def ppo_run(sft_run, tokenizer, note) -> PPORun:
     return PPORun(records, before, after, sequence_kl(policy, sft_run.policy, after))
 
 
-def rewards(answers: Answers) -> torch.Tensor:
+def rewards(answers: Responses) -> torch.Tensor:
     """The sparse reward of each response, none for one that does not end, as in PPO: (P, S)."""
     said = torch.tensor([smol.says_please(answers.prompts, row) for row in answers.texts])
     return said * answers.ended

@@ -11,8 +11,8 @@ from rlhf_lab.engine.adapters import MemoryConfig, add_lora, prepare
 from rlhf_lab.engine.fast_gpt2 import GPT2Decoder
 from rlhf_lab.engine.packed import hidden_states
 from rlhf_lab.engine.recompute import recomputed
-from rlhf_lab.models import ScalarModel
-from rlhf_lab.ppo import PPOConfig, frozen_copy, new_value_model
+from rlhf_lab.models import ScalarModel, frozen_copy, new_value_model
+from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig
 from rlhf_lab.runs.costs import counting as costs
@@ -77,7 +77,10 @@ def test_counts_of_ppo_are_those_of_the_real_modules(way, policy, tokenizer):
     prepare(policy, WAYS[way])
     config = replace(PPO, shared_value="shared" in way)
     found = estimate_ppo(policy, scorer, tokenizer, PROMPTS, config)
-    reference, value = frozen_copy(policy), new_value_model(policy, scorer, config)
+    reference, value = (
+        frozen_copy(policy),
+        new_value_model(policy, scorer, config.seed, config.shared_value),
+    )
     assert_exact(found, [policy, value], [reference, scorer])
     assert found.updates == 3
 

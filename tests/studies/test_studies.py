@@ -76,13 +76,13 @@ def test_one_labeller_alone_ranks(ground):
 
 
 def test_liked_by_hand():
-    class Answers:
+    class Responses:
         def __init__(self, marks):
             self.judged = [[Mark(0.0, {"kind": m})] for m in marks]
             self.texts = [["a few words"] for _ in marks]
 
     labeller = Labeller("kind", {"kind": 1.0}, noise=5.0)
-    rate, _, _ = rounds.liked(labeller, Answers([1, 0, 1, 0.5]), Answers([0, 1, 0, 0.5]))
+    rate, _, _ = rounds.liked(labeller, Responses([1, 0, 1, 0.5]), Responses([0, 1, 0, 0.5]))
     assert rate == pytest.approx(2.5 / 4)  # noise plays no part
 
 
@@ -154,13 +154,13 @@ def test_every_road_has_as_many_trials_and_strengths():
 
 
 def test_trials_are_judged_on_prompts_of_the_training_side(ground, monkeypatch):
-    asked, answer = [], roads.answer
+    asked, respond = [], roads.respond
     monkeypatch.setattr(
         roads,
-        "answer",
+        "respond",
         lambda policy, tokenizer, prompts, *rest: (
             asked.extend(prompts),
-            answer(policy, tokenizer, prompts, *rest),
+            respond(policy, tokenizer, prompts, *rest),
         )[1],
     )
     found = roads.tried(ground, ground.policy(roads.TUNING_SEED), roads.TUNING_SEED)

@@ -93,12 +93,12 @@ def test_right_and_wrong_are_told_apart_from_manner_by_the_tasks_own_items(
     """Two right answers that differ in length alone, and one that is wrong and long."""
     import torch
 
-    from rlhf_lab.evaluate import Answers, reward_accuracy
+    from rlhf_lab.evaluate import Responses, reward_accuracy
 
     prompt = colours.held_out()["held-out"][0]
     texts = ["It is red.", "I think that it is red.", "I think that it is blue."]
     marks = [[colours.judge(prompt, text) for text in texts]]
-    answers = Answers([prompt], [texts], None, torch.ones(1, 3), marks)
+    answers = Responses([prompt], [texts], None, torch.ones(1, 3), marks)
     scores = torch.tensor([[3.0, 1.0, 2.0]])
     found = reward_accuracy(answers, scores, colours.truth, colours.manner)
     assert (found["style"]["pairs"], found["style"]["accuracy"]) == (1, 1.0)

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from rlhf_lab.disk.data import shipped
-from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer
-from rlhf_lab.ppo import PPOConfig, collect, new_value_model, train_ppo
+from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, new_value_model
+from rlhf_lab.ppo import PPOConfig, collect, train_ppo
 from rlhf_lab.rollout import batch_of
 from rlhf_lab.sequences import in_batches, response_logprobs, response_values
 from rlhf_lab.show.microscope import save_rollout, saved_rollout
@@ -29,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the same sums, in the same order, on every machine of this kind
     tokenizer, policy = load_tokenizer(shipped("sft")), load_policy(shipped("sft"))
     reference, reward_model = load_policy(shipped("sft")), ScalarModel.load(shipped("reward_model"))
-    value_model = new_value_model(policy, reward_model, CONFIG)
+    value_model = new_value_model(policy, reward_model, CONFIG.seed)
     prompts = load_task("support_desk").prompts(seed=5, count=2000)
     run = train_ppo(policy, reward_model, tokenizer, prompts, CONFIG, value_model=value_model)
     for record in itertools.islice(run, BEFORE):
@@ -44,7 +44,7 @@ def main() -> None:
         value_model,
         reward_model,
         tokenizer,
-        batch_of(prompts, CONFIG, BEFORE + 1),
+        batch_of(prompts, CONFIG.batch_size, CONFIG.seed, BEFORE + 1),
         CONFIG,
         BEFORE + 1,
     )

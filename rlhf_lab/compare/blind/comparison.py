@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlhf_lab.compare.blind.outcome import Outcome
 from rlhf_lab.errors import UserError
-from rlhf_lab.evaluate import Answers
+from rlhf_lab.evaluate import Responses
 from rlhf_lab.feedback.selection import Item
 from rlhf_lab.feedback.session import RankingSession
 from rlhf_lab.feedback.store import FeedbackStore, Sample
@@ -73,8 +73,8 @@ class BlindComparison:
 
     def __init__(
         self,
-        first: Answers,
-        second: Answers,
+        first: Responses,
+        second: Responses,
         count: int = 20,
         seed: int = 0,
         names: tuple[str, str] = ("first", "second"),
@@ -180,7 +180,9 @@ class BlindComparison:
                 )
 
 
-def draw_pairs(first: Answers, second: Answers, count: int, seed: int) -> tuple[list[Pair], int]:
+def draw_pairs(
+    first: Responses, second: Responses, count: int, seed: int
+) -> tuple[list[Pair], int]:
     """Pairs of different responses from prompts drawn at random, at most `count`, each in a random
     order; and how many prompts with equal responses were drawn after the last of them."""
     pairs: list[Pair] = []

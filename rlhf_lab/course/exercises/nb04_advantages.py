@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rlhf_lab import maths
 from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
-from rlhf_lab.maths import gae, masked_sum, masked_whiten
+from rlhf_lab.maths import gae, masked_sum
 
 
 def t(*rows) -> Tensor:
@@ -54,7 +54,7 @@ def _kl_at_the_end(scores, logprobs, ref_logprobs, mask, beta):
 
 KL_REWARDS = Exercise(
     "kl_rewards",
-    maths.shape_rewards,
+    maths.kl_rewards,
     cases=(
         Case(
             "one response",
@@ -89,7 +89,7 @@ KL_REWARDS = Exercise(
     ),
     mistakes=(
         Mistake(
-            lambda scores, logprobs, ref_logprobs, mask, beta: maths.shape_rewards(
+            lambda scores, logprobs, ref_logprobs, mask, beta: maths.kl_rewards(
                 scores, logprobs, ref_logprobs, mask, -beta
             ),
             "It looks as if the sign of the KL is turned round: a token likelier under the "
@@ -190,7 +190,7 @@ def _forward(rewards, values, mask, gamma, lam):
 
 
 def _whitened(rewards, values, mask, gamma, lam):
-    advantages = masked_whiten(gae(rewards, values, mask, gamma, lam)[0], mask)
+    advantages = maths.whiten(gae(rewards, values, mask, gamma, lam)[0], mask)
     return advantages, advantages + values.masked_fill(~mask, 0)
 
 

@@ -10,7 +10,7 @@ from rlhf_lab import maths
 from rlhf_lab.course.exercises import wording
 from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
 from rlhf_lab.course.exercises.nb04_advantages import ones_until, t
-from rlhf_lab.maths import masked_mean, masked_sum, masked_whiten
+from rlhf_lab.maths import masked_mean, masked_sum
 
 # ---- whitening -----------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ def _zeros_counted(x, mask):
 
 WHITEN = Exercise(
     "whiten",
-    lambda x, mask: masked_whiten(x, mask),
+    lambda x, mask: maths.whiten(x, mask),
     cases=(
         Case("one response", {"x": t([1.0, 2.0, 3.0, 6.0]), "mask": ones_until(4, N=4)}),
         Case(
@@ -82,7 +82,7 @@ WHITEN = Exercise(
             "standard deviation.",
         ),
         Mistake(
-            lambda x, mask: masked_whiten(x, mask, keep_mean=True),
+            lambda x, mask: maths.whiten(x, mask, keep_mean=True),
             "It looks as if the mean was kept (or added again): take it away.",
         ),
         Mistake(
@@ -110,7 +110,7 @@ WHITEN = Exercise(
 
 
 def _policy_loss(new_logprobs, logprobs, advantages, mask, epsilon):
-    return maths.policy_loss(new_logprobs, logprobs, advantages, mask, epsilon)[0]
+    return maths.clipped_policy_loss(new_logprobs, logprobs, advantages, mask, epsilon)[0]
 
 
 def _two(new_logprobs, logprobs, advantages, epsilon, log_ratio=None) -> tuple[Tensor, Tensor]:
@@ -248,7 +248,7 @@ CLIPPED_POLICY_LOSS = Exercise(
 
 
 def _value_loss(new_values, values, returns, mask, epsilon):
-    return maths.value_loss(new_values, values, returns, mask, epsilon)[0]
+    return maths.clipped_value_loss(new_values, values, returns, mask, epsilon)[0]
 
 
 def _errors(new_values, values, returns, epsilon) -> tuple[Tensor, Tensor]:

@@ -17,8 +17,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import reward, sft
-from rlhf_lab.models import ScalarModel
-from rlhf_lab.ppo import PPOConfig, frozen_copy, new_value_model
+from rlhf_lab.models import ScalarModel, frozen_copy, new_value_model
+from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, group_batches
 from rlhf_lab.rollout import Scorer
@@ -36,7 +36,7 @@ from rlhf_lab.sequences import Sequences, micro_batches
 from rlhf_lab.sft import SFTConfig
 from rlhf_lab.show.plots import STYLE, Picture
 from rlhf_lab.text import encode_prompt
-from rlhf_lab.training import updates_in
+from rlhf_lab.training import epochs_of
 
 SAMPLE = 256  # rows that are looked at; more say little more
 REACHED = 0.5  # of a matrix product's speed, by a step on two CPU cores (benchmarks/README.md)
@@ -99,7 +99,7 @@ def estimate_sft(
     accelerator: Accelerator | None = None,
 ) -> Estimate:
     """What `train_sft` with these arguments needs."""
-    some = sft.encode(tokenizer, spread(data))
+    some = sft.encode(tokenizer, evenly_spaced(data))
     kept, layer = saved(policy, some, accelerator)
     busy = [
         piece.tokens.numel() * kept
@@ -114,7 +114,7 @@ def estimate_sft(
         busy,
         0,
         config.epochs * len(data) * step,
-        updates_in(len(data), config.batch_size, config.epochs),
+        len(epochs_of(len(data), config.batch_size, config.epochs)),
     )
 
 
@@ -126,7 +126,7 @@ def estimate_reward(
     accelerator: Accelerator | None = None,
 ) -> Estimate:
     """What `train_reward` with these arguments needs."""
-    some = reward.encode(tokenizer, spread(data))
+    some = reward.encode(tokenizer, evenly_spaced(data))
     per_token = sum(saved(reward_model, some.sequences, accelerator, at_last=True))
     batch = some.groups([i % len(some) for i in range(config.batch_size)])
     busy = [
@@ -142,7 +142,7 @@ def estimate_reward(
         busy,
         0,
         rows * step,
-        updates_in(len(data), config.batch_size, config.epochs),
+        len(epochs_of(len(data), config.batch_size, config.epochs)),
     )
 
 
@@ -155,9 +155,12 @@ def estimate_ppo(
     accelerator: Accelerator | None = None,
 ) -> Estimate:
     """What `train_ppo` with these arguments needs, if no response ends before max_new_tokens."""
-    reference, value = frozen_copy(policy), new_value_model(policy, reward_model, config)
+    reference, value = (
+        frozen_copy(policy),
+        new_value_model(policy, reward_model, config.seed, config.shared_value),
+    )
     scorers = [reward_model] if isinstance(reward_model, nn.Module) else []
-    asked = [encode_prompt(tokenizer, p.text) for p in spread(prompts)]
+    asked = [encode_prompt(tokenizer, p.text) for p in evenly_spaced(prompts)]
     N, B, pad = config.max_new_tokens, config.batch_size, tokenizer.pad_token_id
     some = Sequences.of_tokens(asked, [[pad] * N for _ in asked], pad)
     (kept, _), (more, layer) = (saved(model, some, accelerator) for model in (policy, value))
@@ -232,7 +235,7 @@ def logits_of(policy: PreTrainedModel, piece: Sequences) -> int:
     return FLOAT * int(piece.mask.sum()) * vocabulary(policy)
 
 
-def spread(rows: Sequence, most: int = SAMPLE) -> list:
+def evenly_spaced(rows: Sequence, most: int = SAMPLE) -> list:
     """At most so many of them, evenly spaced."""
     return list(rows[:: max(1, len(rows) // most)][:most])
 

@@ -1,7 +1,7 @@
 """The clipped objective: its formula as a curve, and where the tokens of a real rollout lie on it.
 
-The curve is the value of `maths.policy_loss` for one token, with its sign turned; the dots are the
-tokens of a saved rollout after its update, each divided by the size of its own advantage.
+The curve is the value of `maths.clipped_policy_loss` for one token, with its sign turned; the dots
+are the tokens of a saved rollout after its update, each divided by the size of its own advantage.
 """
 
 import base64
@@ -69,7 +69,9 @@ def objective(ratios: torch.Tensor, advantage: float, epsilon: float) -> torch.T
     """Minus the clipped loss of single tokens with this advantage, one after the other: (M,)."""
     one = torch.ones(1, 1, dtype=torch.bool)
     old, size = torch.zeros(1, 1), torch.full((1, 1), float(advantage))
-    losses = [maths.policy_loss(r.log().view(1, 1), old, size, one, epsilon)[0] for r in ratios]
+    losses = [
+        maths.clipped_policy_loss(r.log().view(1, 1), old, size, one, epsilon)[0] for r in ratios
+    ]
     return -torch.stack(losses) if losses else torch.zeros(0)
 
 

@@ -19,7 +19,7 @@ import ipywidgets
 from IPython import get_ipython
 from IPython.display import display
 
-from rlhf_lab.evaluate import answer
+from rlhf_lab.evaluate import respond
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.show.alarms import Alarm, alarms
@@ -179,7 +179,7 @@ class Dashboard:
 
     def _ask(self, update: int) -> None:
         if self.prompts:
-            answers = answer(self.policy, self.tokenizer, self.prompts, config=self.sampling)
+            answers = respond(self.policy, self.tokenizer, self.prompts, config=self.sampling)
             self.answers[update] = [row[0] for row in answers.texts]
 
     # ---- what is shown -----------------------------------------------------------------------
