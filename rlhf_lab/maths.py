@@ -4,12 +4,13 @@ Shapes: B responses (or prompts), N tokens of a response, K responses ranked per
 vocabulary, M samples. A `mask` is 1 (or True) on the response tokens up to and including the end
 token; whatever stands where it is 0, even nan, changes neither a result nor a gradient.
 
-A loss is a mean over real tokens (or prompts). To take a minibatch in several pieces, give each
-piece the `denominator` of the whole, its number of real tokens (or prompts): the pieces' losses,
-gradients and metrics then add up to those of the whole, however it was cut.
+A loss is a mean over the real tokens (or prompts) it is given. A stage that reads a minibatch in
+pieces weighs the loss of each by its share of the minibatch's tokens (or prompts): the weighted
+losses, gradients and metrics add up to those of the whole, however it was cut.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,7 +21,6 @@ from rlhf_lab.errors import UserError
 
 # Ranks are whole numbers, 1 is best. UNRANKED was shown but not placed; ABSENT is no response.
 UNRANKED, ABSENT = 0, -1
-Denominator = int | float | Tensor | None
 
 
 # ---- log-probabilities ---------------------------------------------------------------------------
@@ -79,6 +79,13 @@ def response_mask(response_tokens: Tensor, end_id: int) -> Tensor:
     return hit.cumsum(-1) - hit == 0
 
 
+def label_mask(tokens: Tensor, starts: Tensor, end_id: int, pad_id: int) -> Tensor:
+    """True on the tokens that SFT learns, those of the response with its end token: (B, T), (B,) ->
+    (B, T). tokens: prompt, response and padding; starts: the column of the response's first."""
+    columns = torch.arange(tokens.shape[1], device=tokens.device)
+    return (columns >= starts[:, None]) & (tokens != pad_id)
+
+
 def last_index(mask: Tensor) -> Tensor:
     """Index of the last 1 of each row: (B, N) -> (B,) long; -1 for a row without any."""
     positions = torch.arange(mask.shape[-1], device=mask.device)
@@ -90,9 +97,9 @@ def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
     return _real(x, mask).sum(-1)
 
 
-def masked_mean(x: Tensor, mask: Tensor, denominator: Denominator = None) -> Tensor:
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over the real tokens of the whole batch: (B, N) -> (); 0 when there are none."""
-    return _mean(_real(x, mask).sum(), mask.sum(), denominator)
+    return _real(x, mask).sum() / mask.sum().clamp(min=1)
 
 
 def whiten(x: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
@@ -109,10 +116,6 @@ def whiten(x: Tensor, mask: Tensor, keep_mean: bool = False) -> Tensor:
 
 def _real(x: Tensor, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask.bool(), 0)  # not x * mask: nan * 0 is nan
-
-
-def _mean(total: Tensor, count: Tensor, denominator: Denominator) -> Tensor:
-    return total / (count.clamp(min=1) if denominator is None else denominator)
 
 
 # ---- KL from the sampled tokens alone ------------------------------------------------------------
@@ -210,59 +213,57 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
 
 
 def clipped_policy_loss(
-    new_logprobs: Tensor,
-    logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    epsilon: float = 0.2,
-    denominator: Denominator = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """PPO's clipped loss, mean of max(-A ratio, -A clip(ratio, 1 - epsilon, 1 + epsilon)).
-
-    All tensors (B, N); only `new_logprobs` carries a gradient (Schulman et al. 2017). The metrics
-    are means over the same tokens: approximate KL of old to new policy (k2), the share of tokens
-    whose loss the clip changed, and the ratio.
-    """
+    new_logprobs: Tensor, logprobs: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2
+) -> Tensor:
+    """PPO's clipped loss, mean of max(-A ratio, -A clip(ratio, 1 - epsilon, 1 + epsilon)): () from
+    four (B, N); only `new_logprobs` carries a gradient (Schulman et al. 2017)."""
     # Zero the padding before exp: an infinite ratio would put nan in the gradient, masked or not.
+    ratio = _real(new_logprobs - logprobs, mask).exp()
+    plain, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + epsilon)
+    return masked_mean(torch.maximum(plain, clipped), mask)
+
+
+@torch.no_grad()
+def policy_metrics(
+    new_logprobs: Tensor, logprobs: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2
+) -> dict[str, Tensor]:
+    """What is logged of a step of the policy, means over real tokens, each (): approximate KL of
+    old to new policy (k2), the share of tokens whose loss the clip changed, and the ratio."""
     log_ratio = _real(new_logprobs - logprobs, mask)
     ratio = log_ratio.exp()
-    plain, clipped = -advantages * ratio, -advantages * ratio.clamp(1 - epsilon, 1 + epsilon)
-    loss = masked_mean(torch.maximum(plain, clipped), mask, denominator)
-    metrics = {
-        "policy/approxkl_avg": masked_mean(log_ratio.square() / 2, mask, denominator),
-        "policy/clipfrac_avg": masked_mean((clipped > plain).to(ratio), mask, denominator),
-        "val/ratio": masked_mean(ratio, mask, denominator),
+    clipped = -advantages * ratio.clamp(1 - epsilon, 1 + epsilon) > -advantages * ratio
+    return {
+        "policy/approxkl_avg": masked_mean(log_ratio.square() / 2, mask),
+        "policy/clipfrac_avg": masked_mean(clipped.to(ratio), mask),
+        "val/ratio": masked_mean(ratio, mask),
     }
-    return loss, {name: metric.detach() for name, metric in metrics.items()}
 
 
 def clipped_value_loss(
-    new_values: Tensor,
-    values: Tensor,
-    returns: Tensor,
-    mask: Tensor,
-    epsilon: float = 0.2,
-    denominator: Denominator = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
+    new_values: Tensor, values: Tensor, returns: Tensor, mask: Tensor, epsilon: float = 0.2
+) -> Tensor:
     """Half the squared error of the values, or of the values held within `epsilon` of the old ones,
-    whichever is larger (Ziegler et al. 2019; to be multiplied by the value coefficient).
-
-    All tensors (B, N); only `new_values` carries a gradient. The metric is the share of tokens
-    whose loss the clip changed.
-    """
+    whichever is larger (Ziegler et al. 2019; to be multiplied by the value coefficient): () from
+    four (B, N); only `new_values` carries a gradient."""
     new_values = _real(new_values, mask)
     held = values + (new_values - values).clamp(-epsilon, epsilon)
     plain, clipped = (new_values - returns).square(), (held - returns).square()
-    loss = masked_mean(torch.maximum(plain, clipped), mask, denominator) / 2
-    clipfrac = masked_mean((clipped > plain).to(loss), mask, denominator)
-    return loss, {"val/clipfrac_avg": clipfrac}
+    return masked_mean(torch.maximum(plain, clipped), mask) / 2
 
 
-def reinforce_loss(
-    new_logprobs: Tensor, advantages: Tensor, mask: Tensor, denominator: Denominator = None
-) -> Tensor:
+@torch.no_grad()
+def value_metrics(
+    new_values: Tensor, values: Tensor, returns: Tensor, mask: Tensor, epsilon: float = 0.2
+) -> dict[str, Tensor]:
+    """The share of real tokens whose value loss the clip changed, ()."""
+    held = values + (new_values - values).clamp(-epsilon, epsilon)
+    clipped = (held - returns).square() > (new_values - returns).square()
+    return {"val/clipfrac_avg": masked_mean(clipped.to(returns), mask)}
+
+
+def reinforce_loss(new_logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """Mean of -A logprob over real tokens (Williams 1992): (B, N), (B, N) -> ()."""
-    return masked_mean(-advantages * _real(new_logprobs, mask), mask, denominator)
+    return masked_mean(-advantages * _real(new_logprobs, mask), mask)
 
 
 # ---- ranking losses ------------------------------------------------------------------------------
@@ -283,9 +284,7 @@ def comparisons(ranks: Tensor) -> Tensor:
     return (i > 0) & ((i < j) | (j == UNRANKED))
 
 
-def kwise_loss(
-    scores: Tensor, ranks: Tensor, soft_ties: bool = False, denominator: Denominator = None
-) -> Tensor:
+def kwise_loss(scores: Tensor, ranks: Tensor, soft_ties: bool = False) -> Tensor:
     """Bradley-Terry over all compared pairs: scores (B, K), int ranks (B, K) -> ().
 
     Mean over the pairs of a prompt, then over the prompts that have a pair (Ouyang et al. 2022,
@@ -295,7 +294,30 @@ def kwise_loss(
     weights = pair_weights(ranks, soft_ties).to(scores)  # (B, K, K)
     margins = _real(scores.unsqueeze(-1) - scores.unsqueeze(-2), weights)
     losses, pairs = -(weights * F.logsigmoid(margins)).sum((-2, -1)), weights.sum((-2, -1))
-    return _mean((losses / pairs.clamp(min=1)).sum(), (pairs > 0).sum(), denominator)
+    return (losses / pairs.clamp(min=1)).sum() / (pairs > 0).sum().clamp(min=1)
+
+
+def kwise_of(pair_loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    """A k-wise loss, with the arguments of `kwise_loss`, made of any loss of pairs.
+
+    pair_loss: mean over the pairs it is given, (pairs,), (pairs,) -> ().
+    """
+
+    def loss(scores: Tensor, ranks: Tensor, soft_ties: bool = False) -> Tensor:
+        times = (2 * pair_weights(ranks, soft_ties)).long()  # a tie once each way, others twice
+        each = []
+        for row, count in zip(scores, times):
+            better, worse = count.nonzero(as_tuple=True)
+            often = count[better, worse]
+            if len(often):
+                each.append(
+                    pair_loss(
+                        row[better].repeat_interleave(often), row[worse].repeat_interleave(often)
+                    )
+                )
+        return torch.stack(each).mean() if each else scores[:0].sum()
+
+    return loss
 
 
 def pair_weights(ranks: Tensor, soft_ties: bool = False) -> Tensor:

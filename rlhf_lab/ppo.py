@@ -78,14 +78,24 @@ def train_ppo(
     accelerator: Accelerator | None = None,
     value_model: ValueModel | None = None,
     reference: PreTrainedModel | None = None,
+    kl_rewards: Callable[..., Tensor] = maths.kl_rewards,
+    gae: Callable[..., tuple[Tensor, Tensor]] = maths.gae,
+    whiten: Callable[[Tensor, Tensor], Tensor] = maths.whiten,
+    clipped_policy_loss: Callable[..., Tensor] = maths.clipped_policy_loss,
+    clipped_value_loss: Callable[..., Tensor] = maths.clipped_value_loss,
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, with the rollout's texts.
 
     `reference` is by default a frozen copy of `policy` as it comes in: give another where an
     earlier start is what the KL shall be paid for. `value_model` is by default a copy of
     the reward model (of an ensemble's first, or of the policy's trunk where the scorer is a
-    function). `judge`, if given, only watches: its mean mark is logged as judge/mark. Raises
-    UserError without prompts, and for a minibatch with fewer responses than there are processes.
+    function). `judge`, if given, only watches: its mean mark is logged as judge/mark.
+
+    The last five are the formulas of PPO: give a function of your own, with the arguments and the
+    result of the one in `maths`, and it trains the model.
+
+    Raises UserError without prompts, for a minibatch with fewer responses than there are processes,
+    and for a formula whose result has another shape.
     """
     check_shares(config.batch_size, config.minibatches)
     if not prompts:
@@ -116,7 +126,7 @@ def train_ppo(
         )
         # 2. The score, minus beta for every nat of KL, becomes a reward for every token.
         scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
-        rollout.rewards = maths.kl_rewards(
+        rollout.rewards = kl_rewards(
             scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta
         )
         record: Record = {
@@ -129,15 +139,17 @@ def train_ppo(
         if config.whiten_rewards:
             rollout.rewards = maths.whiten(rollout.rewards, rollout.mask, keep_mean=True)
         # 3. Was each token better than the value network expected?
-        raw, rollout.returns = maths.gae(
+        raw, rollout.returns = gae(
             rollout.rewards, rollout.values, rollout.mask, config.gamma, config.lam
         )
-        rollout.advantages = maths.whiten(raw, rollout.mask)
+        rollout.advantages = whiten(raw, rollout.mask)
+        check_shapes(rollout)
         record["val/explained_variance"] = float(
             maths.explained_variance(rollout.values, rollout.returns, rollout.mask)
         )
         # 4. Improve policy and value network on the same responses, a few times.
-        record |= optimise(policy, value_model, rollout, optimiser, config, update)
+        losses = clipped_policy_loss, clipped_value_loss
+        record |= optimise(policy, value_model, rollout, optimiser, config, update, *losses)
         # 5. Hold the KL near its target, if it has one.
         if config.target_kl:
             kl = float(record["objective/kl"])
@@ -173,11 +185,14 @@ def optimise(
     optimiser: Optimiser,
     config: PPOConfig,
     update: int,
+    clipped_policy_loss: Callable[..., Tensor] = maths.clipped_policy_loss,
+    clipped_value_loss: Callable[..., Tensor] = maths.clipped_value_loss,
 ) -> dict[str, float]:
     """PPO's epochs over one rollout; returns the mean of each metric over all minibatches."""
 
     def loss_of(piece: Rollout, whole: Rollout, with_entropy: bool) -> tuple[Tensor, Metrics]:
-        return ppo_loss(policy, value_model, piece, whole, config, with_entropy)
+        losses = clipped_policy_loss, clipped_value_loss
+        return ppo_loss(policy, value_model, piece, config, with_entropy, *losses)
 
     key = "ppo", config.seed, update
     found = epochs_over(
@@ -191,31 +206,28 @@ def ppo_loss(
     policy: PreTrainedModel,
     value_model: ValueModel,
     piece: Rollout,
-    whole: Rollout,
     config: PPOConfig,
     with_entropy: bool = False,
+    clipped_policy_loss: Callable[..., Tensor] = maths.clipped_policy_loss,
+    clipped_value_loss: Callable[..., Tensor] = maths.clipped_value_loss,
 ) -> tuple[Tensor, Metrics]:
-    """PPO's loss over some rows of a minibatch, `whole`, and what is logged of it: sums over the
-    rows' tokens, divided by the tokens of the whole."""
-    tokens = int(whole.mask.sum())
-    # of token t at position t - 1: log softmax(logits / temperature), the value, the entropy
+    """PPO's loss on some responses, and what is logged of it; all are means over their tokens."""
+    # (b, N), of token t at position t - 1: its log softmax(logits / temperature), and the entropy
     new_logprobs, entropy = response_logprobs(
         policy, piece.sequences, config.temperature, with_entropy
     )
-    new_values = response_values(value_model, piece.sequences)  # (b, N), as all of these
-    policy_loss, metrics = maths.clipped_policy_loss(
-        new_logprobs, piece.logprobs, piece.advantages, piece.mask, config.epsilon, tokens
-    )
-    value_loss, more = maths.clipped_value_loss(
-        new_values, piece.values, piece.returns, piece.mask, config.value_epsilon, tokens
-    )
-    metrics |= more | {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
+    new_values = response_values(value_model, piece.sequences)  # (b, N), at position t - 1 too
+    old_and_new = new_logprobs, piece.logprobs, piece.advantages, piece.mask, config.epsilon
+    values = new_values, piece.values, piece.returns, piece.mask, config.value_epsilon
+    policy_loss, value_loss = clipped_policy_loss(*old_and_new), clipped_value_loss(*values)
+    metrics = maths.policy_metrics(*old_and_new) | maths.value_metrics(*values)
+    metrics |= {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
     if entropy is not None:
-        metrics["policy/entropy_avg"] = entropy.sum() / tokens
+        metrics["policy/entropy_avg"] = maths.masked_mean(entropy, piece.mask)
     return policy_loss + config.value_coefficient * value_loss, metrics
 
 
-# loss_of(piece, whole, with_entropy): the loss of a piece of a minibatch, and its metrics.
+# loss_of(piece, minibatch, with_entropy): the loss of a piece of a minibatch, and its metrics.
 LossOf = Callable[[Rollout, Rollout, bool], tuple[Tensor, Metrics]]
 
 
@@ -254,9 +266,38 @@ def minibatch_gradients(
     with_entropy: bool = False,
 ) -> dict[str, float]:
     """Add the gradient of the loss over a minibatch; returns the metrics. It is read in pieces of
-    like length, and the gradient does not depend on how it was cut."""
-    pieces = (
-        minibatch.rows(part, accelerator.device)
-        for part in micro_batches(minibatch.sequences.lengths, max_tokens)
-    )
-    return accumulate(accelerator, pieces, lambda piece: loss_of(piece, minibatch, with_entropy))[1]
+    like length, each weighed by its share of the tokens, so that the cuts change nothing."""
+    tokens = int(minibatch.mask.sum())
+
+    def share_of_loss(rows: Tensor) -> tuple[Tensor, Metrics]:
+        piece = minibatch.rows(rows, accelerator.device)
+        loss, metrics = loss_of(piece, minibatch, with_entropy)
+        check_scalar(loss)
+        share = int(piece.mask.sum()) / tokens
+        return share * loss, {name: share * x for name, x in metrics.items()}
+
+    pieces = micro_batches(minibatch.sequences.lengths, max_tokens)
+    return accumulate(accelerator, pieces, share_of_loss)[1]
+
+
+def check_shapes(rollout: Rollout) -> None:
+    """Raise UserError if a formula's result has not a number for every token."""
+    for formula, name in (
+        ("kl_rewards", "rewards"),
+        ("gae", "returns"),
+        ("whiten(gae(...)[0], mask)", "advantages"),
+    ):
+        shape = tuple(getattr(rollout, name).shape)
+        if shape != rollout.mask.shape:
+            raise UserError(
+                f"{formula} gave {name} of shape {shape}: give (B, N), here "
+                f"{tuple(rollout.mask.shape)}, a number for every token and 0 on padding"
+            )
+
+
+def check_scalar(loss: Tensor) -> None:
+    """Raise UserError if a loss is not one number."""
+    if loss.dim():
+        raise UserError(
+            f"a loss has shape {tuple(loss.shape)}: give one number, the mean over the real tokens"
+        )

@@ -85,6 +85,8 @@ def train_reward(
     accelerator: Accelerator | None = None,
     store: FeedbackStore | None = None,
     labellers: Sequence[str] | None = None,
+    kwise_loss: Callable[..., Tensor] = maths.kwise_loss,
+    pair_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Iterator[Record]:
     """Train `reward_model` in place; yields one metrics record an update.
 
@@ -93,7 +95,9 @@ def train_reward(
     `held_out_metrics` are those of `held_out`, whose prompts should be others.
 
     store: adds the rankings in it, of these labellers or (None) of all, as `rankings_from` divides
-    them. Raises UserError if there is nothing to train on.
+    them. kwise_loss: the formula of the loss, with the arguments of the one in `maths`; or give
+    pair_loss, as `maths.pair_loss`, which is taken over the pairs of each prompt. Raises UserError
+    if there is nothing to train on.
     """
     if store is not None:
         ranked, apart = rankings_from(store, labellers)
@@ -101,6 +105,7 @@ def train_reward(
     if not rankings:
         raise UserError("no rankings to train on: give some, or a store in which there are some")
     accelerator = on_device(accelerator, reward_model)
+    kwise_loss = maths.kwise_of(pair_loss) if pair_loss else kwise_loss
     data = encode(tokenizer, rankings)
     check_fits(reward_model, data.sequences)
     if not maths.prompts_compared(data.ranks, config.soft_ties):
@@ -123,7 +128,7 @@ def train_reward(
     for update in resumable(checkpoint, {"model": reward_model}, optimiser, updates):
         epoch, rows, last = order[update - 1]
         batch = data.groups(rows)
-        loss, scores = batch_gradients(reward_model, batch, config, accelerator)
+        loss, scores = batch_gradients(reward_model, batch, config, accelerator, kwise_loss)
         check_finite("the loss", loss, update)
         record: Record = {
             "stage": "reward",
@@ -142,24 +147,30 @@ def train_reward(
 
 
 def batch_gradients(
-    reward_model: ScalarModel, batch: RankedData, config: RewardConfig, accelerator: Accelerator
+    reward_model: ScalarModel,
+    batch: RankedData,
+    config: RewardConfig,
+    accelerator: Accelerator,
+    kwise_loss: Callable[..., Tensor] = maths.kwise_loss,
 ) -> tuple[float, Tensor]:
     """Add the gradients of the k-wise loss over a batch; returns the loss and the scores, (G, K).
 
-    The batch is read in pieces of like length, each response once. Each piece's loss is divided by
-    the prompts of the whole batch, so the gradient does not depend on how it was cut.
+    The batch is read in pieces of like length, each response once. Each piece's loss is weighed by
+    its share of the batch's prompts that compare something, so that the cuts change nothing.
     """
-    prompts = maths.prompts_compared(batch.ranks, config.soft_ties)
+    prompts = max(1, maths.prompts_compared(batch.ranks, config.soft_ties))
+    ties = {"soft_ties": True} if config.soft_ties else {}
     scores = torch.zeros(batch.ranks.shape)
 
-    def loss_of(part: list[int]) -> tuple[Tensor, Metrics]:
+    def share_of_loss(part: list[int]) -> tuple[Tensor, Metrics]:
         piece = batch.groups(part)
         flat = response_scores(reward_model, piece.sequences.to(accelerator.device)).float()
         piece_scores, ranks = flat[piece.index.to(flat.device)], piece.ranks.to(flat.device)
         scores[part] = piece_scores.detach().cpu()  # (g, K)
-        return maths.kwise_loss(piece_scores, ranks, config.soft_ties, max(prompts, 1)), {}
+        share = maths.prompts_compared(ranks, config.soft_ties) / prompts
+        return share * kwise_loss(piece_scores, ranks, **ties), {}
 
-    loss, _ = accumulate(accelerator, group_batches(batch, config.max_tokens), loss_of)
+    loss, _ = accumulate(accelerator, group_batches(batch, config.max_tokens), share_of_loss)
     return loss, parallel.total(scores)
 
 

@@ -92,10 +92,10 @@ class Sequences:
         return (self.starts[:, None] + n).clamp(max=self.tokens.shape[1] - 1)
 
     @property
-    def before(self) -> Tensor:
-        """The position before each real response token, (B, T) bool: there it is predicted."""
+    def labels(self) -> Tensor:
+        """Where the real response tokens are, (B, T) bool."""
         column = torch.arange(self.tokens.shape[1], device=self.starts.device)
-        first = self.starts[:, None] - 1
+        first = self.starts[:, None]
         return (column >= first) & (column < first + self.mask.sum(1, keepdim=True))
 
     def rows(self, index: Tensor | list[int]) -> "Sequences":
@@ -138,11 +138,26 @@ def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:
         start = stop
 
 
-def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
-    """Logits for the real response tokens alone, row after row: (M, V), M = mask.sum().
+def before(labels: Tensor) -> Tensor:
+    """The positions at which these tokens are predicted, each one to the left: bool (B, T)."""
+    return nn.functional.pad(labels[:, 1:], (0, 1))
 
-    The vocabulary is projected at those positions only.
-    """
+
+def label_logprobs(policy: PreTrainedModel, batch: Sequences, labels: Tensor) -> Tensor:
+    """Log-probability of each labelled token, row after row: bool (B, T) -> (M,). A row's first
+    token is predicted by nothing and cannot be labelled."""
+    logits = token_logits(policy, batch, before(labels))
+    return logprobs_of(logits, batch.tokens[labels])
+
+
+def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
+    """Logits for the real response tokens alone, row after row: (M, V), M = mask.sum()."""
+    return token_logits(policy, batch, before(batch.labels))
+
+
+def token_logits(policy: PreTrainedModel, batch: Sequences, wanted: Tensor) -> Tensor:
+    """Logits at the wanted positions, row after row: bool (B, T) -> (M, V). The vocabulary is
+    projected there only."""
     if any(getattr(policy.config, name, None) for name in LOGIT_SETTINGS):
         with recomputing(policy):
             whole = policy(
@@ -151,8 +166,8 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
                 position_ids=position_ids(batch.attention),
                 use_cache=False,
             )
-        return whole.logits[batch.before]
-    hidden = hidden_states(headless(policy), batch.tokens, batch.attention, batch.before)  # (M, D)
+        return whole.logits[wanted]
+    hidden = hidden_states(headless(policy), batch.tokens, batch.attention, wanted)  # (M, D)
     return policy.get_output_embeddings()(hidden)
 
 
@@ -167,13 +182,13 @@ def response_logprobs(
     """
     logits = response_logits(policy, batch)
     logprobs = logprobs_of(logits, batch.response_tokens[batch.mask], temperature)
-    spread = entropy(logits.detach(), temperature) if with_entropy else None
-    return scatter(logprobs, batch.mask), None if spread is None else scatter(spread, batch.mask)
+    entropies = scatter(entropy(logits.detach(), temperature), batch.mask) if with_entropy else None
+    return scatter(logprobs, batch.mask), entropies
 
 
 def response_values(value_model: ValueModel, batch: Sequences) -> Tensor:
     """The value before each response token is written, (B, N), 0 on padding."""
-    return scatter(value_model.at(batch.tokens, batch.attention, batch.before), batch.mask)
+    return scatter(value_model.at(batch.tokens, batch.attention, before(batch.labels)), batch.mask)
 
 
 def response_scores(reward_model: ScalarModel | Ensemble, batch: Sequences) -> Tensor:

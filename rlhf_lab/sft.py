@@ -4,18 +4,26 @@ The loss is the cross entropy of the response's tokens, its end token included; 
 but not learned (Ouyang et al. 2022 leave the choice open; here the prompt is never in the loss).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lab import maths
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration, check_settings, setting
-from rlhf_lab.sequences import Sequences, check_fits, in_batches, micro_batches, response_logprobs
+from rlhf_lab.sequences import (
+    Sequences,
+    check_fits,
+    in_batches,
+    label_logprobs,
+    micro_batches,
+    response_logprobs,
+)
 from rlhf_lab.training import (
     Metrics,
     Optimiser,
@@ -50,17 +58,21 @@ def train_sft(
     held_out: Sequence[Demonstration] = (),
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
+    label_mask: Callable[[Tensor, Tensor, int, int], Tensor] = maths.label_mask,
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update.
 
     loss/sft is the mean over the batch's response tokens, in nats; loss/held_out the same on
-    `held_out`, at the end of every epoch.
+    `held_out`, at the end of every epoch. label_mask: which tokens of prompt and response are
+    learned, as `maths.label_mask`.
     """
     if not demonstrations:
         raise UserError("no demonstrations to learn from: give at least one")
     accelerator = on_device(accelerator, policy)
     data = encode(tokenizer, demonstrations)
     check_fits(policy, data)
+    labels = label_mask(data.tokens, data.starts, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    check_labels(labels, data)
     later = encode(tokenizer, held_out) if held_out else None
     order = epochs_of(len(demonstrations), config.batch_size, config.epochs, "sft", config.seed)
     updates = len(order)
@@ -68,10 +80,7 @@ def train_sft(
 
     for update in resumable(checkpoint, {"policy": policy}, optimiser, updates):
         epoch, rows, last = order[update - 1]
-        batch = data.rows(rows)
-        tokens = int(batch.mask.sum())
-        pieces = (batch.rows(part) for part in micro_batches(batch.lengths, config.max_tokens))
-        loss, _ = accumulate(accelerator, pieces, partial(sft_loss, policy, tokens=tokens))
+        loss, tokens = batch_gradients(policy, data, labels, rows, accelerator, config.max_tokens)
         check_finite("the loss", loss, update)
         record: Record = {
             "stage": "sft",
@@ -88,10 +97,31 @@ def train_sft(
         yield record
 
 
-def sft_loss(policy: PreTrainedModel, piece: Sequences, tokens: int) -> tuple[Tensor, Metrics]:
-    """Cross entropy of the response tokens of a piece; tokens: those of the whole batch."""
-    logprobs, _ = response_logprobs(policy, piece.to(policy.device))  # (b, N)
-    return -logprobs.sum() / tokens, {}
+def batch_gradients(
+    policy: PreTrainedModel,
+    data: Sequences,
+    labels: Tensor,
+    rows: list[int],
+    accelerator: Accelerator,
+    max_tokens: int,
+) -> tuple[float, int]:
+    """Add the gradients of the loss over some rows; returns the loss and the tokens learned. They
+    are read in pieces of like length, each weighed by its share of those tokens."""
+    index = torch.tensor(rows)
+    tokens = int(labels[index].sum())
+
+    def share_of_loss(part: Tensor) -> tuple[Tensor, Metrics]:
+        piece = data.rows(index[part]).to(accelerator.device)
+        learned = labels[index[part], : piece.tokens.shape[1]].to(accelerator.device)
+        return int(learned.sum()) / tokens * sft_loss(policy, piece, learned), {}
+
+    pieces = micro_batches(data.lengths[index], max_tokens)
+    return accumulate(accelerator, pieces, share_of_loss)[0], tokens
+
+
+def sft_loss(policy: PreTrainedModel, piece: Sequences, labels: Tensor) -> Tensor:
+    """Mean cross entropy of the labelled tokens, bool (b, T), each from those before it: ()."""
+    return -label_logprobs(policy, piece, labels).sum() / labels.sum().clamp(min=1)
 
 
 def encode(
@@ -99,6 +129,19 @@ def encode(
 ) -> Sequences:
     """Demonstrations as padded tokens."""
     return Sequences.of_text(tokenizer, [(d.prompt.text, d.response) for d in demonstrations])
+
+
+def check_labels(labels: Tensor, data: Sequences) -> None:
+    """Raise UserError for labels that cannot be learned."""
+    if labels.shape != data.tokens.shape or labels.dtype != torch.bool:
+        raise UserError(
+            f"label_mask gave {labels.dtype} of shape {tuple(labels.shape)}: give torch.bool of "
+            f"shape {tuple(data.tokens.shape)}, as tokens are"
+        )
+    if labels[:, 0].any() or (labels & ~data.attention.bool()).any() or not labels.any():
+        raise UserError(
+            "label_mask marks a row's first token, which nothing predicts, or padding, or nothing"
+        )
 
 
 def held_out_loss(policy: PreTrainedModel, data: Sequences) -> float:

@@ -138,9 +138,8 @@ def test_gae_equals_its_definition_as_a_sum():
 )
 def test_policy_loss_table(ratio, advantage, loss, slope, clipped):
     new_logprobs = t([math.log(ratio) - 1]).requires_grad_()
-    actual, metrics = m.clipped_policy_loss(
-        new_logprobs, t([-1]), t([advantage]), torch.ones(1, 1), 0.2
-    )
+    given = new_logprobs, t([-1]), t([advantage]), torch.ones(1, 1), 0.2
+    actual, metrics = m.clipped_policy_loss(*given), m.policy_metrics(*given)
     actual.backward()
     close(actual.detach(), loss)
     close(new_logprobs.grad, [[slope]])
@@ -150,9 +149,7 @@ def test_policy_loss_table(ratio, advantage, loss, slope, clipped):
 
 
 def test_epsilon_is_the_clip_range():
-    loss, _ = m.clipped_policy_loss(
-        t([math.log(1.5)]), t([0]), t([1]), torch.ones(1, 1), epsilon=0.1
-    )
+    loss = m.clipped_policy_loss(t([math.log(1.5)]), t([0]), t([1]), torch.ones(1, 1), epsilon=0.1)
     close(loss, -1.1)
 
 
@@ -161,9 +158,8 @@ def test_epsilon_is_the_clip_range():
 )
 def test_value_loss_table(value, loss, slope, clipped):
     new_values = t([value]).requires_grad_()
-    actual, metrics = m.clipped_value_loss(
-        new_values, t([0.5]), t([2]), torch.ones(1, 1), epsilon=0.2
-    )
+    given = new_values, t([0.5]), t([2]), torch.ones(1, 1), 0.2
+    actual, metrics = m.clipped_value_loss(*given), m.value_metrics(*given)
     actual.backward()
     close(actual.detach(), loss)
     close(new_values.grad, [[slope]])
@@ -173,7 +169,8 @@ def test_value_loss_table(value, loss, slope, clipped):
 def test_the_first_update_has_ratio_one_and_plain_policy_gradient():
     logprobs, advantages, mask = random(3, 4), random(3, 4, seed=1), torch.ones(3, 4)
     new_logprobs = logprobs.clone().requires_grad_()
-    loss, metrics = m.clipped_policy_loss(new_logprobs, logprobs, advantages, mask)
+    given = new_logprobs, logprobs, advantages, mask
+    loss, metrics = m.clipped_policy_loss(*given), m.policy_metrics(*given)
     (gradient,) = torch.autograd.grad(loss, new_logprobs)
     close(gradient, -advantages / 12)
     assert metrics["val/ratio"] == 1
@@ -185,22 +182,22 @@ def test_the_first_update_has_ratio_one_and_plain_policy_gradient():
 def test_approximate_kl_is_positive_whichever_way_the_policy_moves():
     old, new = t([0.5, 0.3, 0.2]).log(), t([0.2, 0.3, 0.5]).log()
     for before, after in [(old, new), (new, old)]:
-        _, metrics = m.clipped_policy_loss(after, before, torch.zeros(1, 3), torch.ones(1, 3))
+        metrics = m.policy_metrics(after, before, torch.zeros(1, 3), torch.ones(1, 3))
         close(metrics["policy/approxkl_avg"], math.log(2.5) ** 2 / 3)
 
 
 def test_the_end_token_is_learned_and_padding_is_not():
     mask = m.response_mask(torch.tensor([[5, 6, 2, 9, 9]]), end_id=2)
     new_logprobs = torch.zeros(1, 5, dtype=torch.float64, requires_grad=True)
-    m.clipped_policy_loss(new_logprobs, torch.zeros(1, 5), torch.ones(1, 5), mask)[0].backward()
+    m.clipped_policy_loss(new_logprobs, torch.zeros(1, 5), torch.ones(1, 5), mask).backward()
     close(new_logprobs.grad, [[-1 / 3, -1 / 3, -1 / 3, 0, 0]])
 
 
 def test_metrics_carry_no_gradient():
     x = random(2, 3).requires_grad_()
-    for _, metrics in [
-        m.clipped_policy_loss(x, random(2, 3), random(2, 3), torch.ones(2, 3)),
-        m.clipped_value_loss(x, random(2, 3), random(2, 3), torch.ones(2, 3)),
+    for metrics in [
+        m.policy_metrics(x, random(2, 3), random(2, 3), torch.ones(2, 3)),
+        m.value_metrics(x, random(2, 3), random(2, 3), torch.ones(2, 3)),
     ]:
         assert not any(metric.requires_grad for metric in metrics.values())
 
@@ -215,8 +212,10 @@ def update(new_logprobs, new_values, logprobs, ref_logprobs, values, scores, mas
     rewards = m.whiten(rewards, mask, keep_mean=True)
     advantages, returns = m.gae(rewards, values, mask, gamma=0.99, lam=0.9)
     advantages = m.whiten(advantages, mask)
-    policy, metrics = m.clipped_policy_loss(new_logprobs, logprobs, advantages, mask)
-    value, value_metrics = m.clipped_value_loss(new_values, values, returns, mask)
+    policy = m.clipped_policy_loss(new_logprobs, logprobs, advantages, mask)
+    value = m.clipped_value_loss(new_values, values, returns, mask)
+    metrics = m.policy_metrics(new_logprobs, logprobs, advantages, mask)
+    value_metrics = m.value_metrics(new_values, values, returns, mask)
     reinforce = m.reinforce_loss(new_logprobs, advantages, mask)
     (policy + 0.1 * value + 0.3 * reinforce).backward()
     numbers = [policy, value, reinforce, *metrics.values(), *value_metrics.values()]
@@ -245,21 +244,19 @@ def test_micro_batches_add_up_to_the_minibatch(cut):
     new, old, other = (random(4, 6, seed=seed, scale=0.4) for seed in range(3))
     mask = torch.arange(6) < torch.tensor([[6], [1], [4], [2]])
 
-    def losses(rows, denominator):
-        x = new[rows].clone().requires_grad_()
-        policy, metrics = m.clipped_policy_loss(
-            x, old[rows], other[rows], mask[rows], 0.2, denominator
-        )
-        value, others = m.clipped_value_loss(
-            x, old[rows], other[rows], mask[rows], 0.2, denominator
-        )
-        total = policy + value + m.reinforce_loss(x, other[rows], mask[rows], denominator)
+    def losses(rows, share=1.0):
+        x, m_ = new[rows].clone().requires_grad_(), mask[rows]
+        old_and_new, values = (x, old[rows], other[rows], m_), (x, old[rows], other[rows], m_)
+        total = m.clipped_policy_loss(*old_and_new) + m.clipped_value_loss(*values)
+        total = share * (total + m.reinforce_loss(x, other[rows], m_))
         total.backward()
-        return torch.stack([total.detach(), *metrics.values(), *others.values()]), x.grad
+        metrics = m.policy_metrics(*old_and_new) | m.value_metrics(*values)
+        return torch.stack([total.detach(), *(share * x for x in metrics.values())]), x.grad
 
-    whole, gradient = losses(slice(None), None)
-    pieces = [losses(rows, mask.sum()) for rows in torch.arange(4).split(cut)]
-    close(sum(numbers for numbers, _ in pieces), whole, atol=1e-12)
-    close(torch.cat([grad for _, grad in pieces]), gradient, atol=1e-12)
-    naive = sum(losses(rows, None)[0][0] for rows in torch.arange(4).split(cut)) / len(cut)
+    parts = torch.arange(4).split(cut)
+    whole, gradient = losses(slice(None))
+    pieces = [losses(rows, mask[rows].sum() / mask.sum()) for rows in parts]
+    close(sum(numbers for numbers, _ in pieces), whole, atol=1e-7)
+    close(torch.cat([grad for _, grad in pieces]), gradient, atol=1e-7)
+    naive = sum(losses(rows)[0][0] for rows in parts) / len(cut)
     assert abs(naive - whole[0]) > 1e-3  # the mean of means is another loss

@@ -297,8 +297,8 @@ def test_padding_moves_no_metric_and_no_gradient(gpt2, tokenizer):
     rollout.advantages = torch.randn(rollout.mask.shape, generator=torch.Generator().manual_seed(0))
     rollout.returns = rollout.values + rollout.advantages
 
-    def loss_of(piece, whole, with_entropy):
-        return ppo_loss(gpt2, value, piece, whole, PPO, with_entropy)
+    def loss_of(piece, minibatch, with_entropy):
+        return ppo_loss(gpt2, value, piece, PPO, with_entropy)
 
     def gradients(r):
         gpt2.zero_grad()
@@ -408,3 +408,129 @@ def test_a_factor_multiplies_a_modules_learning_rate():
     steps = [(p - old).abs().max().item() for p, old in zip(parameters, before)]
     # Adam's first step is the learning rate, whatever the gradient.
     assert steps == pytest.approx([1e-3, 1e-3, 3e-2, 3e-2], rel=1e-2)
+
+
+# ------------------------------------------------------------------------------ one's own formulas
+
+
+def test_a_formula_of_ones_own_trains_the_model(gpt2, tokenizer):
+    """Each formula written out plainly, as a learner would; the run is the one of the package."""
+
+    def label_mask(tokens, starts, end_id, pad_id):
+        rows = [
+            [c >= s and t != pad_id for c, t in enumerate(row)] for row, s in both(tokens, starts)
+        ]
+        return torch.tensor(rows)
+
+    def both(tokens, starts):
+        return zip(tokens.tolist(), starts.tolist())
+
+    def pair_loss(chosen, rejected):
+        return torch.log1p(torch.exp(rejected - chosen)).mean()
+
+    def kl_rewards(scores, logprobs, ref_logprobs, mask, beta):
+        rewards = -beta * (logprobs - ref_logprobs) * mask
+        for row, last in enumerate(mask.sum(1) - 1):
+            rewards[row, last] += scores[row]
+        return rewards
+
+    def gae(rewards, values, mask, gamma, lam):
+        advantages = torch.zeros_like(rewards)
+        for row, length in enumerate(mask.sum(1)):
+            following, value_after = 0.0, 0.0
+            for t in reversed(range(length)):
+                delta = rewards[row, t] + gamma * value_after - values[row, t]
+                following, value_after = delta + gamma * lam * following, values[row, t]
+                advantages[row, t] = following
+        return advantages, (advantages + values) * mask
+
+    def whiten(x, mask):
+        real = x[mask]
+        return (x - real.mean()) / (real.var(correction=0) + 1e-8).sqrt() * mask
+
+    def clipped_policy_loss(new_logprobs, logprobs, advantages, mask, epsilon):
+        ratio = torch.exp(new_logprobs - logprobs)
+        plain = ratio * advantages
+        return -torch.minimum(plain, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages)[
+            mask
+        ].mean()
+
+    def clipped_value_loss(new_values, values, returns, mask, epsilon):
+        held = values + (new_values - values).clamp(-epsilon, epsilon)
+        errors = torch.maximum((new_values - returns) ** 2, (held - returns) ** 2)
+        return errors[mask].mean() / 2
+
+    own = dict(
+        kl_rewards=kl_rewards,
+        gae=gae,
+        whiten=whiten,
+        clipped_policy_loss=clipped_policy_loss,
+        clipped_value_loss=clipped_value_loss,
+    )
+
+    def runs(sft, reward_model, ppo):
+        model = ScalarModel.from_policy(gpt2, 0)
+        sft_config = SFTConfig(1, 4, max_tokens=40)
+        return [
+            *train_sft(copy.deepcopy(gpt2), tokenizer, SHOWN, sft_config, **sft),
+            *train_reward(model, tokenizer, RANKED, RewardConfig(1, 4), **reward_model),
+            *train_ppo(copy.deepcopy(gpt2), count_e, tokenizer, PROMPTS, PPO, **ppo),
+        ]
+
+    packages = runs({}, {}, {})
+    mine = runs({"label_mask": label_mask}, {"pair_loss": pair_loss}, own)
+    for record, other in zip(mine, packages, strict=True):
+        assert record == pytest.approx(other, abs=2e-3)
+
+
+def test_a_formula_that_is_wrong_is_seen_in_the_run(gpt2, tokenizer):
+    def backwards(*given):
+        return -maths.clipped_policy_loss(*given)
+
+    config = replace(PPO, updates=15, batch_size=32, learning_rate=3e-3, beta=0.0)
+    run = train_ppo(gpt2, count_e, tokenizer, PROMPTS, config, clipped_policy_loss=backwards)
+    scores = [record["objective/scores"] for record in run]
+    assert scores[-1] < scores[0]  # what it should raise, it lowers
+
+
+@pytest.mark.parametrize(
+    ("formula", "function", "said"),
+    [
+        ("kl_rewards", lambda s, *_: s, r"kl_rewards gave rewards of shape \(8,\): give \(B, N\)"),
+        ("whiten", lambda x, mask: x[mask], "whiten.* gave advantages of shape"),
+        ("gae", lambda r, v, *_: (r, r[:, :1]), r"gae gave returns of shape \(8, 1\)"),
+        ("clipped_policy_loss", lambda new, *_: -new, "a loss has shape .*: give one number"),
+    ],
+)
+def test_a_formula_of_another_shape_is_named(formula, function, said, gpt2, tokenizer):
+    with pytest.raises(UserError, match=said):
+        next(train_ppo(gpt2, count_e, tokenizer, PROMPTS, PPO, **{formula: function}))
+
+
+@pytest.mark.parametrize(
+    ("label_mask", "said"),
+    [
+        (lambda t, *_: t, "label_mask gave torch.int64"),
+        (lambda t, *_: torch.ones_like(t, dtype=torch.bool), "a row's first token"),
+        (lambda t, *_: torch.zeros_like(t, dtype=torch.bool), "or nothing"),
+    ],
+)
+def test_labels_that_cannot_be_learned_are_refused(label_mask, said, gpt2, tokenizer):
+    with pytest.raises(UserError, match=said):
+        next(train_sft(gpt2, tokenizer, SHOWN, label_mask=label_mask))
+
+
+def test_sft_can_learn_the_prompt_too(gpt2, tokenizer):
+    """With every token but the first labelled the loss is that of transformers' own labels."""
+
+    def all_but_the_first(tokens, starts, end_id, pad_id):
+        return (torch.arange(tokens.shape[1]) > 0) & (tokens != pad_id)
+
+    before = copy.deepcopy(gpt2)
+    config = SFTConfig(batch_size=1)
+    record = next(train_sft(gpt2, tokenizer, SHOWN[:1], config, label_mask=all_but_the_first))
+    [shown] = SHOWN[:1]
+    ids = tokenizer.encode(f"{shown.prompt.text} {shown.response}") + [tokenizer.eos_token_id]
+    whole = before(torch.tensor([ids]), labels=torch.tensor([ids])).loss
+    assert record["loss/sft"] == pytest.approx(float(whole), abs=1e-5)
+    assert record["tokens"] == len(ids) - 1

@@ -140,14 +140,14 @@ def batch_gradients(
     """
     scores = torch.zeros(batch.ranks.shape)
 
-    def loss_of(part: list[int]) -> tuple[Tensor, Metrics]:
+    def share_of_loss(part: list[int]) -> tuple[Tensor, Metrics]:
         piece = batch.groups(part)
         piece_scores = implicit_scores(policy, piece, ref_logprobs[part], config.dpo_beta)
         scores[part] = piece_scores.detach().float().cpu()  # (g, K)
         ranks = piece.ranks.to(piece_scores.device)
-        return maths.kwise_loss(piece_scores, ranks, denominator=len(batch)), {}
+        return len(part) / len(batch) * maths.kwise_loss(piece_scores, ranks), {}
 
-    loss, _ = accumulate(accelerator, group_batches(batch, config.max_tokens), loss_of)
+    loss, _ = accumulate(accelerator, group_batches(batch, config.max_tokens), share_of_loss)
     return loss, parallel.total(scores)
 
 

@@ -19,9 +19,8 @@ from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import response_logprobs
 from rlhf_lab.training import Metrics, Optimiser, check_finite, check_shares, seed_of
 
-# loss(new_logprobs, piece, tokens, responses, config) -> loss and metrics, where piece has some of
-# the rows of a minibatch, and tokens and responses are the counts of all its rows. Here and below,
-# config is an RLOOConfig or a GRPOConfig.
+# loss(new_logprobs, piece, minibatch, config) -> loss and metrics, means over the tokens of a piece
+# of the minibatch. Here and below, config is an RLOOConfig or a GRPOConfig.
 Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
@@ -85,15 +84,15 @@ def optimise(
 def group_loss(policy: PreTrainedModel, loss: Loss, config) -> LossOf:
     """The loss of a piece of a minibatch, from the formula of RLOO or GRPO, and its metrics."""
 
-    def loss_of(piece: Rollout, whole: Rollout, with_entropy: bool) -> tuple[Tensor, Metrics]:
+    def loss_of(piece: Rollout, minibatch: Rollout, with_entropy: bool) -> tuple[Tensor, Metrics]:
         new_logprobs, entropy = response_logprobs(
             policy, piece.sequences, config.temperature, with_entropy
         )
-        tokens = int(whole.mask.sum())
-        piece_loss, metrics = loss(new_logprobs, piece, tokens, len(whole.texts), config)
-        metrics |= {"loss/policy_avg": piece_loss}
+        piece_loss, metrics = loss(new_logprobs, piece, minibatch, config)
+        old = piece.logprobs, piece.advantages, piece.mask, config.epsilon
+        metrics |= {"loss/policy_avg": piece_loss} | maths.policy_metrics(new_logprobs, *old)
         if entropy is not None:
-            metrics["policy/entropy_avg"] = entropy.sum() / tokens
+            metrics["policy/entropy_avg"] = maths.masked_mean(entropy, piece.mask)
         return piece_loss, metrics
 
     return loss_of

@@ -69,6 +69,7 @@ def train_grpo(
     judge: Callable[[Prompt, str], Mark] | None = None,
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
+    grpo_advantages: Callable[[Tensor], Tensor] = maths.grpo_advantages,
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, named as PPO's.
 
@@ -96,7 +97,7 @@ def train_grpo(
             **describe(rollout, scores, config.beta),
         }
         # 2. Did it score more than the rest of its group, in that group's standard deviations?
-        advantages = maths.grpo_advantages if config.divide else maths.dr_grpo_advantages
+        advantages = grpo_advantages if config.divide else maths.dr_grpo_advantages
         rollout.advantages = per_token(advantages(scores.view(-1, config.group)), rollout.mask)
         # 3. Improve the policy by the clipped loss, held back by its KL to the reference.
         record |= optimise(policy, rollout, grpo_loss, optimiser, config, update)
@@ -106,17 +107,17 @@ def train_grpo(
 
 
 def grpo_loss(
-    new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int, config: GRPOConfig
+    new_logprobs: Tensor, piece: Rollout, minibatch: Rollout, config: GRPOConfig
 ) -> tuple[Tensor, Metrics]:
-    """PPO's clipped loss plus beta times the KL, a mean over all tokens of the minibatch or, with
-    `per_response`, over its responses of their token means: new_logprobs (b, N)."""
+    """PPO's clipped loss plus beta times the KL, a mean over tokens or, with `per_response`, over
+    the minibatch's responses of their token means: new_logprobs (b, N)."""
     mask = piece.mask
     weights: Tensor | float = 1.0
-    if config.per_response:  # (b, 1): mean length over length
-        weights = tokens / responses / mask.sum(1, keepdim=True)
-    loss, metrics = maths.clipped_policy_loss(
-        new_logprobs, piece.logprobs, weights * piece.advantages, mask, config.epsilon, tokens
+    if config.per_response:  # (b, 1): the minibatch's mean length over the response's
+        weights = minibatch.mask.sum(1).float().mean() / mask.sum(1, keepdim=True)
+    loss = maths.clipped_policy_loss(
+        new_logprobs, piece.logprobs, weights * piece.advantages, mask, config.epsilon
     )
     kl = ESTIMATORS[config.kl](new_logprobs, piece.ref_logprobs)
-    penalty = maths.masked_mean(weights * kl, mask, tokens)
-    return loss + config.beta * penalty, metrics | {"loss/kl_avg": penalty.detach()}
+    penalty = maths.masked_mean(weights * kl, mask)
+    return loss + config.beta * penalty, {"loss/kl_avg": penalty.detach()}

@@ -54,6 +54,7 @@ def train_rloo(
     judge: Callable[[Prompt, str], Mark] | None = None,
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
+    rloo_advantages: Callable[[Tensor], Tensor] = maths.rloo_advantages,
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, named as PPO's.
 
@@ -83,7 +84,7 @@ def train_rloo(
         # 2. A response's reward: its score, minus beta for every nat of its KL.
         rewards = maths.masked_sum(rollout.rewards, rollout.mask).view(-1, config.group)
         # 3. Did it earn more than the others of its group?
-        rollout.advantages = per_token(maths.rloo_advantages(rewards), rollout.mask)
+        rollout.advantages = per_token(rloo_advantages(rewards), rollout.mask)
         # 4. Make what did better likelier, and what did worse less likely.
         record |= optimise(policy, rollout, rloo_loss, optimiser, config, update)
         if judge:
@@ -92,17 +93,15 @@ def train_rloo(
 
 
 def rloo_loss(
-    new_logprobs: Tensor, piece: Rollout, tokens: int, responses: int, config: RLOOConfig
+    new_logprobs: Tensor, piece: Rollout, minibatch: Rollout, config: RLOOConfig
 ) -> tuple[Tensor, Metrics]:
-    """REINFORCE's loss, mean of -A logprob over all tokens of the minibatch: new_logprobs (b, N).
+    """REINFORCE's loss, mean of -A logprob over tokens: new_logprobs (b, N).
 
     It is the mean over responses of -A log p(response), divided by their mean length: the same
     direction. After the first step the samples are no longer the policy's own; then PPO's clipped
     loss takes its place, whose gradient is the same while the ratio is 1.
     """
-    clipped, metrics = maths.clipped_policy_loss(
-        new_logprobs, piece.logprobs, piece.advantages, piece.mask, config.epsilon, tokens
-    )
     if config.epochs * config.minibatches > 1:
-        return clipped, metrics
-    return maths.reinforce_loss(new_logprobs, piece.advantages, piece.mask, tokens), metrics
+        old = piece.logprobs, piece.advantages, piece.mask, config.epsilon
+        return maths.clipped_policy_loss(new_logprobs, *old), {}
+    return maths.reinforce_loss(new_logprobs, piece.advantages, piece.mask), {}

@@ -122,11 +122,10 @@ def recompute(
     raw, returns = maths.gae(rewards, rollout.values, mask, s.gamma, s.lam)
     advantages = maths.whiten(raw, mask)
     new_logprobs = rollout.new_logprobs.clone().requires_grad_()
-    policy_loss, metrics = maths.clipped_policy_loss(
-        new_logprobs, rollout.logprobs, advantages, mask, s.epsilon
-    )
+    old = rollout.logprobs, advantages, mask, s.epsilon
+    policy_loss = maths.clipped_policy_loss(new_logprobs, *old)
     [gradient] = torch.autograd.grad(policy_loss, new_logprobs)
-    value_loss, _ = maths.clipped_value_loss(
+    value_loss = maths.clipped_value_loss(
         rollout.new_values, rollout.values, returns, mask, s.value_epsilon
     )
     pull = 0 - gradient * mask.sum()
@@ -143,7 +142,7 @@ def recompute(
         clipped=mask & (pull == 0) & (advantages != 0),
         policy_loss=policy_loss.item(),
         value_loss=float(value_loss),
-        clip_share=float(metrics["policy/clipfrac_avg"]),
+        clip_share=float(maths.policy_metrics(new_logprobs, *old)["policy/clipfrac_avg"]),
     )
 
 

@@ -5,17 +5,13 @@ from torch import Tensor
 
 from rlhf_lab import maths
 from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
+from rlhf_lab.maths import label_mask
 
 END, PAD = 1, 0
 
 
 def columns(tokens: Tensor) -> Tensor:
     return torch.arange(tokens.shape[1])
-
-
-def label_mask(tokens: Tensor, starts: Tensor, end_id: int, pad_id: int) -> Tensor:
-    """True on response tokens up to and including the end token: (B, T), (B,) -> (B, T)."""
-    return (columns(tokens) >= starts[:, None]) & (tokens != pad_id)
 
 
 def _rows(*rows: list[int]) -> Tensor:

@@ -10,7 +10,7 @@ from rlhf_lab import maths
 from rlhf_lab.course.exercises import wording
 from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
 from rlhf_lab.course.exercises.nb04_advantages import ones_until, t
-from rlhf_lab.maths import masked_mean, masked_sum
+from rlhf_lab.maths import clipped_policy_loss, clipped_value_loss, masked_mean, masked_sum
 
 # ---- whitening -----------------------------------------------------------------------------------
 
@@ -109,10 +109,6 @@ WHITEN = Exercise(
 # ---- the clipped losses --------------------------------------------------------------------------
 
 
-def _policy_loss(new_logprobs, logprobs, advantages, mask, epsilon):
-    return maths.clipped_policy_loss(new_logprobs, logprobs, advantages, mask, epsilon)[0]
-
-
 def _two(new_logprobs, logprobs, advantages, epsilon, log_ratio=None) -> tuple[Tensor, Tensor]:
     """The plain and the clipped loss of each token."""
     ratio = (new_logprobs - logprobs).exp() if log_ratio is None else log_ratio
@@ -135,7 +131,7 @@ def _old_and_new(*ratios: list[float]) -> dict[str, Tensor]:
 
 CLIPPED_POLICY_LOSS = Exercise(
     "clipped_policy_loss",
-    _policy_loss,
+    clipped_policy_loss,
     cases=(
         Case(
             "a ratio of 1.5 on a good token",
@@ -192,12 +188,12 @@ CLIPPED_POLICY_LOSS = Exercise(
             "It looks as if nothing is clipped: take the larger of the plain and the clipped loss.",
         ),
         Mistake(
-            lambda new, old, A, mask, epsilon: _policy_loss(new, old, -A, mask, epsilon),
+            lambda new, old, A, mask, epsilon: clipped_policy_loss(new, old, -A, mask, epsilon),
             "The sign of the advantage is turned round: the loss is made of -advantages * "
             "ratio, so that lowering it makes good tokens likelier.",
         ),
         Mistake(
-            lambda new, old, A, mask, epsilon: -_policy_loss(new, old, A, mask, epsilon),
+            lambda new, old, A, mask, epsilon: -clipped_policy_loss(new, old, A, mask, epsilon),
             "The sign is turned round: this is what PPO raises. A loss is lowered: put a "
             "minus before it.",
         ),
@@ -236,7 +232,7 @@ CLIPPED_POLICY_LOSS = Exercise(
             "It looks as if the exp is missing: new_logprobs - logprobs is the log of the ratio.",
         ),
         Mistake(
-            lambda new, old, A, mask, epsilon: _policy_loss(old, new, A, mask, epsilon),
+            lambda new, old, A, mask, epsilon: clipped_policy_loss(old, new, A, mask, epsilon),
             "It looks as if the ratio is upside down: new over old, exp(new_logprobs - logprobs).",
         ),
     ),
@@ -247,10 +243,6 @@ CLIPPED_POLICY_LOSS = Exercise(
 )
 
 
-def _value_loss(new_values, values, returns, mask, epsilon):
-    return maths.clipped_value_loss(new_values, values, returns, mask, epsilon)[0]
-
-
 def _errors(new_values, values, returns, epsilon) -> tuple[Tensor, Tensor]:
     """The squared errors of the new values, and of those held near the old ones."""
     held = values + (new_values - values).clamp(-epsilon, epsilon)
@@ -259,7 +251,7 @@ def _errors(new_values, values, returns, epsilon) -> tuple[Tensor, Tensor]:
 
 CLIPPED_VALUE_LOSS = Exercise(
     "clipped_value_loss",
-    _value_loss,
+    clipped_value_loss,
     cases=(
         Case(
             "values that moved a little, too far, and the wrong way",
@@ -315,7 +307,7 @@ CLIPPED_VALUE_LOSS = Exercise(
             "epsilon).",
         ),
         Mistake(
-            lambda new, old, R, mask, epsilon: 2 * _value_loss(new, old, R, mask, epsilon),
+            lambda new, old, R, mask, epsilon: 2 * clipped_value_loss(new, old, R, mask, epsilon),
             "It is twice as large: the loss is half the squared error.",
         ),
         Mistake(

@@ -70,7 +70,7 @@ def objective(ratios: torch.Tensor, advantage: float, epsilon: float) -> torch.T
     one = torch.ones(1, 1, dtype=torch.bool)
     old, size = torch.zeros(1, 1), torch.full((1, 1), float(advantage))
     losses = [
-        maths.clipped_policy_loss(r.log().view(1, 1), old, size, one, epsilon)[0] for r in ratios
+        maths.clipped_policy_loss(r.log().view(1, 1), old, size, one, epsilon) for r in ratios
     ]
     return -torch.stack(losses) if losses else torch.zeros(0)
 
