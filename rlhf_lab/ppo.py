@@ -126,9 +126,8 @@ def train_ppo(
         )
         # 2. The score, minus beta for every nat of KL, becomes a reward for every token.
         scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
-        rollout.rewards = kl_rewards(
-            scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta
-        )
+        rewards = kl_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta)
+        rollout.rewards = per_token("kl_rewards", rewards, rollout.mask)
         record: Record = {
             "stage": "ppo",
             "update": update,
@@ -139,11 +138,9 @@ def train_ppo(
         if config.whiten_rewards:
             rollout.rewards = maths.whiten(rollout.rewards, rollout.mask, keep_mean=True)
         # 3. Was each token better than the value network expected?
-        raw, rollout.returns = gae(
-            rollout.rewards, rollout.values, rollout.mask, config.gamma, config.lam
-        )
-        rollout.advantages = whiten(raw, rollout.mask)
-        check_shapes(rollout)
+        raw, returns = gae(rollout.rewards, rollout.values, rollout.mask, config.gamma, config.lam)
+        rollout.returns = per_token("gae", returns, rollout.mask)
+        rollout.advantages = per_token("whiten", whiten(raw, rollout.mask), rollout.mask)
         record["val/explained_variance"] = float(
             maths.explained_variance(rollout.values, rollout.returns, rollout.mask)
         )
@@ -280,19 +277,14 @@ def minibatch_gradients(
     return accumulate(accelerator, pieces, share_of_loss)[1]
 
 
-def check_shapes(rollout: Rollout) -> None:
-    """Raise UserError if a formula's result has not a number for every token."""
-    for formula, name in (
-        ("kl_rewards", "rewards"),
-        ("gae", "returns"),
-        ("whiten(gae(...)[0], mask)", "advantages"),
-    ):
-        shape = tuple(getattr(rollout, name).shape)
-        if shape != rollout.mask.shape:
-            raise UserError(
-                f"{formula} gave {name} of shape {shape}: give (B, N), here "
-                f"{tuple(rollout.mask.shape)}, a number for every token and 0 on padding"
-            )
+def per_token(formula: str, result: Tensor, mask: Tensor) -> Tensor:
+    """The result of a formula. Raises UserError if it has not a number for every token, (B, N)."""
+    if result.shape != mask.shape:
+        raise UserError(
+            f"{formula} gave shape {tuple(result.shape)}: give (B, N), here {tuple(mask.shape)}, a "
+            "number for every token and 0 on padding"
+        )
+    return result
 
 
 def check_scalar(loss: Tensor) -> None:

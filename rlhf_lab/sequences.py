@@ -138,7 +138,7 @@ def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:
         start = stop
 
 
-def before(labels: Tensor) -> Tensor:
+def positions_before(labels: Tensor) -> Tensor:
     """The positions at which these tokens are predicted, each one to the left: bool (B, T)."""
     return nn.functional.pad(labels[:, 1:], (0, 1))
 
@@ -146,13 +146,13 @@ def before(labels: Tensor) -> Tensor:
 def label_logprobs(policy: PreTrainedModel, batch: Sequences, labels: Tensor) -> Tensor:
     """Log-probability of each labelled token, row after row: bool (B, T) -> (M,). A row's first
     token is predicted by nothing and cannot be labelled."""
-    logits = token_logits(policy, batch, before(labels))
+    logits = token_logits(policy, batch, positions_before(labels))
     return logprobs_of(logits, batch.tokens[labels])
 
 
 def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
     """Logits for the real response tokens alone, row after row: (M, V), M = mask.sum()."""
-    return token_logits(policy, batch, before(batch.labels))
+    return token_logits(policy, batch, positions_before(batch.labels))
 
 
 def token_logits(policy: PreTrainedModel, batch: Sequences, wanted: Tensor) -> Tensor:
@@ -188,7 +188,9 @@ def response_logprobs(
 
 def response_values(value_model: ValueModel, batch: Sequences) -> Tensor:
     """The value before each response token is written, (B, N), 0 on padding."""
-    return scatter(value_model.at(batch.tokens, batch.attention, before(batch.labels)), batch.mask)
+    return scatter(
+        value_model.at(batch.tokens, batch.attention, positions_before(batch.labels)), batch.mask
+    )
 
 
 def response_scores(reward_model: ScalarModel | Ensemble, batch: Sequences) -> Tensor:

@@ -241,7 +241,7 @@ def test_records_have_the_names_of_ppo_and_add_up(method, gpt2, tokenizer):
 
 def test_both_methods_start_from_the_same_responses_in_groups(gpt2, tokenizer):
     first, again, later = (
-        groups.collect(gpt2, gpt2, count_e, tokenizer, PROMPTS, config, update)
+        groups.collect(gpt2, gpt2, count_e, tokenizer, PROMPTS, config, update)[0]
         for config, update in ((RLOO, 1), (GRPO, 1), (GRPO, 2))
     )
     assert first.texts == again.texts != later.texts
@@ -249,7 +249,7 @@ def test_both_methods_start_from_the_same_responses_in_groups(gpt2, tokenizer):
     assert ids == 4 * ids[:1] + 4 * ids[4:5] and ids[0] != ids[4]
     assert len(set(first.texts[:4])) == 4
     alone = [
-        groups.collect(gpt2, gpt2, count_e, tokenizer, PROMPTS[:1], RLOO, update)
+        groups.collect(gpt2, gpt2, count_e, tokenizer, PROMPTS[:1], RLOO, update)[0]
         for update in (1, 2)
     ]
     assert not set(alone[0].texts) & set(alone[1].texts)  # the same prompt, new luck

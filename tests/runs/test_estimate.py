@@ -25,7 +25,7 @@ from rlhf_lab.runs.costs.estimate import (
     memory,
 )
 from rlhf_lab.sampling import LibraryDecoder
-from rlhf_lab.sequences import Sequences
+from rlhf_lab.sequences import Sequences, positions_before
 from rlhf_lab.sft import SFTConfig
 from rlhf_lab.training import Optimiser, make_accelerator
 
@@ -125,7 +125,9 @@ def test_what_is_kept_is_found_from_a_few_rows(way, policy, tokenizer):
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(see, lambda x: x):
-        hidden = hidden_states(policy.base_model, many.tokens, many.attention, many.before)
+        hidden = hidden_states(
+            policy.base_model, many.tokens, many.attention, positions_before(many.labels)
+        )
     assert hidden.requires_grad
     found, layer = costs.saved(policy, few)
     assert found * many.tokens.numel() == pytest.approx(sum(kept.values()), rel=0.05)

@@ -9,6 +9,7 @@ from helpers import refusal
 
 from rlhf_lab import maths, ppo
 from rlhf_lab.disk.data import shipped
+from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Prompt
 from rlhf_lab.sequences import Sequences, response_logprobs, response_values
 from rlhf_lab.show.microscope import (
@@ -78,7 +79,7 @@ def trained(gpt2, tokenizer, monkeypatch):
         )[1],
     )
     reference = copy.deepcopy(gpt2)
-    value_model = ppo.ScalarModel.from_policy(reference, 3)
+    value_model = ScalarModel.from_policy(reference, 3)
     run = ppo.train_ppo(
         gpt2,
         lambda prompts, texts: [t.count("e") - 1.0 for t in texts],

@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.engine.recompute import recomputed
 from rlhf_lab.models import ScalarModel, SharedValue
-from rlhf_lab.sequences import Sequences, before
+from rlhf_lab.sequences import Sequences, positions_before
 
 PROBED = 4  # rows that are read to see what is kept of them
 
@@ -37,7 +37,7 @@ def saved(
     trunk = trunk_of(model)
     few = some.rows(list(range(min(PROBED, len(some.tokens))))).to(trunk.device)
     columns = torch.arange(few.tokens.shape[1], device=trunk.device)
-    wanted = columns == few.lengths[:, None] - 1 if at_last else before(few.labels)
+    wanted = columns == few.lengths[:, None] - 1 if at_last else positions_before(few.labels)
     layers = [m for m in trunk.modules() if recomputed(m)]
     for layer in layers:
         layer.gradient_checkpointing = False  # type: ignore[assignment]  # not declared
