@@ -227,8 +227,9 @@ def ranking_accuracy(
     """How many of the comparisons in these rankings the reward model orders as people did, with a
     95 % interval, each prompt drawn whole; equal scores count half, ties of people's are left
     out."""
-    texts = list({(r.prompt.text, text): None for r in rankings for text in r.responses})
-    scores = dict(zip(texts, score_texts(reward_model, tokenizer, texts).tolist()))
+    written = list(dict.fromkeys(each for r in rankings for each in r.written()))
+    found = score_texts(reward_model, tokenizer, written).tolist()
+    scores = {(prompt, text): score for (prompt, text, _), score in zip(written, found)}
     right: dict[str, float] = defaultdict(float)
     pairs: Counter[str] = Counter()
     for ranking in rankings:

@@ -73,9 +73,11 @@ class _TokenLogprobs(torch.autograd.Function):
 # ---- masks and masked statistics -----------------------------------------------------------------
 
 
-def response_mask(response_tokens: Tensor, end_id: int) -> Tensor:
-    """True on the tokens (B, N) up to and including the first end token, on all when none ends."""
-    hit = (response_tokens == end_id).long()
+def response_mask(response_tokens: Tensor, end_id: int | Tensor) -> Tensor:
+    """True on the tokens (B, N) up to and including the first end token, on all when none ends.
+    end_id: the id that ends a response, or several (E,)."""
+    ends = torch.as_tensor(end_id, device=response_tokens.device)
+    hit = torch.isin(response_tokens, ends).long()
     return hit.cumsum(-1) - hit == 0
 
 

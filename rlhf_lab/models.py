@@ -23,24 +23,26 @@ from transformers import (
 from transformers.activations import NewGELUActivation
 
 from rlhf_lab import maths
-from rlhf_lab.disk.storage import AutoModel, read_model, read_tokenizer, write_model
+from rlhf_lab.disk.storage import AutoModel, read_end_ids, read_model, read_tokenizer, write_model
 from rlhf_lab.engine.adapters import frozen_twin, has_lora, merged, trainable_copy
 from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index, normalisation
-from rlhf_lab.text import end_token, position_ids
+from rlhf_lab.text import end_ids, end_token, position_ids, read_ends
 
 PAD_TOKEN = "<|pad|>"
 
 
 def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder, or of a hub id, with a pad token that is not the end token.
+    """The tokenizer in a folder, or of a hub id, with a pad token that ends no response.
 
-    Raises UserError if there is none, or if it has no end token.
+    It knows every id that ends one: its end token's and those of the folder's generation config
+    (`text.end_ids`). Raises UserError if there is none, or if it has no end token.
     """
     tokenizer = read_tokenizer(path_or_id)
-    end_token(tokenizer)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+    end = end_token(tokenizer)
+    read_ends(tokenizer, [token for token in read_end_ids(path_or_id) if token != end])
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id in end_ids(tokenizer):
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     return tokenizer
 
@@ -72,8 +74,11 @@ def load_policy(
     policy = _load(AutoModelForCausalLM, path_or_id, dtype, "causal language model")
     tokenizer = load_tokenizer(path_or_id)
     _cover_vocabulary(policy, len(tokenizer))
-    for config in (policy.config, policy.generation_config):
-        config.pad_token_id, config.eos_token_id = tokenizer.pad_token_id, tokenizer.eos_token_id
+    ends = end_ids(tokenizer)
+    policy.config.eos_token_id = policy.generation_config.eos_token_id = (
+        ends if len(ends) > 1 else ends[0]
+    )
+    policy.config.pad_token_id = policy.generation_config.pad_token_id = tokenizer.pad_token_id
     return policy.to(device)  # type: ignore[arg-type]  # mypy misses self: it is wrapped
 
 

@@ -18,20 +18,23 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A prompt and a response that a person wrote to it."""
+    """A prompt and a response that a person wrote to it. ended: False for one that was cut off, so
+    that no end token is learned after it."""
 
     prompt: Prompt
     response: str
+    ended: bool = True
 
 
 @dataclass(frozen=True)
 class Sample:
     """A response and what made it: the name or folder of the policy, and its settings (temperature,
-    seed, ...) as JSON can hold them."""
+    seed, ...) as JSON can hold them. ended: False for one cut off before its end token."""
 
     text: str
     model: str = ""
     settings: dict = field(default_factory=dict)
+    ended: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,24 @@ class Ranking:
     """An order of K responses to one prompt.
 
     ranks[i] belongs to responses[i]: 1 is best, equal ranks are ties, None is unranked (worse than
-    every ranked one, not compared with other unranked ones).
+    every ranked one, not compared with other unranked ones). ended[i] is False for a response that
+    was cut off before its end token; () stands for all ended.
     """
 
     prompt: Prompt
     responses: tuple[str, ...]
     ranks: tuple[int | None, ...]
     labeller: str = ""
+    ended: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if all(self.ended):
+            object.__setattr__(self, "ended", ())  # one way to say it, so that equals are equal
+
+    def written(self) -> list[tuple[str, str, bool]]:
+        """(prompt, response, ended) of each response, as `Sequences.of_text` takes them."""
+        ended = self.ended or (True,) * len(self.responses)
+        return [(self.prompt.text, *each) for each in zip(self.responses, ended, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from rlhf_lab.feedback.selection import distinct, split_by_prompt
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Prompt, Ranking, check_settings, setting
-from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_scores
+from rlhf_lab.sequences import Sequences, Written, check_fits, in_batches, response_scores
 from rlhf_lab.training import (
     Metrics,
     Optimiser,
@@ -207,23 +207,23 @@ def held_out_metrics(margins: Tensor) -> Record:
 
 def encode(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> RankedData:
     """Rankings as tensors; a response that occurs twice for a prompt is encoded once."""
-    pairs: dict[tuple[str, str], int] = {}
+    written: dict[Written, int] = {}
     index, ranks = tables(
-        rankings, lambda one, text: pairs.setdefault((one.prompt.text, text), len(pairs))
+        rankings, lambda one, k: written.setdefault(one.written()[k], len(written))
     )
-    return RankedData(Sequences.of_text(tokenizer, list(pairs)), index, ranks)
+    return RankedData(Sequences.of_text(tokenizer, list(written)), index, ranks)
 
 
 def tables(
-    rankings: Sequence[Ranking], row: Callable[[Ranking, str], int]
+    rankings: Sequence[Ranking], row: Callable[[Ranking, int], int]
 ) -> tuple[Tensor, Tensor]:
-    """index and ranks of `RankedData`, both (G, K). row: which row a ranking's response is in."""
+    """index and ranks of `RankedData`, both (G, K). row: which row a ranking's response k is in."""
     K = max(len(ranking.ranks) for ranking in rankings)
     index = torch.zeros(len(rankings), K, dtype=torch.long)
     ranks = torch.full((len(rankings), K), maths.ABSENT)
     for g, ranking in enumerate(rankings):
-        for k, (response, rank) in enumerate(zip(ranking.responses, ranking.ranks, strict=True)):
-            index[g, k] = row(ranking, response)
+        for k, rank in enumerate(ranking.ranks):
+            index[g, k] = row(ranking, k)
             ranks[g, k] = maths.UNRANKED if rank is None else rank
     return index, ranks
 
@@ -246,10 +246,10 @@ def score_groups(reward_model: ScalarModel, data: RankedData) -> Tensor:
 
 
 def score_texts(
-    reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
+    reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase, written: Sequence[Written]
 ) -> Tensor:
-    """The score of each (prompt, response), (B,)."""
-    return in_batches(response_scores, reward_model, Sequences.of_text(tokenizer, pairs))
+    """The score of each (prompt, response) or (prompt, response, ended), (B,)."""
+    return in_batches(response_scores, reward_model, Sequences.of_text(tokenizer, written))
 
 
 def uncertainty_of(

@@ -5,9 +5,10 @@ There are two that agree: GPT2Decoder, made for speed, and LibraryDecoder, which
 language model of transformers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +20,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.maths import response_mask
 from rlhf_lab.models import evaluating
 from rlhf_lab.records import check_settings, setting
-from rlhf_lab.text import decode_response, end_token, pad_left, position_ids
+from rlhf_lab.text import decode_response, end_ids, pad_left, position_ids
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Samples:
     attention: (B, P + N) long, 1 on real tokens.
     mask: (B, N) bool, true on response tokens up to and including the end token.
     logprobs: (B, N), of each response token, in nats; 0 on padding.
-    ended: (B,) bool, whether the end token was drawn.
+    ended: (B,) bool, whether a token that ends a response was drawn.
     N is the length of the longest response. All are on the CPU.
     """
 
@@ -65,7 +66,7 @@ class Samples:
         return self.tokens.shape[1] - self.mask.shape[1]
 
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        """Each response as text, without its end token."""
+        """Each response as text, without the token that ended it."""
         responses = self.tokens[:, self.prompt_length :]
         return [decode_response(tokenizer, row[real]) for row, real in zip(responses, self.mask)]
 
@@ -117,7 +118,8 @@ def sample(
 ) -> Samples:
     """Draw one response to each prompt, from the seed beside it.
 
-    prompts: token ids, one list a response. seeds: one integer a response. A sample depends on
+    prompts: token ids, one list a response. seeds: one integer a response; what counts is its
+    remainder modulo 2^64. A sample depends on
     its own prompt and seed alone: not on the rest of the batch, its order, or the batch size (but
     for rounding: different batches multiply matrices in a different order, which can decide a
     draw that falls within about 1e-6 of the border between two tokens).
@@ -128,10 +130,10 @@ def sample(
     no room for max_new_tokens, a number of seeds that is not that of the prompts, or a policy
     whose logits are not finite.
     """
-    end, pad = end_token(tokenizer), tokenizer.pad_token_id
-    _check(policy, end, pad, prompts, seeds, config)
-    N, device = config.max_new_tokens, policy.device
-    uniforms = torch.stack([_uniforms(seed, N) for seed in seeds]).to(device)
+    N, device, pad = config.max_new_tokens, policy.device, tokenizer.pad_token_id
+    ends = torch.tensor(end_ids(tokenizer), device=device)
+    _check(policy, ends, pad, prompts, seeds, config)
+    uniforms = uniform_numbers(seeds, N).to(device)
     responses = torch.zeros(len(prompts), N, dtype=torch.long, device=device)
     logprobs = torch.zeros(len(prompts), N, device=device)
     with torch.inference_mode(), evaluating(policy):
@@ -146,7 +148,7 @@ def sample(
             for t in range(N):
                 tokens, chosen_logprobs = choose(logits, uniforms[rows, t], config)
                 responses[rows, t], logprobs[rows, t] = tokens, chosen_logprobs
-                alive = _alive(tokens != end)
+                alive = _alive(~torch.isin(tokens, ends))
                 if len(alive) == 0 or t == N - 1:
                     break
                 if len(alive) < len(rows):
@@ -154,17 +156,18 @@ def sample(
                     rows, tokens = rows[alive], tokens[alive]
                 logits = decoder.step(tokens)
     responses, logprobs = parallel.total(responses).cpu(), parallel.total(logprobs).cpu()
-    return _assemble(prompts, responses, logprobs, end, pad)
+    return _assemble(prompts, responses, logprobs, ends.cpu(), pad)
 
 
 def choose(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
     """One token for each row of logits (B, V), and its log-probability in nats; both (B,).
 
     A number u in [0, 1) picks the token in whose stretch of the cumulative distribution it falls,
-    so that u alone, and no shared random state, decides. Raises UserError for logits not finite.
+    so that u alone, and no shared random state, decides. The sums are float64: on a GPU those of
+    float32 depend on the order in which they were added. Raises UserError for logits not finite.
     """
     probabilities = torch.softmax(logits.float() / config.temperature, dim=-1)
-    total = restrict(probabilities, config).cumsum(dim=-1)  # (B, V)
+    total = restrict(probabilities, config).cumsum(dim=-1, dtype=torch.float64)  # (B, V)
     if not total[:, -1].isfinite().all():
         raise UserError("the policy's logits are not finite: it diverged; lower the learning rate")
     tokens = torch.searchsorted(total, uniforms[:, None] * total[:, -1:], right=True)
@@ -181,15 +184,26 @@ def restrict(probabilities: Tensor, config: SamplingConfig) -> Tensor:
         probabilities = probabilities.where(probabilities >= kth, 0.0)
     if config.top_p < 1:
         ordered, tokens = probabilities.sort(descending=True)
-        likelier = ordered.cumsum(dim=-1) - ordered
+        likelier = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered
         limit = config.top_p * ordered.sum(dim=-1, keepdim=True)
         ordered = ordered.where(likelier < limit, 0.0)
         probabilities = torch.zeros_like(ordered).scatter(1, tokens, ordered)
     return probabilities
 
 
-def _uniforms(seed: int, n: int) -> Tensor:
-    return torch.rand(n, generator=torch.Generator().manual_seed(seed))
+def uniform_numbers(seeds: Sequence[int], n: int) -> Tensor:
+    """n numbers in [0, 1) from each of B seeds, float64 (B, n): SplitMix64 (Steele et al. 2014).
+
+    Number t of a row is a hash of seed + (t + 1) * step modulo 2^64, so the whole table is one
+    computation on the CPU, the same whatever device samples.
+    """
+    mask, step = 2**64 - 1, 0x9E3779B97F4A7C15
+    start = np.array([seed & mask for seed in seeds], dtype=np.uint64)
+    z = start[:, None] + np.uint64(step) * np.arange(1, n + 1, dtype=np.uint64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return torch.from_numpy((z >> np.uint64(11)) * 2.0**-53)
 
 
 def _batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
@@ -220,9 +234,9 @@ def _alive(going: Tensor) -> Tensor:
 
 
 def _assemble(
-    prompts: list[list[int]], responses: Tensor, logprobs: Tensor, end: int, pad: int
+    prompts: list[list[int]], responses: Tensor, logprobs: Tensor, ends: Tensor, pad: int
 ) -> Samples:
-    mask = response_mask(responses, end)
+    mask = response_mask(responses, ends)
     n = int(mask.sum(dim=1).max())
     mask = mask[:, :n]
     tokens, attention = pad_left(prompts, pad)
@@ -231,19 +245,19 @@ def _assemble(
         attention=torch.cat([attention, mask.long()], dim=1),
         mask=mask,
         logprobs=logprobs[:, :n],
-        ended=(responses == end).any(dim=1),
+        ended=torch.isin(responses, ends).any(dim=1),
     )
 
 
 def _check(
     policy: PreTrainedModel,
-    end: int,
+    ends: Tensor,
     pad: int | None,
     prompts: list[list[int]],
     seeds: list[int],
     config: SamplingConfig,
 ) -> None:
-    if pad is None or pad == end:
+    if pad is None or pad in ends:
         raise UserError("the tokenizer's pad token is its end token, or none: use load_tokenizer")
     if not prompts:
         raise UserError("no prompts to sample for: give at least one")

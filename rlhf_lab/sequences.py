@@ -19,9 +19,10 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
 from rlhf_lab.models import Ensemble, ScalarModel, ValueModel
 from rlhf_lab.sampling import Samples
-from rlhf_lab.text import encode_prompt, encode_response, end_token, pad_right, position_ids
+from rlhf_lab.text import encode_pair, pad_right, position_ids
 
 M = TypeVar("M", bound=nn.Module)
+Written = tuple[str, str] | tuple[str, str, bool]  # prompt, response and whether that ended
 
 # Settings that make a model's logits more than a projection of its last hidden state.
 LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -52,18 +53,10 @@ class Sequences:
         return cls(tokens, attention, mask.bool(), torch.tensor([len(p) for p in prompts]))
 
     @classmethod
-    def of_text(
-        cls, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]]
-    ) -> "Sequences":
-        """From (prompt, response) texts; each response gets its end token, which is all that a
-        model wrote where it wrote nothing."""
-        responses = [
-            encode_response(tokenizer, p, r) if r.strip() else [end_token(tokenizer)]
-            for p, r in pairs
-        ]
-        return cls.of_tokens(
-            [encode_prompt(tokenizer, p) for p, _ in pairs], responses, tokenizer.pad_token_id
-        )
+    def of_text(cls, tokenizer: PreTrainedTokenizerBase, written: Sequence[Written]) -> "Sequences":
+        """From (prompt, response) or (prompt, response, ended) texts, see `text.encode_pair`."""
+        prompts, responses = zip(*(encode_pair(tokenizer, *each) for each in written))
+        return cls.of_tokens(prompts, responses, tokenizer.pad_token_id)
 
     @classmethod
     def of_samples(cls, samples: Samples, pad_id: int) -> "Sequences":

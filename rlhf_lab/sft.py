@@ -128,7 +128,9 @@ def encode(
     tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]
 ) -> Sequences:
     """Demonstrations as padded tokens."""
-    return Sequences.of_text(tokenizer, [(d.prompt.text, d.response) for d in demonstrations])
+    return Sequences.of_text(
+        tokenizer, [(d.prompt.text, d.response, d.ended) for d in demonstrations]
+    )
 
 
 def check_labels(labels: Tensor, data: Sequences) -> None:

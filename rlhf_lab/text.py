@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -21,11 +22,14 @@ END = "<|endoftext|>"  # ends a document of raw text, and what the embedded mode
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Tokens of a prompt, with the start token of tokenizers that have one, without an end token.
 
-    Special tokens written out in the prompt are understood, as chat templates need.
+    Special tokens written out in the prompt are understood, as chat templates need; a start token
+    that is written out gets no second one before it.
     """
     ids = tokenizer.encode(prompt)
     if ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
         ids = ids[:-1]  # some tokenizers end every text; the response is still to come
+    if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id is not None:
+        ids = ids[1:]
     return ids
 
 
@@ -41,28 +45,55 @@ def longest_end(text: str, fits: Callable[[str], bool]) -> str:
     return ""
 
 
-def encode_response(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:
-    """Tokens of a response that follows `prompt`, ended by the end token.
+def encode_pair(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, ended: bool = True
+) -> tuple[list[int], list[int]]:
+    """Tokens of a prompt, as the policy reads it, and of the response that follows.
 
-    The two are joined by one space, unless the prompt ends or the response begins with white
-    space. The response is encoded apart from the prompt, so that the prompt's tokens are the ones
-    the policy reads when it samples. An end token spelt out in the text stays ordinary text.
+    The two are joined by one space, unless the prompt ends or the response begins with white space.
+    The response's tokens are those that it has in the whole text: SentencePiece puts a space before
+    a text that stands alone. `ended` adds the token that ends a response, which is all there is of
+    a blank one. Special tokens spelt out in the response stay ordinary text.
 
-    Raises UserError if the response is empty or the tokenizer has no end token.
+    Raises UserError if the tokenizer has no end token.
     """
+    before, end = encode_prompt(tokenizer, prompt), [response_end(tokenizer)] if ended else []
     if not response.strip():
-        raise UserError(f"empty response to the prompt {_shorten(prompt)}: write at least one word")
+        return before, end
     joined = prompt[-1:].isspace() or response[0].isspace()
     text = response if joined else " " + response
-    ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-    return ids + [end_token(tokenizer)]
+    whole = encode_prompt(tokenizer, prompt + text)
+    spelt_out = any(token in response for token in tokenizer.all_special_tokens)
+    if whole[: len(before)] == before and len(whole) > len(before) and not spelt_out:
+        return before, whole[len(before) :] + end
+    return before, _encode_inside(tokenizer, text) + end
+
+
+def encode_response(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, ended: bool = True
+) -> list[int]:
+    """The second half of `encode_pair`. Raises UserError if the response is blank."""
+    if not response.strip():
+        raise UserError(f"empty response to the prompt {_shorten(prompt)}: write at least one word")
+    return encode_pair(tokenizer, prompt, response, ended)[1]
+
+
+def _encode_inside(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Tokens that a text has behind another one: it is put behind a character that does not grow
+    together with its beginning, where there is one."""
+    plain = {"add_special_tokens": False, "split_special_tokens": True}
+    for anchor in ("\n", ".", "x", "0"):
+        start, whole = (tokenizer.encode(t, **plain) for t in (anchor, anchor + text))
+        if whole[: len(start)] == start and len(whole) > len(start):
+            return whole[len(start) :]
+    return tokenizer.encode(text, **plain)
 
 
 def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
-    """The text of a response: up to the end token, special tokens dropped, white space stripped."""
-    ids = [int(token) for token in ids]
-    if tokenizer.eos_token_id in ids:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
+    """The text of a response: up to a token that ends it, special tokens dropped, white space
+    stripped."""
+    ids, ends = [int(token) for token in ids], set(end_ids(tokenizer))
+    ids = ids[: next((place for place, token in enumerate(ids) if token in ends), len(ids))]
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     assert isinstance(text, str)  # one row of tokens is one text
     return text.strip()
@@ -73,6 +104,38 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
     if tokenizer.eos_token_id is None:
         raise UserError("the tokenizer has no end token: set tokenizer.eos_token, then save it")
     return tokenizer.eos_token_id
+
+
+def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that end a response: that of the end token, then others of the model's generation
+    config, such as the end of a turn (`models.load_tokenizer` has read them)."""
+    return list(dict.fromkeys([end_token(tokenizer), *getattr(tokenizer, "more_ends", ())]))
+
+
+def response_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that is put behind a response to learn: the one with which the chat template ends a
+    turn, where it has one, and else that of the end token."""
+    turn_end = getattr(tokenizer, "turn_end", None)
+    return end_token(tokenizer) if turn_end is None else turn_end
+
+
+def read_ends(tokenizer: PreTrainedTokenizerBase, others: Sequence[int]) -> None:
+    """Note on a tokenizer the other ids that end a response, and which one its chat template puts
+    behind an answer."""
+    tokenizer.more_ends = tuple(others)
+    tokenizer.turn_end = None
+    if not (tokenizer.chat_template and others):
+        return
+    said = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
+    try:
+        text = tokenizer.apply_chat_template(said, tokenize=False)
+    except TemplateError:  # it takes other messages: the end token will do
+        return
+    assert isinstance(text, str)  # as tokenize is False
+    behind = tokenizer.encode(text[text.rindex("Answer") + 6 :], add_special_tokens=False)
+    ends = end_ids(tokenizer)
+    turn_end = next((token for token in behind if token in ends), None)
+    tokenizer.turn_end = turn_end
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -487,10 +487,12 @@ def test_a_formula_that_is_wrong_is_seen_in_the_run(gpt2, tokenizer):
     def backwards(*given):
         return -maths.clipped_policy_loss(*given)
 
-    config = replace(PPO, updates=15, batch_size=32, learning_rate=3e-3, beta=0.0)
-    run = train_ppo(gpt2, count_e, tokenizer, PROMPTS, config, clipped_policy_loss=backwards)
-    scores = [record["objective/scores"] for record in run]
-    assert scores[-1] < scores[0]  # what it should raise, it lowers
+    def last_score(**formula):
+        model, config = copy.deepcopy(gpt2), PPOConfig(15, 64, 3, 1, 3e-3, beta=0, max_new_tokens=6)
+        return list(train_ppo(model, count_e, tokenizer, PROMPTS, config, **formula))[-1]
+
+    right, wrong = last_score(), last_score(clipped_policy_loss=backwards)
+    assert right["objective/scores"] > wrong["objective/scores"] + 0.1
 
 
 @pytest.mark.parametrize(

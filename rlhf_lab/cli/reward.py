@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> None:
             "reward",
             train_reward(model, tokenizer, data, config, apart, checkpoint, accelerator),
         )
-        pairs = [(r.prompt.text, text) for r in data for text in r.responses]
-        normalise(model, score_texts(model, tokenizer, pairs))
+        written = [each for r in data for each in r.written()]
+        normalise(model, score_texts(model, tokenizer, written))
         model.save(run.reward_model, tokenizer)
         if apart:
             run.write_json("tested.json", ranking_accuracy(model, tokenizer, apart))

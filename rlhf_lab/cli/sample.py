@@ -64,8 +64,10 @@ def run(options: argparse.Namespace) -> None:
     answers = respond(policy, tokenizer, prompts, options.responses, options.seed, config=config)
     made = {"model": options.model, "settings": asdict(config) | {"seed": options.seed}}
     rows = [
-        {"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts} | made
-        for p, texts in zip(prompts, answers.texts)
+        {"id": p.id, "prompt": p.text, "facts": p.facts, "responses": texts}
+        | made
+        | ({} if all(ended) else {"ended": ended})
+        for p, texts, ended in zip(prompts, answers.texts, answers.ended.tolist())
     ]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     if options.out:

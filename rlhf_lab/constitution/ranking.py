@@ -44,17 +44,20 @@ def rank_by_rules(
     texts: Sequence[Sequence[str]],
     rules: Sequence[Rule],
     critic: Critic = check,
+    ended: Sequence[Sequence[bool]] | None = None,
 ) -> list[Ranking]:
     """One ranking for each prompt: the more weight is kept the better, equal weights are ties.
+    ended[i]: whether each response to prompt i ended (None: all).
 
     It has the form of a labeller's, so `train_reward` takes it. Lee et al. (2023) ask a model which
     of two responses is better; here each is read alone, so the order in which they stand has no
     say.
     """
     totals = kept_table(prompts, texts, rules, critic) @ weights_of(rules)  # (P, K)
+    ends = [()] * len(texts) if ended is None else ended
     return [
-        Ranking(prompt, tuple(row), tuple(ranks_of(total, TIE)), LABELLER)
-        for prompt, row, total in zip(prompts, texts, totals.tolist())
+        Ranking(prompt, tuple(row), tuple(ranks_of(total, TIE)), LABELLER, tuple(end))
+        for prompt, row, total, end in zip(prompts, texts, totals.tolist(), ends, strict=True)
     ]
 
 

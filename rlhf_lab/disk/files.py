@@ -9,7 +9,9 @@ One JSON object a line, UTF-8; a name that ends in .gz is compressed:
     comparisons     {"prompt": "...", "chosen": "...", "rejected": "..."}
 
 Any row may have an "id" of its prompt and the "facts" a judge needs, a ranking also its "labeller",
-samples also the "model" that made them and its "settings".
+samples also the "model" that made them and its "settings". Where a response was cut off before its
+end, "ended" says so: false in a demonstration, else a list such as [true, false], in comparisons of
+chosen and rejected; without it all have ended.
 In a ranking 1 is best, equal ranks are ties and null is unranked. A bad row is a UserError that
 names file, line and field; what is written here is always read back the same.
 """
@@ -27,10 +29,10 @@ from rlhf_lab.records import Demonstration, Prompt, Ranking, Sample
 Item = Prompt | Demonstration | Ranking
 
 PROMPT = ("prompt", "id", "facts")
-DEMONSTRATION = ("prompt", "response", "id", "facts")
-SAMPLED = ("prompt", "responses", "id", "facts", "model", "settings")
-RANKED = ("prompt", "responses", "ranking", "labeller", "id", "facts")
-COMPARED = ("prompt", "chosen", "rejected", "labeller", "id", "facts")
+DEMONSTRATION = ("prompt", "response", "ended", "id", "facts")
+SAMPLED = ("prompt", "responses", "ended", "id", "facts", "model", "settings")
+RANKED = ("prompt", "responses", "ranking", "ended", "labeller", "id", "facts")
+COMPARED = ("prompt", "chosen", "rejected", "ended", "labeller", "id", "facts")
 
 
 def read_rankings(path: str | Path) -> list[Ranking]:
@@ -80,7 +82,8 @@ def _prompt(row: Row, known: tuple[str, ...] = PROMPT) -> Prompt:
 
 
 def _demonstration(row: Row) -> Demonstration:
-    return Demonstration(_prompt(row, DEMONSTRATION), row.text("response"))
+    prompt = _prompt(row, DEMONSTRATION)
+    return Demonstration(prompt, row.text("response"), row.get("ended", bool, True))
 
 
 def _ranking(row: Row) -> Ranking:
@@ -90,7 +93,7 @@ def _ranking(row: Row) -> Ranking:
     pair = row.text("chosen"), row.text("rejected")
     if pair[0] == pair[1]:
         row.refuse("rejected", "is the same text as 'chosen': leave the row out")
-    return Ranking(prompt, pair, (1, 2), row.get("labeller", str, ""))
+    return Ranking(prompt, pair, (1, 2), row.get("labeller", str, ""), ended(row, 2))
 
 
 def _ranked(row: Row) -> Ranking:
@@ -103,7 +106,21 @@ def _ranked(row: Row) -> Ranking:
             "and their 'ranking', or those two",
         )
     responses, ranks = ranked(row)
-    return Ranking(prompt, responses, ranks, row.get("labeller", str, ""))
+    labeller = row.get("labeller", str, "")
+    return Ranking(prompt, responses, ranks, labeller, ended(row, len(responses)))
+
+
+def ended(row: Row, count: int) -> tuple[bool, ...]:
+    """Which of a row's `count` responses ended; BadRow if the field says something else."""
+    values = row.get("ended", list, [True] * count)
+    if len(values) != count or not all(type(value) is bool for value in values):
+        row.refuse(
+            "ended",
+            f"is {json.dumps(values, default=str)[:60]}: give true or false for each of the "
+            f"{count} responses, or leave it out",
+            "ended of another shape",
+        )
+    return tuple(values)
 
 
 def ranked(row: Row) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
@@ -152,7 +169,8 @@ def _sampled(row: Row) -> tuple[Prompt, list[Sample]]:
     model, settings = row.get("model", str, ""), row.get("settings", dict, {})
     responses = row.get("responses", list)
     _check_texts(row, responses)
-    return prompt, [Sample(response, model, settings) for response in responses]
+    there = ended(row, len(responses))
+    return prompt, [Sample(text, model, settings, end) for text, end in zip(responses, there)]
 
 
 def _check_texts(row: Row, responses: list) -> None:
@@ -168,10 +186,11 @@ def _as_row(item: Item) -> dict:
     prompt = item if isinstance(item, Prompt) else item.prompt
     row: dict[str, Any] = {"id": prompt.id, "prompt": prompt.text}
     if isinstance(item, Demonstration):
-        row["response"] = item.response
+        row |= {"response": item.response} | ({} if item.ended else {"ended": False})
     if isinstance(item, Ranking):
         row |= {"responses": list(item.responses), "ranking": list(item.ranks)}
         row |= {"labeller": item.labeller} if item.labeller else {}
+        row |= {"ended": list(item.ended)} if item.ended else {}
     return row | ({"facts": prompt.facts} if prompt.facts else {})
 
 

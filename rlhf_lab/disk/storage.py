@@ -9,7 +9,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -49,6 +50,17 @@ def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
         raise UserError(f"no tokenizer in '{folder}': put one there with its save_pretrained")
     with _explaining(path_or_id, "tokenizer"):
         return AutoTokenizer.from_pretrained(str(path_or_id), **_where(folder))
+
+
+def read_end_ids(path_or_id: str | Path) -> list[int]:
+    """The ids that end a response by the generation config of a model in a folder, or of a hub id;
+    none if it says nothing."""
+    where: Any = _where(Path(path_or_id))
+    ends: Any = None
+    for kind in (GenerationConfig, AutoConfig):
+        with suppress(OSError, ValueError):  # there is none, as with a tokenizer alone
+            ends = ends or kind.from_pretrained(str(path_or_id), **where).eos_token_id
+    return [ends] if isinstance(ends, int) else [int(end) for end in ends or ()]
 
 
 def read_context(path_or_id: str | Path) -> int | None:

@@ -3,7 +3,8 @@
 The project's own format holds everything, one thing a line, and loses nothing in a round trip:
 
     {"kind": "prompt", "prompt": "...", "id": "...", "facts": {}}
-    {"kind": "sample", "prompt": "...", "text": "...", "model": "...", "settings": {}}
+    {"kind": "sample", "prompt": "...", "text": "...", "model": "...", "settings": {},
+     "ended": false}
     {"kind": "labeller", "labeller": "..."}
     {"kind": "ranking", "id": "...", "labeller": "...", "prompt": "...", "responses": ["...", ...],
      "ranks": [2, 1], "shown": [1, 0], "seconds": 8.5, "pick": "random", "made": "..."}
@@ -31,7 +32,7 @@ from rlhf_lab.records import Prompt, Ranking
 
 FIELDS = {
     "prompt": ("prompt", "id", "facts"),
-    "sample": ("prompt", "text", "model", "settings"),
+    "sample": ("prompt", "text", "model", "settings", "ended"),
     "labeller": ("labeller",),
 } | dict.fromkeys(ENTRY_KINDS, tuple(field.name for field in fields(Entry)))
 TEXTS = {field.name: field.default for field in fields(Entry) if type(field.default) is str}
@@ -76,8 +77,8 @@ def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
     """
     if labeller is None:
         return _read(path)
-    entries, seen = [], Counter[str]()
-    for ranking in read_rankings(path):
+    rankings, entries, seen = read_rankings(path), [], Counter[str]()
+    for ranking in rankings:
         name = ranking.labeller or labeller
         said = json.dumps([name, ranking.prompt.text, ranking.responses, ranking.ranks])
         seen[said] += 1  # the same twice in one file was said twice
@@ -91,7 +92,10 @@ def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
                 ranking.ranks,
             )
         )
-    prompts = [(entry.prompt, [Sample(text) for text in entry.responses]) for entry in entries]
+    prompts = [
+        (ranking.prompt, [Sample(text, ended=end) for _, text, end in ranking.written()])
+        for ranking in rankings
+    ]
     return Contents(prompts, list(dict.fromkeys(entry.labeller for entry in entries)), entries)
 
 
@@ -117,7 +121,8 @@ def _lines(contents: Contents) -> Iterator[dict]:
     for prompt, samples in contents.prompts:
         yield {"kind": "prompt", "prompt": prompt.text, "id": prompt.id, "facts": prompt.facts}
         for sample in samples:
-            yield {"kind": "sample", "prompt": prompt.text} | vars(sample)
+            line = {"kind": "sample", "prompt": prompt.text} | vars(sample)
+            yield {name: value for name, value in line.items() if name != "ended" or not value}
     for name in contents.labellers:
         yield {"kind": "labeller", "labeller": name}
     for entry in contents.entries:
@@ -149,9 +154,8 @@ def _read(path: str | Path) -> Contents:
         prompts.setdefault(prompt.text, (prompt, []))
     for row in rows["sample"]:
         _, samples = _of_prompt(row, prompts)
-        samples.append(
-            Sample(row.get("text", str), row.get("model", str, ""), row.get("settings", dict, {}))
-        )
+        made = row.get("model", str, ""), row.get("settings", dict, {})
+        samples.append(Sample(row.get("text", str), *made, row.get("ended", bool, True)))
     labellers = [row.text("labeller") for row in rows["labeller"]]
     entries = [_entry(row, prompts) for kind in ENTRY_KINDS for row in rows[kind]]
     return Contents(list(prompts.values()), labellers, entries)

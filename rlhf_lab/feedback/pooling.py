@@ -130,7 +130,10 @@ def _pooled(group: Sequence[Ranking], values: dict[str, float], tie: float) -> R
     texts = _texts(group)
     ranks = ranks_of([values[text] for text in texts], tie)
     kept = (rank if text in ranked else None for text, rank in zip(texts, ranks))
-    return Ranking(group[0].prompt, tuple(texts), tuple(kept), POOLED)
+    ended = {text for ranking in group for _, text, end in ranking.written() if end}
+    return Ranking(
+        group[0].prompt, tuple(texts), tuple(kept), POOLED, tuple(text in ended for text in texts)
+    )
 
 
 def _contests(groups: Sequence[Sequence[Ranking]], names: Sequence[str]) -> Contests:

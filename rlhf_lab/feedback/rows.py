@@ -15,6 +15,7 @@ from rlhf_lab.records import Prompt, Sample
 
 COPIED = ("id", "kind", "labeller", "seconds", "pick", "guidelines", "flag", "made")
 FOREVER = "9999-12-31T23:59:59.999999+00:00"
+CUT = "cut off before its end"  # among the settings of a sample that did not end
 HASH_ROUNDS = 50_000  # slow on purpose: so that guessing the name behind a hash costs something
 
 
@@ -41,7 +42,25 @@ def read_samples(connection: sqlite3.Connection, prompt: Prompt) -> list[Sample]
         "WHERE samples.prompt = ? ORDER BY samples.number",
         [_key(prompt.text)],
     )
-    return [Sample(text, model, json.loads(settings)) for text, model, settings in rows]
+    return [_sample(text, model, json.loads(settings)) for text, model, settings in rows]
+
+
+def _sample(text: str, model: str, settings: dict) -> Sample:
+    """A sample from its row: whether it ended stands among its settings."""
+    ended = settings.pop(CUT, None) is None
+    return Sample(text, model, settings, ended)
+
+
+def read_cut_off(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    """(prompt, response) of the texts that no sample of them ended."""
+    found = connection.execute(
+        "SELECT prompts.text, responses.text, settings FROM samples "
+        "JOIN responses ON responses.key = response JOIN prompts ON prompts.key = samples.prompt"
+    )
+    ended: dict[tuple[str, str], bool] = {}
+    for prompt, text, settings in found:
+        ended[prompt, text] = ended.get((prompt, text), False) or CUT not in json.loads(settings)
+    return {key for key, end in ended.items() if not end}
 
 
 def read_labellers(connection: sqlite3.Connection) -> list[str]:
@@ -111,7 +130,8 @@ def add_prompt(connection: sqlite3.Connection, prompt: Prompt) -> bool:
 def add_sample(connection: sqlite3.Connection, prompt: Prompt, sample: Sample) -> bool:
     """Put a sample of a prompt in, unless it is there; whether it was new."""
     asked, response = _key(prompt.text), _key(prompt.text, sample.text)
-    settings = _json(sample.settings, f"settings of a sample of prompt {prompt.id!r}")
+    kept = sample.settings | ({} if sample.ended else {CUT: True})
+    settings = _json(kept, f"settings of a sample of prompt {prompt.id!r}")
     _insert(connection, "responses (key, prompt, text)", [response, asked, sample.text])
     key = _key(prompt.text, sample.text, sample.model, settings)
     return _insert(

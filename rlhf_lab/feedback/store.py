@@ -116,8 +116,16 @@ class FeedbackStore:
         """
         _known("labeller", labellers, self.labellers(), self.path)
         _known("pick", picks, PICKS, self.path)
+        with reading(self.path) as connection:
+            cut = rows.read_cut_off(connection)
         return [
-            Ranking(entry.prompt, entry.responses, entry.ranks, entry.labeller)
+            Ranking(
+                entry.prompt,
+                entry.responses,
+                entry.ranks,
+                entry.labeller,
+                tuple((entry.prompt.text, text) not in cut for text in entry.responses),
+            )
             for entry in self.entries()
             if entry.kind == "ranking"
             and (labellers is None or entry.labeller in labellers)

@@ -9,7 +9,8 @@
     prompts          prompt
 
 A prompt, response or dialogue is a text or a list of chat messages; a dialogue in one text has
-Human: and Assistant: turns. Any row may have an "id", "facts" for a judge, and a "labeller".
+Human: and Assistant: turns. Any row may have an "id", "facts" for a judge, and a "labeller"; and
+"ended", true or false for each of its responses, or a single one for a single response.
 """
 
 import re
@@ -25,7 +26,7 @@ from rlhf_lab.formats import chat, dialogues
 from rlhf_lab.formats.chat import Message, Messages
 from rlhf_lab.formats.fields import Fields
 
-OPTIONAL = ("id", "facts", "labeller")
+OPTIONAL = ("id", "facts", "labeller", "ended")
 SAMPLE = r"sample\d+"
 GPT2_VOCABULARY = 50257  # the labels of Ziegler et al. are tokens of GPT-2; higher numbers pad them
 

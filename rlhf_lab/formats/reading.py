@@ -261,25 +261,36 @@ def read_prompts(
 
 
 def _ranking(row: Fields, example: Example, prompt: Prompt) -> Ranking:
-    return Ranking(prompt, example.responses, example.ranks, row.get("labeller", str, ""))
+    labeller = row.get("labeller", str, "")
+    return Ranking(prompt, example.responses, example.ranks, labeller, _ended(row, example))
+
+
+def _ended(row: Fields, example: Example) -> tuple[bool, ...]:
+    """Which of the responses ended: all, unless the row says otherwise."""
+    said, count = row.fields.get("ended"), len(example.responses)
+    values = (said,) if type(said) is bool else tuple(row.get("ended", list, [True] * count))
+    if len(values) != count or not all(type(value) is bool for value in values):
+        row.refuse(
+            "ended",
+            f"is not true or false for each of the {count} responses: give that, or leave it out",
+            "wrong type",
+        )
+    return values
 
 
 def _demonstration(row: Fields, example: Example, prompt: Prompt) -> Demonstration:
-    ranked = [
-        (rank, response)
-        for rank, response in zip(example.ranks, example.responses)
-        if rank is not None
-    ]
+    each = zip(example.ranks, example.responses, _ended(row, example))
+    ranked = [(rank, response, ended) for rank, response, ended in each if rank is not None]
     if not ranked:
         row.reject(
             "there is no answer at the end: give a response to learn from", "no answer at the end"
         )
-    response = min(ranked, key=lambda pair: pair[0])[1]
+    _, response, ended = min(ranked, key=lambda one: one[0])
     if not response.strip():
         row.reject(
             "the response is empty: write at least one word, or leave the row out", "empty text"
         )
-    return Demonstration(prompt, response)
+    return Demonstration(prompt, response, ended)
 
 
 def _prompt_alone(row: Fields, example: Example, prompt: Prompt) -> Prompt:

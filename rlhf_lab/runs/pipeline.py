@@ -152,7 +152,14 @@ class Pipeline:
             parallel.once(
                 write_rankings,
                 self.run.rankings,
-                rank_all(prompts, answers.texts, self.task.labellers, self.task.judge, c.seed),
+                rank_all(
+                    prompts,
+                    answers.texts,
+                    self.task.labellers,
+                    self.task.judge,
+                    c.seed,
+                    ended=answers.ended.tolist(),
+                ),
             )
 
     def reward_model(self) -> None:
@@ -174,8 +181,8 @@ class Pipeline:
                 accelerator=self.accelerator,
             ),
         )
-        pairs = [(r.prompt.text, text) for r in ranked for text in r.responses]
-        reward.normalise(model, reward.score_texts(model, self.tokenizer, pairs))
+        written = [each for r in ranked for each in r.written()]
+        reward.normalise(model, reward.score_texts(model, self.tokenizer, written))
         model.save(self.run.reward_model, self.tokenizer)
 
     def ppo(self) -> None:

@@ -135,6 +135,7 @@ class Ground:
             labellers or self.task.labellers,
             judge or self.task.judge,
             seed,
+            ended=drawn.ended[chosen].tolist(),
         )
 
     def reward_model(

@@ -51,7 +51,12 @@ def _learn(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int]) -> dict:
     pool = ground.rankings(drawn, ground.prompts, seed)
     rest = slice(ground.ranked(0).start)  # the first tenth, which is in no pool
     test = rank_all(
-        drawn.prompts[rest], drawn.texts[rest], ground.task.labellers, ground.task.judge, seed
+        drawn.prompts[rest],
+        drawn.texts[rest],
+        ground.task.labellers,
+        ground.task.judge,
+        seed,
+        ended=drawn.ended[rest].tolist(),
     )
     many = respond(
         ground.policy(seed),

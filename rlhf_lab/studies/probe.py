@@ -90,7 +90,7 @@ def fit_head(
     features (S, D), float64; place: the row of each response's text. Ties are passed over, and each
     prompt weighs the same, as in `train_reward`.
     """
-    index, ranks = tables(rankings, lambda _, text: place[text])
+    index, ranks = tables(rankings, lambda one, k: place[one.responses[k]])
     head = torch.zeros(features.shape[1], dtype=features.dtype, requires_grad=True)
     search = torch.optim.LBFGS([head], max_iter=300, line_search_fn="strong_wolfe")
 

@@ -122,7 +122,8 @@ def ranked_in(ground: Ground, arm: Arm, policy, turn: int, seed: int) -> list[Ra
     prompts = ground.task.prompts(seed, ground.prompts)[ground.ranked(count, turn * count)]
     answers = respond(policy, ground.tokenizer, prompts, 4, seed)
     labellers = [one for one in ground.task.labellers if arm.labeller in ("", one.name)]
-    return rank_all(prompts, answers.texts, labellers, ground.task.judge, seed)
+    ended = answers.ended.tolist()
+    return rank_all(prompts, answers.texts, labellers, ground.task.judge, seed, ended=ended)
 
 
 def liked(labeller: Labeller, answers: Responses, rivals: Responses) -> tuple[float, float, float]:

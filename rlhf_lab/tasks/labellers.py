@@ -47,15 +47,16 @@ class Labeller:
         responses: Sequence[str],
         seed: int = 0,
         noisy: bool = True,
+        ended: Sequence[bool] = (),
     ) -> Ranking:
-        """Rank the responses; the same seed gives the same ranking, in whatever order they
-        stand."""
+        """Rank the responses; the same seed gives the same ranking, in whatever order they stand.
+        ended: as in `Ranking`."""
         values = {}
         for response in set(responses):
             chance = _normal(seed, self.name, prompt.id, prompt.text, response) if noisy else 0.0
             values[response] = self.taste(judge(prompt, response), response) + self.noise * chance
         ranks = ranks_of([values[response] for response in responses], self.tie)
-        return Ranking(prompt, tuple(responses), tuple(ranks), self.name)
+        return Ranking(prompt, tuple(responses), tuple(ranks), self.name, tuple(ended))
 
 
 def ranks_of(values: Sequence[float], tie: float = 0.0) -> list[int]:
@@ -84,11 +85,14 @@ def rank_all(
     judge: Judge,
     seed: int = 0,
     noisy: bool = True,
+    ended: Sequence[Sequence[bool]] | None = None,
 ) -> list[Ranking]:
-    """One ranking for each prompt; the labellers take turns. texts[i] are the responses to rank."""
+    """One ranking for each prompt; the labellers take turns. texts[i] are the responses to rank,
+    ended[i] whether each of them ended (None: all)."""
+    ends = [()] * len(prompts) if ended is None else ended
     return [
-        labellers[i % len(labellers)].rank(judge, prompt, responses, seed, noisy)
-        for i, (prompt, responses) in enumerate(zip(prompts, texts, strict=True))
+        labellers[i % len(labellers)].rank(judge, prompt, responses, seed, noisy, end)
+        for i, (prompt, responses, end) in enumerate(zip(prompts, texts, ends, strict=True))
     ]
 
 
