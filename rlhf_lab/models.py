@@ -25,7 +25,7 @@ from transformers.activations import NewGELUActivation
 from rlhf_lab import maths
 from rlhf_lab.disk.storage import AutoModel, read_end_ids, read_model, read_tokenizer, write_model
 from rlhf_lab.engine.adapters import frozen_twin, has_lora, merged, trainable_copy
-from rlhf_lab.engine.packed import headless, hidden_states
+from rlhf_lab.engine.packed import headless, hidden_states, in_float32
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index, normalisation
 from rlhf_lab.text import end_ids, end_token, position_ids, read_ends
@@ -138,15 +138,16 @@ class ScalarModel(nn.Module):
             position_ids=position_ids(attention),
             use_cache=False,
         ).last_hidden_state  # (B, T, D)
-        return self.head(hidden).squeeze(-1)
+        return in_float32(self.head, hidden).squeeze(-1)
 
     def at(self, tokens: Tensor, attention: Tensor, wanted: Tensor) -> Tensor:
         """The numbers of the wanted positions alone, row after row: bool (B, T) -> (W,)."""
-        return self.head(hidden_states(self.backbone, tokens, attention, wanted)).squeeze(-1)
+        hidden = hidden_states(self.backbone, tokens, attention, wanted)  # (W, D)
+        return in_float32(self.head, hidden).squeeze(-1)
 
     def score(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """The number at each row's last real token, (B,); padding on either side leaves it be."""
-        return self.head(self.last_states(tokens, attention)).squeeze(-1)
+        return in_float32(self.head, self.last_states(tokens, attention)).squeeze(-1)
 
     def last_states(self, tokens: Tensor, attention: Tensor) -> Tensor:
         """What `score`'s number is made of: the hidden state at each row's last real token, (B,
@@ -222,7 +223,8 @@ class SharedValue(nn.Module):
 
     def at(self, tokens: Tensor, attention: Tensor, wanted: Tensor) -> Tensor:
         """The values of the wanted positions, row after row: bool (B, T) -> (W,)."""
-        return self.head(hidden_states(self.trunk[0], tokens, attention, wanted)).squeeze(-1)
+        hidden = hidden_states(self.trunk[0], tokens, attention, wanted)  # (W, D)
+        return in_float32(self.head, hidden).squeeze(-1)
 
 
 ValueModel = ScalarModel | SharedValue

@@ -121,9 +121,10 @@ def train_ppo(
         beta = state["beta"]
         # 1. The policy answers a batch of prompts; every model reads the answers.
         batch = batch_of(prompts, config.batch_size, config.seed, update)
-        rollout = collect(
-            policy, reference, value_model, reward_model, tokenizer, batch, config, update
-        )
+        with accelerator.autocast():  # in the precision in which step 4 reads them again
+            rollout = collect(
+                policy, reference, value_model, reward_model, tokenizer, batch, config, update
+            )
         # 2. The score, minus beta for every nat of KL, becomes a reward for every token.
         scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
         rewards = kl_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta)

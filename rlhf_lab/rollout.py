@@ -91,7 +91,8 @@ def roll_out(
 ) -> Rollout:
     """Draw a response to each prompt, from the seed beside it, and let every model read them all.
 
-    max_tokens: of a forward pass; changes no result.
+    max_tokens: of a forward pass; changes no result. Called under the autocast that the stage
+    trains with.
     """
     encoded = [encode_prompt(tokenizer, p.text) for p in prompts]
     samples = sample(policy, tokenizer, encoded, seeds, sampling, batch_size=len(prompts))
@@ -105,14 +106,17 @@ def roll_out(
         scores = in_batches(response_scores, reward_model, sequences, max_tokens)
     else:
         scores = torch.tensor(reward_model(prompts, texts), dtype=torch.float32)
+    logprobs = samples.logprobs
+    if torch.is_autocast_enabled(policy.device.type):
+        # Half precision decides more than the policy's first step does: the old numbers must come
+        # from the same computation as the new ones, not from the sampler's token by token.
+        logprobs = in_batches(logprobs_of, policy, sequences, max_tokens)
     ref_logprobs = in_batches(logprobs_of, reference, sequences, max_tokens)
     if value_model is None:
         values = torch.zeros_like(ref_logprobs)
     else:
         values = in_batches(response_values, value_model, sequences, max_tokens)
-    return Rollout(
-        prompts, texts, sequences, samples.ended, scores, samples.logprobs, ref_logprobs, values
-    )
+    return Rollout(prompts, texts, sequences, samples.ended, scores, logprobs, ref_logprobs, values)
 
 
 def describe(rollout: Rollout, scores: Tensor, beta: float) -> Record:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab.engine import parallel
-from rlhf_lab.engine.packed import headless, hidden_states
+from rlhf_lab.engine.packed import headless, hidden_states, in_float32
 from rlhf_lab.engine.recompute import recomputing
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
@@ -161,7 +161,7 @@ def token_logits(policy: PreTrainedModel, batch: Sequences, wanted: Tensor) -> T
             )
         return whole.logits[wanted]
     hidden = hidden_states(headless(policy), batch.tokens, batch.attention, wanted)  # (M, D)
-    return policy.get_output_embeddings()(hidden)
+    return in_float32(policy.get_output_embeddings(), hidden)
 
 
 def response_logprobs(

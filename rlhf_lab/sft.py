@@ -128,9 +128,8 @@ def encode(
     tokenizer: PreTrainedTokenizerBase, demonstrations: Sequence[Demonstration]
 ) -> Sequences:
     """Demonstrations as padded tokens."""
-    return Sequences.of_text(
-        tokenizer, [(d.prompt.text, d.response, d.ended) for d in demonstrations]
-    )
+    written = [(d.prompt.text, d.response, d.ended) for d in demonstrations]
+    return Sequences.of_text(tokenizer, written)
 
 
 def check_labels(labels: Tensor, data: Sequences) -> None:

@@ -66,7 +66,12 @@ def encode_pair(
     spelt_out = any(token in response for token in tokenizer.all_special_tokens)
     if whole[: len(before)] == before and len(whole) > len(before) and not spelt_out:
         return before, whole[len(before) :] + end
-    return before, _encode_inside(tokenizer, text) + end
+    ids = _encode_inside(tokenizer, text)
+    if spelt_out and set(ids) & set(tokenizer.all_special_ids):  # it has its own spelling as a word
+        names = "|".join(map(re.escape, tokenizer.all_special_tokens))
+        parts = re.sub(names, lambda found: f"{found[0][0]}\0{found[0][1:]}", text).split("\0")
+        ids = [token for part in parts for token in _encode_inside(tokenizer, part)]
+    return before, ids + end
 
 
 def encode_response(

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
@@ -42,10 +43,10 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
     half = {"float32": "no", "bf16": "bf16"}.get(precision, able)
     try:
         accelerator = Accelerator(cpu=not gpu, mixed_precision=half)
-    except ValueError as error:  # a process has one precision for good
-        raise UserError(
-            f"precision {precision} cannot follow another in one process: start afresh"
-        ) from error
+    except ValueError as error:  # a process has one device and one precision for good
+        raise _in_use(device, precision) from error
+    if (accelerator.device.type == "cpu") == gpu:  # that of an earlier call, without a word
+        raise _in_use(device, precision)
     if accelerator.distributed_type in SHARDED:
         raise UserError(
             f"{accelerator.distributed_type.value} cuts models in pieces, and the "
@@ -53,6 +54,15 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
             "docs/several-processes.md)"
         )
     return accelerator
+
+
+def _in_use(device: str, precision: str) -> UserError:
+    used = AcceleratorState()
+    return UserError(
+        f"device {device} and precision {precision} were asked for, and this process uses "
+        f"{used.device.type} and {used.mixed_precision.replace('no', 'float32')} already: start a "
+        "new process, or restart the kernel"
+    )
 
 
 def on_device(accelerator: Accelerator | None, *models: object) -> Accelerator:

@@ -83,9 +83,10 @@ def train_dpo(
     models = {"policy": policy, "reference": reference}
     numbers = resumable(checkpoint, models, optimiser, updates)
     # 1. What the reference thinks of every response: it never changes, so it is asked once.
-    ref_logprobs = whole_logprobs(reference, data)  # (G, K)
     apart = compared(tokenizer, held_out) if held_out else None
-    later = (apart, whole_logprobs(reference, apart)) if apart else None
+    with accelerator.autocast():  # in the precision in which the policy's are computed
+        ref_logprobs = whole_logprobs(reference, data)  # (G, K)
+        later = (apart, whole_logprobs(reference, apart)) if apart else None
 
     for update in numbers:
         epoch, rows, last = order[update - 1]
@@ -107,7 +108,8 @@ def train_dpo(
             "steps": optimiser.done,
         }
         if later and last:
-            record |= held_out_metrics(policy, *later, config.dpo_beta)
+            with accelerator.autocast():
+                record |= held_out_metrics(policy, *later, config.dpo_beta)
         if config.sample_every and (update % config.sample_every == 0 or update == updates):
             prompts = [r.prompt for r in held_out or rankings][: config.watched]
             record |= look(policy, reference, tokenizer, prompts, judge, config)

@@ -71,9 +71,10 @@ def train_rloo(
 
     for update in resumable(checkpoint, models, optimiser, config.updates):
         # 1. The policy answers each prompt several times; each response is scored.
-        rollout, scores = collect(
-            policy, models["reference"], reward_model, tokenizer, prompts, config, update
-        )
+        with accelerator.autocast():  # in the precision in which they are read again
+            rollout, scores = collect(
+                policy, models["reference"], reward_model, tokenizer, prompts, config, update
+            )
         record: Record = {
             "stage": "rloo",
             "update": update,

@@ -17,7 +17,7 @@ from transformers.activations import NewGELUActivation
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
-from rlhf_lab.engine.packed import blocks_of
+from rlhf_lab.engine.packed import blocks_of, in_float32
 from rlhf_lab.text import position_ids
 
 FEW_ROWS = 256
@@ -53,7 +53,10 @@ class GPT2Decoder:
         B, T = len(copies), self.length + n
         weight = self.net.wte.weight
         shape = (policy.config.n_layer, 2, B, self.heads, T, weight.shape[1] // self.heads)
-        self.cache = weight.new_empty(shape)  # by layer, keys and values, row, head, column
+        device = weight.device.type  # what keys and values are made in, so that nothing is cast
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        # by layer, keys and values, row, head, column
+        self.cache = weight.new_empty(shape, dtype=dtype or weight.dtype)
         bias = weight.new_zeros(B, 1, 1, T)  # added to attention scores: -inf on padding
         bias[..., : self.length].masked_fill_(~attention.bool()[copies, None, None], -torch.inf)
         self.bias = bias.repeat(1, self.heads, 1, 1)  # (B, H, 1, T)
@@ -66,8 +69,9 @@ class GPT2Decoder:
         seen = torch.ones(P, P, dtype=torch.bool, device=real.device).tril() & real[:, None, None]
         x = self.net.wte(self.tokens[real]) + self.net.wpe(position_ids(self.attention)[real])
         for block, cache in zip(blocks_of(self.net), self.cache):
-            qkv = x.new_zeros(U, P, 3 * x.shape[-1])
-            qkv[real] = _linear(block.attn.c_attn, block.ln_1(x))
+            projected = _linear(block.attn.c_attn, block.ln_1(x))
+            qkv = projected.new_zeros(U, P, projected.shape[-1])
+            qkv[real] = projected
             query, keys, values = qkv.view(U, P, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
             cache[0, ..., :P, :], cache[1, ..., :P, :] = keys[self.copies], values[self.copies]
             if block is self.net.h[-1]:  # from here on only the last column matters
@@ -77,7 +81,7 @@ class GPT2Decoder:
                 query, keys, values, attn_mask=seen, scale=block.attn.scaling
             )
             x = _finish(block, x, mixed.transpose(1, 2).flatten(2)[real])  # padding drops out
-        return self.policy.lm_head(self.net.ln_f(x))[self.copies]
+        return in_float32(self.policy.lm_head, self.net.ln_f(x))[self.copies]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Put one token (B,) behind each row; logits of the next, (B, V)."""
@@ -93,7 +97,7 @@ class GPT2Decoder:
             scores = torch.baddbmm(bias, query, keys.transpose(1, 2), alpha=block.attn.scaling)
             x = _finish(block, x, (scores.softmax(dim=-1) @ values).view_as(x))
         self.positions = self.positions + 1
-        return self.policy.lm_head(self.net.ln_f(x))
+        return in_float32(self.policy.lm_head, self.net.ln_f(x))
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these of the rows; only rows that change place are moved."""

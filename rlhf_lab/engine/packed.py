@@ -39,6 +39,17 @@ def headless(model: PreTrainedModel) -> PreTrainedModel:
     return trunk
 
 
+def in_float32(layer: nn.Linear, x: Tensor) -> Tensor:
+    """What a linear layer makes of x, in float32 where either has half precision, also under
+    autocast: logits of -100, and small differences of values, have few digits left in bf16."""
+    x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    with torch.autocast(x.device.type, enabled=False):
+        if layer.weight.dtype == x.dtype:
+            return layer(x)
+        bias = None if layer.bias is None else layer.bias.to(x.dtype)
+        return F.linear(x, layer.weight.to(x.dtype), bias)
+
+
 def blocks_of(trunk: GPT2Model) -> Iterator[GPT2Block]:
     """The layers, in order."""
     for block in trunk.h:

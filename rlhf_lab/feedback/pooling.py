@@ -130,7 +130,9 @@ def _pooled(group: Sequence[Ranking], values: dict[str, float], tie: float) -> R
     texts = _texts(group)
     ranks = ranks_of([values[text] for text in texts], tie)
     kept = (rank if text in ranked else None for text, rank in zip(texts, ranks))
-    ended = {text for ranking in group for _, text, end in ranking.written() if end}
+    cut = [one for one in group if isinstance(one, Ranking) and one.ended]  # entries do not say
+    ended = {text for one in group if one not in cut for text in one.responses}
+    ended |= {text for one in cut for _, text, end in one.written() if end}
     return Ranking(
         group[0].prompt, tuple(texts), tuple(kept), POOLED, tuple(text in ended for text in texts)
     )

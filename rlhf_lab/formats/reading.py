@@ -268,6 +268,8 @@ def _ranking(row: Fields, example: Example, prompt: Prompt) -> Ranking:
 def _ended(row: Fields, example: Example) -> tuple[bool, ...]:
     """Which of the responses ended: all, unless the row says otherwise."""
     said, count = row.fields.get("ended"), len(example.responses)
+    if isinstance(said, str) and said.strip().lower() in ("true", "false"):  # a cell of a table
+        said = said.strip().lower() == "true"
     values = (said,) if type(said) is bool else tuple(row.get("ended", list, [True] * count))
     if len(values) != count or not all(type(value) is bool for value in values):
         row.refuse(

@@ -159,7 +159,7 @@ NEITHER = {"responses": LEFT_OUT, "ranking": LEFT_OUT}
         (RANKED, {"prompt": None}, "prompt", "is null: give a text"),
         (RANKED, {"prompt": [{"role": "user"}]}, "prompt", "is a list"),
         (RANKED, {"prompt": True}, "prompt", "is true or false: give a text"),
-        (RANKED, {"zzz": 1}, "zzz", "the fields are prompt, responses, ranking, labeller, id, f"),
+        (RANKED, {"zzz": 1}, "zzz", "the fields are prompt, responses, ranking, ended, labeller"),
         (RANKED, {"facts": [1]}, "facts", "is a list: give an object"),
         (RANKED, {"id": 7}, "id", "is a number: give a text"),
         (RANKED, {"prompt": "\ud83d"}, "prompt", "half a character"),
