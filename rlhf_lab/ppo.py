@@ -106,6 +106,8 @@ def train_ppo(
         policy, reward_model, config.seed, config.shared_value
     )
     on_device(accelerator, reference, value_model)
+    # Adam without weight decay; the gradient of both models together is cut to norm 1 before each
+    # step; the learning rate rises over `warmup` steps, then falls linearly to 0 at the last one.
     optimiser = Optimiser(
         accelerator,
         [policy, value_model],
@@ -188,7 +190,7 @@ def optimise(
 ) -> dict[str, float]:
     """PPO's epochs over one rollout; returns the mean of each metric over all minibatches."""
 
-    def loss_of(piece: Rollout, whole: Rollout, with_entropy: bool) -> tuple[Tensor, Metrics]:
+    def loss_of(piece: Rollout, minibatch: Rollout, with_entropy: bool) -> tuple[Tensor, Metrics]:
         losses = clipped_policy_loss, clipped_value_loss
         return ppo_loss(policy, value_model, piece, config, with_entropy, *losses)
 
@@ -252,7 +254,8 @@ def epochs_over(
                 with_entropy=epoch == 0,  # it costs a second softmax
             )
             steps.append(metrics | {"lr": optimiser.rate(), "grad_norm": optimiser.step()})
-    first = {"lr": steps[0]["lr"], "val/ratio_first": steps[0]["val/ratio"]}  # 1, or a bug
+    # The first ratio is 1: whatever makes it another number is a mistake.
+    first = {"lr": steps[0]["lr"], "val/ratio_first": steps[0]["val/ratio"]}
     return mean_of_each(steps) | first
 
 
@@ -274,6 +277,7 @@ def minibatch_gradients(
         share = int(piece.mask.sum()) / tokens
         return share * loss, {name: share * x for name, x in metrics.items()}
 
+    # accumulate: for each piece, gradient += d(share * loss) and metric += share * metric
     pieces = micro_batches(minibatch.sequences.lengths, max_tokens)
     return accumulate(accelerator, pieces, share_of_loss)[1]
 
