@@ -155,6 +155,7 @@ class Both:
                     config,
                     value_model=self.value_model(),
                     reference=self.load(AutoModelForCausalLM, "reference"),
+                    whiten=maths.whiten,  # which a test may have changed
                 )
             )
         return record, kept[0]
