@@ -2,7 +2,8 @@
 
 Each update samples responses, scores them, charges beta for every nat of KL on every token, works
 out advantages with a value network, and improves the policy with the clipped loss (Schulman et al.
-2017; Ziegler et al. 2019; Stiennon et al. 2020). One sampling temperature holds throughout.
+2017; Ziegler et al. 2019; Stiennon et al. 2020). The same temperature
+divides the logits in sampling, policy and reference.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from rlhf_lab.training import (
     Record,
     accumulate,
     check_finite,
-    check_shares,
+    check_minibatches,
     mean_of_each,
     on_device,
     seed_of,
@@ -43,7 +44,7 @@ class PPOConfig:
     batch_size: int = setting(64, "responses sampled in one update", at_least=1)
     epochs: int = setting(2, "passes over each batch of responses", at_least=1)
     minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
-    learning_rate: float = setting(3e-4, "at the start; it falls linearly to 0", above=0)
+    learning_rate: float = setting(3e-4, "the highest; it then falls linearly to 0", above=0)
     warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
     beta: float = setting(0.05, "price of a nat of KL: higher moves less", at_least=0)
     target_kl: float | None = setting(None, "nats of KL to aim at by adapting beta", above=0)
@@ -84,20 +85,19 @@ def train_ppo(
     clipped_policy_loss: Callable[..., Tensor] = maths.clipped_policy_loss,
     clipped_value_loss: Callable[..., Tensor] = maths.clipped_value_loss,
 ) -> Iterator[Record]:
-    """Train `policy` in place; yields one metrics record an update, with the rollout's texts.
+    """Train `policy` in place; yields one metrics record an update, counted from 1.
 
-    `reference` is by default a frozen copy of `policy` as it comes in: give another where an
-    earlier start is what the KL shall be paid for. `value_model` is by default a copy of
-    the reward model (of an ensemble's first, or of the policy's trunk where the scorer is a
-    function). `judge`, if given, only watches: its mean mark is logged as judge/mark.
+    `reference` is by default a frozen copy of `policy` as it comes in: give another to charge the
+    KL against an earlier model. `value_model` is by default what `new_value_model` makes. `judge`,
+    if given, only watches: its mean mark is logged as judge/mark.
 
     The last five are the formulas of PPO: give a function of your own, with the arguments and the
-    result of the one in `maths`, and it trains the model.
+    result of the one in `maths`, and it trains the model. `whiten` is that of the advantages.
 
     Raises UserError without prompts, for a minibatch with fewer responses than there are processes,
-    and for a formula whose result has another shape.
+    and for a formula whose result is not (B, N) or, of a loss, not one number.
     """
-    check_shares(config.batch_size, config.minibatches)
+    check_minibatches(config.batch_size, config.minibatches)
     if not prompts:
         raise UserError("no prompts to answer: give at least one")
     accelerator = on_device(accelerator, policy, reward_model)
@@ -107,13 +107,14 @@ def train_ppo(
     )
     on_device(accelerator, reference, value_model)
     # Adam without weight decay; the gradient of both models together is cut to norm 1 before each
-    # step; the learning rate rises over `warmup` steps, then falls linearly to 0 at the last one.
+    # step; the learning rate rises over the steps of `warmup` updates, then falls linearly to 0.
+    steps = config.epochs * config.minibatches  # of one update
     optimiser = Optimiser(
         accelerator,
         [policy, value_model],
         config.learning_rate,
-        config.updates * config.epochs * config.minibatches,
-        config.warmup,
+        config.updates * steps,
+        config.warmup * steps,
         eps=1e-5,
     )
     models = {"policy": policy, "value": value_model, "reference": reference}
@@ -123,11 +124,11 @@ def train_ppo(
         beta = state["beta"]
         # 1. The policy answers a batch of prompts; every model reads the answers.
         batch = batch_of(prompts, config.batch_size, config.seed, update)
-        with accelerator.autocast():  # in the precision in which step 4 reads them again
+        with accelerator.autocast():  # the precision of step 4, so that the first ratio is 1
             rollout = collect(
                 policy, reference, value_model, reward_model, tokenizer, batch, config, update
             )
-        # 2. The score, minus beta for every nat of KL, becomes a reward for every token.
+        # 2. Each token pays beta times its log-ratio to the reference; the last earns the score.
         scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
         rewards = kl_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta)
         rollout.rewards = per_token("kl_rewards", rewards, rollout.mask)
@@ -136,7 +137,7 @@ def train_ppo(
             "update": update,
             "updates": config.updates,
             "episode": update * config.batch_size,
-            **describe(rollout, scores, beta),
+            **describe(rollout, scores, beta),  # before the rewards are whitened
         }
         if config.whiten_rewards:
             rollout.rewards = maths.whiten(rollout.rewards, rollout.mask, keep_mean=True)
@@ -188,10 +189,10 @@ def optimise(
     clipped_policy_loss: Callable[..., Tensor] = maths.clipped_policy_loss,
     clipped_value_loss: Callable[..., Tensor] = maths.clipped_value_loss,
 ) -> dict[str, float]:
-    """PPO's epochs over one rollout; returns the mean of each metric over all minibatches."""
+    """PPO's passes over one rollout; returns the metrics of `epochs_over`."""
 
     def loss_of(piece: Rollout, minibatch: Rollout, with_entropy: bool) -> tuple[Tensor, Metrics]:
-        losses = clipped_policy_loss, clipped_value_loss
+        losses = clipped_policy_loss, clipped_value_loss  # the minibatch is there for GRPO
         return ppo_loss(policy, value_model, piece, config, with_entropy, *losses)
 
     key = "ppo", config.seed, update
@@ -211,16 +212,17 @@ def ppo_loss(
     clipped_policy_loss: Callable[..., Tensor] = maths.clipped_policy_loss,
     clipped_value_loss: Callable[..., Tensor] = maths.clipped_value_loss,
 ) -> tuple[Tensor, Metrics]:
-    """PPO's loss on some responses, and what is logged of it; all are means over their tokens."""
-    # (b, N), of token t at position t - 1: its log softmax(logits / temperature), and the entropy
+    """PPO's loss on some responses, and what is logged of it: means over their real tokens."""
+    # What concerns token t is read at position t - 1, (b, N): log softmax(logits / temperature) of
+    # the token, the entropy of softmax(logits / temperature), and the value.
     new_logprobs, entropy = response_logprobs(
         policy, piece.sequences, config.temperature, with_entropy
     )
-    new_values = response_values(value_model, piece.sequences)  # (b, N), at position t - 1 too
-    old_and_new = new_logprobs, piece.logprobs, piece.advantages, piece.mask, config.epsilon
-    values = new_values, piece.values, piece.returns, piece.mask, config.value_epsilon
-    policy_loss, value_loss = clipped_policy_loss(*old_and_new), clipped_value_loss(*values)
-    metrics = maths.policy_metrics(*old_and_new) | maths.value_metrics(*values)
+    new_values = response_values(value_model, piece.sequences)
+    of_policy = new_logprobs, piece.logprobs, piece.advantages, piece.mask, config.epsilon
+    of_values = new_values, piece.values, piece.returns, piece.mask, config.value_epsilon
+    policy_loss, value_loss = clipped_policy_loss(*of_policy), clipped_value_loss(*of_values)
+    metrics = maths.policy_metrics(*of_policy) | maths.value_metrics(*of_values)
     metrics |= {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
     if entropy is not None:
         metrics["policy/entropy_avg"] = maths.masked_mean(entropy, piece.mask)
@@ -240,8 +242,9 @@ def epochs_over(
     max_tokens: int,
     key: tuple,
 ) -> dict[str, float]:
-    """Several passes over a rollout, each in a fresh order and `minibatches` steps; returns the
-    mean of each metric over all steps that have it. PPO, RLOO and GRPO differ in loss_of alone."""
+    """Several passes over a rollout, each in a fresh order and `minibatches` steps. Returns the
+    mean of each metric over the steps that have it; lr and val/ratio_first are those of the first
+    step. PPO, RLOO and GRPO differ in loss_of alone."""
     steps = []
     for epoch in range(epochs):
         order = torch.tensor(shuffled(len(rollout.texts), *key, epoch))
@@ -251,12 +254,13 @@ def epochs_over(
                 loss_of,
                 optimiser.accelerator,
                 max_tokens,
-                with_entropy=epoch == 0,  # it costs a second softmax
+                with_entropy=epoch == 0,  # in the first pass alone: it costs a second softmax
             )
-            steps.append(metrics | {"lr": optimiser.rate(), "grad_norm": optimiser.step()})
-    # The first ratio is 1: whatever makes it another number is a mistake.
-    first = {"lr": steps[0]["lr"], "val/ratio_first": steps[0]["val/ratio"]}
-    return mean_of_each(steps) | first
+            rate = optimiser.rate()  # of the step that follows
+            norm = optimiser.step()
+            steps.append(metrics | {"lr": rate, "grad_norm": norm})
+    first = steps[0]  # its ratio must be 1: nothing has been learnt yet
+    return mean_of_each(steps) | {"lr": first["lr"], "val/ratio_first": first["val/ratio"]}
 
 
 def minibatch_gradients(
@@ -266,8 +270,9 @@ def minibatch_gradients(
     max_tokens: int,
     with_entropy: bool = False,
 ) -> dict[str, float]:
-    """Add the gradient of the loss over a minibatch; returns the metrics. It is read in pieces of
-    like length, each weighed by its share of the tokens, so that the cuts change nothing."""
+    """Add the gradient of the loss over a minibatch to .grad, which the optimiser's step clears;
+    returns the metrics. It is read in pieces of like length, each weighed by its share of the
+    tokens, so that the cuts change nothing."""
     tokens = int(minibatch.mask.sum())
 
     def share_of_loss(rows: Tensor) -> tuple[Tensor, Metrics]:
@@ -277,9 +282,11 @@ def minibatch_gradients(
         share = int(piece.mask.sum()) / tokens
         return share * loss, {name: share * x for name, x in metrics.items()}
 
-    # accumulate: for each piece, gradient += d(share * loss) and metric += share * metric
+    # For each piece, under autocast: gradient += d(share * loss), metric += share * metric; of
+    # several processes each has its own pieces, and both are summed over all of them.
     pieces = micro_batches(minibatch.sequences.lengths, max_tokens)
-    return accumulate(accelerator, pieces, share_of_loss)[1]
+    _, metrics = accumulate(accelerator, pieces, share_of_loss)
+    return metrics
 
 
 def per_token(formula: str, result: Tensor, mask: Tensor) -> Tensor:

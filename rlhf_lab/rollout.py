@@ -1,4 +1,4 @@
-"""One batch of responses with everything PPO knows about them: drawn, scored, described."""
+"""One batch of responses with everything a stage knows about them: drawn, scored, described."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,10 +29,11 @@ Scorer = ScalarModel | Ensemble | Callable[[list[Prompt], list[str]], list[float
 class Rollout:
     """B responses of up to N tokens and what the models say about them.
 
-    ended: (B,), whether the end token was drawn. scores: (B,), of the reward model. logprobs,
-    ref_logprobs: (B, N), of each token under the policy that drew it and under the reference.
-    values: (B, N), of the value network before each token; all 0 without one. The stage works out
-    rewards, advantages and returns, (B, N). Everything is 0 on padding.
+    ended: (B,), whether an end token was drawn. scores: (B,), of the reward model at the last real
+    token. logprobs, ref_logprobs: (B, N), of each token under the policy that drew it (see
+    `roll_out`) and under the reference. values: (B, N), of the value network before each token; all
+    0 without a value network. The stage works out rewards, advantages and returns, (B, N).
+    Everything is 0 on padding, which stands behind the responses.
     """
 
     prompts: list[Prompt]
@@ -48,11 +49,13 @@ class Rollout:
     returns: Tensor = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.rewards = self.advantages = self.returns = torch.zeros_like(self.logprobs)
+        nothing = torch.zeros_like(self.logprobs)  # replaced, never written into
+        self.rewards = self.advantages = self.returns = nothing
 
     @property
     def mask(self) -> Tensor:
-        """(B, N), 1 on response tokens up to and including the end token."""
+        """(B, N), true on response tokens up to and including the first end token, and on all of a
+        response that was cut off (`maths.response_mask`)."""
         return self.sequences.mask
 
     def rows(self, index: Tensor, device: torch.device | str = "cpu") -> "Rollout":
@@ -67,8 +70,8 @@ class Rollout:
             [self.prompts[i] for i in index.tolist()],
             [self.texts[i] for i in index.tolist()],
             sequences,
-            self.ended[index],
-            self.scores[index],
+            self.ended[index].to(device),
+            self.scores[index].to(device),
             *map(cut, (self.logprobs, self.ref_logprobs, self.values)),
         )
         some.rewards, some.advantages, some.returns = map(
@@ -91,15 +94,15 @@ def roll_out(
 ) -> Rollout:
     """Draw a response to each prompt, from the seed beside it, and let every model read them all.
 
-    max_tokens: of a forward pass; changes no result. Called under the autocast that the stage
-    trains with.
+    max_tokens: the most tokens in one forward pass; changes no result. Call it under the autocast
+    that the stage trains with.
     """
     encoded = [encode_prompt(tokenizer, p.text) for p in prompts]
     samples = sample(policy, tokenizer, encoded, seeds, sampling, batch_size=len(prompts))
     sequences = Sequences.of_samples(samples, tokenizer.pad_token_id)
     texts = samples.texts(tokenizer)
 
-    def logprobs_of(model: PreTrainedModel, rows: Sequences) -> Tensor:
+    def tempered(model: PreTrainedModel, rows: Sequences) -> Tensor:
         return response_logprobs(model, rows, sampling.temperature)[0]
 
     if isinstance(reward_model, ScalarModel | Ensemble):
@@ -108,10 +111,10 @@ def roll_out(
         scores = torch.tensor(reward_model(prompts, texts), dtype=torch.float32)
     logprobs = samples.logprobs
     if torch.is_autocast_enabled(policy.device.type):
-        # Half precision decides more than the policy's first step does: the old numbers must come
-        # from the same computation as the new ones, not from the sampler's token by token.
-        logprobs = in_batches(logprobs_of, policy, sequences, max_tokens)
-    ref_logprobs = in_batches(logprobs_of, reference, sequences, max_tokens)
+        # Rounding to half precision would move the ratio more than the first step does: the old
+        # numbers must come from the computation that gives the new ones, not from the sampler.
+        logprobs = in_batches(tempered, policy, sequences, max_tokens)
+    ref_logprobs = in_batches(tempered, reference, sequences, max_tokens)
     if value_model is None:
         values = torch.zeros_like(ref_logprobs)
     else:
@@ -120,9 +123,10 @@ def roll_out(
 
 
 def describe(rollout: Rollout, scores: Tensor, beta: float) -> Record:
-    """The metrics of a rollout before the update: sums over a response, means over responses.
+    """The metrics of a rollout before the update. KL, entropy and rewards are sums over a response;
+    all are means over responses (kl_se: the standard error of one).
 
-    scores: (B,), after the no-end penalty, as the rewards have them.
+    scores: (B,), after the no-end penalty. The rewards must not have been whitened yet.
     """
     kl = maths.masked_sum(maths.kl_k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask)  # (B,)
     return {
@@ -131,6 +135,7 @@ def describe(rollout: Rollout, scores: Tensor, beta: float) -> Record:
         "objective/scores": float(scores.mean()),
         "objective/non_score_reward": float(-beta * kl.mean()),
         "objective/rlhf_reward": float(maths.masked_sum(rollout.rewards, rollout.mask).mean()),
+        # from the sampled tokens alone; policy/entropy_avg is over the vocabulary, a mean per token
         "objective/entropy": float(-maths.masked_sum(rollout.logprobs, rollout.mask).mean()),
         "objective/beta": beta,
         "response/length": float(rollout.mask.sum(1).float().mean()),
@@ -145,8 +150,8 @@ def mean_mark(rollout: Rollout, judge: Callable[[Prompt, str], Mark]) -> float:
 
 
 def batch_of(prompts: Sequence[Prompt], size: int, seed: int, update: int) -> list[Prompt]:
-    """The `size` prompts of an update (counted from 1): the list is gone through in a fresh order,
-    again and again."""
+    """The `size` prompts of an update (counted from 1): pass after pass through the whole list,
+    each in an order of its own."""
     wanted = range((update - 1) * size, update * size)
     orders = {
         turn: shuffled(len(prompts), "prompts", seed, turn)

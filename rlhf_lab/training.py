@@ -13,7 +13,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from rlhf_lab.engine import parallel
-from rlhf_lab.engine.parallel import check_shares as check_shares
+from rlhf_lab.engine.parallel import check_minibatches as check_minibatches
 from rlhf_lab.errors import UserError
 
 Piece = TypeVar("Piece")
@@ -77,8 +77,8 @@ def on_device(accelerator: Accelerator | None, *models: object) -> Accelerator:
 
 
 class Optimiser:
-    """Adam over some modules, its learning rate rising over `warmup` updates and then falling
-    linearly to 0 at `updates`; gradients are summed over processes and clipped.
+    """Adam over some modules, its learning rate rising over `warmup` steps and then falling
+    linearly to 0 at the last of `updates` steps; gradients are summed over processes and clipped.
 
     factors: for each module, what its learning rate is multiplied by (1 unless given). Raises
     UserError if the processes do not begin with the same weights.

@@ -396,6 +396,14 @@ def test_learning_rate_warms_up_and_falls_to_zero(gpt2):
     assert rates == [0.5, 0.75, 0.5, 0.25] and optimiser.rate() == 0
 
 
+def test_ppo_warms_up_over_updates(gpt2, tokenizer):
+    """Four steps an update: the rate rises over the eight of two updates, then falls."""
+    config = replace(PPO, updates=6, warmup=2, learning_rate=1e-3)
+    rates = [r["lr"] for r in train_ppo(gpt2, count_e, tokenizer, PROMPTS, config)]
+    expected = [1 / 9, 5 / 9 * 20 / 24, 16 / 24, 12 / 24, 8 / 24, 4 / 24]
+    assert rates == pytest.approx([1e-3 * x for x in expected])
+
+
 def test_a_factor_multiplies_a_modules_learning_rate():
     slow, fast = torch.nn.Linear(3, 2), torch.nn.Linear(2, 1)
     parameters = [*slow.parameters(), *fast.parameters()]

@@ -17,7 +17,7 @@ from rlhf_lab.records import Prompt
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, roll_out
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import response_logprobs
-from rlhf_lab.training import Metrics, Optimiser, check_finite, check_shares, seed_of
+from rlhf_lab.training import Metrics, Optimiser, check_finite, check_minibatches, seed_of
 
 # loss(new_logprobs, piece, minibatch, config) -> loss and metrics, means over the tokens of a piece
 # of the minibatch. Here and below, config is an RLOOConfig or a GRPOConfig.
@@ -32,7 +32,7 @@ def check_groups(config) -> None:
             f"group is {config.group}, batch_size {config.batch_size}: use a batch_size that is a"
             " multiple of it"
         )
-    check_shares(config.batch_size, config.minibatches)
+    check_minibatches(config.batch_size, config.minibatches)
 
 
 def collect(

@@ -64,14 +64,19 @@ def train_rloo(
     check_groups(config)
     accelerator = on_device(accelerator, policy, reward_model)
     models = {"policy": policy, "reference": frozen_copy(policy)}
-    steps = config.updates * config.epochs * config.minibatches
+    steps = config.epochs * config.minibatches  # of one update
     optimiser = Optimiser(
-        accelerator, [policy], config.learning_rate, steps, config.warmup, eps=1e-5
+        accelerator,
+        [policy],
+        config.learning_rate,
+        config.updates * steps,
+        config.warmup * steps,
+        eps=1e-5,
     )
 
     for update in resumable(checkpoint, models, optimiser, config.updates):
         # 1. The policy answers each prompt several times; each response is scored.
-        with accelerator.autocast():  # in the precision in which they are read again
+        with accelerator.autocast():  # the precision of step 4, so that the first ratio is 1
             rollout, scores = collect(
                 policy, models["reference"], reward_model, tokenizer, prompts, config, update
             )

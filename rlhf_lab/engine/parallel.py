@@ -122,7 +122,7 @@ def checksum(parameters: "Iterable[nn.Parameter]") -> int:
     return sum(int(x.sum(dtype=torch.int64)) for x in raw)
 
 
-def check_shares(rows: int, parts: int) -> None:
+def check_minibatches(rows: int, parts: int) -> None:
     """Raise UserError unless every process gets a row of each of the minibatches that
     `Tensor.tensor_split` makes of these rows."""
     smallest = rows // parts

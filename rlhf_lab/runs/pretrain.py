@@ -107,7 +107,7 @@ def train_base(
     loss/pretrain is the mean cross entropy of all tokens of the batch, in nats.
     """
     accelerator = accelerator or make_accelerator()
-    parallel.check_shares(config.batch_size, 1)
+    parallel.check_minibatches(config.batch_size, 1)
     model.to(accelerator.device).train()
     optimiser = Optimiser(
         accelerator,

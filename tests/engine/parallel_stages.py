@@ -151,7 +151,7 @@ def refusals(folder: Path) -> dict[str, str]:
     messages = {"checkpoint": refused(own.restore, {"policy": policy}, optimiser)}
     policy.transformer.ln_f.bias.data += 0.1 * parallel.number()
     messages["weights"] = refused(Optimiser, accelerator, [policy], 1e-3, 1)
-    return messages | {"rows": refused(parallel.check_shares, 5, 3)}
+    return messages | {"rows": refused(parallel.check_minibatches, 5, 3)}
 
 
 def refused(call, *arguments) -> str:

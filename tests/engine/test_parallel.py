@@ -287,9 +287,9 @@ def test_the_smallest_minibatch_is_that_of_the_split(monkeypatch):
         for parts in range(1, rows + 1):
             smallest = min(map(len, torch.arange(rows).tensor_split(parts)))
             monkeypatch.setattr(parallel, "count", lambda n=smallest: n)
-            parallel.check_shares(rows, parts)
+            parallel.check_minibatches(rows, parts)
             monkeypatch.setattr(parallel, "count", lambda n=smallest: n + 1)
-            assert f"a minibatch of {smallest} " in refusal(parallel.check_shares, rows, parts)
+            assert f"a minibatch of {smallest} " in refusal(parallel.check_minibatches, rows, parts)
 
 
 def test_commands_that_are_no_stage_are_not_done_twice(monkeypatch, capsys, folder):
