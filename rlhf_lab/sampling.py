@@ -1,12 +1,13 @@
 """Draw responses from a policy, in batches, each from its own seed.
 
 A decoder reads the prompts, then gives the logits that follow one token more a row, at each step.
-There are two that agree: GPT2Decoder, made for speed, and LibraryDecoder, which runs any causal
-language model of transformers.
+There are three that agree: GPT2Decoder, made for speed; LibraryDecoder, with the cache of
+transformers; and WholeDecoder, slow and plain, for models whose cache cannot be used row by row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.fast_gpt2 import GPT2Decoder, supports
+from rlhf_lab.engine.trial import close, context_of, few_tokens, trying
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import response_mask
 from rlhf_lab.models import evaluating
@@ -71,7 +73,8 @@ class Samples:
 
 
 class LibraryDecoder:
-    """The same as GPT2Decoder, for any causal language model of transformers."""
+    """The same as GPT2Decoder, for any causal language model of transformers with a cache that can
+    be kept row by row."""
 
     def __init__(
         self, policy: PreTrainedModel, tokens: Tensor, attention: Tensor, copies: Tensor, n: int
@@ -107,6 +110,85 @@ class LibraryDecoder:
         ).logits[:, -1]
 
 
+class WholeDecoder:
+    """The same for any causal language model: it has no cache, and reads prompt and response again
+    at each step."""
+
+    def __init__(
+        self, policy: PreTrainedModel, tokens: Tensor, attention: Tensor, copies: Tensor, n: int
+    ):
+        self.policy = policy
+        self.tokens, self.attention, self.copies = tokens, attention, copies
+
+    def read(self) -> Tensor:
+        """Read the prompts; logits of each row's first response token, (B, V)."""
+        logits = self._logits()[self.copies]
+        self.keep(self.copies)
+        return logits
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Put one token (B,) behind each row; logits of the next, (B, V)."""
+        self.tokens = torch.cat([self.tokens, tokens[:, None]], dim=1)
+        self.attention = F.pad(self.attention, (0, 1), value=1)
+        return self._logits()
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows, in this order."""
+        self.tokens, self.attention = self.tokens[rows], self.attention[rows]
+
+    def _logits(self) -> Tensor:
+        return self.policy(
+            input_ids=self.tokens,
+            attention_mask=self.attention,
+            position_ids=position_ids(self.attention),
+            use_cache=False,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+
+Decoder = GPT2Decoder | LibraryDecoder | WholeDecoder
+
+_caches: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def decoder_of(policy: PreTrainedModel) -> Callable[..., Decoder]:
+    """The fastest decoder that is right for the policy; tried once for each model that is no
+    GPT-2."""
+    if supports(policy):
+        return GPT2Decoder
+    if policy not in _caches:
+        try:
+            _caches[policy] = agrees(policy, LibraryDecoder)
+        except Exception:  # a cache that cannot be used fails in many ways
+            _caches[policy] = False
+    return LibraryDecoder if _caches[policy] else WholeDecoder
+
+
+def agrees(policy: PreTrainedModel, make_decoder: Callable[..., Decoder]) -> bool:
+    """Whether a decoder, step by step, gives two rows of unlike length the logits that each has
+    when it is read alone and whole."""
+    rows = [few_tokens(policy, count, first) for count, first in ((10, 0), (6, 1))]
+    drawn = min(2, len(rows[1]) - 1)  # of each row, the tokens behind its prompt
+    prompts = [row[: len(row) - drawn] for row in rows]
+    device = policy.device
+    tokens, attention = (x.to(device) for x in pad_left(prompts, rows[0][0]))
+    copies, kept = torch.tensor([1, 0, 1], device=device), torch.tensor([2, 1], device=device)
+    with trying(policy):
+        decoder = make_decoder(policy, tokens, attention, copies, drawn + 1)
+        found = [decoder.read()[kept]]
+        decoder.keep(kept)
+        for t in range(drawn):
+            following = [row[len(row) - drawn + t] for row in reversed(rows)]
+            found.append(decoder.step(torch.tensor(following, device=device)))
+        wanted = [
+            policy(input_ids=torch.tensor([row], device=device), use_cache=False).logits[
+                0, len(row) - drawn - 1 :
+            ]
+            for row in reversed(rows)
+        ]
+    return close(torch.stack(found, dim=1), torch.stack(wanted))
+
+
 def sample(
     policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -137,9 +219,7 @@ def sample(
     with torch.inference_mode(), evaluating(policy):
         for batch in _batches(prompts, batch_size):
             read = *_distinct([prompts[row] for row in batch], pad, device), N
-            decoder: GPT2Decoder | LibraryDecoder = (
-                GPT2Decoder(policy, *read) if supports(policy) else LibraryDecoder(policy, *read)
-            )
+            decoder = decoder_of(policy)(policy, *read)
             rows = torch.tensor(batch, device=device)
             responses[rows] = pad
             logits = decoder.read()
@@ -249,7 +329,7 @@ def _check(
         raise UserError("no prompts to sample for: give at least one")
     if len(prompts) != len(seeds):
         raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt")
-    context = getattr(policy.config, "max_position_embeddings", None)
+    context = context_of(policy)
     for index, prompt in enumerate(prompts):
         if len(prompt) == 0:
             raise UserError(f"prompt {index} is empty: give it at least one token")

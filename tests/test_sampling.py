@@ -276,6 +276,8 @@ def test_only_a_plain_gpt2_takes_the_fast_path(make_gpt2, make_llama):
 @pytest.mark.parametrize("Decoder", ["GPT2Decoder", "LibraryDecoder"])
 def test_finished_rows_are_decoded_no_further(make_gpt2, monkeypatch, Decoder):
     monkeypatch.setattr(sampling, "supports", lambda policy: Decoder == "GPT2Decoder")
+    policy = make_gpt2(Nine())
+    sampling.decoder_of(policy)  # what it tries of a new model is not counted
     read, stepped = [], []
 
     class Counting(getattr(sampling, Decoder)):
@@ -288,7 +290,7 @@ def test_finished_rows_are_decoded_no_further(make_gpt2, monkeypatch, Decoder):
             return super().step(tokens)
 
     monkeypatch.setattr(sampling, Decoder, Counting)
-    samples = sample(make_gpt2(Nine()), Nine(), PROMPTS, SEEDS, CONFIG, batch_size=4)
+    samples = sample(policy, Nine(), PROMPTS, SEEDS, CONFIG, batch_size=4)
     assert read == [3, 4]  # [7] is asked twice and read once
     assert sum(stepped) == samples.mask.sum() - len(PROMPTS)  # nothing follows a last token
 

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab.constitution.checkers import Finding, asker
 from rlhf_lab.constitution.rules import Rule
+from rlhf_lab.engine.trial import context_of
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import evaluating, load_policy, load_tokenizer
 from rlhf_lab.text import encode_prompt, pad_left, position_ids
@@ -72,7 +73,7 @@ class ModelCritic:
             self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
             for text in (prompt, gap + response, AFTER)
         ]
-        context = getattr(self.model.config, "max_position_embeddings", None)
+        context = context_of(self.model)
         needed = len(before) + len(pieces[1]) + len(pieces[2])
         if context and needed > context:
             raise UserError(
