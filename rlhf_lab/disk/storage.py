@@ -123,12 +123,12 @@ def read_model(
             **_where(folder),
         )
     model, report = loaded  # a pair, as the loading info was asked for
-    if lacking := set(report["missing_keys"]) - set(coming):
-        missing = ", ".join(sorted(lacking)[:3])
-        raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
     scored = any(name.startswith("score.") for name in report["unexpected_keys"])
     if scored or (auto_class is AutoModelForCausalLM and (folder / HEAD_FILE).exists()):
         raise UserError(f"'{path_or_id}' is no {what} but a reward model: name a policy's folder")
+    if lacking := set(report["missing_keys"]) - set(coming):
+        missing = ", ".join(sorted(lacking)[:3])
+        raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
     return model
 
 

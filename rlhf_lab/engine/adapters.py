@@ -69,7 +69,8 @@ def add_lora(model: M, rank: int, alpha: float = 32.0, seed: int = 0) -> M:
     Every matrix, not attention's alone, and alpha 32 at whatever rank are what Schulman et al.
     (2025, "LoRA Without Regret") found best; they found about ten times the usual learning rate
     best, too. Raises UserError if `peft` is not installed, for a rank below 1 or an alpha that is
-    not above 0 (no adapter would act), or if there are adapters already.
+    not above 0 (no adapter would act), if there are adapters already, or if peft has none for the
+    family.
     """
     peft = _peft()
     if rank < 1:
@@ -91,7 +92,12 @@ def add_lora(model: M, rank: int, alpha: float = 32.0, seed: int = 0) -> M:
     )
     with torch.random.fork_rng(devices=[]):  # the same A in every process
         torch.manual_seed(seed)
-        peft.inject_adapter_in_model(config, trunk, adapter_name=NAME)
+        try:
+            peft.inject_adapter_in_model(config, trunk, adapter_name=NAME)
+        except ValueError as error:  # it has none for Mamba's layers, say
+            raise UserError(
+                f"peft makes no adapters for {type(trunk).__name__}: leave --lora out"
+            ) from error
     return model.train(False) if not trunk.training else model
 
 
