@@ -204,13 +204,18 @@ def merge_adapters(model: P, folder: Path) -> P:
     rows = [len(tensors[key]) for name in names if (key := f"{PREFIX}{name}.weight") in tensors]
     if rows and rows[0] != len(next(embedding.parameters())):  # tokens were added before training
         model.resize_token_embeddings(rows[0], mean_resizing=False)
-    config = peft.LoraConfig(**{name: settings[name] for name in KNOWN if name in settings})
-    with warnings.catch_warnings():  # of what peft asks of transformers
-        warnings.simplefilter("ignore", FutureWarning)
-        adapted: Any = peft.get_peft_model(model, config)
-    report: Any = peft.set_peft_model_state_dict(adapted, tensors)
+    try:
+        with warnings.catch_warnings():  # of what peft asks of transformers
+            warnings.simplefilter("ignore", FutureWarning)
+            config = peft.LoraConfig(**{name: settings[name] for name in KNOWN if name in settings})
+            adapted: Any = peft.get_peft_model(model, config)
+        report: Any = peft.set_peft_model_state_dict(adapted, tensors)
+    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"they do not fit it: {str(error).splitlines()[-1].strip()}") from error
     lacking = [name for name in report.missing_keys if ".lora_" in name]
-    if odd := [*report.unexpected_keys, *lacking]:
+    twice = (".modules_to_save.", ".original_module.")  # peft also writes them under these names
+    left = [name for name in report.unexpected_keys if not any(word in name for word in twice)]
+    if odd := [*left, *lacking]:
         raise ValueError(f"they do not fit it: {', '.join(odd[:2])}")
     return adapted.merge_and_unload()
 
