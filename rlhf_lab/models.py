@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -198,20 +199,16 @@ class ScalarModel(nn.Module):
         for part in (config, config.get_text_config()):
             part.num_labels, part.pad_token_id = 1, tokenizer.pad_token_id
         config.reward_bias = self.head.bias.item()
-        with torch.device("meta"):  # shells without weights: they are put in below
-            try:
-                shell = AutoModelForSequenceClassification.from_config(config)
-            except Exception:  # there is none for this family, or it does not fit
-                shell = None
-            if shell is not None and same_parts(headless(shell), self.backbone):
-                setattr(shell, shell.base_model_prefix, self.backbone)
-                if self._scores_alike(shell):
-                    return shell
-            alone = transformers.AutoModel.from_config(self.backbone.config)
-        if not same_parts(alone, self.backbone):
+        shell = without_weights(AutoModelForSequenceClassification, config)
+        if shell is not None and same_parts(headless(shell), self.backbone):
+            setattr(shell, shell.base_model_prefix, self.backbone)
+            if self._scores_alike(shell):
+                return shell
+        alone = without_weights(transformers.AutoModel, self.backbone.config)
+        if alone is None or not same_parts(alone, self.backbone):
             raise UserError(
                 f"a reward model of {type(self.backbone).__name__} cannot be saved: transformers "
-                f"would load it as {type(alone).__name__}; take a model of another family"
+                "would load it otherwise than it is; take a model of another family"
             )
         return None
 
@@ -296,6 +293,16 @@ def new_value_model(
     if isinstance(reward_model, ScalarModel):
         return trainable_copy(reward_model, like=policy, seed=seed)
     return ScalarModel.from_policy(policy, seed, zero_head=True)
+
+
+def without_weights(auto_class: AutoModel, config: PreTrainedConfig) -> PreTrainedModel | None:
+    """The shell of a model, to put weights in; None where transformers has no such class for the
+    family, or none that can be made of this configuration."""
+    with torch.device("meta"):
+        try:
+            return auto_class.from_config(config)
+        except Exception:  # each family raises something else
+            return None
 
 
 def same_parts(one: nn.Module, other: nn.Module) -> bool:

@@ -102,7 +102,7 @@ def train_ppo(
     if not prompts:
         raise UserError("no prompts to answer: give at least one")
     accelerator = on_device(accelerator, policy, reward_model)
-    for model in (policy, reward_model):
+    for model in (policy, reward_model, value_model, reference):
         check_model(model, tokenizer)
     reference = frozen_copy(reference or policy)
     value_model = value_model or new_value_model(

@@ -3,7 +3,9 @@
 The weights are large, so that a mistake shows; real models start at 0.02.
 """
 
+import gc
 import re
+import weakref
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,10 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
+from rlhf_lab import checks, sampling
 from rlhf_lab.checks import check_model
 from rlhf_lab.disk.storage import HEAD_FILE, fingerprint, read_context
+from rlhf_lab.engine import trial
 from rlhf_lab.engine.adapters import add_lora
 from rlhf_lab.engine.packed import headless
 from rlhf_lab.engine.trial import projects, width_of
@@ -256,6 +260,17 @@ def test_a_model_is_asked_once(llama, tokenizer, monkeypatch):
     check_model(llama, tokenizer)
     monkeypatch.setattr(type(llama), "forward", lambda *_, **__: pytest.fail("read again"))
     check_model(llama, tokenizer)
+
+
+def test_what_was_found_goes_with_the_model(make_llama, tokenizer):
+    kept = [trial._projects, sampling._caches, checks._passed]
+    llama = make_llama(tokenizer)
+    check_model(llama, tokenizer)
+    assert all(llama in found for found in kept)
+    gone = weakref.ref(llama)
+    del llama
+    gc.collect()
+    assert gone() is None
 
 
 def test_broken_weights_and_a_pad_token_that_is_not_known_are_named(llama, tokenizer):

@@ -135,17 +135,17 @@ def read_model(
 def read_head(path_or_id: str | Path) -> dict[str, Tensor] | None:
     """The weight and bias of a reward model that is stored as a trunk and a head; None of any other
     model. Raises UserError if the file cannot be read."""
-    found = cached_file(
-        str(path_or_id),
-        HEAD_FILE,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **_where(Path(path_or_id)),
-    )
-    if found is None:
-        return None
     with _explaining(path_or_id, "reward model"):
+        found = cached_file(
+            str(path_or_id),
+            HEAD_FILE,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **_where(Path(path_or_id)),
+        )
+        if found is None:
+            return None
         head = load_file(found)
         if set(head) != {"weight", "bias"} or head["weight"].shape[:1] != (1,):
             raise ValueError(f"{HEAD_FILE} does not hold one row of weights and a bias")
