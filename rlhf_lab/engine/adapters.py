@@ -217,7 +217,7 @@ def merge_adapters(model: P, folder: Path) -> P:
     left = [name for name in report.unexpected_keys if not any(word in name for word in twice)]
     if odd := [*left, *lacking]:
         raise ValueError(f"they do not fit it: {', '.join(odd[:2])}")
-    return adapted.merge_and_unload()
+    return adapted.merge_and_unload().requires_grad_(True)  # peft had frozen it
 
 
 def adapter_tensors(folder: Path) -> dict[str, Tensor]:

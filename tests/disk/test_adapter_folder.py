@@ -6,12 +6,18 @@ import sys
 import pytest
 import torch
 from helpers import END, PAD, byte_level, refusal
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from rlhf_lab.cli import main
 from rlhf_lab.disk.storage import fingerprint, read_context, read_tokenizer
 from rlhf_lab.engine.adapters import add_lora, has_lora
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
+from rlhf_lab.records import Demonstration, Prompt
+from rlhf_lab.sft import SFTConfig, train_sft
 from rlhf_lab.text import pad_right
 
 peft = pytest.importorskip("peft")
@@ -63,6 +69,18 @@ def test_a_policy_comes_out_merged(adapters, base):
     assert type(loaded) is type(load_policy(base)) and not has_lora(loaded)
     assert load_tokenizer(folder).get_vocab() == load_tokenizer(base).get_vocab()
     assert read_context(folder) == read_context(base) == 64
+
+
+def test_it_is_trained_and_saved_as_any_other(adapters, tmp_path):
+    folder, logits = adapters
+    loaded, words = load_policy(folder), load_tokenizer(folder)
+    assert all(weight.requires_grad for weight in loaded.parameters())
+    shown = [Demonstration(Prompt("0", "a:"), "yes")]
+    assert list(train_sft(loaded, words, shown, SFTConfig(epochs=1, learning_rate=1e-2, warmup=0)))
+    save_policy(loaded, words, tmp_path / "trained")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "trained")
+    torch.testing.assert_close(plain(TOKENS).logits, loaded(TOKENS).logits, **close)
+    assert (plain(TOKENS).logits - logits).abs().max() > 0.01
 
 
 def test_it_can_be_sampled_by_command_line_from_where_the_base_is(adapters, base, monkeypatch):
