@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.checks import check_model
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import comparisons
 from rlhf_lab.intervals import Interval, interval, share_interval
@@ -103,6 +104,7 @@ def respond(
     """
     if per_prompt < 1:
         raise UserError(f"{per_prompt} responses to each prompt: ask for 1 or more")
+    check_model(policy, tokenizer)
     rows = [(p, s) for p in prompts for s in range(per_prompt)]
     samples = sample(
         policy,

@@ -6,26 +6,36 @@ unpickled, and every folder written here loads with plain transformers.
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.activations import NewGELUActivation
 
 from rlhf_lab import maths
-from rlhf_lab.disk.storage import AutoModel, read_end_ids, read_model, read_tokenizer, write_model
+from rlhf_lab.disk.storage import (
+    AutoModel,
+    read_end_ids,
+    read_head,
+    read_model,
+    read_tokenizer,
+    write_model,
+)
 from rlhf_lab.engine.adapters import frozen_twin, has_lora, merged, trainable_copy
 from rlhf_lab.engine.packed import headless, hidden_states, in_float32
+from rlhf_lab.engine.trial import close, few_tokens, trying, width_of
+from rlhf_lab.engine.trial import evaluating as evaluating
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import last_index, normalisation
 from rlhf_lab.text import end_ids, end_token, position_ids, read_ends
@@ -75,10 +85,9 @@ def load_policy(
     tokenizer = load_tokenizer(path_or_id)
     _cover_vocabulary(policy, len(tokenizer))
     ends = end_ids(tokenizer)
-    policy.config.eos_token_id = policy.generation_config.eos_token_id = (
-        ends if len(ends) > 1 else ends[0]
-    )
-    policy.config.pad_token_id = policy.generation_config.pad_token_id = tokenizer.pad_token_id
+    for config in (policy.config, policy.config.get_text_config(), policy.generation_config):
+        config.eos_token_id = ends if len(ends) > 1 else ends[0]
+        config.pad_token_id = tokenizer.pad_token_id
     return policy.to(device)  # type: ignore[arg-type]  # mypy misses self: it is wrapped
 
 
@@ -122,7 +131,7 @@ class ScalarModel(nn.Module):
         trunk = headless(policy)
         still = {id(p): p for p in trunk.parameters() if has_lora(policy) and not p.requires_grad}
         backbone = copy.deepcopy(trunk, still)
-        width = backbone.config.hidden_size
+        width = width_of(backbone)
         head = nn.Linear(width, 1)
         draws = torch.randn(1, width, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
@@ -170,21 +179,62 @@ class ScalarModel(nn.Module):
     def save(
         self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, half: bool = False
     ) -> None:
-        """Write a one-label sequence-classification folder, all at once or not at all.
+        """Write a folder that plain transformers loads, all at once or not at all.
 
-        That class of transformers has no bias, so ours is kept in config.json as `reward_bias`: its
-        scores are these minus that number, for rows padded on the right. half: store the weights as
-        float16. Adapters are merged into the weights. The model in memory is not changed.
+        It is a one-label sequence-classification folder. That class of transformers has no bias, so
+        ours is kept in config.json as `reward_bias`: its scores are these minus that number, for
+        rows padded on the right. Where transformers has no such class for the family, or its class
+        scores otherwise, it is the trunk, as AutoModel loads it, and `reward_head.safetensors` with
+        the head's weight (1, D) and bias (1,).
+
+        half: store the weights as float16. Adapters are merged into the weights. The model in
+        memory is not changed. Raises UserError if transformers cannot load the trunk by itself.
         """
-        stored = copy.deepcopy(merged(self)).half() if half else merged(self)
+        plain = merged(self)
+        shell = plain.classifier(tokenizer)
+        stored = copy.deepcopy(plain).half() if half else plain
+        if shell is None:
+            head = {name: x.detach() for name, x in stored.head.named_parameters()}
+            write_model(stored.backbone, tokenizer, folder, head=head)
+        else:
+            setattr(shell, shell.base_model_prefix, stored.backbone)
+            cast(Any, shell).score.weight = stored.head.weight
+            write_model(shell, tokenizer, folder)
+
+    def classifier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | None:
+        """The class of transformers that this model can be saved as, with the same weights; None
+        where it is its trunk and a head of its own.
+
+        Raises UserError if transformers cannot load the trunk by itself.
+        """
         config = copy.deepcopy(self.backbone.config)
-        config.num_labels, config.pad_token_id = 1, tokenizer.pad_token_id
+        for part in (config, config.get_text_config()):
+            part.num_labels, part.pad_token_id = 1, tokenizer.pad_token_id
         config.reward_bias = self.head.bias.item()
-        with torch.device("meta"):  # a shell without weights: they are put in below
-            shell = AutoModelForSequenceClassification.from_config(config)
-        setattr(shell, shell.base_model_prefix, stored.backbone)
-        shell.score.weight = stored.head.weight
-        write_model(shell, tokenizer, folder)
+        shell = without_weights(AutoModelForSequenceClassification, config)
+        if shell is not None and same_parts(headless(shell), self.backbone):
+            setattr(shell, shell.base_model_prefix, self.backbone)
+            if self._scores_alike(shell):
+                return shell
+        alone = without_weights(transformers.AutoModel, self.backbone.config)
+        if alone is None or not same_parts(alone, self.backbone):
+            raise UserError(
+                f"a reward model of {type(self.backbone).__name__} cannot be saved: transformers "
+                "would load it otherwise than it is; take a model of another family"
+            )
+        return None
+
+    def _scores_alike(self, shell: PreTrainedModel) -> bool:
+        """Whether a classifier around this trunk, given the head, scores a few tokens as we do."""
+        score = getattr(shell, "score", None)
+        if not isinstance(score, nn.Linear) or score.weight.shape != self.head.weight.shape:
+            return False
+        score.weight = self.head.weight
+        tokens = torch.tensor([few_tokens(self.backbone, 6)], device=self.backbone.device)
+        with trying(self.backbone):
+            ours = self.score(tokens, torch.ones_like(tokens))
+            theirs = shell.eval()(input_ids=tokens, use_cache=False).logits
+        return close(theirs.flatten() + self.head.bias, ours)
 
     @classmethod
     def load(
@@ -199,15 +249,20 @@ class ScalarModel(nn.Module):
         Raises UserError if there is no such model or no tokenizer with it, it is incomplete, or not
         stored as safetensors.
         """
-        shell = _load(AutoModelForSequenceClassification, path_or_id, dtype, "reward model")
-        score = getattr(shell, "score", None)
-        if shell.config.num_labels != 1 or not isinstance(score, nn.Linear):
-            raise UserError(f"'{path_or_id}' is no reward model: it must give one score, unbiased")
+        stored = read_head(path_or_id)
+        kind = AutoModelForSequenceClassification if stored is None else transformers.AutoModel
+        shell = _load(kind, path_or_id, dtype, "reward model")
+        if stored is None:
+            score = getattr(shell, "score", None)
+            if shell.config.num_labels != 1 or not isinstance(score, nn.Linear):
+                raise UserError(
+                    f"'{path_or_id}' is no reward model: it must give one score, unbiased"
+                )
+            bias = torch.tensor([getattr(shell.config, "reward_bias", 0.0)])
+            stored = {"weight": score.weight.detach(), "bias": bias}
         _cover_vocabulary(shell, len(load_tokenizer(path_or_id)))
-        head = nn.Linear(shell.config.hidden_size, 1, dtype=dtype)
-        with torch.no_grad():
-            head.weight.copy_(score.weight)
-            head.bias.fill_(getattr(shell.config, "reward_bias", 0.0))
+        head = nn.Linear(stored["weight"].shape[1], 1, dtype=dtype)
+        head.load_state_dict(stored)
         return cls(headless(shell), head).eval().to(device)
 
 
@@ -217,7 +272,7 @@ class SharedValue(nn.Module):
     def __init__(self, policy: PreTrainedModel):
         super().__init__()
         self.trunk = [headless(policy)]  # in a list: the policy's parameters are not ours
-        self.head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
+        self.head = nn.Linear(width_of(self.trunk[0]), 1).to(policy.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -253,16 +308,20 @@ def new_value_model(
     return ScalarModel.from_policy(policy, seed, zero_head=True)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off inside the block; afterwards every module is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def without_weights(auto_class: AutoModel, config: PreTrainedConfig) -> PreTrainedModel | None:
+    """The shell of a model, to put weights in; None where transformers has no such class for the
+    family, or none that can be made of this configuration."""
+    with torch.device("meta"):
+        try:
+            return auto_class.from_config(config)
+        except Exception:  # each family raises something else
+            return None
+
+
+def same_parts(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two models are of one class and shape, so that either holds the other's weights."""
+    shapes = [{name: x.shape for name, x in m.state_dict().items()} for m in (one, other)]
+    return type(one) is type(other) and shapes[0] == shapes[1]
 
 
 def _load(

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.checks import check_model
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import ValueModel, frozen_copy, new_value_model
@@ -101,6 +102,8 @@ def train_ppo(
     if not prompts:
         raise UserError("no prompts to answer: give at least one")
     accelerator = on_device(accelerator, policy, reward_model)
+    for model in (policy, reward_model, value_model, reference):
+        check_model(model, tokenizer)
     reference = frozen_copy(reference or policy)
     value_model = value_model or new_value_model(
         policy, reward_model, config.seed, config.shared_value

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.checks import check_model
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
@@ -105,6 +106,7 @@ def train_reward(
     if not rankings:
         raise UserError("no rankings to train on: give some, or a store in which there are some")
     accelerator = on_device(accelerator, reward_model)
+    check_model(reward_model, tokenizer, to_save=True)
     kwise_loss = maths.kwise_of(pair_loss) if pair_loss else kwise_loss
     data = encode(tokenizer, rankings)
     check_fits(reward_model, data.sequences)

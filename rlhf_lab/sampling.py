@@ -1,12 +1,13 @@
 """Draw responses from a policy, in batches, each from its own seed.
 
 A decoder reads the prompts, then gives the logits that follow one token more a row, at each step.
-There are two that agree: GPT2Decoder, made for speed, and LibraryDecoder, which runs any causal
-language model of transformers.
+There are three that agree: GPT2Decoder, made for speed; LibraryDecoder, with the cache of
+transformers; and WholeDecoder, slow and plain, for models whose cache cannot be used row by row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.fast_gpt2 import GPT2Decoder, supports
+from rlhf_lab.engine.packed import headless, in_float32
+from rlhf_lab.engine.trial import close, context_of, few_tokens, projects, trying
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import response_mask
 from rlhf_lab.models import evaluating
@@ -72,7 +75,8 @@ class Samples:
 
 
 class LibraryDecoder:
-    """The same as GPT2Decoder, for any causal language model of transformers."""
+    """The same as GPT2Decoder, for any causal language model of transformers with a cache that can
+    be kept row by row."""
 
     def __init__(
         self, policy: PreTrainedModel, tokens: Tensor, attention: Tensor, copies: Tensor, n: int
@@ -98,14 +102,96 @@ class LibraryDecoder:
         self.attention = self.attention[rows]
 
     def _logits(self, tokens: Tensor) -> Tensor:
+        read = {
+            "input_ids": tokens,
+            "attention_mask": self.attention,
+            "position_ids": position_ids(self.attention)[:, -tokens.shape[1] :],
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }
+        if torch.is_autocast_enabled(tokens.device.type) and projects(self.policy):
+            hidden = headless(self.policy)(**read).last_hidden_state[:, -1]  # (B, D)
+            return in_float32(self.policy.get_output_embeddings(), hidden)
+        return self.policy(**read, logits_to_keep=1).logits[:, -1]
+
+
+class WholeDecoder:
+    """The same for any causal language model: it has no cache, and reads prompt and response again
+    at each step."""
+
+    def __init__(
+        self, policy: PreTrainedModel, tokens: Tensor, attention: Tensor, copies: Tensor, n: int
+    ):
+        self.policy = policy
+        self.tokens, self.attention, self.copies = tokens, attention, copies
+
+    def read(self) -> Tensor:
+        """Read the prompts; logits of each row's first response token, (B, V)."""
+        logits = self._logits()[self.copies]
+        self.keep(self.copies)
+        return logits
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Put one token (B,) behind each row; logits of the next, (B, V)."""
+        self.tokens = torch.cat([self.tokens, tokens[:, None]], dim=1)
+        self.attention = F.pad(self.attention, (0, 1), value=1)
+        return self._logits()
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows, in this order."""
+        self.tokens, self.attention = self.tokens[rows], self.attention[rows]
+
+    def _logits(self) -> Tensor:
         return self.policy(
-            input_ids=tokens,
+            input_ids=self.tokens,
             attention_mask=self.attention,
-            position_ids=position_ids(self.attention)[:, -tokens.shape[1] :],
-            past_key_values=self.cache,
-            use_cache=True,
+            position_ids=position_ids(self.attention),
+            use_cache=False,
             logits_to_keep=1,
         ).logits[:, -1]
+
+
+Decoder = GPT2Decoder | LibraryDecoder | WholeDecoder
+
+_caches: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+def decoder_of(policy: PreTrainedModel) -> Callable[..., Decoder]:
+    """The fastest decoder that is right for the policy; tried once for each model that is no
+    GPT-2."""
+    if supports(policy):
+        return GPT2Decoder
+    if policy not in _caches:
+        try:
+            _caches[policy] = agrees(policy, LibraryDecoder)
+        except Exception:  # a cache that cannot be used fails in many ways
+            _caches[policy] = False
+    return LibraryDecoder if _caches[policy] else WholeDecoder
+
+
+def agrees(policy: PreTrainedModel, make_decoder: Callable[..., Decoder]) -> bool:
+    """Whether a decoder, step by step, gives two rows of unlike length the logits that each has
+    when it is read alone and whole."""
+    rows = [few_tokens(policy, count, first) for count, first in ((10, 0), (6, 1))]
+    drawn = min(2, len(rows[1]) - 1)  # of each row, the tokens behind its prompt
+    prompts = [row[: len(row) - drawn] for row in rows]
+    device = policy.device
+    tokens, attention = (x.to(device) for x in pad_left(prompts, rows[0][0]))
+    copies, kept = torch.tensor([1, 0, 1], device=device), torch.tensor([2, 1], device=device)
+    with trying(policy):
+        decoder = make_decoder(policy, tokens, attention, copies, drawn + 1)
+        found = [decoder.read()[kept]]
+        decoder.keep(kept)
+        for t in range(drawn):
+            following = [row[len(row) - drawn + t] for row in reversed(rows)]
+            found.append(decoder.step(torch.tensor(following, device=device)))
+        wanted = [
+            policy(input_ids=torch.tensor([row], device=device), use_cache=False).logits[
+                0, len(row) - drawn - 1 :
+            ]
+            for row in reversed(rows)
+        ]
+    return close(torch.stack(found, dim=1), torch.stack(wanted))
 
 
 def sample(
@@ -119,16 +205,15 @@ def sample(
     """Draw one response to each prompt, from the seed beside it.
 
     prompts: token ids, one list a response. seeds: one integer a response; what counts is its
-    remainder modulo 2^64. A sample depends on
-    its own prompt and seed alone: not on the rest of the batch, its order, or the batch size (but
-    for rounding: different batches multiply matrices in a different order, which can decide a
-    draw that falls within about 1e-6 of the border between two tokens).
+    remainder modulo 2^64. A sample depends on its own prompt and seed alone: not on the rest of the
+    batch, its order, or the batch size (but for rounding: different batches multiply matrices in a
+    different order, which can decide a draw that falls within about 1e-6 of the border between two
+    tokens).
 
-    Dropout is off, whatever mode the policy is in, and no gradient is kept. Several processes
-    share the prompts, and each gets all samples. Returns the samples in the order of the prompts,
-    on the CPU. Raises UserError for an empty prompt, one that leaves
-    no room for max_new_tokens, a number of seeds that is not that of the prompts, or a policy
-    whose logits are not finite.
+    Dropout is off, whatever mode the policy is in, and no gradient is kept. Several processes share
+    the prompts, and each gets all samples. Returns the samples in the order of the prompts, on the
+    CPU. Raises UserError for an empty prompt, one that leaves no room for max_new_tokens, a number
+    of seeds that is not that of the prompts, or a policy whose logits are not finite.
     """
     N, device, pad = config.max_new_tokens, policy.device, tokenizer.pad_token_id
     ends = torch.tensor(end_ids(tokenizer), device=device)
@@ -139,9 +224,7 @@ def sample(
     with torch.inference_mode(), evaluating(policy):
         for batch in _batches(prompts, batch_size):
             read = *_distinct([prompts[row] for row in batch], pad, device), N
-            decoder: GPT2Decoder | LibraryDecoder = (
-                GPT2Decoder(policy, *read) if supports(policy) else LibraryDecoder(policy, *read)
-            )
+            decoder = decoder_of(policy)(policy, *read)
             rows = torch.tensor(batch, device=device)
             responses[rows] = pad
             logits = decoder.read()
@@ -263,7 +346,7 @@ def _check(
         raise UserError("no prompts to sample for: give at least one")
     if len(prompts) != len(seeds):
         raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt")
-    context = getattr(policy.config, "max_position_embeddings", None)
+    context = context_of(policy)
     for index, prompt in enumerate(prompts):
         if len(prompt) == 0:
             raise UserError(f"prompt {index} is empty: give it at least one token")

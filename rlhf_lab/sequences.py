@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.packed import headless, hidden_states, in_float32
 from rlhf_lab.engine.recompute import recomputing
+from rlhf_lab.engine.trial import context_of, projects
 from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
 from rlhf_lab.models import Ensemble, ScalarModel, ValueModel
@@ -23,9 +24,6 @@ from rlhf_lab.text import encode_pair, pad_right, position_ids
 
 M = TypeVar("M", bound=nn.Module)
 Written = tuple[str, str] | tuple[str, str, bool]  # prompt, response and whether that ended
-
-# Settings that make a model's logits more than a projection of its last hidden state.
-LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,7 @@ class Sequences:
 
 def check_fits(model: PreTrainedModel | ScalarModel, batch: Sequences) -> None:
     """Raise UserError if a row is longer than the model's context."""
-    config = model.backbone.config if isinstance(model, ScalarModel) else model.config
-    context = getattr(config, "max_position_embeddings", None)
+    context = context_of(model.backbone if isinstance(model, ScalarModel) else model)
     longest = int(batch.lengths.argmax())
     if context and batch.lengths[longest] > context:
         raise UserError(
@@ -150,8 +147,8 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
 
 def token_logits(policy: PreTrainedModel, batch: Sequences, wanted: Tensor) -> Tensor:
     """Logits at the wanted positions, row after row: bool (B, T) -> (M, V). The vocabulary is
-    projected there only."""
-    if any(getattr(policy.config, name, None) for name in LOGIT_SETTINGS):
+    projected there only, unless the model makes more of its logits than that."""
+    if not projects(policy):
         with recomputing(policy):
             whole = policy(
                 input_ids=batch.tokens,

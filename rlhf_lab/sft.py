@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.checks import check_model
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration, check_settings, setting
@@ -69,6 +70,7 @@ def train_sft(
     if not demonstrations:
         raise UserError("no demonstrations to learn from: give at least one")
     accelerator = on_device(accelerator, policy)
+    check_model(policy, tokenizer)
     data = encode(tokenizer, demonstrations)
     check_fits(policy, data)
     labels = label_mask(data.tokens, data.starts, tokenizer.eos_token_id, tokenizer.pad_token_id)

@@ -9,7 +9,7 @@ from helpers import response_logits
 import rlhf_lab.sampling as sampling
 from rlhf_lab.engine.fast_gpt2 import GPT2Decoder, supports
 from rlhf_lab.errors import UserError
-from rlhf_lab.sampling import LibraryDecoder, SamplingConfig, choose, sample
+from rlhf_lab.sampling import LibraryDecoder, SamplingConfig, WholeDecoder, choose, sample
 from rlhf_lab.text import encode_prompt, pad_left
 
 END, PAD, V = 0, 1, 9
@@ -135,6 +135,35 @@ def test_both_decoders_draw_the_same(make_gpt2, monkeypatch):
     slow = sample(policy, Nine(), PROMPTS, SEEDS, CONFIG)
     assert responses_of(fast) == responses_of(slow)
     torch.testing.assert_close(fast.logprobs, slow.logprobs, atol=1e-5, rtol=0)
+
+
+def test_without_a_cache_it_draws_the_same(policy, monkeypatch):
+    cached = sample(policy, Nine(), PROMPTS, SEEDS, CONFIG, batch_size=3)
+    monkeypatch.setattr(sampling, "decoder_of", lambda policy: WholeDecoder)
+    whole = sample(policy, Nine(), PROMPTS, SEEDS, CONFIG, batch_size=3)
+    assert responses_of(whole) == responses_of(cached)
+    torch.testing.assert_close(whole.logprobs, cached.logprobs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("broken", ["keep", "step"])
+def test_a_cache_that_is_not_right_is_not_used(make_llama, monkeypatch, broken):
+    """Whether it raises an error or, as some hybrids do, gives other logits in silence."""
+    policy = make_llama(Nine())
+    expected = sample(policy, Nine(), PROMPTS, SEEDS, CONFIG)
+
+    class Broken(LibraryDecoder):
+        def keep(self, rows):
+            if broken == "keep":
+                raise AttributeError("no batch_select_indices")
+            super().keep(rows)
+
+        def step(self, tokens):
+            return super().step(tokens) if broken == "keep" else super().step(tokens.flip(0))
+
+    monkeypatch.setattr(sampling, "LibraryDecoder", Broken)
+    other = make_llama(Nine())
+    assert sampling.decoder_of(other) is WholeDecoder
+    assert responses_of(sample(other, Nine(), PROMPTS, SEEDS, CONFIG)) == responses_of(expected)
 
 
 # ---- the distribution ----------------------------------------------------------------------------
@@ -276,6 +305,8 @@ def test_only_a_plain_gpt2_takes_the_fast_path(make_gpt2, make_llama):
 @pytest.mark.parametrize("Decoder", ["GPT2Decoder", "LibraryDecoder"])
 def test_finished_rows_are_decoded_no_further(make_gpt2, monkeypatch, Decoder):
     monkeypatch.setattr(sampling, "supports", lambda policy: Decoder == "GPT2Decoder")
+    policy = make_gpt2(Nine())
+    sampling.decoder_of(policy)  # what it tries of a new model is not counted
     read, stepped = [], []
 
     class Counting(getattr(sampling, Decoder)):
@@ -288,7 +319,7 @@ def test_finished_rows_are_decoded_no_further(make_gpt2, monkeypatch, Decoder):
             return super().step(tokens)
 
     monkeypatch.setattr(sampling, Decoder, Counting)
-    samples = sample(make_gpt2(Nine()), Nine(), PROMPTS, SEEDS, CONFIG, batch_size=4)
+    samples = sample(policy, Nine(), PROMPTS, SEEDS, CONFIG, batch_size=4)
     assert read == [3, 4]  # [7] is asked twice and read once
     assert sum(stepped) == samples.mask.sum() - len(PROMPTS)  # nothing follows a last token
 

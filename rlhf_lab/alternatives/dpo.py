@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.checks import check_model
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
@@ -74,6 +75,7 @@ def train_dpo(
     nothing is sampled to train on. Raises UserError if no two responses are compared.
     """
     accelerator = on_device(accelerator, policy)
+    check_model(policy, tokenizer)
     reference = frozen_copy(policy)
     data = compared(tokenizer, rankings)
     check_fits(policy, data.sequences)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
 from rlhf_lab.alternatives.groups import check_groups, collect, optimise, per_token
+from rlhf_lab.checks import check_model
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.models import frozen_copy
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
@@ -63,6 +64,8 @@ def train_rloo(
     """
     check_groups(config)
     accelerator = on_device(accelerator, policy, reward_model)
+    for model in (policy, reward_model):
+        check_model(model, tokenizer)
     models = {"policy": policy, "reference": frozen_copy(policy)}
     steps = config.epochs * config.minibatches  # of one update
     optimiser = Optimiser(

@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlhf_lab.checks import check_model
 from rlhf_lab.constitution.checkers import Finding, asker
 from rlhf_lab.constitution.rules import Rule
+from rlhf_lab.engine.trial import context_of
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import evaluating, load_policy, load_tokenizer
 from rlhf_lab.text import encode_prompt, pad_left, position_ids
@@ -39,8 +41,11 @@ class ModelCritic:
 
     @classmethod
     def load(cls, path_or_id: str | Path, device: str = "cpu") -> "ModelCritic":
-        """The critic in a folder or of a hub id. Raises UserError if there is no such model."""
-        return cls(load_policy(path_or_id, device), load_tokenizer(path_or_id))
+        """The critic in a folder or of a hub id. Raises UserError if there is no such model, or if
+        padding changes what it says."""
+        model, tokenizer = load_policy(path_or_id, device), load_tokenizer(path_or_id)
+        check_model(model, tokenizer)
+        return cls(model, tokenizer)
 
     def __call__(
         self, rule: Rule, prompts: Sequence[str], responses: Sequence[str]
@@ -72,7 +77,7 @@ class ModelCritic:
             self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
             for text in (prompt, gap + response, AFTER)
         ]
-        context = getattr(self.model.config, "max_position_embeddings", None)
+        context = context_of(self.model)
         needed = len(before) + len(pieces[1]) + len(pieces[2])
         if context and needed > context:
             raise UserError(

@@ -4,11 +4,12 @@ Weights are safetensors only; nothing is unpickled.
 """
 
 import hashlib
+import json
 import re
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
+import transformers
 from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,18 +31,30 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 from rlhf_lab.engine import parallel
-from rlhf_lab.engine.adapters import write_adapter
+from rlhf_lab.engine.adapters import (
+    ADAPTER_CONFIG,
+    PREFIX,
+    adapter_tensors,
+    merge_adapters,
+    write_adapter,
+)
 from rlhf_lab.errors import UserError
 
-AutoModel = type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]
+AutoModel = (
+    type[AutoModelForCausalLM]
+    | type[AutoModelForSequenceClassification]
+    | type[transformers.AutoModel]
+)
 
-# What transformers and a tokenizer write, and the adapters beside it.
+HEAD_FILE = "reward_head.safetensors"  # beside the trunk of a reward model that is no classifier
+
+# What transformers and a tokenizer write, the head of a reward model, and the adapters beside it.
 MODEL_FILES = re.compile(
     r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
-    r"|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter"
+    r"|reward_head\.safetensors|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter"
 )
 
 
@@ -46,6 +62,9 @@ def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer in a folder, or of a hub id. Raises UserError if there is none."""
     folder = Path(path_or_id)
     if folder.is_dir() and not any(folder.glob("*token*")) and not any(folder.glob("vocab*")):
+        if base := base_of(folder):
+            with _naming(folder, base):
+                return read_tokenizer(base)
         _refuse_outer(folder, "tokenizer")
         raise UserError(f"no tokenizer in '{folder}': put one there with its save_pretrained")
     with _explaining(path_or_id, "tokenizer"):
@@ -68,19 +87,36 @@ def read_context(path_or_id: str | Path) -> int | None:
 
     Raises UserError if there is no such model.
     """
+    if base := base_of(path_or_id):
+        with _naming(path_or_id, base):
+            return read_context(base)
     with _explaining(path_or_id, "model"):
         config = AutoConfig.from_pretrained(str(path_or_id), **_where(Path(path_or_id)))
-    return getattr(config, "max_position_embeddings", None)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def read_model(
-    auto_class: AutoModel, path_or_id: str | Path, dtype: torch.dtype, what: str
+    auto_class: AutoModel,
+    path_or_id: str | Path,
+    dtype: torch.dtype,
+    what: str,
+    coming: Collection[str] = (),
 ) -> PreTrainedModel:
-    """The model in a folder, or of a hub id, read by one of transformers' Auto classes.
+    """The model in a folder, or of a hub id, read by one of transformers' Auto classes. Of a folder
+    with LoRA adapters it is the model that they were trained on, with the adapters merged.
 
     what: its kind in words, for the UserError raised if there is none or weights are missing.
+    coming: weights that may be missing, as the adapters bring them.
     """
     folder = Path(path_or_id)
+    if base := base_of(folder):
+        with _naming(folder, base), _explaining(folder, what), _quiet():
+            names = {name.removeprefix(PREFIX) for name in adapter_tensors(folder)}
+            if any(name.startswith("score.") for name in names) and (
+                auto_class is AutoModelForCausalLM
+            ):
+                raise UserError(f"they make no {what} but a reward model: name a policy's folder")
+            return merge_adapters(read_model(auto_class, base, dtype, what, names), folder)
     _refuse_outer(folder, what)
     if folder.is_dir() and not (folder / "config.json").exists():
         raise UserError(f"no config.json in '{folder}': name a folder that holds a {what}")
@@ -95,20 +131,84 @@ def read_model(
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
+            **({"num_labels": 1} if "score.weight" in coming else {}),
             **_where(folder),
         )
     model, report = loaded  # a pair, as the loading info was asked for
-    if report["missing_keys"]:
-        missing = ", ".join(sorted(report["missing_keys"])[:3])
-        raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
-    if any(name.startswith("score.") for name in report["unexpected_keys"]):
+    scored = any(name.startswith("score.") for name in report["unexpected_keys"])
+    if scored or (auto_class is AutoModelForCausalLM and (folder / HEAD_FILE).exists()):
         raise UserError(f"'{path_or_id}' is no {what} but a reward model: name a policy's folder")
+    if lacking := set(report["missing_keys"]) - set(coming):
+        missing = ", ".join(sorted(lacking)[:3])
+        raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
     return model
 
 
+def read_head(path_or_id: str | Path) -> dict[str, Tensor] | None:
+    """The weight and bias of a reward model that is stored as a trunk and a head; None of any other
+    model. Raises UserError if the file cannot be read."""
+    with _explaining(path_or_id, "reward model"):
+        found = cached_file(
+            str(path_or_id),
+            HEAD_FILE,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **_where(Path(path_or_id)),
+        )
+        if found is None:
+            return None
+        head = load_file(found)
+        if set(head) != {"weight", "bias"} or head["weight"].shape[:1] != (1,):
+            raise ValueError(f"{HEAD_FILE} does not hold one row of weights and a bias")
+        return head
+
+
+def base_of(path_or_id: str | Path) -> str | None:
+    """The model that the LoRA adapters in a folder were trained on: a hub id or a folder; None
+    where the folder holds none, or a whole model beside them.
+
+    Raises UserError if they do not say, or if that folder holds adapters, too.
+    """
+    folder = Path(path_or_id)
+    file = folder / ADAPTER_CONFIG
+    if not file.is_file() or any(folder.glob("model*.safetensors")):
+        return None
+    try:
+        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read: it must hold what peft writes there") from error
+    if not base or not isinstance(base, str):
+        raise UserError(
+            f"'{folder}' holds LoRA adapters that do not say of which model: put its folder or hub "
+            f"id into {file} as base_model_name_or_path"
+        )
+    if (Path(base) / ADAPTER_CONFIG).is_file() and not any(Path(base).glob("model*.safetensors")):
+        raise UserError(
+            f"'{folder}' holds LoRA adapters of '{base}', which holds adapters, too: merge those "
+            "first (peft: merge_and_unload, then save_pretrained)"
+        )
+    return base
+
+
+@contextmanager
+def _naming(folder: str | Path, base: str) -> Iterator[None]:
+    """Say of what goes wrong with the model beneath them that these are adapters of that model."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"'{folder}' holds LoRA adapters of '{base}', and both are needed: {error}. Or merge "
+            "them where that model is (peft: merge_and_unload, then save_pretrained)"
+        ) from error
+
+
 def fingerprint(path_or_id: str | Path) -> str:
-    """The sha256 of a model's weights, where they are in a folder; "" for a hub id."""
+    """The sha256 of a model's weights, where they are in a folder; "" for a hub id. LoRA adapters
+    count with the model that they were trained on."""
     total = hashlib.sha256()
+    if base := base_of(path_or_id):
+        total.update(fingerprint(base).encode())
     for file in sorted(Path(path_or_id).glob("*.safetensors")):
         with file.open("rb") as weights:
             total.update(hashlib.file_digest(weights, "sha256").digest())
@@ -120,15 +220,17 @@ def write_model(
     tokenizer: PreTrainedTokenizerBase,
     folder: str | Path,
     adapted: PreTrainedModel | None = None,
+    head: dict[str, Tensor] | None = None,
 ) -> None:
     """Write a folder that plain transformers loads; all of it appears at once, or none of it, in
     the place of a model that was there. Of several processes the main one writes. adapted: the
-    model whose adapters were merged into this one; they are written by themselves, too.
+    model whose adapters were merged into this one; they are written by themselves, too. head: the
+    tensors of a reward model's head, for a file of their own.
 
     Raises UserError, and leaves it as it is, if the folder holds anything that is no part of a
     model.
     """
-    parallel.once(_write_model, model, tokenizer, Path(folder), adapted)
+    parallel.once(_write_model, model, tokenizer, Path(folder), adapted, head)
 
 
 def _write_model(
@@ -136,6 +238,7 @@ def _write_model(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     adapted: PreTrainedModel | None,
+    head: dict[str, Tensor] | None,
 ) -> None:
     check_place(folder)
     with replacing(folder) as fresh, _quiet():
@@ -143,6 +246,9 @@ def _write_model(
         tokenizer.save_pretrained(fresh)
         if adapted is not None:
             write_adapter(adapted, fresh / "adapter")
+        if head is not None:
+            tensors = {name: x.contiguous().cpu() for name, x in head.items()}
+            save_file(tensors, fresh / HEAD_FILE, {"format": "pt"})
         for weights in fresh.rglob("*.safetensors"):  # written for the owner alone, otherwise
             shutil.copymode(fresh / "config.json", weights)
 

@@ -4,5 +4,6 @@ packed         reads a batch without working on its padding
 fast_gpt2      decodes GPT-2 one token at a time with few calls
 recompute      gradient checkpointing
 adapters       LoRA
+trial          finds out by reading a few tokens what a model does
 parallel       several processes, one run
 """

@@ -8,6 +8,8 @@ it.
 """
 
 import copy
+import json
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf_lab.engine.recompute import recompute_layers, recomputed
@@ -27,8 +30,11 @@ if TYPE_CHECKING:
     from peft.tuners.lora import Linear as LoraLinear
 
 M = TypeVar("M", bound=nn.Module)
+P = TypeVar("P", bound=PreTrainedModel)
 
 NAME = "default"  # peft's name of the adapter: a model has one
+PREFIX = "base_model.model."  # what peft puts before the name of each tensor
+ADAPTER_CONFIG, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ def add_lora(model: M, rank: int, alpha: float = 32.0, seed: int = 0) -> M:
     Every matrix, not attention's alone, and alpha 32 at whatever rank are what Schulman et al.
     (2025, "LoRA Without Regret") found best; they found about ten times the usual learning rate
     best, too. Raises UserError if `peft` is not installed, for a rank below 1 or an alpha that is
-    not above 0 (no adapter would act), or if there are adapters already.
+    not above 0 (no adapter would act), if there are adapters already, or if peft has none for the
+    family.
     """
     peft = _peft()
     if rank < 1:
@@ -85,7 +92,12 @@ def add_lora(model: M, rank: int, alpha: float = 32.0, seed: int = 0) -> M:
     )
     with torch.random.fork_rng(devices=[]):  # the same A in every process
         torch.manual_seed(seed)
-        peft.inject_adapter_in_model(config, trunk, adapter_name=NAME)
+        try:
+            peft.inject_adapter_in_model(config, trunk, adapter_name=NAME)
+        except ValueError as error:  # it has none for Mamba's layers, say
+            raise UserError(
+                f"peft makes no adapters for {type(trunk).__name__}: leave --lora out"
+            ) from error
     return model.train(False) if not trunk.training else model
 
 
@@ -142,15 +154,77 @@ def write_adapter(model: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     trunk: Any = getattr(model, "backbone", model)  # peft gave it a peft_config
     tensors = {
-        f"base_model.model.{name.replace(f'.{NAME}.', '.')}": x.detach().contiguous()
+        f"{PREFIX}{name.replace(f'.{NAME}.', '.')}": x.detach().contiguous()
         for name, x in trunk.named_parameters()
         if f".{NAME}." in name
     }
-    save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+    save_file(tensors, folder / ADAPTER_FILE, {"format": "pt"})
     config = copy.copy(trunk.peft_config[NAME])
     config.base_model_name_or_path, config.inference_mode = trunk.name_or_path or None, True
     config.task_type = None if trunk is not model else "CAUSAL_LM"
     config.save_pretrained(str(folder))
+
+
+# What of an adapter's configuration is passed on to peft, and what changes nothing here. Any other
+# setting is refused: some change the weights beneath, load modules by name, or unpickle.
+KNOWN = (
+    "r lora_alpha target_modules exclude_modules fan_in_fan_out bias use_rslora use_dora lora_bias"
+    " rank_pattern alpha_pattern modules_to_save layers_to_transform layers_pattern"
+    " target_parameters trainable_token_indices"
+).split()
+IDLE = (
+    "peft_type task_type base_model_name_or_path revision inference_mode auto_mapping peft_version"
+    " lora_dropout megatron_core init_lora_weights ensure_weight_tying qalora_group_size"
+).split()
+
+
+def merge_adapters(model: P, folder: Path) -> P:
+    """Put the LoRA adapters in a folder, as peft writes them, and what was trained beside them,
+    into the model that they were trained on; returns the plain model.
+
+    Raises UserError if `peft` is not installed; ValueError if they are of another kind, no
+    safetensors, or of another model.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise UserError(
+            "to read them takes the package peft: pip install 'rlhf-lab[hub]', or merge them where "
+            "it is (merge_and_unload, then save_pretrained)"
+        ) from error
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    odd = [name for name, x in settings.items() if x and name not in KNOWN + IDLE]
+    kind = settings.get("peft_type"), settings.get("init_lora_weights", True)
+    if kind[0] != "LORA" or kind[1] not in (True, False, "gaussian") or odd:
+        named = odd[0] if odd else f"{kind[0]}, {kind[1]}"
+        raise ValueError(f"they are adapters of a kind that is not read here ({named})")
+    tensors = adapter_tensors(folder)
+    embedding = model.get_input_embeddings()
+    names = [name for name, module in model.named_modules() if module is embedding]
+    rows = [len(tensors[key]) for name in names if (key := f"{PREFIX}{name}.weight") in tensors]
+    if rows and rows[0] != len(next(embedding.parameters())):  # tokens were added before training
+        model.resize_token_embeddings(rows[0], mean_resizing=False)
+    try:
+        with warnings.catch_warnings():  # of what peft asks of transformers
+            warnings.simplefilter("ignore", FutureWarning)
+            config = peft.LoraConfig(**{name: settings[name] for name in KNOWN if name in settings})
+            adapted: Any = peft.get_peft_model(model, config)
+        report: Any = peft.set_peft_model_state_dict(adapted, tensors)
+    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"they do not fit it: {str(error).splitlines()[-1].strip()}") from error
+    lacking = [name for name in report.missing_keys if ".lora_" in name]
+    twice = (".modules_to_save.", ".original_module.")  # peft also writes them under these names
+    left = [name for name in report.unexpected_keys if not any(word in name for word in twice)]
+    if odd := [*left, *lacking]:
+        raise ValueError(f"they do not fit it: {', '.join(odd[:2])}")
+    return adapted.merge_and_unload().requires_grad_(True)  # peft had frozen it
+
+
+def adapter_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the adapters in a folder. Raises ValueError if they are not safetensors."""
+    if not (folder / ADAPTER_FILE).is_file():
+        raise ValueError(f"no {ADAPTER_FILE} is there; other files are not read, as they unpickle")
+    return load_file(folder / ADAPTER_FILE)
 
 
 def _plain(model: M, merge: bool) -> M:

@@ -35,6 +35,8 @@ class Grid(NamedTuple):
 def headless(model: PreTrainedModel) -> PreTrainedModel:
     """The headless transformers model within one that has a head."""
     trunk = model.base_model
+    if trunk is model and model.get_output_embeddings() is not None:  # Llama 4 misnames its own
+        trunk = next(m for m in model.children() if isinstance(m, PreTrainedModel))
     assert isinstance(trunk, PreTrainedModel)
     return trunk
 

@@ -47,9 +47,10 @@ def saved(
     finally:  # a probe that fails, for want of memory say, stops no run
         for layer in layers:
             layer.gradient_checkpointing = True  # type: ignore[assignment]  # not declared
-    one = kept / trunk.config.num_hidden_layers
+    c = trunk.config.get_text_config()
+    one = kept / c.num_hidden_layers
     if layers:  # the input of each, and all of the one that is being worked out again
-        kept = len(layers) * trunk.config.hidden_size * trunk.dtype.itemsize + one
+        kept = len(layers) * c.hidden_size * trunk.dtype.itemsize + one
     return kept, one / 2
 
 
@@ -72,7 +73,7 @@ def saved_bytes(trunk: PreTrainedModel, rows: Sequences, wanted: Tensor) -> int:
 
 def cache_bytes(policy: PreTrainedModel, rows: int, length: int) -> int:
     """Keys and values of so many rows of so many tokens."""
-    c = policy.config
+    c = policy.config.get_text_config()
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     width = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     return 2 * c.num_hidden_layers * heads * width * rows * length * policy.dtype.itemsize
@@ -95,7 +96,7 @@ def bytes_of(parameters: Iterable[Tensor]) -> int:
 def forward(model: nn.Module, some: Sequences) -> float:
     """Of the trunk: 2 for each weight of a matrix and token, 4 for each unit of width and pair of
     tokens in attention (Kaplan et al. 2020)."""
-    c, lengths = trunk_of(model).config, some.lengths.double()
+    c, lengths = trunk_of(model).config.get_text_config(), some.lengths.double()
     pairs = (lengths * (lengths + 1) / 2).mean()
     weights = sum(w.numel() for w in matrices(model))
     return float(2 * weights * lengths.mean() + 4 * c.hidden_size * c.num_hidden_layers * pairs)

@@ -32,6 +32,7 @@ from rlhf_lab.runs.costs.counting import (
     training,
     vocabulary,
 )
+from rlhf_lab.sampling import WholeDecoder, decoder_of
 from rlhf_lab.sequences import Sequences, micro_batches
 from rlhf_lab.sft import SFTConfig
 from rlhf_lab.show.plots import STYLE, Picture
@@ -177,8 +178,11 @@ def estimate_ppo(
                 both + logits + tokens * layer,
             )
         )
-    sampling = cache_bytes(policy, B, max(map(len, asked)) + N) + 5 * FLOAT * B * vocabulary(policy)
+    whole = decoder_of(policy) is WholeDecoder  # it has no cache, and reads again for each token
+    cache = 0 if whole else cache_bytes(policy, B, max(map(len, asked)) + N)
+    sampling = cache + 5 * FLOAT * B * vocabulary(policy)
     read = sum(forward(model, some) for model in (policy, reference, value, *scorers))
+    read += whole * (N - 1) * forward(policy, some)
     read += 2 * projection(policy, some, backward=False)
     step = training(policy, some) + training(value, some) + projection(policy, some)
     return estimate(
