@@ -6,7 +6,11 @@ Every formula of training is in `maths`. What is named here is loaded when it is
 
 from importlib import import_module
 
-__version__ = "0.2.0"
+from rlhf_lab.engine.threads import wait_briefly
+
+wait_briefly()  # before anything here imports torch
+
+__version__ = "0.3.0"
 
 _HOMES = {
     "UserError": "errors",

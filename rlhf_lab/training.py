@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from rlhf_lab.engine import parallel
+from rlhf_lab.engine import parallel, threads
 from rlhf_lab.engine.parallel import check_minibatches as check_minibatches
 from rlhf_lab.errors import UserError
 
@@ -47,6 +48,8 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
         raise _in_use(device, precision) from error
     if (accelerator.device.type == "cpu") == gpu:  # that of an earlier call, without a word
         raise _in_use(device, precision)
+    if line := threads.advice() if accelerator.device.type == "cpu" else "":
+        print(line, file=sys.stderr)
     if accelerator.distributed_type in SHARDED:
         raise UserError(
             f"{accelerator.distributed_type.value} cuts models in pieces, and the "

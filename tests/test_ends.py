@@ -1,15 +1,22 @@
 """Where a response begins and ends, for every kind of tokenizer: tokens of the whole text, all ids
 that end a response, and whether one ended, from the sampler to the loss."""
 
+import copy
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from helpers import END, PAD, byte_level
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from rlhf_lab import maths
 from rlhf_lab.alternatives import dpo
@@ -382,3 +389,43 @@ def test_a_mask_ends_at_the_first_of_several_ends():
     tokens = torch.tensor([[5, 6, 3, 9, 2], [5, 2, 3, 9, 9], [5, 5, 5, 5, 5]])
     mask = maths.response_mask(tokens, torch.tensor([2, 3]))
     assert mask.sum(1).tolist() == [3, 2, 5]
+
+
+# ---- a model without a pad token ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_model_without_a_pad_token_goes_through_all_stages(
+    family, make_gpt2, make_llama, tmp_path, capsys
+):
+    """As gpt2, Llama and Mistral come; its reward model made here, or by plain transformers, as TRL
+    does, whose pad token is the end token."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level(END), eos_token=END)
+    policy = {"gpt2": make_gpt2, "llama": make_llama}[family](tokenizer)
+    config = copy.deepcopy(policy.config)
+    config.num_labels, config.pad_token_id = 1, tokenizer.eos_token_id
+    theirs = AutoModelForSequenceClassification.from_config(config)
+    for model, name in ((policy, "model"), (theirs, "theirs")):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    rows = [{"prompt": f"ab{i}:", "chosen": "yes", "rejected": "no, never"} for i in range(4)]
+    (tmp_path / "ranked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def run(command, model, *more):
+        data = ["--data", str(tmp_path / "ranked.jsonl"), "--device", "cpu"]
+        out = ["--out", str(tmp_path / command / "_".join(more[-1:]).replace("/", ""))]
+        done = main([command, "--model", str(tmp_path / model), *data, *out, *more])
+        assert done == 0, capsys.readouterr().err
+        return Path(out[1])
+
+    sft = run("sft", "model", "--epochs", "1") / "sft"
+    own = run("reward", str(sft.relative_to(tmp_path)), "--epochs", "1") / "reward_model"
+    short = ["--updates", "1", "--batch-size", "4", "--max-new-tokens", "4", "--reward-model"]
+    for scorer in (own, tmp_path / "theirs"):
+        run("ppo", "model", *short, str(scorer))
+    # What the pad token is called nobody reads: the scores are those without any padding.
+    model, words = ScalarModel.load(tmp_path / "theirs"), load_tokenizer(tmp_path / "theirs")
+    written = [("ab:", "yes"), ("ab:", "a good deal longer")]
+    together = score_texts(model, words, written)
+    alone = torch.cat([score_texts(model, words, [one]) for one in written])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)

@@ -78,7 +78,9 @@ def read_end_ids(path_or_id: str | Path) -> list[int]:
     ends: Any = None
     for kind in (GenerationConfig, AutoConfig):
         with suppress(OSError, ValueError):  # there is none, as with a tokenizer alone
-            ends = ends or kind.from_pretrained(str(path_or_id), **where).eos_token_id
+            ends = ends or getattr(
+                kind.from_pretrained(str(path_or_id), **where), "eos_token_id", None
+            )
     return [ends] if isinstance(ends, int) else [int(end) for end in ends or ()]
 
 

@@ -20,7 +20,7 @@ BADGES = """\
 [![Open on Binder](https://mybinder.org/badge_logo.svg)]\
 (https://mybinder.org/v2/gh/{repository}/main?labpath=notebooks/{name})"""
 SETUP = """\
-# In a clone and on Binder this cell does nothing. In Colab it fetches the lab and installs it.
+# In Colab this cell fetches the lab and installs it; in a clone and on Binder it is there already.
 REPOSITORY = "{address}"
 
 import importlib.util, os, subprocess, sys
@@ -32,7 +32,9 @@ if importlib.util.find_spec("rlhf_lab") is None:
     subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, "lab"], check=True)
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "./lab[hub]"], check=True)
     sys.path.insert(0, os.path.abspath("lab"))
-    os.chdir("lab/notebooks")"""
+    os.chdir("lab/notebooks")
+
+import rlhf_lab  # before torch, so that a busy machine does not slow training down"""
 
 
 def add_badges(notebook: nbformat.NotebookNode, repository: str, name: str) -> None:
