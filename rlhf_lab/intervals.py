@@ -138,8 +138,8 @@ def exact_interval(wins: int, ties: int, losses: int) -> Interval:
 def wilson_interval(share: float, count: int) -> Interval:
     """The share of `count` independent cases (Wilson 1927), with about 95 % on average."""
     middle = (share + Z**2 / 2 / count) / (1 + Z**2 / count)
-    spread = share * (1 - share) / count + Z**2 / 4 / count**2
-    half = Z / (1 + Z**2 / count) * spread**0.5
+    variance = share * (1 - share) / count + Z**2 / 4 / count**2
+    half = Z / (1 + Z**2 / count) * variance**0.5
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return share, min(low, share), max(high, share)  # at 0 and 1 the ends round past the share
 

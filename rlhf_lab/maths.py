@@ -207,8 +207,8 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     equal. All tensors (B, N).
     """
     rest, whole = (returns - values)[mask.bool()], returns[mask.bool()]
-    spread = whole.var(correction=0)
-    return torch.where(spread > 0, 1 - rest.var(correction=0) / spread, torch.nan)
+    variance = whole.var(correction=0)
+    return torch.where(variance > 0, 1 - rest.var(correction=0) / variance, torch.nan)
 
 
 # ---- PPO losses ----------------------------------------------------------------------------------

@@ -32,9 +32,9 @@ class Column:
         if not self.sign or estimate is None:
             return shown
         number = f"{estimate * (100 if self.percent else 1):+z.{self.digits}f}".replace("-", "−")
-        return Cell(number, shown.spread.replace("-", "−"), " pp" if self.percent else "")
+        return Cell(number, shown.margin.replace("-", "−"), " pp" if self.percent else "")
 
-    def spread(self, value) -> Cell:
+    def with_range(self, value) -> Cell:
         """The mean of several seeds, with the lowest and the highest of them."""
         if value is None:
             return NOTHING
@@ -73,7 +73,10 @@ def main_table(comparison: Comparison, unit: str = "mark") -> Table:
     rows = [
         (
             label,
-            [c.spread(row.get(c.measure)) if many else c.cell(row.get(c.measure)) for c in columns],
+            [
+                c.with_range(row.get(c.measure)) if many else c.cell(row.get(c.measure))
+                for c in columns
+            ],
         )
         for label, row, many in rows_of(comparison)
     ]

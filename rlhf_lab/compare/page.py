@@ -244,7 +244,7 @@ def _stack(
 
 
 def _cell(one: Cell, title: str) -> Html:
-    figures = tag("span", one.estimate, one.unit, one.spread and tag("small", one.spread))
+    figures = tag("span", one.estimate, one.unit, one.margin and tag("small", one.margin))
     return tag("td", figures, data_label=title, class_="none" if one == NOTHING else None)
 
 

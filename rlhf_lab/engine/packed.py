@@ -121,8 +121,8 @@ def mix(layer: GPT2Attention, qkv: Tensor, grid: Grid) -> Tensor:
     Every row begins in the grid's first column, so that no token sees the gap behind it.
     """
     rows, columns, places = grid
-    spread = qkv.new_zeros(rows * columns, qkv.shape[1]).index_copy(0, places, qkv)
-    query, keys, values = spread.view(rows, columns, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
+    padded = qkv.new_zeros(rows * columns, qkv.shape[1]).index_copy(0, places, qkv)
+    query, keys, values = padded.view(rows, columns, 3, layer.num_heads, -1).permute(2, 0, 3, 1, 4)
     mixed = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=layer.scaling)
     return mixed.transpose(1, 2).reshape(rows * columns, -1).index_select(0, places)
 

@@ -55,13 +55,13 @@ class Contests:
 
 @dataclass(frozen=True)
 class Fit:
-    """reliability (L,); and of the qualities mean (G, K) and spread (G, K, K), whose row i holds
+    """reliability (L,); and of the qualities mean (G, K) and root (G, K, K), whose row i holds
     the logarithm of a standard deviation on the diagonal and, left of it, what i shares with others
     (the Cholesky factor of the covariance)."""
 
     reliability: Tensor
     mean: Tensor
-    spread: Tensor
+    root: Tensor
 
 
 def fit(
@@ -83,11 +83,11 @@ def fit(
     )
     if not len(contests.prompt):
         return start
-    mean, spread = (x.clone().requires_grad_() for x in (start.mean, start.spread))
+    mean, root = (x.clone().requires_grad_() for x in (start.mean, start.root))
     a = (start.reliability if reliability is None else _double(reliability)).clone()
     a.requires_grad_(reliability is None)
     times = _double(torch.ones(G) if times is None else times)
-    free = [x for x in (mean, spread, a) if x.requires_grad]
+    free = [x for x in (mean, root, a) if x.requires_grad]
     optimiser = torch.optim.LBFGS(
         free,
         max_iter=STEPS,
@@ -99,13 +99,13 @@ def fit(
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        bound = (times * lower_bounds(contests, Fit(a, mean, spread))).sum()
+        bound = (times * lower_bounds(contests, Fit(a, mean, root))).sum()
         negative = (a - PRIOR_MEAN).square().sum() / (2 * PRIOR_SD**2) - bound
         negative.backward()
         return negative
 
     optimiser.step(loss)
-    return Fit(a.detach(), mean.detach(), spread.detach())
+    return Fit(a.detach(), mean.detach(), root.detach())
 
 
 def reliability_interval(contests: Contests, whole: Fit, draws: int, seed: int) -> Tensor:
@@ -129,8 +129,8 @@ def follows(reliability: Tensor) -> Tensor:
 def lower_bounds(contests: Contests, q: Fit) -> Tensor:
     """The evidence lower bound of each prompt, (G,), in nats."""
     c = contests
-    diagonal = q.spread.diagonal(dim1=1, dim2=2)  # (G, K)
-    factor = q.spread.tril(-1) + torch.diag_embed(diagonal.exp())
+    diagonal = q.root.diagonal(dim1=1, dim2=2)  # (G, K)
+    factor = q.root.tril(-1) + torch.diag_embed(diagonal.exp())
     margin = q.mean[c.prompt, c.winner] - q.mean[c.prompt, c.loser]  # (M,)
     sd = (factor[c.prompt, c.winner] - factor[c.prompt, c.loser]).norm(dim=1)
     drawn = margin[:, None] + sd[:, None] * NODES  # (M, nodes) of Gauss and Hermite

@@ -251,13 +251,15 @@ class Pipeline:
         sft_scores = scores_of(model, answers["sft"])
         main = slice(len(next(iter(sets.values()))))
         answers["best_of_n"] = best_of_n(answers["sft"], sft_scores, c.samples)
+        scores = {"sft": sft_scores[main], "best_of_n": sft_scores[main].amax(1, keepdim=True)}
+        scores |= {n: scores_of(model, answers[n].prompts_in(main)) for n in ("base", "policy")}
         kl = {
             "policy": sequence_kl(
                 models["policy"], models["sft"], answers["policy"], c.ppo.temperature
             )
         }
         table = {
-            name: self._row(answers[name], answers["sft"], model, kl.get(name), sets)
+            name: self._row(answers[name], answers["sft"], scores[name], kl.get(name), sets)
             for name in ("base", "sft", "best_of_n", "policy")
         }
         self.run.write_lines("samples.jsonl", sample_rows(prompts, answers))
@@ -284,10 +286,10 @@ class Pipeline:
         )
 
     def _row(
-        self, every: Responses, every_sft: Responses, model: ScalarModel, kl, sets: dict
+        self, every: Responses, every_sft: Responses, scores: torch.Tensor, kl, sets: dict
     ) -> dict:
-        """One line of the judge's table: on the main held-out set, and the mark on the others
-        too."""
+        """One line of the judge's table: on the main held-out set, whose scores these are, and the
+        mark on the others too."""
         ends = torch.tensor([len(group) for group in sets.values()]).cumsum(0).tolist()
         spans = dict(zip(sets, map(slice, [0, *ends], ends)))
         main = spans[next(iter(sets))]
@@ -301,7 +303,7 @@ class Pipeline:
                 name: interval(every.mark_table()[span]) for name, span in spans.items()
             },
             "win_rate_against_sft": None,
-            "score": interval(scores_of(model, answers)),
+            "score": interval(scores),
             "length": float(answers.sequences.mask.sum(1).float().mean()),
             "ended": float(answers.ended.float().mean()),
             "distinct": distinct_share(answers.texts, mask_words(sorted(set(words)))),

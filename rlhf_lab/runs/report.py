@@ -280,7 +280,7 @@ def html_table(table: Table, summary: dict | None = None) -> Html:
         tag(
             "tr",
             tag("th", label.strip(), scope="row", class_="sub" if label[:1] == " " else None),
-            *(tag("td", c.estimate, c.unit, c.spread and tag("small", c.spread)) for c in cells),
+            *(tag("td", c.estimate, c.unit, c.margin and tag("small", c.margin)) for c in cells),
         )
         for label, cells in table.rows
     ]

@@ -14,12 +14,12 @@ class Cell:
     as "(0.13–0.29)"."""
 
     estimate: str
-    spread: str = ""
+    margin: str = ""
     unit: str = ""
 
     def line(self) -> str:
         """On one line: 86 ± 3 %."""
-        return f"{self.estimate} {self.spread}".strip() + self.unit
+        return f"{self.estimate} {self.margin}".strip() + self.unit
 
 
 NOTHING = Cell("–")
@@ -55,8 +55,8 @@ def cell(value, digits: int = 2, percent: bool = False) -> Cell:
     if low is None or high is None:
         return Cell(text(value), unit=unit)
     even = abs(low + high - 2 * value) <= 0.01 * (high - low)
-    spread = f"± {text((high - low) / 2)}" if even else f"({text(low)}–{text(high)})"
-    return Cell(text(value), spread, unit)
+    margin = f"± {text((high - low) / 2)}" if even else f"({text(low)}–{text(high)})"
+    return Cell(text(value), margin, unit)
 
 
 def model_names(summary: dict) -> dict[str, str]:

@@ -24,9 +24,9 @@ class Index:
     def __init__(self, listed: Iterable[tuple[str, str]]):
         """listed: problem and sentence."""
         self.sentences = [(problem, frozenset(_words(text))) for problem, text in listed]
-        spread = Counter(word for _, words in self.sentences for word in words)
+        counts = Counter(word for _, words in self.sentences for word in words)
         total = len(self.sentences)
-        self.rarity = {word: math.log(1 + total / count) for word, count in spread.items()}
+        self.rarity = {word: math.log(1 + total / count) for word, count in counts.items()}
         self.weights = [self._weigh(words) for _, words in self.sentences]
 
     def nearest(self, text: str, at_least: float) -> str | None:
