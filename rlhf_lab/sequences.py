@@ -146,19 +146,27 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
 
 
 def token_logits(policy: PreTrainedModel, batch: Sequences, wanted: Tensor) -> Tensor:
-    """Logits at the wanted positions, row after row: bool (B, T) -> (M, V). The vocabulary is
-    projected there only, unless the model makes more of its logits than that."""
+    """`plain_logits(policy, batch)[wanted]`, row after row: bool (B, T) -> (M, V).
+
+    Where the model's logits are a projection of its last hidden state and no more, they come from
+    `engine.packed`, which leaves out padding and what nobody asked for.
+    """
     if not projects(policy):
-        with recomputing(policy):
-            whole = policy(
-                input_ids=batch.tokens,
-                attention_mask=batch.attention,
-                position_ids=position_ids(batch.attention),
-                use_cache=False,
-            )
-        return whole.logits[wanted]
+        return plain_logits(policy, batch)[wanted]
     hidden = hidden_states(headless(policy), batch.tokens, batch.attention, wanted)  # (M, D)
     return in_float32(policy.get_output_embeddings(), hidden)
+
+
+def plain_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
+    """Logits at every position, as transformers' own forward pass gives them, (B, T, V). What is
+    faster is tested against it."""
+    with recomputing(policy):
+        return policy(
+            input_ids=batch.tokens,
+            attention_mask=batch.attention,
+            position_ids=position_ids(batch.attention),
+            use_cache=False,
+        ).logits
 
 
 def response_logprobs(

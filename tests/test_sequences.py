@@ -8,10 +8,13 @@ from rlhf_lab.sampling import SamplingConfig, sample
 from rlhf_lab.sequences import (
     Sequences,
     in_batches,
+    label_logprobs,
     micro_batches,
+    plain_logits,
     response_logprobs,
     response_scores,
     response_values,
+    token_logits,
 )
 
 PAIRS = [("ab", "cde"), ("a long prompt", "x"), ("q", "yes, and more")]
@@ -99,3 +102,17 @@ def test_a_model_that_wrote_nothing_wrote_the_end_token(tokenizer):
     batch = Sequences.of_text(tokenizer, [("prompt", "")])
     assert batch.response_tokens.tolist() == [[tokenizer.eos_token_id]]
     assert batch.mask.tolist() == [[True]]
+
+
+def test_logits_where_they_are_wanted_are_those_of_the_plain_forward_pass(policy, batch):
+    wanted = batch.attention.bool() & (torch.arange(batch.tokens.shape[1]) % 3 > 0)
+    found, plain = token_logits(policy, batch, wanted), plain_logits(policy, batch)[wanted]
+    torch.testing.assert_close(found, plain, atol=1e-4, rtol=0)
+    labels = batch.labels
+    assert (batch.tokens[labels] == batch.response_tokens[batch.mask]).all()
+    torch.testing.assert_close(
+        label_logprobs(policy, batch, labels),
+        response_logprobs(policy, batch)[0][batch.mask],
+        atol=1e-6,
+        rtol=0,
+    )

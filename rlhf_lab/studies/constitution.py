@@ -182,7 +182,8 @@ def rankings_of(
     if not arm.rules:
         return ground.rankings(drawn, arm.rankings, seed)
     chosen = ground.ranked(arm.rankings)
-    return rank_by_rules(drawn.prompts[chosen], drawn.texts[chosen], rules)
+    ended = drawn.ended[chosen].tolist()
+    return rank_by_rules(drawn.prompts[chosen], drawn.texts[chosen], rules, ended=ended)
 
 
 def broken_by(answers: Responses) -> dict[str, float]:

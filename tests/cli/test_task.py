@@ -344,7 +344,7 @@ def test_tested_counts_ties_and_unranked_as_people_said(gpt2, tokenizer, monkeyp
     scores = {"a": 3.0, "b": 2.0, "c": 2.0, "d": 1.0}
     monkeypatch.setattr(
         "rlhf_lab.evaluate.score_texts",
-        lambda model, tokenizer, pairs: torch.tensor([scores[text] for _, text in pairs]),
+        lambda model, tokenizer, pairs: torch.tensor([scores[text] for _, text, _ in pairs]),
     )
     one = Ranking(Prompt("", "p"), ("a", "b", "c"), (1, 2, 1))  # a > b right, c > b half; a = c
     two = Ranking(Prompt("", "q"), ("a", "d", "b"), (None, 1, None))  # d > a and d > b both wrong

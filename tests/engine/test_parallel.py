@@ -300,7 +300,7 @@ def test_commands_that_are_no_stage_are_not_done_twice(monkeypatch, capsys, fold
 
 def test_models_in_pieces_are_refused(monkeypatch):
     class Sharding:
-        distributed_type = training.DistributedType.FSDP
+        distributed_type, device = training.DistributedType.FSDP, torch.device("cpu")
 
     monkeypatch.setattr(training, "Accelerator", lambda **settings: Sharding)
     assert "FSDP cuts models in pieces" in refusal(make_accelerator, "cpu")
