@@ -41,8 +41,6 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## train all three stages, compare, and write runs/demo/report.html
 	$(BIN)/rlhf-lab demo --out runs/demo
 
-# Kernels inherit how threads wait (rlhf_lab/engine/threads.py), whatever a notebook imports first.
-lab: export GOMP_SPINCOUNT ?= 1000
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB_ARGS)
 

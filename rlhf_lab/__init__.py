@@ -6,10 +6,6 @@ Every formula of training is in `maths`. What is named here is loaded when it is
 
 from importlib import import_module
 
-from rlhf_lab.engine.threads import wait_briefly
-
-wait_briefly()  # before anything here imports torch
-
 __version__ = "0.3.0"
 
 _HOMES = {

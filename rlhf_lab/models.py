@@ -32,6 +32,7 @@ from rlhf_lab.disk.storage import (
     read_tokenizer,
     write_model,
 )
+from rlhf_lab.engine import threads
 from rlhf_lab.engine.adapters import frozen_twin, has_lora, merged, trainable_copy
 from rlhf_lab.engine.packed import headless, hidden_states, in_float32
 from rlhf_lab.engine.trial import close, few_tokens, trying, width_of
@@ -81,6 +82,7 @@ def load_policy(
 
     Raises UserError if there is no such model, it is incomplete, or not stored as safetensors.
     """
+    threads.watch()
     policy = _load(AutoModelForCausalLM, path_or_id, dtype, "causal language model")
     tokenizer = load_tokenizer(path_or_id)
     _cover_vocabulary(policy, len(tokenizer))

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -48,8 +47,8 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
         raise _in_use(device, precision) from error
     if (accelerator.device.type == "cpu") == gpu:  # that of an earlier call, without a word
         raise _in_use(device, precision)
-    if line := threads.advice() if accelerator.device.type == "cpu" else "":
-        print(line, file=sys.stderr)
+    if accelerator.device.type == "cpu":
+        threads.watch()
     if accelerator.distributed_type in SHARDED:
         raise UserError(
             f"{accelerator.distributed_type.value} cuts models in pieces, and the "

@@ -4,8 +4,6 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test may need a network
 
-import rlhf_lab  # noqa: F401, I001  # before torch: it sets how threads wait
-
 import pytest
 import torch
 from helpers import END, PAD, byte_level

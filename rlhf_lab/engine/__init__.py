@@ -6,5 +6,5 @@ recompute      gradient checkpointing
 adapters       LoRA
 trial          finds out by reading a few tokens what a model does
 parallel       several processes, one run
-threads        how threads wait, so that a busy machine does not stop training
+threads        how threads wait while other programs are busy
 """

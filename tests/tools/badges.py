@@ -32,9 +32,7 @@ if importlib.util.find_spec("rlhf_lab") is None:
     subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, "lab"], check=True)
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "./lab[hub]"], check=True)
     sys.path.insert(0, os.path.abspath("lab"))
-    os.chdir("lab/notebooks")
-
-import rlhf_lab  # before torch, so that a busy machine does not slow training down"""
+    os.chdir("lab/notebooks")"""
 
 
 def add_badges(notebook: nbformat.NotebookNode, repository: str, name: str) -> None:
