@@ -43,7 +43,8 @@ def judge(world: World, facts: dict, response: str) -> Mark:
     """Mark one response to a prompt with these facts (see the module's text)."""
     reading = reader_of(world).read(facts["problem"], response)
     if not reading.sentences:
-        return Mark(0.0, dict.fromkeys(WEIGHTS, 0.0), reasons=("says nothing",))
+        nothing = {"invented promises": 0}
+        return Mark(0.0, dict.fromkeys(WEIGHTS, 0.0), flaws=nothing, reasons=("says nothing",))
     words = [word for s in reading.sentences for word in s.words if word[0].isalnum()]
     reasons: list[str] = []
     helpful, accurate = _substance(reading, facts, words, reasons)
