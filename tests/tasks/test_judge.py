@@ -138,6 +138,7 @@ def test_a_perfect_answer_gets_ten_and_no_reasons():
 def test_nothing_gets_nothing(nothing):
     given = mark(nothing)
     assert given.mark == 0 and set(given.rubric.values()) == {0.0} and given.reasons
+    assert given.flaws == {"invented promises": 0}  # counted, as of any other
 
 
 steady = settings(deadline=None, derandomize=True, database=None)
