@@ -222,7 +222,7 @@ def test_a_setting_that_is_newer_than_the_run_is_taken_to_have_had_its_default(n
 
 
 def test_a_setting_that_is_no_more_names_the_version_that_goes_on(monkeypatch, capsys):
-    monkeypatch.setattr(provenance, "__version__", "0.3.0")
+    monkeypatch.setattr(provenance, "__version__", "9.0.0")
     edit("sft/config.json", lambda config: config["settings"].update(knob=3))
     assert go_on("sft") == 1
     error = capsys.readouterr().err.splitlines()[-1]
@@ -238,7 +238,7 @@ def test_going_on_with_other_versions_is_said_in_one_line(monkeypatch, capsys):
     assert go_on("sft") == 0
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "other versions" in x]
     assert line.startswith('sft goes on with other versions than it began with (rlhf-lab was "')
-    assert line.count("was") == 1 and 'now "0.3.0"' in line
+    assert line.count("was") == 1 and 'now "9.0.0"' in line
 
 
 # ---- what a later version wrote -----------------------------------------------------------------

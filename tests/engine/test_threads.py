@@ -65,7 +65,8 @@ def test_a_crowd_is_more_threads_than_cores_and_leaves_without_a_trace():
         more, left, sums, cores = map(int, ran(code.format(team=team))[0].split())
         assert sums == 1 and left == 0  # the same numbers, and nobody left behind
         idlers = more / team  # each with its team
-        assert idlers == int(idlers) >= 1 and team + idlers * (team - 1) > cores
+        assert idlers == int(idlers) and team + idlers * (team - 1) > cores
+        assert (idlers > 0) == (team <= cores)  # a larger team is a crowd by itself
 
 
 def test_the_crowd_gathers_while_others_are_busy(monkeypatch):

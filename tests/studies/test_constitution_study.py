@@ -86,9 +86,9 @@ def test_the_supervised_phase_learns_from_revisions_and_ppo_goes_on_from_it(grou
         learned.extend(d.response for d in shown)
         return train(policy, tokenizer, shown, config)
 
-    def watch_rank(prompts, texts, rules):
+    def watch_rank(prompts, texts, rules, ended):
         ranked.append(texts)
-        return rank(prompts, texts, rules)
+        return rank(prompts, texts, rules, ended=ended)
 
     monkeypatch.setattr(constitution, "train_sft", watch)
     monkeypatch.setattr(constitution, "rank_by_rules", watch_rank)
