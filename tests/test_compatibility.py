@@ -234,7 +234,7 @@ def test_going_on_with_other_versions_is_said_in_one_line(monkeypatch, capsys):
     now = provenance.surroundings()["versions"]
     edit("sft/config.json", lambda config: config["versions"].update(now))
     assert go_on("sft") == 0 and "other versions" not in capsys.readouterr().err
-    monkeypatch.setattr(provenance, "__version__", "0.3.0")
+    monkeypatch.setattr(provenance, "__version__", "9.0.0")
     assert go_on("sft") == 0
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "other versions" in x]
     assert line.startswith('sft goes on with other versions than it began with (rlhf-lab was "')
