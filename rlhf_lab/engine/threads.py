@@ -58,6 +58,8 @@ class Crowd:
         """Make the threads, and wait until they are there."""
         self.leave.clear()
         cores, team = len(os.sched_getaffinity(0)), torch.get_num_threads()
+        if team == 1:  # since the watch began: one thread waits for nobody
+            return
         ready = threading.Barrier(2 + (cores - team) // (team - 1))
         self.idlers = [
             threading.Thread(target=self._idle, args=(ready,), daemon=True)
