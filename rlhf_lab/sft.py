@@ -110,7 +110,7 @@ def batch_gradients(
     """Add the gradients of the loss over some rows; returns the loss and the tokens learned. They
     are read in pieces of like length, each weighed by its share of those tokens."""
     index = torch.tensor(rows)
-    tokens = int(labels[index].sum())
+    tokens = max(1, int(labels[index].sum()))  # a mask of one's own may leave out a whole batch
 
     def share_of_loss(part: Tensor) -> tuple[Tensor, Metrics]:
         piece = data.rows(index[part]).to(accelerator.device)
