@@ -83,7 +83,8 @@ def response_mask(response_tokens: Tensor, end_id: int | Tensor) -> Tensor:
 
 def label_mask(tokens: Tensor, starts: Tensor, end_id: int, pad_id: int) -> Tensor:
     """True on the tokens that SFT learns, those of the response with its end token: (B, T), (B,) ->
-    (B, T). tokens: prompt, response and padding; starts: the column of the response's first."""
+    (B, T). tokens: prompt, response and padding; starts: the column of the response's first.
+    end_id is there for masks of one's own: this one needs only what is no padding."""
     columns = torch.arange(tokens.shape[1], device=tokens.device)
     return (columns >= starts[:, None]) & (tokens != pad_id)
 

@@ -135,13 +135,8 @@ def train_ppo(
         scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
         rewards = kl_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta)
         rollout.rewards = per_token("kl_rewards", rewards, rollout.mask)
-        record: Record = {
-            "stage": "ppo",
-            "update": update,
-            "updates": config.updates,
-            "episode": update * config.batch_size,
-            **describe(rollout, scores, beta),  # before the rewards are whitened
-        }
+        # before the rewards are whitened
+        record = describe(rollout, scores, beta, "ppo", update, config.updates)
         if config.whiten_rewards:
             rollout.rewards = maths.whiten(rollout.rewards, rollout.mask, keep_mean=True)
         # 3. Was each token better than the value network expected?

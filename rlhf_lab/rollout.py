@@ -122,7 +122,9 @@ def roll_out(
     return Rollout(prompts, texts, sequences, samples.ended, scores, logprobs, ref_logprobs, values)
 
 
-def describe(rollout: Rollout, scores: Tensor, beta: float) -> Record:
+def describe(
+    rollout: Rollout, scores: Tensor, beta: float, stage: str, update: int, updates: int
+) -> Record:
     """The metrics of a rollout before the update. KL, entropy and rewards are sums over a response;
     all are means over responses (kl_se: the standard error of one).
 
@@ -130,6 +132,10 @@ def describe(rollout: Rollout, scores: Tensor, beta: float) -> Record:
     """
     kl = maths.masked_sum(maths.kl_k1(rollout.logprobs, rollout.ref_logprobs), rollout.mask)  # (B,)
     return {
+        "stage": stage,
+        "update": update,
+        "updates": updates,
+        "episode": update * len(kl),
         "objective/kl": float(kl.mean()),
         "objective/kl_se": float(kl.std() / len(kl) ** 0.5),
         "objective/scores": float(scores.mean()),

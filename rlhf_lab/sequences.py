@@ -20,7 +20,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.maths import entropy, logprobs_of
 from rlhf_lab.models import Ensemble, ScalarModel, ValueModel
 from rlhf_lab.sampling import Samples
-from rlhf_lab.text import encode_pair, pad_right, position_ids
+from rlhf_lab.text import encode_behind, encode_prompt, pad_right, position_ids
 
 M = TypeVar("M", bound=nn.Module)
 Written = tuple[str, str] | tuple[str, str, bool]  # prompt, response and whether that ended
@@ -52,9 +52,10 @@ class Sequences:
 
     @classmethod
     def of_text(cls, tokenizer: PreTrainedTokenizerBase, written: Sequence[Written]) -> "Sequences":
-        """From (prompt, response) or (prompt, response, ended) texts, see `text.encode_pair`."""
-        prompts, responses = zip(*(encode_pair(tokenizer, *each) for each in written))
-        return cls.of_tokens(prompts, responses, tokenizer.pad_token_id)
+        """From (prompt, response) or (prompt, response, ended) texts, see `text.encode_behind`."""
+        before = {prompt: encode_prompt(tokenizer, prompt) for prompt, *_ in written}
+        responses = [encode_behind(tokenizer, p, before[p], *rest) for p, *rest in written]
+        return cls.of_tokens([before[p] for p, *_ in written], responses, tokenizer.pad_token_id)
 
     @classmethod
     def of_samples(cls, samples: Samples, pad_id: int) -> "Sequences":

@@ -48,7 +48,27 @@ def longest_end(text: str, fits: Callable[[str], bool]) -> str:
 def encode_pair(
     tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, ended: bool = True
 ) -> tuple[list[int], list[int]]:
-    """Tokens of a prompt, as the policy reads it, and of the response that follows.
+    """Tokens of a prompt, as the policy reads it, and of the response that follows
+    (`encode_behind`)."""
+    before = encode_prompt(tokenizer, prompt)
+    return before, encode_behind(tokenizer, prompt, before, response, ended)
+
+
+def encode_response(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str) -> list[int]:
+    """Tokens of a response that follows a prompt and ended. Raises UserError if it is blank."""
+    if not response.strip():
+        raise UserError(f"empty response to the prompt {_shorten(prompt)}: write at least one word")
+    return encode_pair(tokenizer, prompt, response)[1]
+
+
+def encode_behind(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    before: list[int],
+    response: str,
+    ended: bool = True,
+) -> list[int]:
+    """Tokens of a response that follows a prompt, whose own tokens are `before`.
 
     The two are joined by one space, unless the prompt ends or the response begins with white space.
     The response's tokens are those that it has in the whole text: SentencePiece puts a space before
@@ -57,30 +77,21 @@ def encode_pair(
 
     Raises UserError if the tokenizer has no end token.
     """
-    before, end = encode_prompt(tokenizer, prompt), [response_end(tokenizer)] if ended else []
+    end = [response_end(tokenizer)] if ended else []
     if not response.strip():
-        return before, end
+        return end
     joined = prompt[-1:].isspace() or response[0].isspace()
     text = response if joined else " " + response
     whole = encode_prompt(tokenizer, prompt + text)
     spelt_out = any(token in response for token in tokenizer.all_special_tokens)
     if whole[: len(before)] == before and len(whole) > len(before) and not spelt_out:
-        return before, whole[len(before) :] + end
+        return whole[len(before) :] + end
     ids = _encode_inside(tokenizer, text)
     if spelt_out and set(ids) & set(tokenizer.all_special_ids):  # it has its own spelling as a word
         names = "|".join(map(re.escape, tokenizer.all_special_tokens))
         parts = re.sub(names, lambda found: f"{found[0][0]}\0{found[0][1:]}", text).split("\0")
         ids = [token for part in parts for token in _encode_inside(tokenizer, part)]
-    return before, ids + end
-
-
-def encode_response(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, ended: bool = True
-) -> list[int]:
-    """The second half of `encode_pair`. Raises UserError if the response is blank."""
-    if not response.strip():
-        raise UserError(f"empty response to the prompt {_shorten(prompt)}: write at least one word")
-    return encode_pair(tokenizer, prompt, response, ended)[1]
+    return ids + end
 
 
 def _encode_inside(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

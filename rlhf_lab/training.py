@@ -182,9 +182,8 @@ def accumulate(
 
 def mean_of_each(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of each metric over the steps that have it."""
-    having = {
-        name: [step[name] for step in steps if name in step] for step in steps for name in step
-    }
+    names = dict.fromkeys(name for step in steps for name in step)
+    having = {name: [step[name] for step in steps if name in step] for name in names}
     return {name: sum(values, 0.0) / len(values) for name, values in having.items()}
 
 

@@ -7,21 +7,48 @@ its tokens gets it.
 
 from collections.abc import Callable, Sequence
 
+from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
+from rlhf_lab.checks import check_model
 from rlhf_lab.errors import UserError
 from rlhf_lab.ppo import LossOf, epochs_over
 from rlhf_lab.records import Prompt
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, roll_out
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import response_logprobs
-from rlhf_lab.training import Metrics, Optimiser, check_finite, check_minibatches, seed_of
+from rlhf_lab.training import (
+    Metrics,
+    Optimiser,
+    check_finite,
+    check_minibatches,
+    on_device,
+    seed_of,
+)
 
 # loss(new_logprobs, piece, minibatch, config) -> loss and metrics, means over the tokens of a piece
 # of the minibatch. Here and below, config is an RLOOConfig or a GRPOConfig.
 Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+
+
+def prepare(
+    policy: PreTrainedModel,
+    reward_model: Scorer,
+    tokenizer: PreTrainedTokenizerBase,
+    config,
+    accelerator: Accelerator | None,
+) -> Optimiser:
+    """Check the settings and the models, move these to the device, and make PPO's optimiser for the
+    policy alone. Raises UserError for a group that cannot be, and as `check_model` does."""
+    check_groups(config)
+    accelerator = on_device(accelerator, policy, reward_model)
+    for model in (policy, reward_model):
+        check_model(model, tokenizer)
+    steps = config.epochs * config.minibatches  # of one update
+    all_steps, warmup = config.updates * steps, config.warmup * steps
+    return Optimiser(accelerator, [policy], config.learning_rate, all_steps, warmup, eps=1e-5)
 
 
 def check_groups(config) -> None:

@@ -13,13 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
-from rlhf_lab.alternatives.groups import check_groups, collect, optimise, per_token
-from rlhf_lab.checks import check_model
+from rlhf_lab.alternatives.groups import collect, optimise, per_token, prepare
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.models import frozen_copy
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
 from rlhf_lab.rollout import Rollout, Scorer, describe, mean_mark
-from rlhf_lab.training import Metrics, Optimiser, Record, on_device
+from rlhf_lab.training import Metrics, Record
 
 ESTIMATORS = {"k2": maths.kl_k2, "k3": maths.kl_k3}
 
@@ -70,44 +69,29 @@ def train_grpo(
     judge: Callable[[Prompt, str], Mark] | None = None,
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
-    grpo_advantages: Callable[[Tensor], Tensor] = maths.grpo_advantages,
+    grpo_advantages: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, named as PPO's.
 
     The reference is a frozen copy of `policy` as it comes in; `judge` only watches. loss/kl_avg is
-    the KL term per token, before beta. Raises UserError for a group that cannot be.
+    the KL term per token, before beta. grpo_advantages: the formula, by default that of `maths` or,
+    with divide=False, `maths.dr_grpo_advantages`. Raises UserError for a group that cannot be.
     """
-    check_groups(config)
-    accelerator = on_device(accelerator, policy, reward_model)
-    for model in (policy, reward_model):
-        check_model(model, tokenizer)
+    if grpo_advantages is None:
+        grpo_advantages = maths.grpo_advantages if config.divide else maths.dr_grpo_advantages
+    optimiser = prepare(policy, reward_model, tokenizer, config, accelerator)
     models = {"policy": policy, "reference": frozen_copy(policy)}
-    steps = config.epochs * config.minibatches  # of one update
-    optimiser = Optimiser(
-        accelerator,
-        [policy],
-        config.learning_rate,
-        config.updates * steps,
-        config.warmup * steps,
-        eps=1e-5,
-    )
 
     for update in resumable(checkpoint, models, optimiser, config.updates):
         # 1. The policy answers each prompt several times; each response is scored.
-        with accelerator.autocast():  # the precision of step 3, so that the first ratio is 1
+        with optimiser.accelerator.autocast():  # that of the loss, so that the first ratio is 1
             rollout, scores = collect(
                 policy, models["reference"], reward_model, tokenizer, prompts, config, update
             )
-        record: Record = {
-            "stage": "grpo",
-            "update": update,
-            "updates": config.updates,
-            "episode": update * config.batch_size,
-            **describe(rollout, scores, config.beta),
-        }
+        record = describe(rollout, scores, config.beta, "grpo", update, config.updates)
         # 2. Did it score more than the rest of its group, in that group's standard deviations?
-        advantages = grpo_advantages if config.divide else maths.dr_grpo_advantages
-        rollout.advantages = per_token(advantages(scores.view(-1, config.group)), rollout.mask)
+        advantages = grpo_advantages(scores.view(-1, config.group))
+        rollout.advantages = per_token(advantages, rollout.mask)
         # 3. Improve the policy by the clipped loss, held back by its KL to the reference.
         record |= optimise(policy, rollout, grpo_loss, optimiser, config, update)
         if judge:

@@ -14,13 +14,12 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_lab import maths
-from rlhf_lab.alternatives.groups import check_groups, collect, optimise, per_token
-from rlhf_lab.checks import check_model
+from rlhf_lab.alternatives.groups import collect, optimise, per_token, prepare
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.models import frozen_copy
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
 from rlhf_lab.rollout import Rollout, Scorer, describe, mean_mark
-from rlhf_lab.training import Metrics, Optimiser, Record, on_device
+from rlhf_lab.training import Metrics, Record
 
 
 @dataclass(frozen=True)
@@ -59,37 +58,20 @@ def train_rloo(
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, named as PPO's.
 
-    The reference is a frozen copy of `policy` as it comes in; `judge` only watches. Raises
-    UserError unless batch_size is a multiple of group, which is 2 or more.
+    The reference is a frozen copy of `policy` as it comes in; `judge` only watches.
+    rloo_advantages: the formula, by default that of `maths`. Raises UserError unless batch_size is
+    a multiple of group, which is 2 or more.
     """
-    check_groups(config)
-    accelerator = on_device(accelerator, policy, reward_model)
-    for model in (policy, reward_model):
-        check_model(model, tokenizer)
+    optimiser = prepare(policy, reward_model, tokenizer, config, accelerator)
     models = {"policy": policy, "reference": frozen_copy(policy)}
-    steps = config.epochs * config.minibatches  # of one update
-    optimiser = Optimiser(
-        accelerator,
-        [policy],
-        config.learning_rate,
-        config.updates * steps,
-        config.warmup * steps,
-        eps=1e-5,
-    )
 
     for update in resumable(checkpoint, models, optimiser, config.updates):
         # 1. The policy answers each prompt several times; each response is scored.
-        with accelerator.autocast():  # the precision of step 4, so that the first ratio is 1
+        with optimiser.accelerator.autocast():  # that of the loss, so that the first ratio is 1
             rollout, scores = collect(
                 policy, models["reference"], reward_model, tokenizer, prompts, config, update
             )
-        record: Record = {
-            "stage": "rloo",
-            "update": update,
-            "updates": config.updates,
-            "episode": update * config.batch_size,
-            **describe(rollout, scores, config.beta),
-        }
+        record = describe(rollout, scores, config.beta, "rloo", update, config.updates)
         # 2. A response's reward: its score, minus beta for every nat of its KL.
         rewards = maths.masked_sum(rollout.rewards, rollout.mask).view(-1, config.group)
         # 3. Did it earn more than the others of its group?

@@ -22,7 +22,7 @@ from rlhf_lab.formats.fitting import fit_prompt
 from rlhf_lab.formats.layouts import Example, Layout
 from rlhf_lab.formats.sources import rows_of
 from rlhf_lab.records import Demonstration, Prompt, Ranking
-from rlhf_lab.text import encode_response
+from rlhf_lab.text import encode_behind, encode_prompt
 
 Item = TypeVar("Item", Ranking, Demonstration, Prompt)
 
@@ -202,9 +202,9 @@ class Reading(Generic[Item]):
         """How many tokens the longest response, with its end token, leaves for the prompt."""
         if self.max_tokens is None or self.tokenizer is None:
             return None
+        before = encode_prompt(self.tokenizer, prompt)
         lengths = [
-            len(encode_response(self.tokenizer, prompt, text)) if text.strip() else 1
-            for text in example.responses
+            len(encode_behind(self.tokenizer, prompt, before, text)) for text in example.responses
         ]
         longest = max(lengths, default=0)
         if longest >= self.max_tokens:
