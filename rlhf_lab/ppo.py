@@ -134,15 +134,15 @@ def train_ppo(
         # 2. Each token pays beta times its log-ratio to the reference; the last earns the score.
         scores = maths.no_end_penalty(rollout.scores, rollout.ended, config.no_end_penalty)
         rewards = kl_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, beta)
-        rollout.rewards = per_token("kl_rewards", rewards, rollout.mask)
+        rollout.rewards = checked("kl_rewards", rewards, rollout.mask)
         # before the rewards are whitened
         record = describe(rollout, scores, beta, "ppo", update, config.updates)
         if config.whiten_rewards:
             rollout.rewards = maths.whiten(rollout.rewards, rollout.mask, keep_mean=True)
         # 3. Was each token better than the value network expected?
         raw, returns = gae(rollout.rewards, rollout.values, rollout.mask, config.gamma, config.lam)
-        rollout.returns = per_token("gae", returns, rollout.mask)
-        rollout.advantages = per_token("whiten", whiten(raw, rollout.mask), rollout.mask)
+        rollout.returns = checked("gae", returns, rollout.mask)
+        rollout.advantages = checked("whiten", whiten(raw, rollout.mask), rollout.mask)
         record["val/explained_variance"] = float(
             maths.explained_variance(rollout.values, rollout.returns, rollout.mask)
         )
@@ -287,8 +287,8 @@ def minibatch_gradients(
     return metrics
 
 
-def per_token(formula: str, result: Tensor, mask: Tensor) -> Tensor:
-    """The result of a formula. Raises UserError if it has not a number for every token, (B, N)."""
+def checked(formula: str, result: Tensor, mask: Tensor) -> Tensor:
+    """The result of a formula, if it has a number for every token, (B, N); else UserError."""
     if result.shape != mask.shape:
         raise UserError(
             f"{formula} gave shape {tuple(result.shape)}: give (B, N), here {tuple(mask.shape)}, a "
