@@ -18,7 +18,7 @@ from rlhf_lab import maths
 from rlhf_lab.checks import check_model
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import comparisons
-from rlhf_lab.intervals import Interval, interval, share_interval
+from rlhf_lab.intervals import Interval, share_interval
 from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.reward import score_texts
@@ -177,11 +177,12 @@ def mask_words(prompt_words: Sequence[str]) -> Callable[[str], str]:
 def win_rate(marks: Tensor, rival: Tensor) -> Interval:
     """How often a response beats the rival's to the same prompt, ties half: (P, S), (P, R).
 
-    Every response is compared with every one of the rival's to the same prompt.
+    Every response is compared with every one of the rival's to the same prompt. The interval is
+    that of a share, over prompts: all wins on 40 prompts are no certainty.
     """
     difference = marks[:, :, None] - rival[:, None, :]
     wins = (difference.sign() + 1) / 2
-    return interval(wins.flatten(1))
+    return share_interval(wins.flatten(1).mean(1))
 
 
 # ------------------------------------------------------------------------------ the reward model

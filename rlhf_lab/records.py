@@ -122,7 +122,8 @@ def range_of(item: Field) -> str:
     limits = item.metadata
     at_least, above, at_most = limits["at_least"], limits["above"], limits["at_most"]
     if limits["choices"]:
-        return " or ".join(limits["choices"])
+        *others, last = limits["choices"]
+        return f"{', '.join(others)} or {last}" if others else last
     if above is not None:
         return f"more than {above}" + (f", at most {at_most}" if at_most is not None else "")
     if at_least is None:

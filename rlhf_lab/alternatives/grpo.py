@@ -1,8 +1,8 @@
 """GRPO: PPO's clipped loss, where a response's advantage is its score against its group's.
 
 No value network: the mean score of the responses to the same prompt is the baseline, and their
-standard deviation the unit. The KL is not part of the reward but a term of the loss (Shao et al.
-2024, DeepSeekMath; DeepSeek-AI 2025).
+standard deviation the unit. The KL is a term of the loss, unless the settings put it into the
+reward (Shao et al. 2024, DeepSeekMath; DeepSeek-AI 2025).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,15 +27,20 @@ ESTIMATORS = {"k2": maths.kl_k2, "k3": maths.kl_k3}
 class GRPOConfig:
     """The settings of GRPO.
 
-    kl: "k3" is the paper's estimator; on samples of the policy its gradient is that of
-    KL(reference || policy), which pulls the policy towards all that the reference might say. "k2"
-    has the gradient of KL(policy || reference), which is what PPO and RLOO charge for and what
-    objective/kl measures; so has k3 times the ratio, the default of TRL 1.12, while the ratio is 1
-    (DeepSeek-V3.2).
+    kl: "k3" is the paper's estimator; at each position, after the tokens that came before, its
+    gradient on samples of the policy is that of KL(reference || policy), which pulls the policy
+    towards all that the reference might say. "k2" has that of KL(policy || reference), and so has
+    k3 times the ratio, the default of TRL 1.12, while the ratio is 1 (DeepSeek-V3.2). Neither is
+    the gradient of the KL of a whole response, which objective/kl measures: a term of the loss
+    charges no token for the KL that it leads to at later positions. "reward" takes the KL off the
+    score of the response, as PPO and RLOO do; that is the gradient of the whole.
 
-    divide: a prompt counts the same whether its responses differ much or little; False is Dr. GRPO
-    (Liu et al. 2025). per_response: as in the paper; a long bad response then costs less per token
-    than a short one (the length bias that Dr. GRPO takes out).
+    divide: a prompt counts the same whether its responses differ much or little. average: what the
+    loss is a mean over. "responses", as in the paper, is a mean over each response's tokens first:
+    a long bad response costs less per token than a short one. "tokens" is over all tokens of the
+    minibatch (DAPO, Yu et al. 2025). "constant" divides the sum over tokens by the responses times
+    max_new_tokens, so that no length has a say. Dr. GRPO (Liu et al. 2025) is divide=False with
+    average="constant".
     """
 
     updates: int = setting(50, "how many updates to make", at_least=1)
@@ -45,11 +50,15 @@ class GRPOConfig:
     minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
     learning_rate: float = setting(3e-4, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
-    beta: float = setting(0.05, "price of a nat of KL, in the loss", at_least=0)
-    kl: str = setting("k3", "estimator of the KL in the loss", choices=tuple(ESTIMATORS))
+    beta: float = setting(0.05, "price of a nat of KL", at_least=0)
+    kl: str = setting(
+        "k3", "estimator of the KL in the loss, or reward", choices=(*ESTIMATORS, "reward")
+    )
     epsilon: float = setting(0.2, "clip range of the policy's ratio", above=0)
     divide: bool = setting(True, "divide advantages by the group's sd")
-    per_response: bool = setting(False, "weigh each response the same, instead of each token")
+    average: str = setting(
+        "tokens", "what the loss is a mean over", choices=("tokens", "responses", "constant")
+    )
     no_end_penalty: float = setting(1.0, "penalty of a response that does not end", at_least=0)
     temperature: float = setting(1.0, "sampling temperature", above=0)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
@@ -74,8 +83,8 @@ def train_grpo(
     """Train `policy` in place; yields one metrics record an update, named as PPO's.
 
     The reference is a frozen copy of `policy` as it comes in; `judge` only watches. loss/kl_avg is
-    the KL term per token, before beta. grpo_advantages: the formula, by default that of `maths` or,
-    with divide=False, `maths.dr_grpo_advantages`. Raises UserError for a group that cannot be.
+    the KL term of the loss, before beta. grpo_advantages: the formula, by default that of `maths`
+    or, with divide=False, `maths.dr_grpo_advantages`. Raises UserError for a group that cannot be.
     """
     if grpo_advantages is None:
         grpo_advantages = maths.grpo_advantages if config.divide else maths.dr_grpo_advantages
@@ -90,6 +99,8 @@ def train_grpo(
             )
         record = describe(rollout, scores, config.beta, "grpo", update, config.updates)
         # 2. Did it score more than the rest of its group, in that group's standard deviations?
+        if config.kl == "reward":  # the score minus beta for every nat of its KL, as in RLOO
+            scores = maths.masked_sum(rollout.rewards, rollout.mask)
         advantages = grpo_advantages(scores.view(-1, config.group))
         rollout.advantages = per_token(advantages, rollout.mask)
         # 3. Improve the policy by the clipped loss, held back by its KL to the reference.
@@ -102,15 +113,20 @@ def train_grpo(
 def grpo_loss(
     new_logprobs: Tensor, piece: Rollout, minibatch: Rollout, config: GRPOConfig
 ) -> tuple[Tensor, Metrics]:
-    """PPO's clipped loss plus beta times the KL, a mean over tokens or, with `per_response`, over
-    the minibatch's responses of their token means: new_logprobs (b, N)."""
-    mask = piece.mask
-    weights: Tensor | float = 1.0
-    if config.per_response:  # (b, 1): the minibatch's mean length over the response's
-        weights = minibatch.mask.sum(1).float().mean() / mask.sum(1, keepdim=True)
+    """PPO's clipped loss plus beta times the KL, if that is not in the reward: new_logprobs
+    (b, N). The mean is over tokens, with the weights that make it `config.average`."""
+    mask, length = piece.mask, minibatch.mask.sum(1).float().mean()
+    weights: dict[str, Tensor | float] = {  # of each token of a response, (b, 1) or one for all
+        "tokens": 1.0,
+        "responses": length / mask.sum(1, keepdim=True),
+        "constant": length / config.max_new_tokens,
+    }
+    weight = weights[config.average]
     loss = maths.clipped_policy_loss(
-        new_logprobs, piece.logprobs, weights * piece.advantages, mask, config.epsilon
+        new_logprobs, piece.logprobs, weight * piece.advantages, mask, config.epsilon
     )
+    if config.kl == "reward":
+        return loss, {}
     kl = ESTIMATORS[config.kl](new_logprobs, piece.ref_logprobs)
-    penalty = maths.masked_mean(weights * kl, mask)
+    penalty = maths.masked_mean(weight * kl, mask)
     return loss + config.beta * penalty, {"loss/kl_avg": penalty.detach()}

@@ -16,15 +16,12 @@ Run = Callable[[Ground, int], dict]
 def arms_of(study: str) -> dict[str, Run]:
     """Every arm of a study by its name: what runs it, given the ground and the seed."""
     if study == "hacking":
-        return _named(hacking.run_arm, (*hacking.ARMS, *hacking.ENSEMBLE_ARMS)) | {
-            hacking.BEST_OF_N: hacking.run_best_of_n
-        }
+        arms = (*hacking.ARMS, hacking.CONSTANT_RATE, *hacking.ENSEMBLE_ARMS)
+        return _named(hacking.run_arm, arms) | {hacking.BEST_OF_N: hacking.run_best_of_n}
     if study == "roads":
-        return {
-            f"{road} {strength:g}": _tuned(road, strength)
-            for road in roads.ROADS
-            for strength in roads.STRENGTHS[road]
-        }
+        asked = [(road, price, "") for road in roads.ROADS for price in roads.STRENGTHS[road]]
+        asked += [(road, roads.STRENGTHS[road][0], variant) for road, variant in roads.VARIANTS]
+        return {roads.Arm(*one[:2], variant=one[2]).name: _tuned(*one) for one in asked}
     if study == "ratings":
         return _named(ratings.run_arm, ratings.ARMS) | {ratings.PEOPLE: ratings.run_people}
     module = {
@@ -44,14 +41,11 @@ def _named(run_arm: Callable, arms: Sequence) -> dict[str, Run]:
     return {arm.name: of(arm) for arm in arms}
 
 
-def _tuned(road: str, strength: float) -> Run:
+def _tuned(road: str, strength: float, variant: str) -> Run:
     """A road with the best setting of its trials, which are run first if they were not."""
-
-    def run(ground: Ground, seed: int) -> dict:
-        settings = roads.TRIALS[road][roads.best_trial(ground, road)]
-        return roads.run_arm(ground, roads.Arm(road, strength, settings), seed)
-
-    return run
+    return lambda ground, seed: roads.run_arm(
+        ground, roads.tuned(ground, road, strength, variant), seed
+    )
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:

@@ -138,6 +138,14 @@ def paired(values: Tensor, rival: Tensor) -> Interval:
     return interval((values.float().mean(1) - rival.float().mean(1))[:, None])
 
 
+def paired_shares(values: Tensor, rival: Tensor) -> Interval:
+    """The same for what a response has or has not, 0 or 1: where neither model ever has it, that is
+    no certainty about the next prompt."""
+    difference = values.float().mean(1) - rival.float().mean(1)  # (P,), from -1 to 1
+    share, low, high = share_interval((difference + 1) / 2)
+    return 2 * share - 1, 2 * low - 1, 2 * high - 1
+
+
 def _play(
     model: Contestant,
     reference: str,
@@ -201,7 +209,7 @@ def _row(
         table = answers.flaw_table(flaw)
         row["flaws"][flaw] = share_interval(table.float().mean(1))
         if rival:
-            row["flaws_difference"][flaw] = paired(table, rival.answers.flaw_table(flaw))
+            row["flaws_difference"][flaw] = paired_shares(table, rival.answers.flaw_table(flaw))
     return row
 
 

@@ -28,7 +28,7 @@ from rlhf_lab.evaluate import (
     sequence_kl,
     win_rate,
 )
-from rlhf_lab.intervals import interval, ratio_interval
+from rlhf_lab.intervals import interval, ratio_interval, share_interval
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.reward import RewardConfig, train_reward
@@ -308,7 +308,7 @@ class Pipeline:
             "ended": float(answers.ended.float().mean()),
             "distinct": distinct_share(answers.texts, mask_words(sorted(set(words)))),
             "kl": None if kl is None else interval(kl[main]),
-            "flaws": {f: interval(answers.flaw_table(f)) for f in flaws},
+            "flaws": {f: share_interval(answers.flaw_table(f).float().mean(1)) for f in flaws},
         }
         if every is not every_sft:
             row["win_rate_against_sft"] = win_rate(answers.mark_table(), sft.mark_table())

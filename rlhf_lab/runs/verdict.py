@@ -109,7 +109,7 @@ def change(model: dict, before: dict, key: str) -> int | None:
     """1 if a figure is clearly higher than before, -1 if clearly lower, else 0; None where one is
     not known.
 
-    Clearly: by more than 1.96 standard errors of the difference, were the two independent. They
+    Clearly: by more than half the 95 % interval of the difference, were the two independent. They
     share their prompts, which makes the true error smaller: this errs towards 0.
     """
     now, then = model.get(key), before.get(key)

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf_lab import __version__
 from rlhf_lab.disk.data import base_model
 from rlhf_lab.disk.files import fingerprint
 from rlhf_lab.disk.jsonl import write_whole
@@ -79,11 +80,12 @@ class Ground:
 
     def once(self, name: str, seed: int, run: Callable[[], tuple[dict, dict[str, Rows]]]) -> dict:
         """The summary of a run: of the one in the folder, or of `run`, whose tables are written as
-        NAME.jsonl.gz beside it."""
+        NAME.jsonl.gz beside it. The summary also has the version of the lab that made it."""
         place = place_of(self.folder, name, seed)
         if (place / "summary.json").exists():
             return json.loads((place / "summary.json").read_text(encoding="utf-8"))
         summary, tables = run()
+        summary |= {"version": __version__}
         place.mkdir(parents=True, exist_ok=True)
         for table, rows in tables.items():
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

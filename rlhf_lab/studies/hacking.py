@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
 
 from rlhf_lab.alternatives.best_of_n import frontier, scores_after_penalty
@@ -22,10 +23,12 @@ from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.reward import normalise
 from rlhf_lab.rollout import Scorer
+from rlhf_lab.show.plots import running_mean
 from rlhf_lab.studies.ground import Ground, Rows
 from rlhf_lab.studies.relearn import shuffle_ranks
 
 SAMPLED = 10  # updates between two samples of the same prompts
+PEAK_WINDOW = 8  # updates of a running mean: one batch of 64 marks is noisy
 LOGGED = (
     "update",
     "objective/kl",
@@ -48,7 +51,8 @@ class Arm:
     many it learned from; flipped: the share of them turned upside down. planted: what the labellers
     also like, "" or a key of PLANTED. members: how many reward models score, combined as `combine`
     says. hacked: whether the mark is expected to fall from its peak while the score rises. stop:
-    the update after which a run of `updates` is broken off.
+    the update after which a run of `updates` is broken off; the learning rate falls to 0 over
+    `updates`, so that a run of very many, broken off early, has a constant one.
     """
 
     name: str
@@ -76,6 +80,8 @@ ARMS = (
     Arm("judge, beta 0", hacked=False, beta=0.0, scorer="judge"),
     Arm("shuffled, beta 0", hacked=True, beta=0.0, scorer="shuffled"),
 )
+# Is it beta that holds the KL, or the learning rate that falls to 0?
+CONSTANT_RATE = Arm("beta 0.05, constant rate", hacked=False, updates=100_000)
 
 # Does a second opinion help? Four reward models from the same rankings. They share the trunk they
 # start from and all they have seen, so they are expected to be fooled too, if later.
@@ -101,9 +107,13 @@ PLANTED_POINTS = 6.0  # what the whole of it is worth to a labeller, where help 
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
-    """Train one arm, unless it is there already, and return its summary.
+    """Train one arm, unless it is there already, and return its summary: "sft", "policy" (the last
+    one) and "peak" as `Ground.judge` finds them.
 
-    Writes metrics.jsonl.gz, samples.jsonl.gz (the watched prompts every ten updates) and, last,
+    The peak is the policy, of those every ten updates, nearest to where the marks of the training
+    were best. That choice makes those marks too high by luck; fresh responses to other prompts say
+    what it was worth. Writes metrics.jsonl.gz, samples.jsonl.gz (the watched prompts every ten
+    updates), fresh.jsonl.gz (mark, score and KL of fresh responses every ten updates) and, last,
     summary.json.
     """
     return ground.once(arm.name, seed, lambda: _train(ground, arm, seed))
@@ -116,6 +126,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     if arm.scorer == "judge":
         scorer = mark_as_score(ground.task.judge, drawn)
     metrics, samples = [], ground.look(policy, 0)
+    judged = {0: ground.judge_sft(seed, reward_model)}
     config = PPOConfig(updates=arm.updates, beta=arm.beta, seed=seed, batch_size=ground.batch_size)
     for record in train_ppo(
         policy,
@@ -127,18 +138,33 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
         value_model=new_value_model(policy, reward_model, config.seed, config.shared_value),
     ):
         metrics.append({name: record[name] for name in LOGGED})
-        if record["update"] % SAMPLED == 0:
-            samples += ground.look(policy, record["update"])
-        if record["update"] == arm.stop:
+        update = int(record["update"])
+        if update % SAMPLED == 0:
+            samples += ground.look(policy, update)
+        if update % SAMPLED == 0 or update == min(arm.stop, arm.updates):
+            judged[update] = ground.judge(policy, ground.answers(policy, seed), seed, reward_model)
+        if update == arm.stop:
             break
+    best = peak_of([row["judge/mark"] for row in metrics])
+    nearest = min(judged, key=lambda update: abs(update - best))
     summary = {
         "arm": asdict(arm),
         "seed": seed,
         "prompts": ground.judged,
-        "sft": ground.judge_sft(seed, reward_model),
-        "policy": ground.judge(policy, ground.answers(policy, seed), seed, reward_model),
+        "sft": judged[0],
+        "peak": judged[nearest] | {"update": nearest},
+        "policy": judged[len(metrics)],
     }
-    return summary, {"metrics": metrics, "samples": samples}
+    fresh = [
+        {"update": update} | {name: found[name][0] for name in ("mark", "score", "kl")}
+        for update, found in judged.items()
+    ]
+    return summary, {"metrics": metrics, "samples": samples, "fresh": fresh}
+
+
+def peak_of(marks: Sequence[float]) -> int:
+    """The update, counted from 1, around which the running mean of the marks is highest."""
+    return int(np.nanargmax(running_mean(np.array(marks), PEAK_WINDOW))) + 1
 
 
 def reward_model_of(ground: Ground, arm: Arm, seed: int, drawn: Responses):

@@ -331,12 +331,10 @@ def own_logprobs(model, rollout, i):
     return [logprobs[t - 1, s.tokens[0, t]] for t in range(start, end)]
 
 
-@pytest.mark.parametrize("per_response", [False, True])
-@pytest.mark.parametrize("kl", ["k2", "k3"])
-def test_grpo_gradient_is_that_of_a_hand_written_loop(kl, per_response, gpt2, tokenizer):
-    config = replace(
-        GRPO, kl=kl, per_response=per_response, beta=0.3, batch_size=12, max_new_tokens=9
-    )
+@pytest.mark.parametrize("average", ["tokens", "responses", "constant"])
+@pytest.mark.parametrize("kl", ["k2", "k3", "reward"])
+def test_grpo_gradient_is_that_of_a_hand_written_loop(kl, average, gpt2, tokenizer):
+    config = replace(GRPO, kl=kl, average=average, beta=0.3, batch_size=12, max_new_tokens=9)
     rollout = rollout_of(gpt2, tokenizer, config)
     rollout = with_lengths(rollout, [9, 1, 4, 2, 9, 6, 3, 5, 1, 2, 8, 7])
     policy, tokens = moved(gpt2), int(rollout.mask.sum())
@@ -357,8 +355,10 @@ def test_grpo_gradient_is_that_of_a_hand_written_loop(kl, per_response, gpt2, to
             held = min(max(float(ratio.detach()), 0.8), 1.2)
             cut = held * A < float(ratio.detach()) * A  # there the policy has no gradient
             row, clipped = row - (held if cut else ratio) * A, clipped + cut
-            row = row + 0.3 * ((r - 1 - r.log()) if kl == "k3" else r.log() ** 2 / 2)
-        loss = loss + row * (1 / int(rollout.mask[i].sum()) / 12 if per_response else 1 / tokens)
+            if kl != "reward":
+                row = row + 0.3 * ((r - 1 - r.log()) if kl == "k3" else r.log() ** 2 / 2)
+        share = {"tokens": tokens, "responses": 12 * int(rollout.mask[i].sum()), "constant": 12 * 9}
+        loss = loss + row / share[average]
     loss.backward()
     assert clipped > 5
     assert metrics["policy/clipfrac_avg"] == pytest.approx(clipped / tokens, abs=1e-6)
@@ -390,11 +390,11 @@ def test_one_step_of_rloo_has_the_gradient_of_the_clipped_loss(gpt2, tokenizer):
 
 
 @both
-@pytest.mark.parametrize("per_response", [False, True])
-def test_padding_and_micro_batches_change_nothing(method, per_response, gpt2, tokenizer):
+@pytest.mark.parametrize("average", ["tokens", "responses", "constant"])
+def test_padding_and_micro_batches_change_nothing(method, average, gpt2, tokenizer):
     _, config, loss = METHODS[method]
     if method == "grpo":
-        config = replace(config, per_response=per_response)
+        config = replace(config, average=average)
     rollout, accelerator = rollout_of(gpt2, tokenizer, config), make_accelerator("cpu")
 
     def run(rollout, config):
@@ -508,7 +508,7 @@ def test_groups_that_cannot_be_are_refused(method, gpt2, tokenizer):
 
 
 def test_a_kl_that_is_not_known_is_refused():
-    assert refusal(replace, GRPO, kl="k1") == "kl is k1: take k2 or k3"
+    assert refusal(replace, GRPO, kl="k1") == "kl is k1: take k2, k3 or reward"
 
 
 # ------------------------------------------------------------------------------ best of n

@@ -135,7 +135,7 @@ def test_every_road_runs_and_says_what_it_spent(ground, road, monkeypatch):
 
 
 def test_the_best_trial_is_the_one_with_the_highest_mark(monkeypatch):
-    marks = {0: 7.0, 1: 9.0, 2: 8.0, 3: 1.0}
+    marks = {0: 7.0, 1: 9.0, 2: 8.0, 3: 1.0, 4: 0.0, 5: 8.5}
     ran = []
 
     def run_arm(ground, arm, seed):
@@ -144,12 +144,12 @@ def test_the_best_trial_is_the_one_with_the_highest_mark(monkeypatch):
 
     monkeypatch.setattr(roads, "run_arm", run_arm)
     assert roads.best_trial(None, "grpo") == 1
-    assert ran == [("grpo", i, roads.TUNING_SEED) for i in range(4)]
+    assert ran == [("grpo", i, roads.TUNING_SEED) for i in range(6)]
 
 
 def test_every_road_has_as_many_trials_and_strengths():
-    assert {len(trials) for trials in roads.TRIALS.values()} == {4}
-    assert {len(set(map(str, trials))) for trials in roads.TRIALS.values()} == {4}
+    assert {len(trials) for trials in roads.TRIALS.values()} == {6}
+    assert {len(set(map(str, trials))) for trials in roads.TRIALS.values()} == {6}
     assert {len(set(strengths)) for strengths in roads.STRENGTHS.values()} == {3}
 
 
