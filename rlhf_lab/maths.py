@@ -231,7 +231,11 @@ def policy_metrics(
     new_logprobs: Tensor, logprobs: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2
 ) -> dict[str, Tensor]:
     """What is logged of a step of the policy, means over real tokens, each (): approximate KL of
-    old to new policy (k2), the share of tokens whose loss the clip changed, and the ratio."""
+    old to new policy (k2), the share of tokens whose loss the clip changed, and the ratio.
+
+    Before anything is learned the first two are 0. That the mean ratio is 1 says nothing: over
+    samples of the old policy it is 1 on average whatever the new one is.
+    """
     log_ratio = _real(new_logprobs - logprobs, mask)
     ratio = log_ratio.exp()
     clipped = -advantages * ratio.clamp(1 - epsilon, 1 + epsilon) > -advantages * ratio
@@ -240,6 +244,12 @@ def policy_metrics(
         "policy/clipfrac_avg": masked_mean(clipped.to(ratio), mask),
         "val/ratio": masked_mean(ratio, mask),
     }
+
+
+@torch.no_grad()
+def largest_log_ratio(new_logprobs: Tensor, logprobs: Tensor, mask: Tensor) -> Tensor:
+    """The largest |log-ratio| of new to old policy of any real token: three (B, N) -> ()."""
+    return _real(new_logprobs - logprobs, mask).abs().max()
 
 
 def clipped_value_loss(

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab import maths
 from rlhf_lab.checks import check_model
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
+from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import ValueModel, frozen_copy, new_value_model
 from rlhf_lab.records import Mark, Prompt, check_settings, setting
@@ -222,13 +223,16 @@ def ppo_loss(
     policy_loss, value_loss = clipped_policy_loss(*of_policy), clipped_value_loss(*of_values)
     metrics = maths.policy_metrics(*of_policy) | maths.value_metrics(*of_values)
     metrics |= {"loss/policy_avg": policy_loss, "loss/value_avg": value_loss}
+    metrics[LARGEST] = maths.largest_log_ratio(new_logprobs, piece.logprobs, piece.mask)
     if entropy is not None:
         metrics["policy/entropy_avg"] = maths.masked_mean(entropy, piece.mask)
     return policy_loss + config.value_coefficient * value_loss, metrics
 
 
-# loss_of(piece, minibatch, with_entropy): the loss of a piece of a minibatch, and its metrics.
+# loss_of(piece, minibatch, with_entropy): the loss of a piece of a minibatch and its metrics, means
+# over its tokens but for the largest |log-ratio|.
 LossOf = Callable[[Rollout, Rollout, bool], tuple[Tensor, Metrics]]
+LARGEST = "val/log_ratio_max"
 
 
 def epochs_over(
@@ -241,8 +245,10 @@ def epochs_over(
     key: tuple,
 ) -> dict[str, float]:
     """Several passes over a rollout, each in a fresh order and `minibatches` steps. Returns the
-    mean of each metric over the steps that have it; lr and val/ratio_first are those of the first
-    step. PPO, RLOO and GRPO differ in loss_of alone."""
+    mean of each metric over the steps that have it; lr is that of the first step, and so are
+    val/approxkl_first, val/clipfrac_first and val/log_ratio_first, the largest |log ratio|: those
+    three are 0, but for rounding, if sampling and training see the same policy. PPO, RLOO and GRPO
+    differ in loss_of alone."""
     steps = []
     for epoch in range(epochs):
         order = torch.tensor(shuffled(len(rollout.texts), *key, epoch))
@@ -257,8 +263,14 @@ def epochs_over(
             rate = optimiser.rate()  # of the step that follows
             norm = optimiser.step()
             steps.append(metrics | {"lr": rate, "grad_norm": norm})
-    first = steps[0]  # its ratio must be 1: nothing has been learnt yet
-    return mean_of_each(steps) | {"lr": first["lr"], "val/ratio_first": first["val/ratio"]}
+    first, found = steps[0], mean_of_each(steps)
+    del found[LARGEST]  # a mean of maxima says little
+    return found | {
+        "lr": first["lr"],
+        "val/approxkl_first": first["policy/approxkl_avg"],
+        "val/clipfrac_first": first["policy/clipfrac_avg"],
+        "val/log_ratio_first": first[LARGEST],
+    }
 
 
 def minibatch_gradients(
@@ -271,20 +283,21 @@ def minibatch_gradients(
     """Add the gradient of the loss over a minibatch to .grad, which the optimiser's step clears;
     returns the metrics. It is read in pieces of like length, each weighed by its share of the
     tokens, so that the cuts change nothing."""
-    tokens = int(minibatch.mask.sum())
+    tokens, largest = int(minibatch.mask.sum()), [0.0]
 
     def share_of_loss(rows: Tensor) -> tuple[Tensor, Metrics]:
         piece = minibatch.rows(rows, accelerator.device)
         loss, metrics = loss_of(piece, minibatch, with_entropy)
         check_scalar(loss)
+        largest.append(metrics.pop(LARGEST).item())
         share = int(piece.mask.sum()) / tokens
         return share * loss, {name: share * x for name, x in metrics.items()}
 
     # For each piece, under autocast: gradient += d(share * loss), metric += share * metric; of
     # several processes each has its own pieces, and both are summed over all of them.
     pieces = micro_batches(minibatch.sequences.lengths, max_tokens)
-    _, metrics = accumulate(accelerator, pieces, share_of_loss)
-    return metrics
+    _, sums = accumulate(accelerator, pieces, share_of_loss)
+    return sums | {LARGEST: parallel.largest(max(largest))}
 
 
 def checked(formula: str, result: Tensor, mask: Tensor) -> Tensor:

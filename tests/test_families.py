@@ -217,7 +217,7 @@ def test_a_family_that_runs(name, tokenizer, tmp_path):
     assert record["loss/sft"] > 0 and record["grad_norm"] > 0
     config = PPOConfig(updates=1, batch_size=4, epochs=1, max_new_tokens=4)
     (record,) = train_ppo(policy, scorer, tokenizer, PROMPTS, config)
-    assert record["val/ratio_first"] == pytest.approx(1, abs=1e-4)
+    assert record["val/log_ratio_first"] < 1e-4
     assert record["objective/kl"] == pytest.approx(0, abs=1e-3)
     assert any(not torch.equal(x, before[name]) for name, x in policy.named_parameters())
 

@@ -260,3 +260,9 @@ def test_micro_batches_add_up_to_the_minibatch(cut):
     close(torch.cat([grad for _, grad in pieces]), gradient, atol=1e-7)
     naive = sum(losses(rows)[0][0] for rows in parts) / len(cut)
     assert abs(naive - whole[0]) > 1e-3  # the mean of means is another loss
+
+
+def test_the_largest_log_ratio_is_of_real_tokens_alone():
+    new, old = t([-1.0, -2.0, 9.0], [-0.5, -1.0, -3.0]), t([-1.5, -2.0, 0.0], [-0.2, 3.0, math.nan])
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    close(m.largest_log_ratio(new, old, mask), 0.5)

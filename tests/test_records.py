@@ -80,4 +80,4 @@ def test_a_refusal_names_the_option_on_the_command_line_and_what_to_take():
     assert refused("--gamma", "1.5") == "--gamma 1.5: take 0 to 1"
     assert refused("--target-kl", "0") == "--target-kl 0.0: take more than 0"
     assert refusal(SamplingConfig, top_p=0) == "top_p is 0: take more than 0, at most 1"
-    assert refusal(GRPOConfig, kl="k1") == "kl is k1: take k2 or k3"
+    assert refusal(GRPOConfig, kl="k1") == "kl is k1: take k2, k3 or reward"

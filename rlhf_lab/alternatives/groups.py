@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab import maths
 from rlhf_lab.checks import check_model
 from rlhf_lab.errors import UserError
-from rlhf_lab.ppo import LossOf, epochs_over
+from rlhf_lab.ppo import LARGEST, LossOf, epochs_over
 from rlhf_lab.records import Prompt
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, roll_out
 from rlhf_lab.sampling import SamplingConfig
@@ -118,6 +118,7 @@ def group_loss(policy: PreTrainedModel, loss: Loss, config) -> LossOf:
         piece_loss, metrics = loss(new_logprobs, piece, minibatch, config)
         old = piece.logprobs, piece.advantages, piece.mask, config.epsilon
         metrics |= {"loss/policy_avg": piece_loss} | maths.policy_metrics(new_logprobs, *old)
+        metrics[LARGEST] = maths.largest_log_ratio(new_logprobs, piece.logprobs, piece.mask)
         if entropy is not None:
             metrics["policy/entropy_avg"] = maths.masked_mean(entropy, piece.mask)
         return piece_loss, metrics

@@ -67,6 +67,17 @@ def total(x: Summed) -> Summed:
     return reduce(x.detach().to(PartialState().device).contiguous(), "sum").to(x.device)
 
 
+def largest(x: float) -> float:
+    """The largest of the processes' numbers, the same in all of them."""
+    if count() == 1:
+        return x
+    import torch
+
+    numbers = torch.zeros(count(), dtype=torch.float64)
+    numbers[number()] = x
+    return float(total(numbers).max())
+
+
 def sum_gradients(parameters: "Sequence[nn.Parameter]") -> None:
     """Put the sum over the processes in place of each gradient. A process that had no rows adds
     nothing; a parameter without a gradient in any process stays without."""
