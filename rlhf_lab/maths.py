@@ -123,8 +123,10 @@ def _real(x: Tensor, mask: Tensor) -> Tensor:
 
 # ---- KL from the sampled tokens alone ------------------------------------------------------------
 # Schulman 2020, "Approximating KL divergence"; tokens sampled from the policy. In the reward use
-# k1; as a loss use k2: its gradient is that of KL(policy || reference), while k1's is 0 on average
-# and k3's is that of KL(reference || policy).
+# k1: a policy gradient of its sum over a response has the gradient of the KL of whole responses. In
+# the loss each token's estimator sees its own position alone, the tokens before it taken as given:
+# k1's gradient is 0 on average, k2's that of the position's KL(policy || reference), k3's that of
+# KL(reference || policy). None charges a token for the KL that it leads to at later positions.
 
 
 def kl_k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:

@@ -127,6 +127,60 @@ def test_what_each_estimator_descends_as_a_loss(estimator, gradient):
     close(logits.grad, gradient, atol=5e-5)
 
 
+def two_word_kl(first, second, ref_first, ref_second, weights=None):
+    """The KL of responses of two words: that of the first, and of the second after each of them.
+    weights: the chance of each first word, the policy's unless given."""
+    weights = first.softmax(-1) if weights is None else weights
+    return m.kl(first, ref_first) + (weights * m.kl(second, ref_second)).sum()
+
+
+def test_k2_in_the_loss_charges_no_token_for_the_kl_that_it_leads_to():
+    """Both say either first word in half of all cases. After the first one the reference tosses a
+    coin, where the policy is sure: ln 2 nats. So the first word costs, and k2 does not see it."""
+    first, second = torch.zeros(2, dtype=torch.float64), t([40, 0], [0, 0])
+    ref_first, ref_second = torch.zeros(2, dtype=torch.float64), torch.zeros(2, 2).double()
+    first.requires_grad_()
+    kl = two_word_kl(first, second, ref_first, ref_second)
+    close(kl, math.log(2) / 2, atol=1e-9)
+    (whole,) = torch.autograd.grad(kl, first)
+    close(whole, [math.log(2) / 4, -math.log(2) / 4], atol=1e-9)  # +-.173
+    chances = first.detach().softmax(-1)  # responses are drawn, and the draw has no gradient
+    (k2,) = torch.autograd.grad(
+        (chances * m.kl_k2(first.log_softmax(-1), ref_first.log_softmax(-1))).sum(), first
+    )
+    close(k2, [0, 0], atol=1e-12)
+    # k1 in the reward: a response's log-probability times its whole log-ratio.
+    joint = first.log_softmax(-1)[:, None] + second.log_softmax(-1)
+    ref_joint = ref_first.log_softmax(-1)[:, None] + ref_second.log_softmax(-1)
+    reward = (joint - ref_joint).detach()
+    (policy_gradient,) = torch.autograd.grad((joint.detach().exp() * reward * joint).sum(), first)
+    close(policy_gradient, whole, atol=1e-9)
+
+
+def test_k2_has_the_gradient_of_each_positions_kl_and_not_of_the_whole():
+    """Ten random policies of two words out of three: the same as with the first word's chances held
+    fixed; against the whole KL the direction is close and the length too small."""
+    cosines, norms = [], []
+    for seed in range(10):
+        first, second = random(3, seed=seed), random(3, 3, seed=seed + 50)
+        ref_first, ref_second = random(3, seed=seed + 100), random(3, 3, seed=seed + 150)
+        leaves = [first.requires_grad_(), second.requires_grad_()]
+        p1 = first.detach().softmax(-1)
+        p2 = p1[:, None] * second.detach().softmax(-1)  # the chance of each response
+        k2 = (p1 * m.kl_k2(first.log_softmax(-1), ref_first.log_softmax(-1))).sum()
+        k2 = k2 + (p2 * m.kl_k2(second.log_softmax(-1), ref_second.log_softmax(-1))).sum()
+        mine = torch.autograd.grad(k2, leaves)
+        fixed = torch.autograd.grad(two_word_kl(*leaves, ref_first, ref_second, p1), leaves)
+        for one, other in zip(mine, fixed):
+            close(one, other, atol=1e-9)
+        whole = torch.autograd.grad(two_word_kl(*leaves, ref_first, ref_second), leaves)
+        a, b = (torch.cat([x.flatten() for x in some]) for some in (mine, whole))
+        cosines.append(float(a @ b / a.norm() / b.norm()))
+        norms.append(float(a.norm() / b.norm()))
+    print(cosines, norms)
+    assert max(cosines) < 1 - 1e-6
+
+
 def test_gradients_of_the_two_kl_directions():
     logits = POLICY.log().requires_grad_()
     (forward,) = torch.autograd.grad(m.kl(logits, REFERENCE.log()), logits)
