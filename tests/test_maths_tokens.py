@@ -159,8 +159,8 @@ def test_k2_in_the_loss_charges_no_token_for_the_kl_that_it_leads_to():
 
 def test_k2_has_the_gradient_of_each_positions_kl_and_not_of_the_whole():
     """Ten random policies of two words out of three: the same as with the first word's chances held
-    fixed; against the whole KL the direction is close and the length too small."""
-    cosines, norms = [], []
+    fixed, and another direction than the gradient of the whole KL."""
+    cosines = []
     for seed in range(10):
         first, second = random(3, seed=seed), random(3, 3, seed=seed + 50)
         ref_first, ref_second = random(3, seed=seed + 100), random(3, 3, seed=seed + 150)
@@ -176,9 +176,7 @@ def test_k2_has_the_gradient_of_each_positions_kl_and_not_of_the_whole():
         whole = torch.autograd.grad(two_word_kl(*leaves, ref_first, ref_second), leaves)
         a, b = (torch.cat([x.flatten() for x in some]) for some in (mine, whole))
         cosines.append(float(a @ b / a.norm() / b.norm()))
-        norms.append(float(a.norm() / b.norm()))
-    print(cosines, norms)
-    assert max(cosines) < 1 - 1e-6
+    assert max(cosines) < 0.9999 and min(cosines) < 0.94
 
 
 def test_gradients_of_the_two_kl_directions():

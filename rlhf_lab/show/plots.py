@@ -87,28 +87,31 @@ def curve(panel: Panel, metrics: Sequence[dict]) -> Picture:
 
 
 def reward_and_kl(ppo_metrics: Sequence[dict]) -> Picture:
-    """What PPO does: score and judge's mark over the updates, and beneath them the KL they cost."""
+    """What PPO does, one panel above the other: the score, the judge's mark if there is one, the KL
+    that they cost, and the learning rate, which sets how far an update can move the policy."""
     if not panels_of(ppo_metrics):
         return _nothing("no update of PPO logged yet")
+    panels = [
+        (3, "What PPO raises", "score (sd)", Line("objective/scores", "score")),
+        (3, "What the judge thinks of it", "mark (points)", Line("judge/mark", "mark")),
+        (
+            3,
+            "How far the policy has gone from where it began",
+            "KL (nats)",
+            Line("objective/kl", "kl", error="objective/kl_se"),
+        ),
+        (1.5, "Learning rate", "", Line("lr", "base")),
+    ]
+    there = [p for p in panels if any(r.get(p[3].metric) is not None for r in ppo_metrics)]
+    heights = [height for height, *_ in there]
     with matplotlib.rc_context(STYLE):
-        figure = Picture(figsize=(6.2, 4.6))
-        top, low = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        top.set_title("What PPO raises, and what the judge thinks")
-        _line(top, Line("objective/scores", "score"), ppo_metrics)
-        _coloured_axis(top, "score (sd of SFT's scores)", "score")
-        if any(r.get("judge/mark") is not None for r in ppo_metrics):
-            right = top.twinx()
-            right.spines["right"].set_visible(True)
-            right.grid(False)
-            _line(right, Line("judge/mark", "mark"), ppo_metrics)
-            right.lines[-1].set_linestyle("--")
-            _coloured_axis(right, "judge's mark (points, dashed)", "mark")
-        else:
-            top.set_title("What PPO raises")
-        low.set_title("How far the policy has gone from where it began")
-        _line(low, Line("objective/kl", "kl", error="objective/kl_se"), ppo_metrics)
-        _coloured_axis(low, "KL (nats per response)", "kl")
-        low.set_xlabel("update (shaded: 95 % interval)")
+        figure = Picture(figsize=(6.2, 0.6 * sum(heights) + 0.5))
+        every = figure.subplots(len(there), 1, sharex=True, height_ratios=heights, squeeze=False)
+        for [axes], (_, title, unit, line) in zip(every, there):
+            axes.set(title=title)
+            _line(axes, line, ppo_metrics)
+            _coloured_axis(axes, unit, line.colour)
+        every[-1][0].set_xlabel("update (shaded: 95 % interval)")
     return figure
 
 

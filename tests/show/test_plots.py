@@ -59,9 +59,11 @@ def colour(artist) -> str:
     return to_hex(artist.get_color()).upper()
 
 
-def test_reward_and_kl_shows_all_three_in_their_colours():
-    figure = plots.reward_and_kl(PPO)
-    score, kl, mark = figure.axes
+def test_reward_and_kl_shows_each_in_a_panel_of_its_own():
+    figure = plots.reward_and_kl([record | {"lr": 3e-4} for record in PPO])
+    score, mark, kl, rate = figure.axes
+    assert len({axes.get_position().y0 for axes in figure.axes}) == 4  # none lies over another
+    assert drawn(rate) == ([1, 2, 3], [3e-4] * 3)
     assert drawn(score) == ([1, 2, 3], pytest.approx([0.1, 0.2, 0.3]))
     assert drawn(mark) == ([1, 2, 3], [7, 8, 9])
     assert drawn(kl) == ([1, 2, 3], [0.5, 1.0, 1.5])
@@ -74,7 +76,7 @@ def test_reward_and_kl_shows_all_three_in_their_colours():
 
 
 def test_the_band_of_the_kl_is_1_96_standard_errors_either_way():
-    band = plots.reward_and_kl(PPO).axes[1].collections[0].get_paths()[0].vertices
+    band = plots.reward_and_kl(PPO).axes[2].collections[0].get_paths()[0].vertices
     at_two = band[band[:, 0] == 2, 1]
     assert (at_two.min(), at_two.max()) == pytest.approx((1.0 - 0.196, 1.0 + 0.196))
 
@@ -88,7 +90,7 @@ def test_without_a_judge_reward_and_kl_has_no_axis_for_marks():
 
 def test_a_number_that_was_not_finite_is_a_gap():
     figure = plots.reward_and_kl([PPO[0], ppo_record(2, **{"objective/kl": None}), PPO[2]])
-    assert np.isnan(drawn(figure.axes[1])[1]).tolist() == [False, True, False]
+    assert np.isnan(drawn(figure.axes[2])[1]).tolist() == [False, True, False]
 
 
 def test_each_stage_gets_the_panels_that_it_logged():
