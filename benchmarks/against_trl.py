@@ -14,8 +14,7 @@ same      The same compact model (float32, dropout 0, GELU as one operation on b
           lab by its default `max_tokens`, TRL not at all, unless --micro-batch and --max-tokens say
           otherwise.
 default   Each side as it comes, on the task. TRL: gradient checkpointing, bf16, 8 rows a step (PPO:
-the
-          batch of 64, 4 epochs, up to 53 new tokens, stop at the end token). The lab: its
+          the batch of 64, 4 epochs, up to 53 new tokens, stop at the end token). The lab: its
           defaults. A ranking of four is one item for both; TRL takes it as six pairs.
 
 Memory is the peak of a process above what it held after its imports, models included.

@@ -100,7 +100,8 @@ def respond(
     """Sample `per_prompt` responses to each prompt, and mark them where there is a judge.
 
     The seeds depend on the prompt and the number of the response, so two models that answer the
-    same prompts with the same seed share their luck. Raises UserError for less than one response.
+    same prompts with the same seed share their random numbers. Raises UserError for less than one
+    response.
     """
     if per_prompt < 1:
         raise UserError(f"{per_prompt} responses to each prompt: ask for 1 or more")

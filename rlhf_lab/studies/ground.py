@@ -182,8 +182,8 @@ class Ground:
         return self.task.held_out()["held-out"][self.watched :][: self.judged]
 
     def look(self, policy, update: int) -> Rows:
-        """What the policy answers the watched prompts now, always with the same luck, with
-        marks."""
+        """What the policy answers the watched prompts now, with marks; drawn with the same random
+        numbers each time."""
         answers = respond(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
         return [
             {"update": update, "prompt": p.text, "response": text, "mark": mark.mark}

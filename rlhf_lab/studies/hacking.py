@@ -25,10 +25,10 @@ from rlhf_lab.reward import normalise
 from rlhf_lab.rollout import Scorer
 from rlhf_lab.show.plots import running_mean
 from rlhf_lab.studies.ground import Ground, Rows
+from rlhf_lab.studies.overoptimisation import WINDOW
 from rlhf_lab.studies.relearn import shuffle_ranks
 
 SAMPLED = 10  # updates between two samples of the same prompts
-PEAK_WINDOW = 8  # updates of a running mean: one batch of 64 marks is noisy
 LOGGED = (
     "update",
     "objective/kl",
@@ -164,7 +164,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
 
 def peak_of(marks: Sequence[float]) -> int:
     """The update, counted from 1, around which the running mean of the marks is highest."""
-    return int(np.nanargmax(running_mean(np.array(marks), PEAK_WINDOW))) + 1
+    return int(np.nanargmax(running_mean(np.array(marks), WINDOW))) + 1
 
 
 def reward_model_of(ground: Ground, arm: Arm, seed: int, drawn: Responses):

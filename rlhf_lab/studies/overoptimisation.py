@@ -15,10 +15,12 @@ import torch
 
 from rlhf_lab import maths
 from rlhf_lab.errors import UserError
+from rlhf_lab.intervals import interval
 from rlhf_lab.show.plots import running_mean
 from rlhf_lab.studies.results import lines, place_of, summaries, table
 
 WINDOW = 8  # updates of a running mean: one batch of 64 marks is noisy
+LOST = 0.2  # of what was won: a run that loses more is hacked, if that is beyond chance
 
 # ---- what is in the folder -----------------------------------------------------------------------
 
@@ -80,7 +82,70 @@ def load_best_of_n(folder: Path) -> pd.DataFrame:
     )
 
 
+def load_fresh(folder: Path) -> pd.DataFrame:
+    """Fresh responses to prompts that no training saw, every ten updates, update 0 being the SFT
+    policy: a row for each arm, seed and update, with the names of the metrics (judge/mark,
+    objective/scores, objective/kl). Arms made before 0.3.0 have none."""
+    names = {"mark": "judge/mark", "score": "objective/scores", "kl": "objective/kl"}
+    return table(folder, "fresh").rename(columns=names)
+
+
 # ---- how far it fell -----------------------------------------------------------------------------
+
+
+def falls(folder: Path) -> pd.DataFrame:
+    """How far each run fell on fresh responses, from the policy at its peak to the last one: a row
+    for each arm and seed.
+
+    Columns arm, seed, expected (to be hacked), sft, peak, end (marks), peak_update, peak_kl,
+    end_kl, fall with its 95 % interval low and high, which is paired by prompt, and hacked: the
+    interval lies above 0, and more than a fifth of what was won is lost. Where the peak is was seen
+    in the training's own marks, so the fresh ones are not too high by that choice: of runs that
+    stay level one in forty has such an interval. Arms made before 0.3.0, whose peak was not judged,
+    are left out.
+    """
+    rows = []
+    for summary in summaries(folder):
+        if "peak" not in summary:
+            continue
+        sft, peak, end = summary["sft"], summary["peak"], summary["policy"]
+        lost = torch.tensor(peak["marks"]) - torch.tensor(end["marks"])
+        fall, low, high = interval(lost[:, None])
+        won = peak["mark"][0] - sft["mark"][0]
+        rows.append(
+            {
+                "arm": summary["arm"]["name"],
+                "seed": summary["seed"],
+                "expected": summary["arm"]["hacked"],
+                "sft": sft["mark"][0],
+                "peak": peak["mark"][0],
+                "end": end["mark"][0],
+                "peak_update": peak["update"],
+                "peak_kl": peak["kl"][0],
+                "end_kl": end["kl"][0],
+                "fall": fall,
+                "low": low,
+                "high": high,
+                "hacked": low > 0 and fall > LOST * max(won, 0.0),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def beside_best_of_n(fresh: pd.DataFrame, frontiers: pd.DataFrame, n: int = 64) -> pd.DataFrame:
+    """The marks of best-of-n and of PPO at the same KL, by the same reward model: a row for each
+    arm and seed, columns kl, best_of_n and ppo, whose fresh marks are read off where it first comes
+    as far (on the line between two of them)."""
+    rows = []
+    for (arm, seed), run in fresh.groupby(["arm", "seed"], sort=False):
+        of_run = (frontiers["arm"] == arm) & (frontiers["seed"] == seed) & (frontiers["n"] == n)
+        for row in frontiers[of_run].to_dict("records"):
+            kl = max(row["objective/kl"], 0.0)
+            mark = at_distance(run, [kl**0.5], window=1).iloc[0, -1]
+            rows.append(
+                {"arm": arm, "seed": seed, "kl": kl, "best_of_n": row["judge/mark"], "ppo": mark}
+            )
+    return pd.DataFrame(rows)
 
 
 def overoptimisation(metrics: pd.DataFrame, window: int = WINDOW) -> pd.DataFrame:

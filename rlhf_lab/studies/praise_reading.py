@@ -44,8 +44,8 @@ def gains(folder: Path) -> pd.DataFrame:
 
 
 def lines(folder: Path, arm: str, seed: int) -> pd.DataFrame:
-    """What SFT policy and policy wrote to the same beginnings with the same luck, and what the
-    judge said of both, in standard deviations of the SFT policy's lines."""
+    """What SFT policy and policy wrote to the same beginnings with the same random numbers, and
+    what the judge said of both, in standard deviations of the SFT policy's lines."""
     found = table(folder, "lines")
     found = found[(found["arm"] == arm) & (found["seed"] == seed)]
     said = pd.DataFrame(

@@ -6,7 +6,9 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pandas as pd
+import torch
 
+from rlhf_lab.intervals import interval
 from rlhf_lab.show.plots import SERIES, STYLE, Picture
 from rlhf_lab.studies.results import summaries
 
@@ -17,6 +19,7 @@ COLOURS = {
     "dpo": SERIES["kl"],
     "best of n": SERIES["best_of_n"],
 }
+Setting = tuple[str, float, str]  # road, strength, variant
 NAMES = {"ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "dpo": "DPO", "best of n": "best of n"}
 
 
@@ -42,9 +45,9 @@ def trials(folder: Path) -> pd.DataFrame:
 
 
 def ends(folder: Path) -> pd.DataFrame:
-    """What each run came to on fresh responses and what it spent: columns road, strength, seed,
-    sft, mark, low, high, wins, kl, length, distinct, samples, steps, seconds, reward_seconds,
-    peak_memory_mb."""
+    """What each run came to on fresh responses and what it spent: columns road, variant ("" for the
+    road as tuned), strength, seed, sft, mark, low, high, wins, kl, length, distinct, samples,
+    steps, seconds, reward_seconds, peak_memory_mb, marks (the mean mark of each prompt)."""
     rows = []
     for s in summaries(folder):
         if s["arm"]["trial"] is not None:
@@ -53,6 +56,7 @@ def ends(folder: Path) -> pd.DataFrame:
         rows.append(
             {
                 "road": s["arm"]["road"],
+                "variant": s["arm"].get("variant", ""),
                 "strength": s["arm"]["strength"],
                 "seed": s["seed"],
                 "sft": s["sft"]["mark"][0],
@@ -64,9 +68,47 @@ def ends(folder: Path) -> pd.DataFrame:
                 "length": s["policy"]["length"],
                 "distinct": s["policy"]["distinct"],
                 **s["spent"],
+                "marks": s["policy"].get("marks"),
             }
         )
     return pd.DataFrame(rows)
+
+
+def bracketed(trials: pd.DataFrame) -> pd.Series:
+    """Whether the best learning rate of each road's first trials, which differ in nothing else,
+    lies between two that are worse: a column for each road."""
+
+    def inside(rows: pd.DataFrame) -> bool:
+        marks = rows.sort_values("trial")["mark"].to_numpy()[:-1]  # the last takes more passes
+        return 0 < marks.argmax() < len(marks) - 1
+
+    return pd.Series({road: inside(rows) for road, rows in trials.groupby("road")})
+
+
+def ahead(runs: pd.DataFrame, one: Setting, other: Setting) -> pd.DataFrame:
+    """How much higher one road's marks are than another's, with the 95 % interval of the difference
+    prompt by prompt: a row for each seed, columns ahead, low, high, kl and other_kl.
+
+    one, other: (road, strength, variant).
+    """
+    rows = {}
+    for seed in sorted(set(runs["seed"])):
+        a, b = (
+            runs[
+                (runs["seed"] == seed)
+                & (runs["road"] == road)
+                & (runs["strength"] == strength)
+                & (runs["variant"] == variant)
+            ].iloc[0]
+            for road, strength, variant in (one, other)
+        )
+        difference = torch.tensor(a["marks"]) - torch.tensor(b["marks"])
+        found = interval(difference[:, None])
+        rows[seed] = dict(zip(("ahead", "low", "high"), found)) | {
+            "kl": a["kl"],
+            "other_kl": b["kl"],
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("seed")
 
 
 def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Picture:
@@ -75,7 +117,8 @@ def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Pict
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(6.8, 4.4))
         axes = figure.add_subplot()
-        for (road, seed), rows in runs.groupby(["road", "seed"], sort=False):
+        as_tuned = runs[runs["variant"] == ""]
+        for (road, seed), rows in as_tuned.groupby(["road", "seed"], sort=False):
             rows, colour = rows.sort_values("kl"), COLOURS[road]
             distance = np.sqrt(rows["kl"].clip(lower=0))
             axes.plot(distance, rows["mark"], "-", color=colour, linewidth=0.9)
@@ -115,7 +158,8 @@ def spent(runs: pd.DataFrame, costs: Mapping[str, Mapping[str, float]]) -> pd.Da
     costs: what `benchmarks/roads.py` wrote. The study's own seconds and memory are of runs that
     shared a machine, several in a process.
     """
-    table = runs.groupby("road", sort=False)[["samples", "steps"]].first().astype(int)
+    as_tuned = runs[runs["variant"] == ""]
+    table = as_tuned.groupby("road", sort=False)[["samples", "steps"]].first().astype(int)
     learner = costs["reward model"]
     for road in table.index:
         first = {"seconds": 0.0, "peak_memory_mb": 0.0} if road == "dpo" else learner

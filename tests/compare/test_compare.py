@@ -135,7 +135,7 @@ def test_each_seed_is_measured_against_the_first_model_s_twin(seeds):
 def test_a_paired_difference_is_that_of_the_prompts_means():
     mine = torch.tensor([[3.0, 5.0], [8.0, 8.0], [1.0, 3.0]])  # means 4, 8, 2
     rival = torch.tensor([[3.0], [6.0], [2.0]])  # differences 1, 2, 0: mean 1, sd 1
-    half = 1.96 / math.sqrt(3)
+    half = 4.302653 / math.sqrt(3)  # Student's t with two degrees of freedom
     assert paired(mine, rival) == pytest.approx((1, 1 - half, 1 + half))
 
 

@@ -12,8 +12,11 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.maths import overoptimisation_bon, overoptimisation_rl
 from rlhf_lab.studies.overoptimisation import (
     at_distance,
+    beside_best_of_n,
+    falls,
     fit,
     load_best_of_n,
+    load_fresh,
     load_metrics,
     load_samples,
     load_summaries,
@@ -129,6 +132,52 @@ def test_pictures_have_a_line_for_every_run():
         2,
         0,
     ]
+
+
+def judged(mark, spread=0.0, update=0):
+    """A summary's entry of four prompts."""
+    marks = [mark - spread, mark + spread, mark, mark]
+    return {"mark": [mark, 0, 10], "kl": [update / 10, 0, 1], "marks": marks, "update": update}
+
+
+def written(folder, arm, seed, sft, peak, end, fresh=()):
+    place = folder / arm / str(seed)
+    place.mkdir(parents=True)
+    lines = "".join(json.dumps(dict(zip(("update", "mark", "kl"), r))) + "\n" for r in fresh)
+    (place / "fresh.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    summary = {"arm": {"name": arm, "hacked": True}, "seed": seed}
+    summary |= {"sft": sft, "peak": peak, "policy": end}
+    (place / "summary.json").write_text(json.dumps(summary))
+
+
+def test_a_fall_on_fresh_responses_is_paired_by_prompt(tmp_path):
+    sft = judged(6.0)
+    written(tmp_path, "fell", 0, sft, judged(9.0, 1.0, 40), judged(8.0, 1.0, 100))
+    written(tmp_path, "little", 0, sft, judged(9.0, 0.0, 40), judged(8.5, 0.0, 100))
+    written(tmp_path, "noisy", 0, sft, judged(9.0, 2.0, 40), judged(8.0, -2.0, 100))
+    written(tmp_path, "won_nothing", 0, sft, judged(5.9, 0.0, 10), judged(5.0, 0.0, 100))
+    rows = falls(tmp_path).set_index("arm")
+    assert rows["fall"].round(6).to_dict() == pytest.approx(
+        {"fell": 1.0, "little": 0.5, "noisy": 1.0, "won_nothing": 0.9}
+    )
+    # Lost: 1 of 3; .5 of 3, too little; 1, but chance could do it; .9 where nothing was won.
+    assert rows["hacked"].to_dict() == {
+        "fell": True,
+        "little": False,
+        "noisy": False,
+        "won_nothing": True,
+    }
+    assert rows.loc["fell", ["peak_update", "peak_kl", "end_kl"]].tolist() == [40, 4, 10]
+
+
+def test_ppo_and_best_of_n_are_compared_at_the_same_kl(tmp_path):
+    fresh = [(0, 6.0, 0.0), (10, 8.0, 4.0), (20, 9.0, 16.0)]
+    written(tmp_path, "a", 0, judged(6.0), judged(9.0), judged(9.0), fresh)
+    columns = ["arm", "seed", "n", "objective/kl", "judge/mark"]
+    frontier = pd.DataFrame([("a", 0, 1, 0.0, 6.0), ("a", 0, 64, 2.25, 9.5)], columns=columns)
+    (row,) = beside_best_of_n(load_fresh(tmp_path), frontier).to_dict("records")
+    assert (row["kl"], row["best_of_n"]) == (2.25, 9.5)
+    assert row["ppo"] == pytest.approx(7.5)  # three quarters of the way from 0 to 2 in sqrt(KL)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_rounds_have_a_row_each(rounds):
 def test_differences_are_paired_by_seed_and_prompt(rounds):
     (row,) = rounds_reading.differences(rounds, "at once", "in rounds").to_dict("records")
     assert row["seed"] == 0 and row["difference"] == pytest.approx(1.5)  # 6 - 5 and 9 - 7
-    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * 0.5)
+    assert row["high"] - row["low"] == pytest.approx(2 * 12.7062 * 0.5, abs=1e-4)
 
 
 def test_liking_is_a_mean_over_seeds(rounds):
@@ -149,6 +149,25 @@ def test_the_chosen_trial_is_the_best(roads):
     table = roads_reading.trials(roads)
     assert (
         table["chosen"].tolist() == [False, True] and table["settings"][0] == "learning_rate 0.0001"
+    )
+
+
+@pytest.mark.parametrize("marks, inside", [([6, 8, 7, 9], True), ([8, 7, 6, 9], False)])
+def test_a_best_rate_at_the_edge_of_the_grid_is_told(marks, inside):
+    trials = pd.DataFrame({"road": "ppo", "trial": range(4), "mark": marks})
+    assert roads_reading.bracketed(trials).to_dict() == {"ppo": inside}
+
+
+def test_roads_are_compared_prompt_by_prompt(tmp_path):
+    for road, marks in (("ppo", [9.0, 7.0, 8.0]), ("rloo", [8.0, 7.0, 7.0])):
+        arm = {"name": f"{road} 0.1", "road": road, "strength": 0.1, "trial": None}
+        policy = found(8, marks=marks, wins=[0.7, 0, 1], length=20, distinct=0.9)
+        write(tmp_path, arm, 0, spent={}, sft=found(6), policy=policy)
+    runs = roads_reading.ends(tmp_path)
+    row = roads_reading.ahead(runs, ("ppo", 0.1, ""), ("rloo", 0.1, "")).loc[0]
+    half = 4.302653 * (1 / 3) ** 0.5 / 3**0.5  # sd of 1, 0, 1; Student's t with two degrees
+    assert row[["ahead", "low", "high"]].tolist() == pytest.approx(
+        [2 / 3, 2 / 3 - half, 2 / 3 + half], abs=1e-5
     )
 
 

@@ -38,8 +38,8 @@ class Dashboard:
     """Watches one stage.
 
     policy, tokenizer, prompts: every `every` updates the policy answers these prompts, always with
-    the same luck, so that one sees answers change; without prompts none are shown. seconds: how
-    long to wait at least between two drawings. sampling: how the policy answers.
+    the same random numbers, so that one sees answers change; without prompts none are shown.
+    seconds: how long to wait at least between two drawings. sampling: how the policy answers.
 
     records: what the stage has yielded so far. answers: {update: [text, ...]}. stopped: whether
     somebody stopped it.
