@@ -202,7 +202,8 @@ def reward_accuracy(
     (a task's `truth` and `manner`). all: every pair whose marks differ; clear: pairs whose marks
     differ by one standard deviation or more (or by `clear`), and their share of all pairs;
     correctness: pairs of equal manner that differ in truth by half or more; style: pairs that
-    differ in manner and in no other item. Each {"accuracy", "pairs"}, equal scores counting half.
+    differ in manner and in no other item. Each {"accuracy", "interval", "pairs"}, equal scores
+    counting half; the 95 % interval is over prompts, as the pairs of one are alike.
     """
     marks = answers.mark_table()
     clear = clear if clear is not None else max(float(marks.std()), 1e-6)
@@ -216,7 +217,7 @@ def reward_accuracy(
         "correctness": (better > 0) & other_truth & ~other_manner,
         "style": (better > 0) & other_manner & ~_differs(answers, substance),
     }
-    result = {name: _accuracy(margin[pairs]) for name, pairs in kinds.items()}
+    result = {name: _accuracy(margin, pairs) for name, pairs in kinds.items()}
     S = marks.shape[1]
     result["clear"] |= {
         "threshold": clear,
@@ -245,8 +246,12 @@ def ranking_accuracy(
     return share_interval(list(right.values()), list(pairs.values()))
 
 
-def _accuracy(margins: Tensor) -> dict:
-    return {"accuracy": float(((margins.sign() + 1) / 2).mean()), "pairs": len(margins)}
+def _accuracy(margin: Tensor, pairs: Tensor) -> dict:
+    """How many of some pairs are ordered rightly, both (P, S, S)."""
+    right = (pairs * (margin.sign() + 1) / 2).flatten(1).sum(1)
+    counts = pairs.flatten(1).sum(1)
+    share, low, high = share_interval(right.numpy(), counts.numpy())
+    return {"accuracy": float(share), "interval": [low, high], "pairs": int(counts.sum())}
 
 
 def _differs(answers: Responses, items: Sequence[str], by: float = 1e-6) -> Tensor:

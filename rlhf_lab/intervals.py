@@ -64,7 +64,8 @@ def share_interval(parts: ArrayLike, wholes: ArrayLike = 1.0, seed: int = 0) -> 
         return np.nan, np.nan, np.nan
     size = wholes.mean()
     drawn = times_drawn(len(wholes) + 2, seed=seed)
-    shares = (drawn @ np.append(parts, [0, size])) / (drawn @ np.append(wholes, [size, size]))
+    with np.errstate(invalid="ignore"):  # a draw of prompts that have nothing: nan, left out
+        shares = (drawn @ np.append(parts, [0, size])) / (drawn @ np.append(wholes, [size, size]))
     return parts.sum() / wholes.sum(), *_ends(shares)
 
 

@@ -31,6 +31,15 @@ def summaries(folder: Path) -> list[dict]:
     return found
 
 
+def made_by(folder: Path) -> dict[str, str]:
+    """The version of the lab that made each arm's runs; "before 0.3.0", which wrote none down."""
+    found: dict[str, set[str]] = {}
+    for summary in summaries(folder):
+        arm = summary["arm"]["name"]
+        found.setdefault(arm, set()).add(summary.get("version", "before 0.3.0"))
+    return {arm: ", ".join(sorted(versions)) for arm, versions in found.items()}
+
+
 def table(folder: Path, name: str) -> pd.DataFrame:
     """A table of every run that has one, NAME.jsonl.gz, with columns arm and seed in front. Raises
     UserError if none has."""
