@@ -1,13 +1,14 @@
 """PPO, RLOO, GRPO and DPO from the same SFT policy and the same rankings: the runs behind
 notebook 08. Best-of-n, which trains nothing, is in the study of hacking.
 
-Each road is tuned alike: six trials, named below before any was run, with a seed of its own, on
-prompts of the training side; the one with the highest mark is the road's setting. Five of them
-differ in the learning rate alone, each about 1.7 times the one before, and are meant to have the
-best between two that are worse (`roads_reading.bracketed`); the sixth takes twice the passes. (PPO's
-grid began at 1e-4, which gave 8.76; as its best was the last, it was moved up by one rate.) Then it is run at three strengths (the price of KL) and three seeds on held-out prompts.
-What it spends is written down: there is no single budget that would be fair to all. DPO samples
-nothing and trains no reward model; the others draw 64 responses an update.
+Each road is tuned alike: six trials with a seed of their own, on prompts of the training side; the
+one with the highest mark is the road's setting. Five of them differ in the learning rate alone,
+each about 1.7 times the one before, so that the best lies between two that are worse
+(`roads_reading.bracketed`); the sixth takes twice the passes. They were named before any was run,
+but for one: PPO's rates began at 1e-4 (which gave 8.76), and as the last was its best, they were
+moved up by one. Then each road is run at three strengths (the price of KL) and three seeds on
+held-out prompts. What it spends is written down: there is no single budget that would be fair to
+all. DPO samples nothing and trains no reward model; the others draw 64 responses an update.
 
 Three arms more ask why: RLOO for as long as PPO takes, GRPO with the KL in the reward, and GRPO
 without the division by the group's deviation.
