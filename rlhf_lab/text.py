@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from jinja2 import TemplateError
+from jinja2 import TemplateSyntaxError
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -137,17 +137,23 @@ def response_end(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def read_ends(tokenizer: PreTrainedTokenizerBase, others: Sequence[int]) -> None:
     """Note on a tokenizer the other ids that end a response, and which one its chat template puts
-    behind an answer."""
+    behind an answer. Raises UserError for a template that cannot be read at all."""
     tokenizer.more_ends = tuple(others)
     tokenizer.turn_end = None
-    if not (tokenizer.chat_template and others):
+    if not isinstance(tokenizer.chat_template, str):
         return
     said = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
     try:
         text = tokenizer.apply_chat_template(said, tokenize=False)
-    except TemplateError:  # it takes other messages: the end token will do
+    except TemplateSyntaxError as error:
+        raise UserError(
+            f"the tokenizer's chat template is broken at line {error.lineno} ({error.message}): "
+            "correct it, or delete it to have messages as plain text"
+        ) from error
+    except Exception:  # it takes other messages, or none: the end token will do
         return
-    assert isinstance(text, str)  # as tokenize is False
+    if not others or not isinstance(text, str) or "Answer" not in text:
+        return
     behind = tokenizer.encode(text[text.rindex("Answer") + 6 :], add_special_tokens=False)
     ends = end_ids(tokenizer)
     turn_end = next((token for token in behind if token in ends), None)

@@ -120,7 +120,7 @@ def test_the_interval_of_a_share_holds_the_truth_where_most_prompts_have_no_pair
         right = rng.binomial(pairs, rng.beta(4.5, 0.5, 500))
         _, low, high = intervals.share_interval(right, pairs)
         held += low <= 0.9 <= high
-    assert 0.92 <= held / 300
+    assert held / 300 >= 0.92
 
 
 def test_full_agreement_on_few_prompts_is_no_certainty():

@@ -5,6 +5,7 @@ Weights are safetensors only; nothing is unpickled.
 
 import hashlib
 import json
+import math
 import re
 import shutil
 import socket
@@ -19,9 +20,9 @@ from urllib.request import getproxies
 import torch
 import transformers
 from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -31,6 +32,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import cached_file, logging
 
 from rlhf_lab.engine import parallel
@@ -49,6 +51,9 @@ AutoModel = (
     | type[transformers.AutoModel]
 )
 
+NO_CODE = {"trust_remote_code": False}  # left out, transformers would ask, and run it on a "y"
+MOST_LAYERS = 1000  # of a model whose weights have fewer tensors than that
+SPARE = 10**7  # numbers that a model may have beyond twice those of its weights
 HEAD_FILE = "reward_head.safetensors"  # beside the trunk of a reward model that is no classifier
 
 # What transformers and a tokenizer write, the head of a reward model, and the adapters beside it.
@@ -81,7 +86,14 @@ def read_end_ids(path_or_id: str | Path) -> list[int]:
             ends = ends or getattr(
                 kind.from_pretrained(str(path_or_id), **where), "eos_token_id", None
             )
-    return [ends] if isinstance(ends, int) else [int(end) for end in ends or ()]
+    ids = ends if isinstance(ends, list) else [ends] if ends is not None else []
+    for end in ids:
+        if not isinstance(end, int):
+            raise UserError(
+                f"the model '{path_or_id}' says that token {end!r} ends a response: eos_token_id "
+                "in generation_config.json or config.json must be a number"
+            )
+    return ids
 
 
 def read_context(path_or_id: str | Path) -> int | None:
@@ -140,10 +152,26 @@ def read_model(
     scored = any(name.startswith("score.") for name in report["unexpected_keys"])
     if scored or (auto_class is AutoModelForCausalLM and (folder / HEAD_FILE).exists()):
         raise UserError(f"'{path_or_id}' is no {what} but a reward model: name a policy's folder")
+    if more := _layers_left_out(model, report["unexpected_keys"]):
+        raise UserError(
+            f"the weights in '{path_or_id}' have more layers than its config.json says ({more}): "
+            "bring the two files that were saved together"
+        )
     if lacking := set(report["missing_keys"]) - set(coming):
         missing = ", ".join(sorted(lacking)[:3])
         raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
     return model
+
+
+def _layers_left_out(model: PreTrainedModel, left_over: Collection[str]) -> str:
+    """The first tensor of a layer that the weights have and the model has not, "" if there is none:
+    one whose name has a number behind that of a list of layers."""
+    lists = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    lists |= {name.removeprefix(f"{model.base_model_prefix}.") for name in lists}
+    for name in sorted(left_over):
+        if any(name[: number.start()] in lists for number in re.finditer(r"\.\d+\.", name)):
+            return name
+    return ""
 
 
 def read_head(path_or_id: str | Path) -> dict[str, Tensor] | None:
@@ -156,7 +184,7 @@ def read_head(path_or_id: str | Path) -> dict[str, Tensor] | None:
             _raise_exceptions_for_gated_repo=False,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
-            **_where(Path(path_or_id)),
+            local_files_only=_offline(Path(path_or_id)),
         )
         if found is None:
             return None
@@ -311,22 +339,24 @@ def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
         raise UserError(f"{name} is a file: name the folder of a model")
     if not folder.is_dir() and (folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1):
         raise UserError(f"no folder '{name}': check its name, or make it first")
+    if folder.is_dir():
+        check_files(folder)
     try:
         yield
-    except RuntimeError as error:
-        if "ignore_mismatched_sizes" not in str(error):
-            raise
-        raise UserError(
-            f"the weights in '{name}' are of other sizes than its config.json says: bring "
-            "the two files that were saved together"
-        ) from error
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except UserError:
+        raise
+    except Exception as error:  # a strange folder can make a library raise anything
+        if "ignore_mismatched_sizes" in str(error):
+            raise UserError(
+                f"the weights in '{name}' are of other sizes than its config.json says: bring "
+                "the two files that were saved together"
+            ) from error
+        reason = _reason(error)
         if folder.is_dir():
             raise UserError(f"'{name}' holds no {what} that loads: {reason}") from error
         if HF_HUB_OFFLINE:
             reason = "HF_HUB_OFFLINE is set: unset it to download it once"
-        elif _where(folder):
+        elif _offline(folder):
             reason = (
                 f"{ENDPOINT} cannot be reached from here: where it can, `hf download {name}` keeps "
                 "it for good"
@@ -342,16 +372,106 @@ def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def _where(folder: Path) -> dict[str, bool]:
-    """How to look for what is no folder: if there is no network, among what was downloaded alone.
-    The hub's own client would try again for half a minute first."""
+def _reason(error: Exception) -> str:
+    """What a library says, in one line of at most 200 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:2]) or type(error).__name__
+    if not isinstance(error, OSError | ValueError | ImportError | SafetensorError):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def check_files(folder: Path) -> None:
+    """Raise UserError for files of a model folder that no library should be given: what is not JSON
+    where it must be, an index that names other files than the folder's own safetensors, a
+    configuration with more layers than the weights have, or a family that comes as code."""
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        if (folder / name).exists():
+            _json_object(folder / name)
+    for index in folder.glob("*.index.json"):
+        weights = _json_object(index).get("weight_map")
+        for file in set(weights.values()) if isinstance(weights, dict) else {None}:
+            if not isinstance(file, str) or not re.fullmatch(r"[\w.-]+\.safetensors", file):
+                raise UserError(
+                    f"{index} names {str(file)[:60]!r} as a file of weights: only safetensors "
+                    "files in the same folder are read"
+                )
+    if (folder / "config.json").exists():
+        _check_config(folder)
+
+
+def _check_config(folder: Path) -> None:
+    file = folder / "config.json"
+    config = _json_object(file)
+    family = config.get("model_type")
+    if config.get("auto_map") and family not in CONFIG_MAPPING:
+        raise UserError(
+            f"{file} says that the model is code of its own (auto_map), which is never run here: "
+            "take a model of a family that transformers knows"
+        )
+    layers = config.get("n_layer", config.get("num_hidden_layers"))
+    stored = [shape for file in folder.glob("*.safetensors") for shape in _shapes_in(file)]
+    if isinstance(layers, int) and layers > max(len(stored), MOST_LAYERS):
+        raise UserError(
+            f"{file} asks for {layers:,} layers, and the weights beside it are {len(stored)} "
+            "tensors"
+        )
+    asked, there = _numbers_asked(config), sum(map(math.prod, stored))
+    if stored and asked > 2 * there + SPARE:
+        raise UserError(
+            f"{file} asks for {asked:,} numbers, and the weights beside it have {there:,}: bring "
+            "the two files that were saved together"
+        )
+
+
+def _numbers_asked(config: dict[str, Any]) -> int:
+    """How many numbers the trunk of such a model has, without making it; 0 if that is not known."""
+    with suppress(Exception), torch.device("meta"), _quiet():  # what fails here fails in loading
+        trunk = transformers.AutoModel.from_config(AutoConfig.for_model(**config), **NO_CODE)
+        return sum(p.numel() for p in trunk.parameters())
+    return 0
+
+
+def _shapes_in(weights: Path) -> list[list[int]]:
+    """The shapes of the tensors in a file of weights. Raises UserError if it cannot be read."""
+    try:
+        with safe_open(weights, "pt") as opened:
+            return [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{weights} is damaged, or no safetensors file: bring it again ({_reason(error)})"
+        ) from error
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    """What a JSON file of a model folder holds. Raises UserError if that is no object."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not JSON ({_reason(error)}): bring it again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{file} holds no JSON object, as a model's must: bring it again")
+    return found
+
+
+def _where(folder: Path) -> dict[str, Any]:
+    """How to look for a model, without ever running code that comes with it. What is no folder is
+    looked for among what was downloaded alone if there is no network: the hub's own client would
+    try again for half a minute first."""
+    if _offline(folder):
+        return NO_CODE | {"local_files_only": True}
+    return dict(NO_CODE)
+
+
+def _offline(folder: Path) -> bool:
+    """Whether this is a hub id, and the hub cannot be reached."""
     if folder.is_dir() or HF_HUB_OFFLINE or getproxies():
-        return {}
+        return False
     try:
         socket.getaddrinfo(urlsplit(ENDPOINT).hostname, None)
     except OSError:
-        return {"local_files_only": True}
-    return {}
+        return True
+    return False
 
 
 @contextmanager
