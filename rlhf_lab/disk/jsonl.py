@@ -8,7 +8,7 @@ import math
 import os
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from io import BufferedReader
@@ -36,6 +36,10 @@ STRANGE = {
     codecs.BOM_UTF16_BE: UTF16,
 }
 ONE_A_LINE = "write one object a line, with double quotes"
+# Of one row, in bytes: JSON may take a hundred times as much in memory. The longest dialogues of
+# public data sets have some 100,000.
+MOST = 4 * 2**20
+MOST_BLANK = 10**6  # blank lines that follow one another
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,36 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 
 def read_numbered(path: str | Path) -> Iterator[tuple[str, bytes]]:
-    """Where each line of a file stands, and the line; blank ones are passed over."""
+    """Where each line of a file stands, and the line; blank ones are passed over.
+
+    Raises UserError for a line of more than MOST bytes, before it is read, and for a file of
+    endless blank lines.
+    """
     check_text(path)
+    blank = 0
     with opened(path) as file:
-        for number, line in enumerate(file, 1):  # at \n alone: U+2028 may stand in a text
+        for number, line in enumerate(iter(lambda: file.readline(MOST + 1), b""), 1):
+            where = f"{path}, line {number}"  # lines end at \n alone: U+2028 may stand in a text
+            check_length(where, line)
             if line := line.removeprefix(codecs.BOM_UTF8).strip():
-                yield f"{path}, line {number}", line
+                yield where, line
+            blank = 0 if line else blank + 1
+            check_blank(where, blank)
+
+
+def check_length(where: str, content: Sized) -> None:
+    """Raise UserError for a row of more than MOST bytes or characters."""
+    if len(content) > MOST:
+        raise UserError(
+            f"{where}: longer than {MOST:,} bytes, the most that one row may have: is a line end "
+            "missing? Write one row a line"
+        )
+
+
+def check_blank(where: str, blank: int) -> None:
+    """Raise UserError where more than MOST_BLANK blank lines follow one another."""
+    if blank > MOST_BLANK:
+        raise UserError(f"{where}: more than {MOST_BLANK:,} blank lines in a row: check the file")
 
 
 def check_text(path: str | Path) -> None:

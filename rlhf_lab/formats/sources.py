@@ -18,10 +18,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
-from rlhf_lab.disk.jsonl import check_text, opened, read_numbered, strict_json
+from rlhf_lab.disk.jsonl import (
+    MOST,
+    check_blank,
+    check_length,
+    check_text,
+    opened,
+    read_numbered,
+    strict_json,
+)
 from rlhf_lab.errors import BadRow, UserError
 from rlhf_lab.formats.fields import Fields
 
+MOST_LIST = 256 * 2**20  # bytes of a list that is read whole
 SEPARATOR = re.compile(r"sep=([^\w\s\"]|\t)\s*", re.IGNORECASE)
 LIST = "put one comma between objects, none after the last, and ] at the end; use double quotes"
 
@@ -53,7 +62,12 @@ def _lines(path: Path) -> Iterator[Fields | BadRow]:
 
 def _list(path: Path) -> Iterator[Fields | BadRow]:
     with opened(path) as file:
-        content = file.read().removeprefix(codecs.BOM_UTF8)
+        content = file.read(MOST_LIST + 1).removeprefix(codecs.BOM_UTF8)
+    if len(content) > MOST_LIST:
+        raise UserError(
+            f"{path}: one JSON list of more than {MOST_LIST >> 20} MB, which would have to be read "
+            "whole: write one object a line (JSON lines)"
+        )
     for number, entry in enumerate(strict_json(str(path), content, LIST), 1):
         where = f"{path}, row {number}"
         try:
@@ -73,11 +87,12 @@ def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
     with opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         try:
-            header, above = text.readline(), 1  # lines above the first row
+            lines = _text_lines(path, text)
+            header, above = next(lines, ""), 1  # lines above the first row
             if said := SEPARATOR.fullmatch(header):
-                delimiter, header, above = said[1], text.readline(), 2
+                delimiter, header, above = said[1], next(lines, ""), 2
             delimiter = delimiter or max(",;\t", key=header.count)
-            rows = csv.reader(chain([header], text), delimiter=delimiter, strict=True)
+            rows = csv.reader(chain([header], lines), delimiter=delimiter, strict=True)
             names = _header(path, rows)
             while (cells := _next(path, number, rows)) is not None:
                 if cells:  # a blank line has none
@@ -93,6 +108,18 @@ def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
                 'as Excel writes "CSV": save it as "CSV UTF-8", or convert it with '
                 "iconv -f WINDOWS-1252 -t UTF-8"
             ) from error
+
+
+def _text_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text. Raises UserError for one that is too long, and for endless blank
+    ones."""
+    blank = 0
+    for number, line in enumerate(iter(lambda: text.readline(MOST + 1), ""), 1):
+        where = f"{path}, line {number}"
+        check_length(where, line)
+        blank = 0 if line.strip() else blank + 1
+        check_blank(where, blank)
+        yield line
 
 
 def _first_strange(path: Path) -> int:
@@ -167,11 +194,21 @@ def hub_rows(source: str) -> Iterator[Fields]:
     number = 0
     try:
         for number, fields in enumerate(_load(source, match["name"], match["part"], split), 1):
-            yield Fields(f"{source}, row {number}", dict(fields))
+            where = f"{source}, row {number}"
+            check_length(where, range(_size(fields)))
+            yield Fields(where, dict(fields))
     except UserError:
         raise
     except Exception as error:  # every layer below, down to the network, has errors of its own
         raise UserError(_explanation(source, error, number)) from error
+
+
+def _size(value: object) -> int:
+    """How many characters all the texts in a row have."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    parts = value.values() if isinstance(value, Mapping) else value
+    return sum(map(_size, parts)) if isinstance(parts, Iterable) else 0
 
 
 def _load(source: str, name: str, part: str | None, split: str) -> Iterable[Mapping]:
@@ -212,6 +249,9 @@ def parquet_rows(path: Path) -> Iterator[Fields]:
             table = ParquetFile(file)
             for group in range(table.num_row_groups):
                 for batch in table.iter_batches(BATCH, row_groups=[group]):
+                    for row in range(batch.num_rows):
+                        where = f"{path}, row {number + row + 1}"
+                        check_length(where, range(batch.slice(row, 1).nbytes))
                     for fields in batch.to_pylist():
                         number += 1
                         yield Fields(f"{path}, row {number}", fields)
