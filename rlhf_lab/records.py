@@ -6,6 +6,8 @@ from typing import Any
 
 from rlhf_lab.errors import UserError
 
+HIGHEST_RANK = 10**6
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -60,6 +62,11 @@ class Ranking:
         """(prompt, response, ended) of each response, as `Sequences.of_text` takes them."""
         ended = self.ended or (True,) * len(self.responses)
         return [(self.prompt.text, *each) for each in zip(self.responses, ended, strict=True)]
+
+
+def is_rank(value: object) -> bool:
+    """Whether a value can be a rank: a whole number from 1, the best, to HIGHEST_RANK."""
+    return type(value) is int and 1 <= value <= HIGHEST_RANK
 
 
 @dataclass(frozen=True)

@@ -95,12 +95,14 @@ def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list
     """Write an edition (a name in EDITIONS) of each notebook into a folder, and the pages and code
     of the project that they link to into its folder "linked".
 
-    Raises UserError for a notebook that is there already, before anything is written.
+    Raises UserError for a notebook that is there already, and for a file that is not one, before
+    anything is written.
     """
     targets = [folder / path.name for path in notebooks]
     for target in targets:
         if target.exists():
             raise UserError(f"{target} is there already: name another folder, or move it away")
+    read = [_notebook(path) for path in notebooks]
     folder.mkdir(parents=True, exist_ok=True)
     linked = set()
 
@@ -110,11 +112,22 @@ def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list
         linked.add(link[2])
         return f"{link[1]}{LINKED}/{link[2]}"
 
-    for path, target in zip(notebooks, targets):
-        text = nbformat.writes(EDITIONS[edition](nbformat.read(path, as_version=4)))
+    for notebook, target in zip(read, targets):
+        text = nbformat.writes(EDITIONS[edition](notebook))
         target.write_text(UPWARDS.sub(relink, text) + "\n", encoding="utf-8")
     _copy_linked(linked, folder)
     return targets
+
+
+def _notebook(path: Path) -> NotebookNode:
+    """A notebook of version 4. Raises UserError for a file that is not one."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        return notebook
+    except Exception as error:  # what is not a notebook makes nbformat raise anything
+        why = str(error).splitlines()[0][:100]
+        raise UserError(f"{path} is not a notebook ({why}): name .ipynb files") from error
 
 
 def _copy_linked(names: set[str], folder: Path) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from rlhf_lab.disk.jsonl import Row, kind_of, read_rows, write_whole
 from rlhf_lab.errors import UserError
-from rlhf_lab.records import Demonstration, Prompt, Ranking, Sample
+from rlhf_lab.records import Demonstration, Prompt, Ranking, Sample, is_rank
 
 Item = Prompt | Demonstration | Ranking
 
@@ -139,11 +139,11 @@ def ranked(row: Row) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
             "ranking of another length",
         )
     for rank in ranks:
-        if rank is not None and (type(rank) is not int or rank < 1):
-            shown = json.dumps(rank, default=str)
+        if rank is not None and not is_rank(rank):
+            shown = json.dumps(rank, default=str)[:60]
             row.refuse(
                 "ranking",
-                f"{shown} is no rank: use 1 for the best, then 2, 3, ..., the "
+                f"{shown} is not a rank: use 1 for the best, then 2, 3, ..., the "
                 "same for ties, and null for unranked",
                 "no such rank",
             )

@@ -1,13 +1,14 @@
 """What the feedback store keeps: entries of history, and what makes an entry right."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.records import Prompt, Sample
+from rlhf_lab.records import Prompt, Sample, is_rank
 from rlhf_lab.text import counted
 
 KINDS = ("ranking", "skip", "flag", "undo")
@@ -84,6 +85,12 @@ def check_name(name: str) -> None:
             f"{name[:LONGEST_NAME]!r} cannot be a labeller's name: choose one line of "
             f"1 to {LONGEST_NAME} characters"
         )
+    plain = unicodedata.normalize("NFC", name.strip())
+    if name != plain:
+        raise UserError(
+            f"{name!r} cannot be a labeller's name: it would look the same as {plain!r} and be "
+            "another person; write it without spaces at the ends and without combining accents"
+        )
 
 
 def one_of(entry: Entry, name: str, known: tuple[str, ...]) -> None:
@@ -117,10 +124,10 @@ def _check_ranks(entry: Entry) -> None:
             "one a rank, or None",
         )
     for rank in entry.ranks:
-        if rank is not None and (type(rank) is not int or rank < 1):
+        if rank is not None and not is_rank(rank):
             refuse(
                 entry,
-                f"{rank!r} is no rank: use 1 for the best, then 2, 3, ..., the same for "
+                f"{rank!r} is not a rank: use 1 for the best, then 2, 3, ..., the same for "
                 "ties, and None for unranked",
             )
     if all(rank is None for rank in entry.ranks):

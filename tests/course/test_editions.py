@@ -217,3 +217,12 @@ def test_right_answers_get_their_points_and_others_none(course):
     assert sorted(scores["ann"]) == everything and set(scores["ann"].values()) == {1.0}
     assert set(scores["bob"].values()) == {0.0}
     assert scores["cem"] == scores["ann"] | {"clipped-loss": 0.0, "value-loss": 0.0}
+
+
+@pytest.mark.parametrize("content", ["hi\n", "[]", "{}", '{"cells": 3}', "\udcff"])
+def test_what_is_not_a_notebook_is_refused_before_anything_is_written(content, tmp_path, capsys):
+    file = tmp_path / "no.ipynb"
+    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert main(["course", "student", str(tmp_path / "out"), str(file)]) == 1
+    assert "no.ipynb is not a notebook" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,13 +1,15 @@
 """The feedback store: what was written is there, in the person's order, and nothing else is."""
 
 import sqlite3
+import unicodedata
 from dataclasses import replace
 
 import pytest
 from helpers import refusal
 from stored import ASK, RANKS, SAMPLES, SHOWN, TEXTS, ranking, skip, sql
 
-from rlhf_lab.feedback.store import Entry, Sample
+from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt, Ranking
 
 # ---- what is kept -------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_texts_come_back_as_they_were(store, text):
     prompt = Prompt(text, text + "?", {"note": text, text: 1})
-    name = (text.strip().splitlines() or ["x"])[0][:60]
+    name = unicodedata.normalize("NFC", (text.strip().splitlines() or ["x"])[0][:60].strip())
     store.add(prompt, [Sample(text, text, {text: text}), Sample("b")])
     store.add_labeller(name)
     entry = store.write(
@@ -176,10 +178,11 @@ def test_half_characters_are_refused(store, call):
         (dict(ranks=(1, 2)), "it has 2 ranks for 3 responses"),
         (dict(ranks=()), "it has 0 ranks for 3 responses"),
         (dict(ranks=(None,) * 3), "it ranks nothing"),
-        (dict(ranks=(0, 1, 2)), "0 is no rank"),
-        (dict(ranks=(1.0, 2, 3)), "1.0 is no rank"),
-        (dict(ranks=(True, 2, 3)), "True is no rank"),
-        (dict(ranks=(2**63, 1, 2)), "beyond 64 bits"),
+        (dict(ranks=(0, 1, 2)), "0 is not a rank"),
+        (dict(ranks=(1.0, 2, 3)), "1.0 is not a rank"),
+        (dict(ranks=(True, 2, 3)), "True is not a rank"),
+        (dict(ranks=(10**30, 2, 3)), "is not a rank"),
+        (dict(ranks=(2**63, 1, 2)), "is not a rank"),
         (dict(shown=(0, 1)), "shown is [0, 1]"),
         (dict(shown=(0, 1, 1)), "shown is [0, 1, 1]"),
         (dict(shown=(1, 2, 3)), "shown is [1, 2, 3]"),
@@ -291,3 +294,12 @@ def test_the_file_itself_refuses_to_rewrite_history(store, table):
     for values in ([first, *others[:-1], "9"], [999, *others]):
         sql(store.path, f"INSERT OR REPLACE INTO {table} VALUES (?, {marks})", *values)
     assert set(before) <= set(sql(store.path, f"SELECT * FROM {table}"))
+
+
+@pytest.mark.parametrize("name", ["ada ", " ada", "e\u0301mile"])
+def test_two_names_that_look_the_same_are_not_two_people(name, tmp_path):
+    store = FeedbackStore(tmp_path / "s.sqlite3")
+    with pytest.raises(UserError, match="would look the same as"):
+        store.add_labeller(name)
+    store.add_labeller("\u00e9mile")
+    assert store.labellers() == ["\u00e9mile"]

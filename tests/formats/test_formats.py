@@ -262,8 +262,8 @@ BAD_ROWS = [
         "begins with the answer",
     ),
     (RANKED, {"ranking": [1]}, "ranking", "ranking of another length", "1 ranks for 2 responses"),
-    (RANKED, {"ranking": [0, 1]}, "ranking", "no such rank", "0 is no rank"),
-    (RANKED, {"ranking": [1.5, 1]}, "ranking", "no such rank", "1.5 is no rank"),
+    (RANKED, {"ranking": [0, 1]}, "ranking", "no such rank", "0 is not a rank"),
+    (RANKED, {"ranking": [1.5, 1]}, "ranking", "no such rank", "1.5 is not a rank"),
     (RANKED, {"ranking": [None, None]}, "ranking", "nothing ranked", "ranks nothing"),
     (
         RANKED,
