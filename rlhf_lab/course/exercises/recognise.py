@@ -1,0 +1,299 @@
+"""Which mistake, or which two, give the answers that a function gave.
+
+An exercise has mistakes of its own; others can be made in any exercise and are worked out here from
+its inputs. An answer that equals a mistake's on every case was most likely made that way.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_lab.course.exercises.exercise import (
+    Case,
+    Exercise,
+    Inputs,
+    Mistake,
+    Raised,
+    answer_to,
+    is_number,
+    mistake,
+    same,
+)
+
+NOT_ZERO = mistake(
+    "It is right on the real tokens. On padding, where the mask is False, it should be 0."
+)
+NAN_ON_PADDING = mistake(
+    "Padding that holds nan or inf spoils the answer: 0 times nan is nan, so a product with the "
+    "mask does not remove it. Put 0 there first, x.masked_fill(~mask, 0), or pick the real tokens, "
+    "x[mask]."
+)
+SAME_ANSWER = mistake(
+    "Your function gives the same answer whatever it is given, as if the numbers of one example "
+    "were written into it: work it out from the arguments."
+)
+
+
+def recognise(
+    exercise: Exercise, answers: list, expected: list, alone: bool = False
+) -> tuple[Mistake, ...]:
+    """The mistake or the two mistakes that give these answers; none if no usual ones do. alone:
+    only the exercise's own mistakes, one at a time, for answers that are of the wrong kind."""
+    if all(map(same, answers, expected)):
+        return ()
+    whole = [i for i, answer in enumerate(answers) if not isinstance(answer, Raised)]
+    finite = [i for i in whole if not _spoilt(exercise.cases[i], answers[i], expected[i])]
+    if whole != finite and all(same(answers[i], expected[i]) for i in finite):
+        return (NAN_ON_PADDING,)
+    single = [(some,) for some in (exercise.mistakes if alone else _mistakes(exercise))]
+    pairs = [both for both in combinations(_mistakes(exercise), 2) if both[0].goes_with(both[1])]
+    for candidates in (single, pairs):
+        for cases, rest in ((whole, ()), (finite, (NAN_ON_PADDING,))):
+            if found := _matching(exercise, answers, expected, cases, candidates):
+                return (*found, *rest)[:2]
+        if found := _right_but_for_padding(exercise, answers, expected, finite, candidates):
+            return found
+        if alone:
+            return ()
+        if _constant(answers, expected):
+            return (SAME_ANSWER,)
+    return _multiple(answers, expected, finite)
+
+
+def _mistakes(exercise: Exercise) -> list[Mistake]:
+    return [*exercise.mistakes, *common_mistakes(exercise)]
+
+
+def _matching(
+    exercise: Exercise,
+    answers: list,
+    expected: list,
+    cases: list[int],
+    candidates: list[tuple[Mistake, ...]],
+    only: Callable[[Any, Case], Any] = lambda answer, case: answer,
+) -> tuple[Mistake, ...]:
+    """The first of the candidates that gives these answers on these cases."""
+    if all(same(only(answers[i], exercise.cases[i]), expected[i]) for i in cases):
+        return ()  # nothing is wrong with these
+    for candidate in candidates:
+        function = exercise.written(*candidate)
+        if all(
+            same(
+                only(answers[i], exercise.cases[i]),
+                only(answer_to(function, exercise.cases[i]), exercise.cases[i]),
+            )
+            for i in cases
+        ):
+            return candidate
+    return ()
+
+
+def _right_but_for_padding(
+    exercise: Exercise, answers: list, expected: list, cases: list[int], candidates: list
+) -> tuple[Mistake, ...]:
+    """NOT_ZERO, alone or after a single mistake, if that is all that is wrong."""
+
+    def real(answer: Any, case: Case) -> Any:
+        parts = _parts(answer)
+        mask = case.inputs[exercise.mask]
+        if not all(isinstance(x, Tensor) and x.shape == mask.shape for x in parts):
+            return answer
+        cleaned = tuple(x.masked_fill(~mask, 0) for x in parts)
+        return cleaned if isinstance(answer, (tuple, list)) else cleaned[0]
+
+    if exercise.mask is None or not cases:
+        return ()
+    if all(same(real(answers[i], exercise.cases[i]), expected[i]) for i in cases):
+        return (NOT_ZERO,)
+    if len(candidates[0]) == 1:
+        found = _matching(exercise, answers, expected, cases, candidates, real)
+        return (*found, NOT_ZERO) if found else ()
+    return ()
+
+
+def _spoilt(case: Case, answer: Any, wanted: Any) -> bool:
+    """Whether what stands on padding, nan or inf, has got into the answer."""
+    return not_finite(case) and _finite(wanted) and not _finite(answer)
+
+
+def not_finite(case: Case) -> bool:
+    """Whether nan or inf is among a case's inputs: on padding."""
+    return not all(map(_finite, case.inputs.values()))
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_finite, value))
+    return not isinstance(value, Tensor) or bool(value.isfinite().all())
+
+
+def _constant(answers: list, expected: list) -> bool:
+    """Whether all answers are the same, where different ones were wanted."""
+    if any(isinstance(answer, Raised) or answer is None for answer in answers):
+        return False
+    first, *rest = (tuple(map(_tensor, _parts(answer))) for answer in answers)
+    varied = any(not same(wanted, expected[0]) for wanted in expected)
+    return varied and all(same(answer, first) for answer in rest)
+
+
+def _parts(answer: Any) -> tuple:
+    return tuple(answer) if isinstance(answer, (tuple, list)) else (answer,)
+
+
+def _tensor(answer: Any) -> Any:
+    return torch.tensor(float(answer)) if is_number(answer) else answer
+
+
+def _multiple(answers: list, expected: list, cases: list[int]) -> tuple[Mistake, ...]:
+    """Say so if every answer is the right one times the same number."""
+    factors = []
+    for i in cases:
+        answer, wanted = _tensor(answers[i]), expected[i]
+        if not isinstance(answer, Tensor) or not isinstance(wanted, Tensor):
+            return ()
+        if answer.shape != wanted.shape or torch.bool in (answer.dtype, wanted.dtype):
+            return ()
+        some = wanted.abs() > 1e-6
+        if not torch.allclose(answer[~some].double(), wanted[~some].double(), atol=1e-5):
+            return ()
+        factors.append((answer[some] / wanted[some]).double())
+    every = torch.cat(factors) if factors else torch.zeros(0)
+    if len(every) < 2 or not torch.allclose(every, every[:1], rtol=1e-3) or abs(every[0]) < 1e-3:
+        return ()
+    return (mistake(f"It is {every[0]:.4g} times the right answer, on every input."),)
+
+
+# ---- mistakes that can be made in any exercise ---------------------------------------------------
+
+
+def common_mistakes(exercise: Exercise) -> list[Mistake]:
+    """Those that follow from an exercise's inputs: a number written in place of an argument, two
+    that changed places, a mask that is not used, and what a mean should be divided by."""
+    return [
+        *_about_the_mask(exercise),
+        *_changed_places(exercise),
+        *_fixed_numbers(exercise),
+        *_handed_back(exercise),
+        *_sums(exercise),
+    ]
+
+
+def _about_the_mask(exercise: Exercise) -> Iterator[Mistake]:
+    name = exercise.mask
+    if name is None:
+        return
+    yield mistake(
+        "It looks as if padding counts: use the mask, so that what stands where it is False "
+        "means nothing.",
+        before=lambda inputs: {**inputs, name: torch.ones_like(inputs[name])},
+    )
+    yield mistake(
+        "Padding is set to 0, but still counts as a token: divide by mask.sum(), the number of "
+        "real tokens.",
+        before=lambda inputs: {
+            **{
+                key: x.masked_fill(~inputs[name], 0) if per_token(x, inputs[name]) else x
+                for key, x in inputs.items()
+            },
+            name: torch.ones_like(inputs[name]),
+        },
+    )
+    yield mistake(
+        "It looks as if the last real token of each response is left out: it ends the response, "
+        "and it counts.",
+        before=lambda inputs: {**inputs, name: inputs[name] & _moved(inputs[name], -1)},
+    )
+
+
+def per_token(x: Any, mask: Tensor) -> bool:
+    """Whether x holds a float for each token."""
+    return isinstance(x, Tensor) and x.shape == mask.shape and x.is_floating_point()
+
+
+def _moved(mask: Tensor, by: int) -> Tensor:
+    """The mask moved by one column, False where nothing moved in."""
+    moved = mask.roll(by, 1)
+    moved[:, -1 if by < 0 else 0] = False
+    return moved
+
+
+def _changed_places(exercise: Exercise) -> Iterator[Mistake]:
+    for one, other in combinations(exercise.cases[0].inputs, 2):
+        pairs = [(case.inputs[one], case.inputs[other]) for case in exercise.cases]
+        if all(_alike(*pair) for pair in pairs):
+            yield mistake(
+                f"It looks as if {one} and {other} changed places.",
+                before=partial(_swapped, one=one, other=other),
+            )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return (
+        isinstance(one, Tensor)
+        and isinstance(other, Tensor)
+        and one.dim() == other.dim()
+        and one.dtype == other.dtype
+        and one.dtype != torch.bool
+    )
+
+
+def _swapped(inputs: Inputs, one: str, other: str) -> Inputs:
+    return {**inputs, one: inputs[other], other: inputs[one]}
+
+
+def _fixed_numbers(exercise: Exercise) -> Iterator[Mistake]:
+    for name, value in exercise.cases[0].inputs.items():
+        if not is_number(value):
+            continue
+        used = {case.inputs[name] for case in exercise.cases}
+        for fixed in sorted(used | ({1.0} if isinstance(value, float) else set())):
+            yield mistake(
+                f"It looks as if {name} is always {fixed} in your function: use the argument "
+                f"{name}.",
+                before=lambda inputs, name=name, fixed=fixed: {**inputs, name: fixed},
+            )
+
+
+def _handed_back(exercise: Exercise) -> Iterator[Mistake]:
+    for place, (name, value) in enumerate(exercise.cases[0].inputs.items()):
+        if isinstance(value, Tensor):
+            yield mistake(
+                f"You return {name} as it came.", lambda *values, place=place: values[place]
+            )
+
+
+def _sums(exercise: Exercise) -> Iterator[Mistake]:
+    """Times or divided by a number of things, and the other sign."""
+    wanted = answer_to(exercise.right, exercise.cases[0])
+    if not isinstance(wanted, Tensor) or not wanted.is_floating_point():
+        return
+    counts: dict[str, Callable[[Inputs], Any]] = {
+        "rows": lambda inputs: len(_table(inputs)),
+        "columns": lambda inputs: _table(inputs).shape[-1],
+        "rows times columns": lambda inputs: _table(inputs).numel(),
+    }
+    if name := exercise.mask:
+        counts |= {
+            "real tokens": lambda inputs: inputs[name].sum(),
+            "real tokens to a response": lambda inputs: inputs[name].float().sum(1).mean(),
+        }
+    for what, count in counts.items():
+        yield mistake(
+            f"It is the right answer times the number of {what}: was a sum taken where a mean is "
+            "wanted?",
+            after=lambda answer, inputs, count=count: answer * count(inputs),
+        )
+        yield mistake(
+            f"It is the right answer divided by the number of {what}: was a mean taken where a "
+            "sum is wanted, or twice?",
+            after=lambda answer, inputs, count=count: answer / count(inputs),
+        )
+    yield mistake("It is right but for its sign.", after=lambda answer, inputs: -answer)
+
+
+def _table(inputs: Inputs) -> Tensor:
+    return next(x for x in inputs.values() if isinstance(x, Tensor))
