@@ -94,6 +94,72 @@ def test_there_is_a_check_for_each_exercise_and_no_two_sentences_are_alike(exerc
     assert recognise(exercise, right, right) == ()
 
 
+# ---- cases ---------------------------------------------------------------------------------------
+
+WITH_GRADIENT = [exercise for exercise in EXERCISES.values() if exercise.gradient]
+MASKED = [exercise for exercise in EXERCISES.values() if exercise.mask]
+
+
+def _gradient_at(exercise, inputs):
+    leaves = {**inputs, exercise.gradient: inputs[exercise.gradient].clone().requires_grad_()}
+    exercise.right(*leaves.values()).sum().backward()
+    return leaves[exercise.gradient].grad
+
+
+@pytest.mark.parametrize(
+    "exercise, case",
+    [
+        pytest.param(exercise, case, id=f"{exercise.name}-{case.name}")
+        for exercise in WITH_GRADIENT
+        for case in exercise.cases
+    ],
+)
+def test_no_case_lies_on_a_kink(exercise, case):
+    """Each number moved by a little moves the gradient by a little: it does not jump."""
+    before = _gradient_at(exercise, case.inputs)
+    for name, x in case.inputs.items():
+        floats = isinstance(x, torch.Tensor) and x.is_floating_point()
+        if not floats and not isinstance(x, float):
+            continue
+        nudges = torch.eye(x.numel()).view(-1, *x.shape) if floats else [1.0]
+        for nudge in nudges:
+            for step in (1e-3, -1e-3):
+                after = _gradient_at(exercise, {**case.inputs, name: x + step * nudge})
+                assert (after - before).abs().max() < 0.02 * max(before.abs().max(), 1e-9)
+
+
+@pytest.mark.parametrize("exercise", MASKED, ids=[exercise.name for exercise in MASKED])
+def test_a_masked_exercise_has_the_cases_at_the_edge(exercise):
+    """A row without padding, padding beside it that holds nan and inf, and both kinds of row."""
+    masks = [case.inputs[exercise.mask] for case in exercise.cases]
+    assert any(mask.all(1).any() for mask in masks[:-1]) or masks[0].shape[0] == 1
+    assert any((mask[:, -1] & ~mask.all(1)).any() or mask.all(1).any() for mask in masks)
+    floats = [
+        x
+        for case in exercise.cases
+        for x in case.inputs.values()
+        if isinstance(x, torch.Tensor) and x.is_floating_point()
+    ]
+    assert any(x.isnan().any() for x in floats) and any(x.isinf().any() for x in floats)
+    for case in exercise.cases:  # what stands there moves nothing
+        answer = exercise.right(*case.inputs.values())
+        parts = answer if isinstance(answer, tuple) else (answer,)
+        assert all(part.isfinite().all() for part in parts)
+
+
+def test_padding_may_be_the_end_token_wherever_there_are_tokens():
+    assert any(case.inputs["end_id"] == case.inputs["pad_id"] for case in sft.LABEL_MASK.cases)
+    tokens, mask = (
+        next(
+            case.inputs[name]
+            for case in sft.SEQUENCE_LOGPROB.cases
+            if case.name == "padding that has the id of the end token"
+        )
+        for name in ("tokens", "mask")
+    )
+    assert set(tokens[~mask & (torch.arange(5) > 2)].tolist()) == {sft.END}
+
+
 # ---- odd answers ---------------------------------------------------------------------------------
 
 GAE, LOSS, MASK = ppo_advantages.GAE, ppo_losses.CLIPPED_POLICY_LOSS, sft.LABEL_MASK

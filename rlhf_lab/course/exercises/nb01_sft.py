@@ -67,7 +67,10 @@ LABEL_MASK = Exercise(
         Case(
             "responses that were cut off before their end token",
             _batch(
-                _rows([11, 21, 22, 23, 24], [12, 13, 25, END, PAD], [14, 26, 27, PAD, PAD]), 1, 2, 1
+                _rows([11, 21, 22, 23, 24], [12, 13, 25, 9, 8], [14, 26, 27, 8, 8]),
+                *(1, 2, 1),
+                end_id=9,
+                pad_id=8,
             ),
         ),
         Case(
@@ -157,6 +160,7 @@ def sequence_logprob(
             tokens[:, :-1],
             mask[:, :-1] if shift_mask else mask[:, 1:],
         )
+    logits = logits.masked_fill(~mask.unsqueeze(-1), 0)
     each = scale(logits).gather(-1, tokens.unsqueeze(-1)).squeeze(-1).masked_fill(~mask, 0)
     return {
         "sum": each.sum(-1),

@@ -109,12 +109,12 @@ PAIR_LOSS = Exercise(
     cases=(
         Case("two pairs", {"chosen_scores": t(2.0, 0.5), "rejected_scores": t(0.5, 1.0)}),
         Case(
-            "equal scores, where the loss is ln 2",
-            {"chosen_scores": t(0.3, -1.0, 2.0), "rejected_scores": t(0.3, -1.0, 2.0)},
+            "nearly equal scores, where the loss is nearly ln 2",
+            {"chosen_scores": t(0.31, -1.0, 2.0), "rejected_scores": t(0.3, -1.02, 2.01)},
         ),
         Case(
-            "a pair that is wrong by 200",
-            {"chosen_scores": t(-100.0, 1.0), "rejected_scores": t(100.0, 0.0)},
+            "pairs that are wrong by 200, and right by 200",
+            {"chosen_scores": t(-100.0, 1.0, 150.0), "rejected_scores": t(100.0, 0.0, -50.0)},
         ),
         Case(
             "five pairs",
@@ -131,6 +131,11 @@ PAIR_LOSS = Exercise(
             before=_swapped_pair,
         ),
         *LEAD_MISTAKES,
+        mistake(
+            "It overflows: exp of a score above 88 is infinite, and so the ratio is nan. Take the "
+            "difference of the scores first, and F.logsigmoid of it.",
+            lambda chosen, rejected: -(chosen.exp() / (chosen.exp() + rejected.exp())).log().mean(),
+        ),
         mistake(
             "It looks as if every chosen response was compared with every rejected one, (B, B): "
             "both scores must be (B,), so that pair b gives one lead. (B, 1) minus (B,) is (B, B).",
@@ -214,7 +219,7 @@ KWISE_LOSS = Exercise(
             "three prompts with three responses",
             {
                 "scores": t([0.3, -0.2, 0.9], [2.0, 1.0, 0.4], [-1.0, 0.5, 0.2]),
-                "ranks": t([2, 1, 3], [1, 2, 2], [0, 1, 0]),
+                "ranks": t([2, 1, 3], [1, 2, 2], [0, 1, 2]),
             },
         ),
     ),

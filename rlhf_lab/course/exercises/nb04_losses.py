@@ -269,7 +269,7 @@ CLIPPED_POLICY_LOSS = Exercise(
         ),
         _policy_case(
             "nan and inf on padding",
-            ([1.4, NAN, INF, NAN], [0.7, 1.2, 0.95, 1.6], [0.8, 1.1, INF, INF]),
+            ([1.4, NAN, INF, NAN], [0.65, 1.2, 0.95, 1.6], [0.8, 1.1, INF, INF]),
             t([2.0, 1.0, NAN, NAN], [-1.0, 0.5, 1.5, -0.7], [1.2, -0.4, INF, 3.0]),
             ones_until(1, 4, 2, N=4),
             0.3,
@@ -416,7 +416,7 @@ CLIPPED_VALUE_LOSS = Exercise(
             "responses of different lengths",
             t([0.5, -1.0, 2.0, 9.0], [1.5, 0.35, 7.0, -8.0]),
             t([0.2, -0.5, 2.5, 1.0], [1.0, 0.4, 1.0, 1.0]),
-            t([0.6, -2.0, 2.2, 4.0], [2.5, -1.0, 3.0, 3.0]),
+            t([0.6, -2.0, 2.3, 4.0], [2.5, -1.0, 3.0, 3.0]),
             ones_until(3, 2, N=4),
             0.1,
         ),

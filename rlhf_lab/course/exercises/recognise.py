@@ -57,10 +57,10 @@ def recognise(
                 return (*found, *rest)[:2]
         if found := _right_but_for_padding(exercise, answers, expected, finite, candidates):
             return found
+        if _constant(answers, expected) and (not alone or any(map(same, answers, expected))):
+            return (SAME_ANSWER,)
         if alone:
             return ()
-        if _constant(answers, expected):
-            return (SAME_ANSWER,)
     return _multiple(answers, expected, finite)
 
 
