@@ -196,7 +196,10 @@ TWO["label_mask"] = [
     (lambda x, s, e, p: (_at(x) > s[:, None]) & (x != p), "by its id alone|one token too late"),
     (lambda x, s, e, p: _at(x) >= s[0], "padding counts|the first row's start"),
     (lambda x, s, e, p: _at(x) + 1 >= s[:, None], "padding counts|one token too early"),
-    (lambda x, s, e, p: mask_by_loop(x, s, 1, 0), "end_id is always 1|pad_id is always 0|by its id alone"),
+    (
+        lambda x, s, e, p: mask_by_loop(x, s, 1, 0),
+        "end_id is always 1|pad_id is always 0|by its id alone",
+    ),
 ]
 
 # ---- sequence_logprob ----------------------------------------------------------------------------

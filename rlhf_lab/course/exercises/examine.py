@@ -109,7 +109,7 @@ def _why(exercise: Exercise, function: Callable, answers: list, expected: list) 
     answer, wanted = answers[failed[0]], expected[failed[0]]
     kind = wording.wrong_kind(answer, wanted, exercise.outputs)
     reason = (
-        wording.mistakes(recognise(exercise, answers, expected, alone=kind is not None))
+        wording.mistakes(recognise(exercise, answers, expected, right_kind=kind is None))
         or kind
         or _padding(exercise, function, first, answer, wanted)
     )

@@ -39,28 +39,29 @@ SAME_ANSWER = mistake(
 
 
 def recognise(
-    exercise: Exercise, answers: list, expected: list, alone: bool = False
+    exercise: Exercise, answers: list, expected: list, right_kind: bool = True
 ) -> tuple[Mistake, ...]:
-    """The mistake or the two mistakes that give these answers; none if no usual ones do. alone:
-    only the exercise's own mistakes, one at a time, for answers that are of the wrong kind."""
+    """The mistake or the two mistakes that give these answers; none if no usual ones do.
+
+    right_kind: whether the answers have the type and shape wanted; if not, there may be something
+    plainer to say."""
     if all(map(same, answers, expected)):
         return ()
     whole = [i for i, answer in enumerate(answers) if not isinstance(answer, Raised)]
     finite = [i for i in whole if not _spoilt(exercise.cases[i], answers[i], expected[i])]
     if whole != finite and all(same(answers[i], expected[i]) for i in finite):
         return (NAN_ON_PADDING,)
-    single = [(some,) for some in (exercise.mistakes if alone else _mistakes(exercise))]
+    single = [(some,) for some in _mistakes(exercise)]
+    telling = any(_finite(answers[i]) and not same(answers[i], expected[i]) for i in finite)
     pairs = [both for both in combinations(_mistakes(exercise), 2) if both[0].goes_with(both[1])]
-    for candidates in (single, pairs):
+    for candidates in (single, pairs) if telling else (single,):
         for cases, rest in ((whole, ()), (finite, (NAN_ON_PADDING,))):
             if found := _matching(exercise, answers, expected, cases, candidates):
                 return (*found, *rest)[:2]
         if found := _right_but_for_padding(exercise, answers, expected, finite, candidates):
             return found
-        if _constant(answers, expected) and (not alone or any(map(same, answers, expected))):
+        if _constant(answers, expected) and (right_kind or any(map(same, answers, expected))):
             return (SAME_ANSWER,)
-        if alone:
-            return ()
     return _multiple(answers, expected, finite)
 
 
@@ -162,7 +163,11 @@ def _multiple(answers: list, expected: list, cases: list[int]) -> tuple[Mistake,
             return ()
         factors.append((answer[some] / wanted[some]).double())
     every = torch.cat(factors) if factors else torch.zeros(0)
-    if len(every) < 2 or not torch.allclose(every, every[:1], rtol=1e-3) or abs(every[0]) < 1e-3:
+    if (
+        len(every) < 2
+        or not torch.allclose(every, every[:1], rtol=1e-3)
+        or not 1e-3 < abs(every[0]) < 1e3
+    ):
         return ()
     return (mistake(f"It is {every[0]:.4g} times the right answer, on every input."),)
 
