@@ -179,5 +179,5 @@ def _gradient(function: Callable, case: Case, name: str) -> Tensor | None:
     try:
         output = function(*inputs.values()).sum()
         return torch.autograd.grad(output, x)[0] if output.requires_grad else None
-    except RuntimeError:  # not connected to x, or changed in place on the way
+    except Exception:  # not connected to x, changed in place on the way, or no tensor any more
         return None

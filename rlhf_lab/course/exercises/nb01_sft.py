@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
@@ -34,6 +35,7 @@ def label_mask(
         "end or padding": before & ((tokens != pad_id) | ends),
         "padding": tokens != pad_id,
         "end": before,
+        "one further": F.pad(before & ((tokens != pad_id) | ends), (1, -1), value=True),
         "before the end": before & ~ends & (tokens != pad_id),
         "nowhere": torch.ones_like(response),
     }[stop]
@@ -109,6 +111,9 @@ LABEL_MASK = Exercise(
             "It looks as if only the end token ends a response: one that was cut off has none, and "
             "padding may still follow it. Leave out what equals pad_id as well.",
             stop="end",
+        ),
+        mistake(
+            "It goes on one token too long: nothing counts after the end token.", stop="one further"
         ),
         mistake(
             "It begins one token too early: starts is the column of the response's first "

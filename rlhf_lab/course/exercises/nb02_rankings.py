@@ -190,6 +190,13 @@ AGREEMENT = Exercise(
             "It looks as if a tie against a preference counted in full: it is half an agreement.",
             tie=1.0,
         ),
+        mistake(
+            "It looks as if only pairs that both order, the same way, count: two ties agree as "
+            "well, "
+            "and a tie against a preference is half an agreement.",
+            tie=0.0,
+            two_ties=0.0,
+        ),
         mistake("It looks as if two ties counted nothing: they agree, in full.", two_ties=0.0),
         mistake("It looks as if two ties counted half: they agree, in full.", two_ties=0.5),
         mistake(

@@ -171,6 +171,8 @@ def kwise_loss(
     sums, count = each.sum((-2, -1)), beats.sum((-2, -1))
     total = {
         "prompts": (sums / count).mean(),
+        "crossed": (sums / count[:, None]).mean(),
+        "six": (sums / 6).mean(),
         "pairs": sums.sum() / count.sum(),
         "all pairs": (sums / (K * (K - 1) / 2)).mean(),
         "responses": (sums / K).mean(),
@@ -255,6 +257,18 @@ KWISE_LOSS = Exercise(
             "It looks as if every prompt was divided by K (K - 1) / 2. With ties there are "
             "fewer pairs: divide by the number that was summed.",
             mean="all pairs",
+        ),
+        mistake(
+            "It looks as if every prompt was divided by 6, the pairs of four responses without "
+            "ties: "
+            "divide by the number that was summed.",
+            mean="six",
+        ),
+        mistake(
+            "It looks as if the sum of every prompt was divided by the pairs of every other, (B, "
+            "B), "
+            "as happens when (B,) meets (B, 1): both must be (B,).",
+            mean="crossed",
         ),
         mistake(
             "It looks as if the sum over pairs was divided by the number of responses: "

@@ -102,6 +102,7 @@ def kl_rewards(
     clean: bool = True,
     cost: str = "each its own",
     place: str = "last real",
+    instead: bool = False,
     times: str = "the KL",
 ) -> Tensor:
     """Reward of each token, -beta * k1, and the score on the last real token: (B, N)."""
@@ -115,6 +116,7 @@ def kl_rewards(
             "the mean": total / mask.sum(1, keepdim=True) * mask,
             "all on each": total * mask,
         }[cost]
+    costs = costs.masked_fill(last.bool(), 0) if instead else costs
     paid = {
         "last real": last,
         "last column": F.one_hot(torch.tensor(mask.shape[1] - 1), mask.shape[1]),
@@ -205,6 +207,11 @@ KL_REWARDS = Exercise(
             place="one early",
         ),
         mistake(
+            "It looks as if the score stands in place of the last token's KL: add it, += and not "
+            "=.",
+            instead=True,
+        ),
+        mistake(
             "It looks as if the first token gets the score: it is paid on the last real one, when "
             "the response is complete.",
             place="first",
@@ -277,6 +284,7 @@ def gae(
     minus_value: bool = True,
     clean: str = "both",
     forwards: bool = False,
+    columns: int | None = None,
     whitened: str = "nothing",
     returned: str = "advantages + values",
 ) -> tuple[Tensor, Tensor]:
@@ -286,7 +294,10 @@ def gae(
     values = real_values if clean in ("both", "values") else values
     after = _following(values, mask, following)
     deltas = rewards + discount(gamma, lam) * after - (values if minus_value else 0)
-    advantages = _carried(deltas, carry(gamma, lam), forwards).masked_fill(~mask, 0)
+    looped = deltas[:, :columns]
+    advantages = torch.zeros_like(deltas)
+    advantages[:, :columns] = _carried(looped, carry(gamma, lam), forwards)
+    advantages = advantages.masked_fill(~mask, 0)
     white = maths.whiten(advantages, mask)
     learned = white if whitened == "both" else advantages
     returns = {
@@ -462,6 +473,12 @@ GAE = Exercise(
             "It looks as if the loop runs forwards: an advantage looks at what comes after "
             "its token, so start at the last one, reversed(range(N)).",
             forwards=True,
+        ),
+        mistake(
+            "It looks as if the loop always runs over 3 columns, as many as the first input has: "
+            "use "
+            "rewards.shape[1].",
+            columns=3,
         ),
         *_discounts(),
         mistake(

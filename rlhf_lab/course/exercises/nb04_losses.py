@@ -149,14 +149,23 @@ WHITEN = Exercise(
 
 # ---- what the clipped losses share ---------------------------------------------------------------
 
-PICK: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+Pick = Callable[[Tensor, Tensor], Tensor]
+PICK: dict[str, Pick] = {
     "larger": torch.maximum,
     "smaller": torch.minimum,
     "plain": lambda plain, clipped: plain,
     "clipped": lambda plain, clipped: clipped,
+    "one sign": lambda plain, clipped: torch.maximum(plain, -clipped),
     "sum": lambda plain, clipped: plain + clipped,
     "mean": lambda plain, clipped: (plain + clipped) / 2,
 }
+
+
+def joined(pick: str, mean: str, late: bool, mask: Tensor, *losses: Tensor) -> Tensor:
+    """One number of the two losses of each token: (B, N) each -> ()."""
+    if late:
+        return PICK[pick](*(total(each, mask, mean) for each in losses))
+    return total(PICK[pick](*losses), mask, mean)
 
 
 def total(each: Tensor, mask: Tensor, of: str) -> Tensor:
@@ -167,6 +176,7 @@ def total(each: Tensor, mask: Tensor, of: str) -> Tensor:
         "everything": each.mean(),
         "zeros too": real.mean(),
         "responses": (masked_sum(each, mask) / mask.sum(1)).mean(),
+        "responses crossed": (masked_sum(each, mask) / mask.sum(1, keepdim=True)).mean(),
         "sum": real.sum(),
         "sum of responses": (masked_sum(each, mask) / mask.sum(1)).sum(),
         "mean of sums": masked_sum(each, mask).mean(),
@@ -190,6 +200,18 @@ MEANS = (
         mean="responses",
     ),
     mistake("It looks like the sum over the tokens: take the mean.", mean="sum"),
+    mistake(
+        "It looks as if every response was divided by the length of every other, (B, B), as "
+        "happens "
+        "when (B,) meets (B, 1): take one mean over all real tokens.",
+        mean="responses crossed",
+    ),
+    mistake(
+        "It looks as if the larger of the two means was taken: of each token the larger loss "
+        "counts, "
+        "so take the maximum first, then the mean.",
+        late=True,
+    ),
     mistake(
         "It looks as if the means of the responses were added: take one mean over all real tokens.",
         mean="sum of responses",
@@ -221,14 +243,17 @@ def clipped_policy_loss(
     clip: Callable[[Tensor, float], Tensor] = lambda r, e: r.clamp(1 - e, 1 + e),
     pick: str = "larger",
     sign: int = -1,
+    product: bool = False,
     mean: str = "tokens",
+    late: bool = False,
 ) -> Tensor:
     """Mean of max(-A ratio, -A clip(ratio, 1 - epsilon, 1 + epsilon)): () from four (B, N)."""
     new, old, A = (x.masked_fill(~mask, -1) for x in (new_logprobs, logprobs, advantages))
     if mean == "everything":
         new, old, A = new_logprobs, logprobs, advantages
     r = ratio(new, old)
-    return total(PICK[pick](sign * A * r, sign * A * clip(r, epsilon)), mask, mean)
+    clipped = sign * (clip(A * r, epsilon) if product else A * clip(r, epsilon))
+    return joined(pick, mean, late, mask, sign * A * r, clipped)
 
 
 def _whole_response(new: Tensor, old: Tensor) -> Tensor:
@@ -299,6 +324,15 @@ CLIPPED_POLICY_LOSS = Exercise(
             "It looks like the mean of the plain and the clipped loss: the larger of the two "
             "counts.",
             pick="mean",
+        ),
+        mistake(
+            "It looks as if the minus is missing in the clipped loss: both have it, -advantages * "
+            "ratio and -advantages * the clipped ratio.",
+            pick="one sign",
+        ),
+        mistake(
+            "It looks as if advantages * ratio was clipped: clip the ratio, then multiply.",
+            product=True,
         ),
         mistake(
             "The sign of the advantage is turned round: the loss is made of -advantages * "
@@ -385,6 +419,7 @@ def clipped_value_loss(
     pick: str = "larger",
     share: float = 0.5,
     mean: str = "tokens",
+    late: bool = False,
 ) -> Tensor:
     """Half the larger of two squared errors, of the new values and of those held within epsilon of
     the old ones: () from four (B, N)."""
@@ -392,7 +427,7 @@ def clipped_value_loss(
     if mean == "everything":
         new, old, R = new_values, values, returns
     held = hold(new, old, R, epsilon)
-    return share * total(PICK[pick](error(new - R), error(held - R)), mask, mean)
+    return share * joined(pick, mean, late, mask, error(new - R), error(held - R))
 
 
 def _value_case(name: str, new_values, values, returns, mask: Tensor, epsilon: float) -> Case:

@@ -260,6 +260,10 @@ RESPONSE_KL = Exercise(
             "reference's. On the policy's own samples that is above 0 on average.",
             before=lambda x: {**x, "logprobs": x["ref_logprobs"], "ref_logprobs": x["logprobs"]},
         ),
+        mistake(
+            "It looks like exp of the KL: leave out the exp after the sum.",
+            after=lambda kl, inputs: kl.exp(),
+        ),
         *ESTIMATORS,
     ),
     use="This is what beta puts a price on: a response that only the new policy would write "

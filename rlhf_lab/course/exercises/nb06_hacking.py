@@ -30,17 +30,29 @@ def fallen(
 ) -> Tensor:
     """The share of what a run won that it lost again, nan where nothing was won: (U,) -> ()."""
     means = _running_means(marks, back(window), ahead(window), edges)
-    first = {"mark": marks[0], "mean": means[0], "lowest": means.min(), "zero": torch.tensor(0.0)}
+    first = {
+        "mark": marks[0],
+        "mean": means[0],
+        "lowest": means.min(),
+        "zero": torch.tensor(0.0),
+        "first window": marks[:window].mean(),
+    }
     top = {"mean": means.max(), "mark": marks.max()}[peak]
     last = {
         "mean": means[-1],
         "mark": marks[-1],
+        "last window": marks[-window:].mean(),
         "lowest since": means[int(means.argmax()) :].min(),
     }[end]
     won = top - first[start]
     if nothing_won is not None and won <= 0:
         return torch.tensor(nothing_won)
-    return (top - last) / {"what was won": won, "the end": last, "nothing": 1.0}[by]
+    return (top - last) / {
+        "what was won": won,
+        "the end": last,
+        "what is left": last - first[start],
+        "nothing": 1.0,
+    }[by]
 
 
 def _running_means(marks: Tensor, back: int, ahead: int, edges: str) -> Tensor:
@@ -88,6 +100,22 @@ FALLEN = Exercise(
             "The peak is that of the running mean, but the end is the last mark itself: take "
             "both from the running mean.",
             end="mark",
+        ),
+        mistake(
+            "The end looks like the mean of the last `window` marks: it is the last of the running "
+            "means, over the last mark and window // 2 before it.",
+            end="last window",
+        ),
+        mistake(
+            "The start looks like the mean of the first `window` marks: it is the first mark "
+            "itself.",
+            start="first window",
+        ),
+        mistake(
+            "It looks as if the fall was divided by what is left, the end less the start: divide "
+            "by "
+            "what was won, the peak less the start.",
+            by="what is left",
         ),
         mistake(
             "The end is that of the running mean, but the peak is the best mark itself, a "

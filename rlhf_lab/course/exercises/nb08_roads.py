@@ -160,6 +160,7 @@ def dpo_loss(
     dpo_beta: float,
     *,
     score: Callable[[Tensor, Tensor], Tensor] = lambda logprobs, ref: logprobs - ref,
+    reference: str = "of both",
     rejected: str = "taken away",
     times: str = "inside",
     everyone: bool = False,
@@ -167,9 +168,15 @@ def dpo_loss(
 ) -> Tensor:
     """The pair loss of the implicit scores, beta times the log-ratio: () from four (B,)."""
     chosen = score(chosen_logprobs, ref_chosen)
+    if reference == "of the chosen alone":
+        ref_rejected = torch.zeros_like(ref_rejected)
+    elif reference == "of the rejected alone":
+        chosen = chosen_logprobs
     other = score(rejected_logprobs, ref_rejected)
     chosen = chosen[:, None] if everyone else chosen
     leads = {"taken away": chosen - other, "added": chosen + other, "missing": chosen}[rejected]
+    if times == "the chosen alone":
+        leads = chosen * dpo_beta - other
     inside = {"inside": dpo_beta, "divided": 1 / dpo_beta}.get(times, 1.0)
     value = loss_of_leads(inside * leads, **loss)
     return dpo_beta * value if times == "outside" else value
@@ -265,6 +272,18 @@ DPO_LOSS = Exercise(
             "It looks as if beta stands before the loss, where it only scales the step: it "
             "belongs inside the sigmoid, before the margin.",
             times="outside",
+        ),
+        mistake(
+            "It looks as if beta multiplies only the chosen response's score: it belongs to both.",
+            times="the chosen alone",
+        ),
+        mistake(
+            "It looks as if the reference of the rejected response is missing.",
+            reference="of the chosen alone",
+        ),
+        mistake(
+            "It looks as if the reference of the chosen response is missing.",
+            reference="of the rejected alone",
         ),
         mistake("It looks as if the margin was divided by beta: multiply.", times="divided"),
         *LEAD_MISTAKES,

@@ -177,6 +177,7 @@ def promises(
     *,
     cut: Callable[[str], list[str]] = _words,
     near: Callable[[Sequence[str], int], Sequence[str]] = _window,
+    whole: bool = True,
     places: str = "any",
     join: Callable = any,
 ) -> bool:
@@ -185,18 +186,16 @@ def promises(
 
     def given(phrase: str) -> bool:
         sought = phrase.split()
-        found = [i for i in range(len(words)) if words[i : i + len(sought)] == sought]
+        if whole:
+            found = [i for i in range(len(words)) if words[i : i + len(sought)] == sought]
+        else:
+            text = sentence.lower()
+            found = [len(_words(text[: m.start()])) for m in re.finditer(re.escape(phrase), text)]
         found = found[:1] if places == "the first" else found
         free = [not set(near(words, i)) & set(negations) for i in found]
         return bool(found) and (all(free) if places == "all" else any(free))
 
     return join(given(phrase) for phrase in phrases)
-
-
-def _parts_of_words(sentence, phrases, negations):
-    text = sentence.lower()
-    starts = [m.start() for phrase in phrases for m in re.finditer(re.escape(phrase), text)]
-    return any(not set(_words(text[:start])[-REACH:]) & set(negations) for start in starts)
 
 
 def _sentence(text: str, *phrases: str) -> dict[str, object]:
@@ -283,7 +282,7 @@ PROMISES = Exercise(
         mistake(
             'It looks as if parts of longer words count, as in "compromise" or '
             '"promised": compare whole words.',
-            _parts_of_words,
+            whole=False,
         ),
         mistake(
             "It looks as if capitals make a difference: put the sentence into lower case first.",

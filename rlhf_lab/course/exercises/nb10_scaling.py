@@ -214,6 +214,8 @@ def best_accuracy(
     elif pairs == "sorted":
         fewer = min(len(first), len(second))
         first, second = first.sort().values[:fewer], second.sort().values[:fewer]
+    elif pairs == "with the mean":
+        second = second.mean()
     else:
         first = first[:, None]
     higher, lower, equal = first > second, first < second, first == second
@@ -312,6 +314,12 @@ BEST_ACCURACY = Exercise(
             "It looks as if the ratings were sorted and compared one by one: any rating of the "
             "one can meet any of the other, so take all pairs, first[:, None] > second.",
             pairs="sorted",
+        ),
+        mistake(
+            "It looks as if every rating of the first was compared with the mean of the second: "
+            "take "
+            "all pairs of ratings, first[:, None] > second.",
+            pairs="with the mean",
         ),
         mistake(
             "It looks as if the higher mean always wins. A draw is one rating of each, and often "

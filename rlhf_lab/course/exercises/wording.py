@@ -116,10 +116,11 @@ def explanation(error: Exception, case, mask: str | None) -> str | None:
     """What most likely causes an error, in plain words; None if it is not a usual one."""
     text = str(error)
     full = mask is not None and bool(case.inputs[mask].all(1).any())
-    if isinstance(error, IndexError) and full and "out of" in text:
+    if full and "out of bounds" in text:
         return (
             "A row of this input has no padding. Its last real token is in the last column, number "
-            "mask.sum(1) - 1; there is no column mask.sum(1)."
+            "mask.sum(1) - 1: there is no column mask.sum(1), and no first token of padding to "
+            "find."
         )
     return next((plain for part, plain in ERRORS.items() if part in text), None)
 
@@ -148,6 +149,16 @@ ERRORS = {
     "floats first, with .float().",
     "must be either a floating point": "A mean of whole numbers, or of True and False: turn them "
     "into floats first, with .float().",
+    "on integer and Boolean": "~ turns True and False round, and no floats: use mask.bool().",
+    "with a bool tensor": "True and False cannot be subtracted: ~mask turns a mask round, "
+    "mask.float() makes 1 and 0 of it.",
+    "on a bool tensor": "True and False cannot be subtracted: ~mask turns a mask round, "
+    "mask.float() makes 1 and 0 of it.",
+    "used as indices": "Only whole numbers, or True and False, can be an index: use .long().",
+    "Expected dtype int64": "Only whole numbers can be an index here: use .long().",
+    "converted to Scalar": ".item() and float() take a tensor of one number, and this has several.",
+    "converted to Python scalars": "float() and int() take a tensor of one number, and this has "
+    "several.",
     "bitwise_not": "~ turns True and False round, and no floats: use mask.bool().",
     "Boolean value of Tensor": "`if`, `and`, `or`, max() and min() need a single True or False, "
     "and this is a tensor of several: use torch.where, & and |, torch.maximum and torch.minimum.",
