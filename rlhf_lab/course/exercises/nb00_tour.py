@@ -177,6 +177,11 @@ BEST_OF_N_MARK = Exercise(
             among="everyone's",
         ),
         mistake(
+            "It looks as if whole rows were picked: marks[index] picks prompts, and what is wanted "
+            "is one mark of each, marks.gather(1, index).",
+            lambda scores, marks: marks[scores.argmax(1)].mean(),
+        ),
+        mistake(
             "It looks like the sum over the prompts: take the mean, so that it can be compared "
             "with the mark of any other model.",
             total=True,

@@ -205,6 +205,11 @@ AGREEMENT = Exercise(
             lambda first, second: (first == second).float().mean(),
         ),
         mistake(
+            "It looks as if the order of one was compared with the order of the other, place by "
+            "place: compare pairs of responses.",
+            lambda first, second: (first.argsort(1) == second.argsort(1)).float().mean(),
+        ),
+        mistake(
             "It looks as if each response was compared with itself too: there "
             "everybody agrees, which makes the share too high.",
             pairs="with itself",

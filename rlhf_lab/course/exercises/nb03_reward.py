@@ -88,6 +88,17 @@ LEAD_MISTAKES = (
         "It looks as if the log has base 2: the lab counts in nats, with the natural log.",
         scale=lambda x: F.logsigmoid(x) / 0.6931472,
     ),
+    mistake(
+        "It looks as if a small number was added inside the log. That hides the overflow: a pair "
+        "that "
+        "is wrong by 200 costs only 18 and has no gradient. Use F.logsigmoid.",
+        scale=lambda x: (torch.sigmoid(x) + 1e-8).log(),
+    ),
+    mistake(
+        "It looks as if the sign of the lead was dropped: a pair that is wrong must cost more than "
+        "one that is right.",
+        scale=lambda x: F.logsigmoid(x.abs()),
+    ),
 )
 
 
@@ -131,6 +142,17 @@ PAIR_LOSS = Exercise(
             before=_swapped_pair,
         ),
         *LEAD_MISTAKES,
+        mistake(
+            "It looks as if each score went into a sigmoid of its own: only their difference "
+            "counts, "
+            "sigmoid(chosen - rejected).",
+            lambda chosen, rejected: (torch.sigmoid(rejected) - torch.sigmoid(chosen)).mean(),
+        ),
+        mistake(
+            "It looks as if each score went into a logsigmoid of its own: only their difference "
+            "counts, logsigmoid(chosen - rejected).",
+            lambda chosen, rejected: (F.logsigmoid(rejected) - F.logsigmoid(chosen)).mean(),
+        ),
         mistake(
             "It overflows: exp of a score above 88 is infinite, and so the ratio is nan. Take the "
             "difference of the scores first, and F.logsigmoid of it.",
@@ -292,6 +314,12 @@ KWISE_LOSS = Exercise(
             if some.switches.get("better") not in (torch.gt, torch.ne)
         ),
         mistake(
+            "It looks as if only neighbours in the list were compared: which response beats which "
+            "is "
+            "in the ranks, and all pairs count.",
+            lambda scores, ranks: -F.logsigmoid(scores[:, :-1] - scores[:, 1:]).mean(),
+        ),
+        mistake(
             "It looks like a choice of the best one among all, with a softmax: here every pair is "
             "a comparison of its own.",
             _best_of_all,
@@ -400,6 +428,14 @@ PAIR_ACCURACY = Exercise(
             mean="the table",
         ),
         mistake("It looks like a number of pairs: divide by the number of all pairs.", mean="sum"),
+        mistake(
+            "It looks as if the order of the scores was compared with the order of the ranks, "
+            "place "
+            "by place: compare pairs of responses.",
+            lambda scores, ranks: (
+                (scores.argsort(1, descending=True) == ranks.argsort(1)).float().mean()
+            ),
+        ),
         mistake(
             "It looks like right pairs minus wrong ones, from -1 to 1: a share goes from 0 to 1.",
             after=lambda share, inputs: 2 * share - 1,

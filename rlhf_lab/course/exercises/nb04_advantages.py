@@ -289,10 +289,11 @@ def gae(
     returned: str = "advantages + values",
 ) -> tuple[Tensor, Tensor]:
     """Advantages and returns: each (B, N), 0 on padding."""
+    raw_values = values
     real_rewards, real_values = (x.masked_fill(~mask, 0) for x in (rewards, values))
     rewards = real_rewards if clean in ("both", "rewards") else rewards
     values = real_values if clean in ("both", "values") else values
-    after = _following(values, mask, following)
+    after = _following(values, raw_values, mask, following)
     deltas = rewards + discount(gamma, lam) * after - (values if minus_value else 0)
     looped = deltas[:, :columns]
     advantages = torch.zeros_like(deltas)
@@ -313,12 +314,13 @@ def gae(
     return learned, returns.masked_fill(~mask, 0)
 
 
-def _following(values: Tensor, mask: Tensor, which: str) -> Tensor:
+def _following(values: Tensor, raw_values: Tensor, mask: Tensor, which: str) -> Tensor:
     """What stands for the value of the next token, (B, N)."""
     last = maths.last_index(mask)[:, None]
     index = (torch.arange(mask.shape[1]) + 1).minimum(last)
     return {
         "next": F.pad(values[:, 1:], (0, 1)),
+        "next, padding's too": F.pad(raw_values[:, 1:], (0, 1)).masked_fill(~mask, 0),
         "last real again": values.gather(1, index).masked_fill(~mask, 0),
         "last column again": torch.cat([values[:, 1:], values[:, -1:]], 1),
         "rolled": values.roll(-1, 1),
@@ -460,6 +462,12 @@ GAE = Exercise(
             clean="neither",
         ),
         mistake(
+            "It looks as if the value that stands on padding follows the last token: nothing "
+            "follows "
+            "it, so zero the values of the padding before the loop.",
+            following="next, padding's too",
+        ),
+        mistake(
             "It looks as if the values of the padding were left in: zero them before the loop, as "
             "the rewards.",
             clean="rewards",
@@ -473,6 +481,18 @@ GAE = Exercise(
             "It looks as if the loop runs forwards: an advantage looks at what comes after "
             "its token, so start at the last one, reversed(range(N)).",
             forwards=True,
+        ),
+        mistake(
+            "It looks as if the loop runs forwards, and what it carries is the value of the token "
+            "before in place of the next one: start at the last token, reversed(range(N)).",
+            forwards=True,
+            following="previous",
+        ),
+        mistake(
+            "It looks as if the loop leaves out the last column: the last token of a full row has "
+            "an "
+            "advantage too, with 0 for the value after it.",
+            columns=-1,
         ),
         mistake(
             "It looks as if the loop always runs over 3 columns, as many as the first input has: "

@@ -132,6 +132,17 @@ WHITEN = Exercise(
             "the variance before the root.",
             scale=torch.sqrt,
         ),
+        mistake(
+            "It looks as if it was divided by the largest: divide by the standard deviation.",
+            lambda x, mask: ((x - x[mask].mean()) / x[mask].abs().max()).masked_fill(~mask, 0),
+        ),
+        mistake(
+            "It looks as if it was scaled to lie between 0 and 1: take the mean away and divide by "
+            "the standard deviation.",
+            lambda x, mask: (
+                (x - x[mask].min()) / (x[mask].max() - x[mask].min() + 1e-8)
+            ).masked_fill(~mask, 0),
+        ),
         *map(_too_large, (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)),
         *(
             mistake(
@@ -243,7 +254,7 @@ def clipped_policy_loss(
     clip: Callable[[Tensor, float], Tensor] = lambda r, e: r.clamp(1 - e, 1 + e),
     pick: str = "larger",
     sign: int = -1,
-    product: bool = False,
+    clipped_is: str = "ratio",
     mean: str = "tokens",
     late: bool = False,
 ) -> Tensor:
@@ -252,7 +263,14 @@ def clipped_policy_loss(
     if mean == "everything":
         new, old, A = new_logprobs, logprobs, advantages
     r = ratio(new, old)
-    clipped = sign * (clip(A * r, epsilon) if product else A * clip(r, epsilon))
+    clipped = (
+        sign
+        * {
+            "ratio": A * clip(r, epsilon),
+            "product": clip(A * r, epsilon),
+            "advantage": clip(A, epsilon) * r,
+        }[clipped_is]
+    )
     return joined(pick, mean, late, mask, sign * A * r, clipped)
 
 
@@ -332,7 +350,10 @@ CLIPPED_POLICY_LOSS = Exercise(
         ),
         mistake(
             "It looks as if advantages * ratio was clipped: clip the ratio, then multiply.",
-            product=True,
+            clipped_is="product",
+        ),
+        mistake(
+            "It looks as if the advantage was clipped: clip the ratio.", clipped_is="advantage"
         ),
         mistake(
             "The sign of the advantage is turned round: the loss is made of -advantages * "
@@ -523,6 +544,10 @@ CLIPPED_VALUE_LOSS = Exercise(
         mistake("It is twice as large: the loss is half the squared error.", share=1.0),
         mistake("It is half as large: the squared error is halved once, not twice.", share=0.25),
         mistake("It looks as if the errors were not squared.", error=torch.abs),
+        mistake(
+            "It looks as if the root of the mean was taken: the loss is half the mean square.",
+            after=lambda loss, inputs: (2 * loss).sqrt(),
+        ),
         *MEANS,
     ),
     use="The value network follows the returns, no faster than the policy's own clip allows.",

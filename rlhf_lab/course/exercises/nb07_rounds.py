@@ -44,6 +44,8 @@ def clustered_interval(
     times = student(len(table)) if isinstance(times, str) else times
     half = times * deviation / below
     mean = table.mean()
+    if centre == "range":
+        return mean, table.mean(1).min(), table.mean(1).max()
     middle = mean if centre == "the mean" else table.mean(1).median()
     return middle, middle - half, middle + half
 
@@ -129,6 +131,12 @@ INTERVAL_MISTAKES = (
         over="within",
     ),
     mistake("It looks as if the median stands for the mean.", centre="the median"),
+    mistake(
+        "It looks as if the ends are the lowest and the highest prompt: an interval says how far "
+        "the mean may be off, and needs its standard error.",
+        over="prompts",
+        centre="range",
+    ),
     mistake(
         "The ends changed places: mean, then the lower end, then the upper one.",
         after=lambda answer, inputs: (answer[0], answer[2], answer[1]),

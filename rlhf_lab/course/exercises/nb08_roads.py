@@ -101,6 +101,13 @@ RLOO_ADVANTAGES = Exercise(
             baseline="mean of all",
         ),
         mistake(
+            "It looks as if the whole batch was whitened: compare with the responses to the same "
+            "prompt, and do not divide.",
+            group="batch",
+            baseline="mean of all",
+            scale=lambda r: r.std() + 1e-8,
+        ),
+        mistake(
             "It looks as if the others are all others of the batch: take those of the same "
             "prompt, sums over dimension 1.",
             group="batch",

@@ -49,8 +49,8 @@ def recognise(
         return ()
     whole = [i for i, answer in enumerate(answers) if not isinstance(answer, Raised)]
     finite = [i for i in whole if not _spoilt(exercise.cases[i], answers[i], expected[i])]
-    if whole != finite and all(same(answers[i], expected[i]) for i in finite):
-        return (NAN_ON_PADDING,)
+    if all(same(answers[i], expected[i]) for i in finite):
+        return (NAN_ON_PADDING,) if whole != finite else ()
     single = [(some,) for some in _mistakes(exercise)]
     telling = any(
         _comparable(answers[i], expected[i])
@@ -111,7 +111,7 @@ def _answer(function: Callable, case: Case) -> Any:
 def _right_but_for_padding(
     exercise: Exercise, answers: list, expected: list, cases: list[int], candidates: list
 ) -> tuple[Mistake, ...]:
-    """NOT_ZERO, alone or after a single mistake, if that is all that is wrong."""
+    """NOT_ZERO, alone or after others, if that is all that is wrong."""
 
     def real(answer: Any, case: Case) -> Any:
         parts = _parts(answer)
@@ -125,10 +125,10 @@ def _right_but_for_padding(
         return ()
     if all(same(real(answers[i], exercise.cases[i]), expected[i]) for i in cases):
         return (NOT_ZERO,)
-    if len(candidates[0]) == 1:
-        found = _matching(exercise, answers, expected, cases, candidates, real)
-        return (*found, NOT_ZERO) if found else ()
-    return ()
+    if all(same(real(answers[i], exercise.cases[i]), answers[i]) for i in cases):
+        return ()  # it is 0 there
+    found = _matching(exercise, answers, expected, cases, candidates, real)
+    return (*found, NOT_ZERO)[:2] if found else ()
 
 
 def _spoilt(case: Case, answer: Any, wanted: Any) -> bool:
