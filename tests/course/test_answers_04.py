@@ -112,6 +112,24 @@ WRONG["kl_rewards"] = [
         "0 times nan is nan",
     ),
 ]
+
+
+def rewards_instead(s, p, q, m, beta):
+    rewards = -beta * (p - q).masked_fill(~m, 0)
+    rewards[torch.arange(len(s)), m.sum(1) - 1] = s
+    return rewards
+
+
+def rewards_masked_late(s, p, q, m, beta):
+    rewards = -beta * (p - q)
+    rewards[:, -1] += s
+    return rewards.masked_fill(~m, 0)
+
+
+WRONG["kl_rewards"] += [
+    (rewards_instead, "+= and not ="),
+    (rewards_masked_late, "where the mask then took it away"),
+]
 TWO["kl_rewards"] = [
     (lambda s, p, q, m, beta: _rewards(q - p, m, beta, -1, s), "sign of the KL|last column"),
     (lambda s, p, q, m, beta: _rewards((p - q).abs(), m, 1, _last(m), s), "beta|sign of each"),
@@ -291,6 +309,42 @@ WRONG["gae"] = [
     (gae_and(lambda a, right, r, v, g: a + r), "advantages + rewards"),
     (lambda *x: gae_by_rows(*x)[::-1], "wrong order"),
     (lambda r, v, m, g, lam: gae_by_rows(r, v, m, g, 0.95), "lam is always 0.95"),
+]
+
+
+def gae_forwards(rewards, values, mask, gamma, lam):
+    r, v = rewards.masked_fill(~mask, 0), values.masked_fill(~mask, 0)
+    out, carried, next_value = torch.zeros_like(r), 0, 0
+    for t in range(r.shape[1]):
+        carried = r[:, t] + gamma * next_value - v[:, t] + gamma * lam * carried
+        out[:, t], next_value = carried, v[:, t]
+    out = out.masked_fill(~mask, 0)
+    return out, out + v
+
+
+def gae_without_the_last_column(rewards, values, mask, gamma, lam):
+    r, v = rewards.masked_fill(~mask, 0), values.masked_fill(~mask, 0)
+    out, carried = torch.zeros_like(r), 0
+    for t in range(r.shape[1] - 2, -1, -1):
+        carried = r[:, t] + gamma * v[:, t + 1] - v[:, t] + gamma * lam * carried
+        out[:, t] = carried
+    return out, out + v
+
+
+def gae_of_three_columns(rewards, values, mask, gamma, lam):
+    r, v = rewards.masked_fill(~mask, 0), values.masked_fill(~mask, 0)
+    out, carried = torch.zeros_like(r), 0
+    for t in (2, 1, 0):
+        after = v[:, t + 1] if t + 1 < v.shape[1] else 0
+        carried = r[:, t] + gamma * after - v[:, t] + gamma * lam * carried
+        out[:, t] = carried
+    return out, out + v
+
+
+WRONG["gae"] += [
+    (gae_forwards, "the value of the token before in place of the next one"),
+    (gae_without_the_last_column, "leaves out the last column"),
+    (gae_of_three_columns, "always runs over 3 columns"),
 ]
 TWO["gae"] = [
     (_gae(lambda r, a, v, g, lam: r + lam * a - v, lambda g, lam: lam), "changed places|gamma"),
@@ -697,6 +751,32 @@ WRONG["clipped_value_loss"] = [
     ),
     (lambda new, old, R, mask, epsilon: value_by_mse(new, old, R, mask, 0.2), "epsilon is always"),
 ]
+WRONG["clipped_value_loss"] += [
+    (
+        lambda new, old, R, mask, epsilon: (
+            torch.maximum(
+                F.mse_loss(new[mask], R[mask]),
+                F.mse_loss(new.clamp(old - epsilon, old + epsilon)[mask], R[mask]),
+            )
+            / 2
+        ),
+        "the larger of the two means",
+    ),
+    (lambda *x: (2 * value_by_mse(*x)) ** 0.5, "the root of the mean"),
+    (
+        lambda new, old, R, mask, epsilon: (
+            0.5 * value_by_each(new, old, R, mask, epsilon).sum(1) / mask.sum(1)[:, None]
+        ).mean(),
+        "by the length of every other",
+    ),
+]
+
+
+def value_by_each(new, old, R, mask, epsilon):
+    held = new.clamp(old - epsilon, old + epsilon)
+    return torch.maximum((new - R) ** 2, (held - R) ** 2).masked_fill(~mask, 0)
+
+
 TWO["clipped_value_loss"] = [
     (_value(torch.min, half=1), "min stands|twice"),
     (_value(reduce=torch.sum, half=1), "sum over|twice"),

@@ -241,6 +241,78 @@ def test_odd_answers_get_a_line_that_helps(exercise, function, says):
     assert result.text.startswith("Not yet. ") and says in result.text
 
 
+def _first_padding(scores, logprobs, ref_logprobs, mask, beta):
+    rewards = -beta * (logprobs - ref_logprobs).masked_fill(~mask, 0)
+    for b in range(len(scores)):
+        rewards[b, (~mask[b]).nonzero()[0] - 1] += scores[b]
+    return rewards
+
+
+def _smallest_of_padding(scores, logprobs, ref_logprobs, mask, beta):
+    rewards = -beta * (logprobs - ref_logprobs).masked_fill(~mask, 0)
+    for b, row in enumerate(mask):
+        rewards[b, row.logical_not().nonzero().min() - 1] += scores[b]
+    return rewards
+
+
+def _after_the_last(rewards, values, mask, gamma, lam):
+    return [rewards[:, n] + gamma * values[:, n + 1] for n in range(rewards.shape[1])]
+
+
+KL = ppo_advantages.KL_REWARDS
+CRASHES = {
+    "no padding in a full row": (KL, _first_padding, "A row of this input has no padding."),
+    "a maximum of nothing": (KL, _smallest_of_padding, "A maximum or minimum is taken of nothing"),
+    "a column too far": (GAE, _after_the_last, "there is no column mask.sum(1)"),
+    "shapes": (roads.RLOO_ADVANTAGES, lambda r: r - r.mean(1), "x[:, None] makes (B, 1) of (B,)"),
+    "a mean of bools": (tour.WIN_SHARE, lambda m, r: (m > r).mean(), "floats first, with .float()"),
+    "argmax of bools": (
+        sft.LABEL_MASK,
+        lambda tokens, starts, end_id, pad_id: (tokens == end_id).argmax(1),
+        "This function takes no True or False",
+    ),
+    "1 - mask": (LOSS, lambda *x: (1 - x[3]).sum(), "~mask turns a mask round"),
+    "if of a tensor": (
+        LOSS,
+        lambda new, old, A, mask, epsilon: -A if (A > 0) else A,
+        "need a single True or False",
+    ),
+    "nothing in a list": (
+        scaling.PIECE_LOSSES,
+        lambda losses, mask, size: torch.stack([]),
+        "A list is empty that should hold tensors",
+    ),
+    "fewer arguments": (LOSS, lambda new, old: new, "keep all of them, in this order"),
+}
+
+
+@pytest.mark.parametrize("exercise, function, says", CRASHES.values(), ids=CRASHES)
+def test_an_error_is_explained(exercise, function, says):
+    result = judge(exercise, function)
+    assert not result.right and result.attempted
+    assert "It stopped with " in result.text and says in result.text, result.text
+
+
+def test_an_error_in_one_input_does_not_hide_a_mistake_in_the_others():
+    def function(scores, logprobs, ref_logprobs, mask, beta):
+        rewards = -beta * (logprobs - ref_logprobs).masked_fill(~mask, 0)
+        rewards[torch.arange(len(scores)), mask.sum(1)] += scores
+        return rewards
+
+    text = judge(KL, function).text
+    assert "It stopped with IndexError" in text and "The score is one column too far" in text
+
+
+def test_nan_in_the_gradient_of_padding_is_told_to_an_answer_that_is_right():
+    def function(new, old, A, mask, epsilon):
+        ratio = (new - old).exp()
+        return torch.maximum(-A * ratio, -A * ratio.clamp(1 - epsilon, 1 + epsilon))[mask].mean()
+
+    result = judge(LOSS, function)
+    assert result.right and "One thing more: where padding holds nan or inf" in result.text
+    assert "One thing more" not in judge(LOSS, LOSS.right).text
+
+
 def test_a_crash_names_the_line_of_the_cell():
     cell = "def gae(rewards, values, *others):\n    x = rewards + 1\n    return x / missing\n"
     names = {}

@@ -102,9 +102,9 @@ def _why(exercise: Exercise, function: Callable, answers: list, expected: list) 
     failed = [i for i, answer in enumerate(answers) if not same(answer, expected[i])]
     if crashed := [i for i in failed if isinstance(answers[i], Raised)]:
         error, case = answers[crashed[0]].error, exercise.cases[crashed[0]]
-        found = recognise(exercise, answers, expected)
-        reason = wording.mistakes(found) or wording.explanation(error, case, exercise.mask)
-        return [wording.crash(error, function, case), reason]
+        reason = wording.mistakes(recognise(exercise, answers, expected))
+        plain = wording.explanation(error, case, exercise.mask)
+        return [wording.crash(error, function, case), plain, reason and f"Besides: {reason}"]
     first = exercise.cases[failed[0]]
     answer, wanted = answers[failed[0]], expected[failed[0]]
     kind = wording.wrong_kind(answer, wanted, exercise.outputs)

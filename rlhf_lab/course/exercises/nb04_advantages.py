@@ -120,6 +120,7 @@ def kl_rewards(
     paid = {
         "last real": last,
         "last column": F.one_hot(torch.tensor(mask.shape[1] - 1), mask.shape[1]),
+        "last column, masked": F.one_hot(torch.tensor(mask.shape[1] - 1), mask.shape[1]) * mask,
         "one further": (maths.last_index(mask)[:, None] + 1) == torch.arange(mask.shape[1]),
         "one early": (maths.last_index(mask)[:, None] - 1) % mask.shape[1]
         == torch.arange(mask.shape[1]),
@@ -197,6 +198,11 @@ KL_REWARDS = Exercise(
             "It looks as if the score went into the last column. It belongs on the last "
             "real token, at mask.sum(1) - 1, or short responses get it on their padding.",
             place="last column",
+        ),
+        mistake(
+            "It looks as if the score went into the last column, where the mask then took it away "
+            "from short responses: it belongs on the last real token, at mask.sum(1) - 1.",
+            place="last column, masked",
         ),
         mistake(
             "The score is one column too far: the last real token is at mask.sum(1) - 1.",

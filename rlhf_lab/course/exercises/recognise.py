@@ -51,29 +51,35 @@ def recognise(
     finite = [i for i in whole if not _spoilt(exercise.cases[i], answers[i], expected[i])]
     if all(same(answers[i], expected[i]) for i in finite):
         return (NAN_ON_PADDING,) if whole != finite else ()
-    single = [(some,) for some in _mistakes(exercise)]
-    telling = any(
-        _comparable(answers[i], expected[i])
-        and _finite(answers[i])
-        and not same(answers[i], expected[i])
-        for i in finite
-    )
-    pairs = [both for both in combinations(_mistakes(exercise), 2) if both[0].goes_with(both[1])]
-    for candidates in (single, pairs) if telling else (single,):
-        if found := _matching(exercise, answers, expected, whole, candidates):
-            return found
-        rest = finite if finite != whole else []
-        if found := _matching(exercise, answers, expected, rest, candidates):
+    real = partial(_real, mask=exercise.mask)
+    littered = any(not same(real(answers[i], exercise.cases[i]), answers[i]) for i in finite)
+    mistakes = [*exercise.mistakes, *common_mistakes(exercise)]
+    single = [(some,) for some in mistakes]
+    pairs = [both for both in combinations(mistakes, 2) if both[0].goes_with(both[1])]
+    view, rest = (real, (NOT_ZERO,)) if littered else (_as_it_is, ())
+    tries = [(single, _as_it_is, ()), (single, view, rest)]
+    if any(
+        _comparable(answers[i], expected[i]) and _finite(answers[i])
+        for i in _wrong(answers, expected, finite)
+    ):
+        tries.append((pairs, view, rest))
+    for candidates, only, besides in tries:
+        if besides and not _wrong(
+            [real(*x) for x in zip(answers, exercise.cases)], expected, finite
+        ):
+            return besides
+        if found := _matching(exercise, answers, expected, whole, candidates, only):
+            return (*found, *besides)[:2]
+        spared = finite if finite != whole else []
+        if found := _matching(exercise, answers, expected, spared, candidates, only):
             return (*found, NAN_ON_PADDING)[:2]
-        if found := _right_but_for_padding(exercise, answers, expected, finite, candidates):
-            return found
         if _constant(answers, expected) and (right_kind or any(map(same, answers, expected))):
             return (SAME_ANSWER,)
     return _multiple(answers, expected, finite)
 
 
-def _mistakes(exercise: Exercise) -> list[Mistake]:
-    return [*exercise.mistakes, *common_mistakes(exercise)]
+def _wrong(answers: list, expected: list, cases: list[int]) -> list[int]:
+    return [i for i in cases if not same(answers[i], expected[i])]
 
 
 def _matching(
@@ -82,7 +88,7 @@ def _matching(
     expected: list,
     cases: list[int],
     candidates: list[tuple[Mistake, ...]],
-    only: Callable[[Any, Case], Any] = lambda answer, case: answer,
+    only: Callable[[Any, Case], Any],
 ) -> tuple[Mistake, ...]:
     """The first of the candidates that gives these answers on these cases."""
     if all(same(only(answers[i], exercise.cases[i]), expected[i]) for i in cases):
@@ -108,27 +114,19 @@ def _answer(function: Callable, case: Case) -> Any:
         return Raised(error)
 
 
-def _right_but_for_padding(
-    exercise: Exercise, answers: list, expected: list, cases: list[int], candidates: list
-) -> tuple[Mistake, ...]:
-    """NOT_ZERO, alone or after others, if that is all that is wrong."""
+def _as_it_is(answer: Any, case: Case) -> Any:
+    return answer
 
-    def real(answer: Any, case: Case) -> Any:
-        parts = _parts(answer)
-        mask = case.inputs[exercise.mask]
-        if not all(isinstance(x, Tensor) and x.shape == mask.shape for x in parts):
-            return answer
-        cleaned = tuple(x.masked_fill(~mask, 0) for x in parts)
-        return cleaned if isinstance(answer, (tuple, list)) else cleaned[0]
 
-    if exercise.mask is None or not cases:
-        return ()
-    if all(same(real(answers[i], exercise.cases[i]), expected[i]) for i in cases):
-        return (NOT_ZERO,)
-    if all(same(real(answers[i], exercise.cases[i]), answers[i]) for i in cases):
-        return ()  # it is 0 there
-    found = _matching(exercise, answers, expected, cases, candidates, real)
-    return (*found, NOT_ZERO)[:2] if found else ()
+def _real(answer: Any, case: Case, mask: str | None) -> Any:
+    """An answer of a number for each token, with 0 on padding; others as they are."""
+    parts = _parts(answer)
+    if mask is None or not all(
+        isinstance(x, Tensor) and x.shape == case.inputs[mask].shape for x in parts
+    ):
+        return answer
+    cleaned = tuple(x.masked_fill(~case.inputs[mask], 0) for x in parts)
+    return cleaned if isinstance(answer, (tuple, list)) else cleaned[0]
 
 
 def _spoilt(case: Case, answer: Any, wanted: Any) -> bool:

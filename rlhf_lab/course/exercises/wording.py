@@ -145,6 +145,8 @@ ERRORS = {
     "division by zero": "Something is divided by a count that is 0 for this input.",
     "not implemented for 'Bool'": "This function takes no True or False: turn them into numbers "
     "first, with .int() or .float().",
+    "not support bool input": "This function takes no True or False: turn them into numbers "
+    "first, with .int() or .float().",
     "could not infer output dtype": "A mean of whole numbers, or of True and False: turn them into "
     "floats first, with .float().",
     "must be either a floating point": "A mean of whole numbers, or of True and False: turn them "
