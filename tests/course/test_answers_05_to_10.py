@@ -404,6 +404,7 @@ RIGHT["clustered_interval"] = [
     interval_by_numpy,
     interval_by_stack,
     interval_by_norm,
+    lambda table: torch.stack(interval_by_var_mean(table)),
 ]
 
 
@@ -784,6 +785,7 @@ RIGHT["promises"] = [
     promises_by_recursion,
     promises_by_padding,
     promises_by_string,
+    lambda *x: np.bool_(promises_by_regex(*x)),
 ]
 
 

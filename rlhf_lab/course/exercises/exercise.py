@@ -117,15 +117,17 @@ def is_number(answer: Any) -> bool:
 
 def same(answer: Any, wanted: Any) -> bool:
     """Whether an answer has the type, shape and values wanted, to float32's precision. A number is
-    as good as a tensor of one number."""
+    as good as a tensor of one number, and one tensor as good as the several that it unpacks to."""
     if isinstance(wanted, tuple):
+        if isinstance(answer, Tensor) and answer.dim():
+            answer = answer.unbind()
         return (
             isinstance(answer, (tuple, list))
             and len(answer) == len(wanted)
             and all(map(same, answer, wanted))
         )
     if isinstance(wanted, bool):
-        return isinstance(answer, bool) and answer == wanted
+        return type(answer).__name__ in ("bool", "bool_") and bool(answer) == wanted
     if not isinstance(wanted, Tensor):
         return False
     answer = torch.tensor(float(answer)) if is_number(answer) else answer

@@ -257,7 +257,7 @@ BEST_OF_N_VALUE = Exercise(
             "best of two, from four",
             {
                 "scores": torch.tensor([0.3, 2.0, -1.0, 0.9]),
-                "marks": torch.tensor([7.0, 4.0, 1.0, 6.0]),
+                "marks": torch.tensor([7.0, 4.0, 2.0, 6.0]),
                 "n": 2,
             },
         ),
@@ -273,7 +273,7 @@ BEST_OF_N_VALUE = Exercise(
             "best of one, which is any of them",
             {
                 "scores": torch.tensor([0.5, -0.2, 1.0]),
-                "marks": torch.tensor([5.0, 1.0, 4.0]),
+                "marks": torch.tensor([5.0, 1.5, 4.0]),
                 "n": 1,
             },
         ),
@@ -281,7 +281,7 @@ BEST_OF_N_VALUE = Exercise(
             "best of all that there are",
             {
                 "scores": torch.tensor([0.5, -0.2, 1.0]),
-                "marks": torch.tensor([5.0, 1.0, 3.0]),
+                "marks": torch.tensor([5.0, 0.5, 3.0]),
                 "n": 3,
             },
         ),
