@@ -118,7 +118,7 @@ RIGHT["response_kl"] = [
         "bn,bn->b", torch.where(m, p, 0) - torch.where(m, q, 0), m.float()
     ),
     lambda p, q, m: p.masked_fill(~m, 0).sum(1) - q.masked_fill(~m, 0).sum(1),
-    lambda p, q, m: torch.tensor(np.where(m, p.numpy() - q.numpy(), 0).sum(1)),
+    lambda p, q, m: torch.tensor((np.where(m, p, 0) - np.where(m, q, 0)).sum(1)),
     lambda p, q, m: torch.where(m, (p - q).exp(), 1).prod(1).log(),
     lambda p, q, m: torch.where(m, p - q, torch.nan).nansum(-1),
 ]

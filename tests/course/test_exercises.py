@@ -18,6 +18,7 @@ from rlhf_lab.course.exercises import nb02_rankings as feedback
 from rlhf_lab.course.exercises import nb03_reward as reward
 from rlhf_lab.course.exercises import nb04_advantages as ppo_advantages
 from rlhf_lab.course.exercises import nb04_losses as ppo_losses
+from rlhf_lab.course.exercises import nb04_rewards as ppo_rewards
 from rlhf_lab.course.exercises import nb05_microscope as microscope
 from rlhf_lab.course.exercises import nb06_hacking as hacking
 from rlhf_lab.course.exercises import nb07_rounds as rounds
@@ -43,7 +44,7 @@ EXERCISES = {
         reward.PAIR_LOSS,
         reward.KWISE_LOSS,
         reward.PAIR_ACCURACY,
-        ppo_advantages.KL_REWARDS,
+        ppo_rewards.KL_REWARDS,
         ppo_advantages.GAE,
         ppo_losses.WHITEN,
         ppo_losses.CLIPPED_POLICY_LOSS,
@@ -259,7 +260,7 @@ def _after_the_last(rewards, values, mask, gamma, lam):
     return [rewards[:, n] + gamma * values[:, n + 1] for n in range(rewards.shape[1])]
 
 
-KL = ppo_advantages.KL_REWARDS
+KL = ppo_rewards.KL_REWARDS
 CRASHES = {
     "no padding in a full row": (KL, _first_padding, "A row of this input has no padding."),
     "a maximum of nothing": (KL, _smallest_of_padding, "A maximum or minimum is taken of nothing"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.course.exercises import wording
+from rlhf_lab.course.exercises.common import per_token
 from rlhf_lab.course.exercises.exercise import (
     Case,
     Exercise,
@@ -19,7 +20,7 @@ from rlhf_lab.course.exercises.exercise import (
     is_number,
     same,
 )
-from rlhf_lab.course.exercises.recognise import not_finite, per_token, recognise
+from rlhf_lab.course.exercises.recognise import not_finite, recognise
 
 
 @dataclass(frozen=True)

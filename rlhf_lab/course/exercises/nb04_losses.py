@@ -1,4 +1,4 @@
-"""Exercises of notebook 04, second part: whitening, and the clipped losses.
+"""Exercises of notebook 04, third part: whitening, and the clipped losses.
 
 Numbers stand on the padding of every case, so that whoever forgets the mask finds out; in one of
 them nan and inf. No number of the losses lies on a kink: no ratio on the edge of the clip, and of a
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.course.exercises.exercise import Case, Exercise, Mistake, mistake
-from rlhf_lab.course.exercises.nb04_advantages import INF, NAN, ones_until, t
+from rlhf_lab.course.exercises.nb04_rewards import INF, NAN, ones_until, t
 from rlhf_lab.maths import masked_sum
 
 # ---- whitening -----------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from rlhf_lab import maths
 from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
-from rlhf_lab.course.exercises.nb04_advantages import ESTIMATORS, INF, NAN, ones_until, t
 from rlhf_lab.course.exercises.nb04_losses import old_and_new
+from rlhf_lab.course.exercises.nb04_rewards import ESTIMATORS, INF, NAN, ones_until, t
 
 
 def clipped_tokens(

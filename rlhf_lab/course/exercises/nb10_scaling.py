@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
-from rlhf_lab.course.exercises.nb04_advantages import INF, NAN, ones_until, t
+from rlhf_lab.course.exercises.nb04_rewards import INF, NAN, ones_until, t
 
 
 def piece_losses(
