@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rlhf_lab import evaluate, maths
+from rlhf_lab import intervals, maths
 from rlhf_lab.compare.measure import paired
 from rlhf_lab.course.exercises import check
 from rlhf_lab.course.exercises import nb00_tour as tour
@@ -18,6 +18,7 @@ from rlhf_lab.course.exercises import nb02_rankings as feedback
 from rlhf_lab.course.exercises import nb03_reward as reward
 from rlhf_lab.course.exercises import nb04_advantages as ppo_advantages
 from rlhf_lab.course.exercises import nb04_losses as ppo_losses
+from rlhf_lab.course.exercises import nb04_rewards as ppo_rewards
 from rlhf_lab.course.exercises import nb05_microscope as microscope
 from rlhf_lab.course.exercises import nb06_hacking as hacking
 from rlhf_lab.course.exercises import nb07_rounds as rounds
@@ -43,7 +44,7 @@ EXERCISES = {
         reward.PAIR_LOSS,
         reward.KWISE_LOSS,
         reward.PAIR_ACCURACY,
-        ppo_advantages.KL_REWARDS,
+        ppo_rewards.KL_REWARDS,
         ppo_advantages.GAE,
         ppo_losses.WHITEN,
         ppo_losses.CLIPPED_POLICY_LOSS,
@@ -80,7 +81,7 @@ def test_the_right_function_is_right(name, capsys):
 
 @pytest.mark.parametrize("exercise, mistake", MISTAKES)
 def test_every_usual_mistake_is_told_by_its_own_sentence(exercise, mistake):
-    result = judge(exercise, mistake.function)
+    result = judge(exercise, exercise.written(mistake))
     assert not result.right and result.text.startswith("Not yet. ")
     assert mistake.sentence in result.text
 
@@ -91,7 +92,73 @@ def test_there_is_a_check_for_each_exercise_and_no_two_sentences_are_alike(exerc
     sentences = [mistake.sentence for mistake in exercise.mistakes]
     assert len(set(sentences)) == len(sentences)
     right = [exercise.right(*case.inputs.values()) for case in exercise.cases]
-    assert recognise(exercise, right) is None
+    assert recognise(exercise, right, right) == ()
+
+
+# ---- cases ---------------------------------------------------------------------------------------
+
+WITH_GRADIENT = [exercise for exercise in EXERCISES.values() if exercise.gradient]
+MASKED = [exercise for exercise in EXERCISES.values() if exercise.mask]
+
+
+def _gradient_at(exercise, inputs):
+    leaves = {**inputs, exercise.gradient: inputs[exercise.gradient].clone().requires_grad_()}
+    exercise.right(*leaves.values()).sum().backward()
+    return leaves[exercise.gradient].grad
+
+
+@pytest.mark.parametrize(
+    "exercise, case",
+    [
+        pytest.param(exercise, case, id=f"{exercise.name}-{case.name}")
+        for exercise in WITH_GRADIENT
+        for case in exercise.cases
+    ],
+)
+def test_no_case_lies_on_a_kink(exercise, case):
+    """Each number moved by a little moves the gradient by a little: it does not jump."""
+    before = _gradient_at(exercise, case.inputs)
+    for name, x in case.inputs.items():
+        floats = isinstance(x, torch.Tensor) and x.is_floating_point()
+        if not floats and not isinstance(x, float):
+            continue
+        nudges = torch.eye(x.numel()).view(-1, *x.shape) if floats else [1.0]
+        for nudge in nudges:
+            for step in (1e-3, -1e-3):
+                after = _gradient_at(exercise, {**case.inputs, name: x + step * nudge})
+                assert (after - before).abs().max() < 0.02 * max(before.abs().max(), 1e-9)
+
+
+@pytest.mark.parametrize("exercise", MASKED, ids=[exercise.name for exercise in MASKED])
+def test_a_masked_exercise_has_the_cases_at_the_edge(exercise):
+    """A row without padding, padding beside it that holds nan and inf, and both kinds of row."""
+    masks = [case.inputs[exercise.mask] for case in exercise.cases]
+    assert any(mask.all(1).any() for mask in masks[:-1]) or masks[0].shape[0] == 1
+    assert any((mask[:, -1] & ~mask.all(1)).any() or mask.all(1).any() for mask in masks)
+    floats = [
+        x
+        for case in exercise.cases
+        for x in case.inputs.values()
+        if isinstance(x, torch.Tensor) and x.is_floating_point()
+    ]
+    assert any(x.isnan().any() for x in floats) and any(x.isinf().any() for x in floats)
+    for case in exercise.cases:  # what stands there moves nothing
+        answer = exercise.right(*case.inputs.values())
+        parts = answer if isinstance(answer, tuple) else (answer,)
+        assert all(part.isfinite().all() for part in parts)
+
+
+def test_padding_may_be_the_end_token_wherever_there_are_tokens():
+    assert any(case.inputs["end_id"] == case.inputs["pad_id"] for case in sft.LABEL_MASK.cases)
+    tokens, mask = (
+        next(
+            case.inputs[name]
+            for case in sft.SEQUENCE_LOGPROB.cases
+            if case.name == "padding that has the id of the end token"
+        )
+        for name in ("tokens", "mask")
+    )
+    assert set(tokens[~mask & (torch.arange(5) > 2)].tolist()) == {sft.END}
 
 
 # ---- odd answers ---------------------------------------------------------------------------------
@@ -121,9 +188,13 @@ ODD = {
         "2 tensors are wanted, advantages and returns, in this order; you return a "
         "tensor of shape (1, 3).",
     ),
-    "one is a number": (GAE, lambda *x: (GAE.right(*x)[0], 1.0), "Python number"),
+    "one is a number": (
+        GAE,
+        lambda *x: (GAE.right(*x)[0], 1.0),
+        "Your returns is a single number, a tensor of shape (1, 3) is wanted.",
+    ),
     "a list": (MASK, lambda *x: MASK.right(*x).tolist(), "is a list of 1, a torch tensor"),
-    "numpy": (LOSS, lambda *x: LOSS.right(*x).numpy(), "is a numpy array or number, a"),
+    "numpy": (LOSS, lambda *x: LOSS.right(*x).numpy(), "no gradient flows: return the tensor"),
     "a float": (LOSS, lambda *x: LOSS.right(*x).item(), "no gradient flows: return the tensor"),
     "a shape": (LOSS, lambda *x: LOSS.right(*x)[None], "has shape (1,), () is wanted"),
     "integers": (MASK, lambda *x: MASK.right(*x).long(), "has dtype int64, bool is wanted"),
@@ -137,7 +208,7 @@ ODD = {
     ),
     "another gradient": (
         LOSS,
-        lambda *x: LOSS.right(*x) + x[0].sum() - x[0].detach().sum(),
+        lambda *x: LOSS.right(*x) + x[0][x[3]].sum() - x[0][x[3]].detach().sum(),
         "but not their gradient with respect to new_logprobs",
     ),
     "padding counts": (
@@ -171,6 +242,78 @@ def test_odd_answers_get_a_line_that_helps(exercise, function, says):
     assert result.text.startswith("Not yet. ") and says in result.text
 
 
+def _first_padding(scores, logprobs, ref_logprobs, mask, beta):
+    rewards = -beta * (logprobs - ref_logprobs).masked_fill(~mask, 0)
+    for b in range(len(scores)):
+        rewards[b, (~mask[b]).nonzero()[0] - 1] += scores[b]
+    return rewards
+
+
+def _smallest_of_padding(scores, logprobs, ref_logprobs, mask, beta):
+    rewards = -beta * (logprobs - ref_logprobs).masked_fill(~mask, 0)
+    for b, row in enumerate(mask):
+        rewards[b, row.logical_not().nonzero().min() - 1] += scores[b]
+    return rewards
+
+
+def _after_the_last(rewards, values, mask, gamma, lam):
+    return [rewards[:, n] + gamma * values[:, n + 1] for n in range(rewards.shape[1])]
+
+
+KL = ppo_rewards.KL_REWARDS
+CRASHES = {
+    "no padding in a full row": (KL, _first_padding, "A row of this input has no padding."),
+    "a maximum of nothing": (KL, _smallest_of_padding, "A maximum or minimum is taken of nothing"),
+    "a column too far": (GAE, _after_the_last, "there is no column mask.sum(1)"),
+    "shapes": (roads.RLOO_ADVANTAGES, lambda r: r - r.mean(1), "x[:, None] makes (B, 1) of (B,)"),
+    "a mean of bools": (tour.WIN_SHARE, lambda m, r: (m > r).mean(), "floats first, with .float()"),
+    "argmax of bools": (
+        sft.LABEL_MASK,
+        lambda tokens, starts, end_id, pad_id: (tokens == end_id).argmax(1),
+        "This function takes no True or False",
+    ),
+    "1 - mask": (LOSS, lambda *x: (1 - x[3]).sum(), "~mask turns a mask round"),
+    "if of a tensor": (
+        LOSS,
+        lambda new, old, A, mask, epsilon: -A if (A > 0) else A,
+        "need a single True or False",
+    ),
+    "nothing in a list": (
+        scaling.PIECE_LOSSES,
+        lambda losses, mask, size: torch.stack([]),
+        "A list is empty that should hold tensors",
+    ),
+    "fewer arguments": (LOSS, lambda new, old: new, "keep all of them, in this order"),
+}
+
+
+@pytest.mark.parametrize("exercise, function, says", CRASHES.values(), ids=CRASHES)
+def test_an_error_is_explained(exercise, function, says):
+    result = judge(exercise, function)
+    assert not result.right and result.attempted
+    assert "It stopped with " in result.text and says in result.text, result.text
+
+
+def test_an_error_in_one_input_does_not_hide_a_mistake_in_the_others():
+    def function(scores, logprobs, ref_logprobs, mask, beta):
+        rewards = -beta * (logprobs - ref_logprobs).masked_fill(~mask, 0)
+        rewards[torch.arange(len(scores)), mask.sum(1)] += scores
+        return rewards
+
+    text = judge(KL, function).text
+    assert "It stopped with IndexError" in text and "The score is one column too far" in text
+
+
+def test_nan_in_the_gradient_of_padding_is_told_to_an_answer_that_is_right():
+    def function(new, old, A, mask, epsilon):
+        ratio = (new - old).exp()
+        return torch.maximum(-A * ratio, -A * ratio.clamp(1 - epsilon, 1 + epsilon))[mask].mean()
+
+    result = judge(LOSS, function)
+    assert result.right and "One thing more: where padding holds nan or inf" in result.text
+    assert "One thing more" not in judge(LOSS, LOSS.right).text
+
+
 def test_a_crash_names_the_line_of_the_cell():
     cell = "def gae(rewards, values, *others):\n    x = rewards + 1\n    return x / missing\n"
     names = {}
@@ -182,11 +325,14 @@ def test_a_crash_names_the_line_of_the_cell():
 
 
 def test_an_answer_is_shown_beside_the_right_one():
-    text = judge(GAE, GAE.mistakes[0].function).text
+    text = judge(GAE, GAE.written(GAE.mistakes[0])).text
     assert "rewards           [[-0.1, 0.05, 1.0]]" in text
     assert "your advantages   [[1.24, 1.2, 1.0]]" in text  # the last delta is 1.0 + 0.6 - 0.6
     assert "right advantages  [[0.6985, 0.63, 0.4]]" in text
-    assert "It differs on 4 of 4 inputs, of which this is the first (one response):" in text
+    assert (
+        "It differs on 5 of 5 inputs, of which this is the first (one response that fills its row):"
+        in text
+    )
 
 
 def test_a_stub_is_told_in_one_line_that_it_is_one(capsys):
@@ -213,7 +359,7 @@ def test_inputs_are_copies_and_stay_as_they_are():
 def test_nbgrader_sees_a_failure(monkeypatch):
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     with pytest.raises(AssertionError, match="value after the last token was not taken as 0"):
-        check.gae(GAE.mistakes[0].function)
+        check.gae(GAE.written(GAE.mistakes[0]))
     with pytest.raises(AssertionError, match="Not attempted yet"):
         check.gae(_stub)
     assert check.gae(GAE.right).right
@@ -236,14 +382,14 @@ def test_a_fall_is_the_one_that_the_study_reports():
 
 
 def test_intervals_are_those_that_the_lab_reports():
-    for case in rounds.CLUSTERED_INTERVAL.cases:
-        assert [float(x) for x in rounds.clustered_interval(**case.inputs)] == pytest.approx(
-            evaluate.interval(**case.inputs)
-        )
-    for case in rounds.PAIRED_DIFFERENCE.cases:
-        assert [float(x) for x in rounds.paired_difference(**case.inputs)] == pytest.approx(
-            paired(case.inputs["first"], case.inputs["second"])
-        )
+    """With Student's t, which the lab takes in place of 1.96."""
+    for exercise, lab in (
+        (rounds.CLUSTERED_INTERVAL, intervals.interval),
+        (rounds.PAIRED_DIFFERENCE, paired),
+    ):
+        for case in exercise.cases:
+            found = exercise.right(*case.inputs.values(), times="t")
+            assert [float(x) for x in found] == pytest.approx(lab(*case.inputs.values()))
 
 
 def test_pieces_add_up_to_the_token_mean_of_the_lab():
@@ -263,12 +409,22 @@ def test_the_best_accuracy_is_the_ceiling_of_two_sentences():
         assert scaling.best_accuracy(**case.inputs).item() == pytest.approx(flattered)
 
 
+DENIED = {
+    "one word of a phrase",
+    "parts of longer words",
+    "denied",
+    "denied two words before",
+    "denied three words before",
+    "denied four words before",
+}
+
+
 def test_ranks_and_promises_by_hand():
     ranks = [RANKS.right(*case.inputs.values()).tolist() for case in RANKS.cases]
-    assert ranks == [[3, 1, 2], [1, 3, 1], [2, 4, 2, 1], [3, 1, 1]]
+    assert ranks == [[3, 1, 2], [1, 3, 1], [2, 4, 2, 1], [3, 1, 1], [4, 3, 1, 2, 5]]
     for checker in (TEXT.right, find):  # the package's checker agrees on these
         told = [bool(checker(*case.inputs.values())) for case in TEXT.cases]
-        assert told == [True, False, True, False, False, False, True, True, True]
+        assert told == [case.name not in DENIED for case in TEXT.cases]
 
 
 # ---- the notebooks -------------------------------------------------------------------------------

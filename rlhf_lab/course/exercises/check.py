@@ -11,6 +11,7 @@ from rlhf_lab.course.exercises import nb02_rankings as feedback
 from rlhf_lab.course.exercises import nb03_reward as reward
 from rlhf_lab.course.exercises import nb04_advantages as ppo_advantages
 from rlhf_lab.course.exercises import nb04_losses as ppo_losses
+from rlhf_lab.course.exercises import nb04_rewards as ppo_rewards
 from rlhf_lab.course.exercises import nb05_microscope as microscope
 from rlhf_lab.course.exercises import nb06_hacking as hacking
 from rlhf_lab.course.exercises import nb07_rounds as rounds
@@ -83,7 +84,7 @@ def pair_accuracy(function: Callable) -> Result:
 def kl_rewards(function: Callable) -> Result:
     """kl_rewards(scores, logprobs, ref_logprobs, mask, beta): (B,), three (B, N), float ->
     (B, N), 0 on padding."""
-    return examine(ppo_advantages.KL_REWARDS, function)
+    return examine(ppo_rewards.KL_REWARDS, function)
 
 
 def gae(function: Callable) -> Result:

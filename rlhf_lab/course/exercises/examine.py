@@ -1,56 +1,26 @@
-"""Try a learner's function on a few inputs and say in plain words what went wrong.
-
-An exercise has cases (inputs), the right function, and usual mistakes: wrong functions, each with
-the sentence that its author needs to hear. An answer that equals a mistake's on every case was
-most likely made that way.
-"""
+"""Try a learner's function on a few inputs and say in plain words what went wrong."""
 
 import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlhf_lab.course.exercises import wording
-
-Inputs = dict[str, object]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One input: what is special about it, in a few words, and the arguments in their order."""
-
-    name: str
-    inputs: Inputs
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong function that learners write, and what to tell them."""
-
-    function: Callable
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """What a function should do.
-
-    right: the function as it should be. use: a sentence on what it is good for. outputs: names of
-    the tensors it returns, if more than one. gradient: the input to which a gradient must flow.
-    mask: the input that is False on padding.
-    """
-
-    name: str
-    right: Callable
-    cases: tuple[Case, ...]
-    mistakes: tuple[Mistake, ...]
-    use: str
-    outputs: tuple[str, ...] = ()
-    gradient: str | None = None
-    mask: str | None = None
+from rlhf_lab.course.exercises.common import per_token
+from rlhf_lab.course.exercises.exercise import (
+    Case,
+    Exercise,
+    Inputs,
+    Raised,
+    answer_to,
+    is_number,
+    same,
+)
+from rlhf_lab.course.exercises.recognise import not_finite, recognise
 
 
 @dataclass(frozen=True)
@@ -85,80 +55,66 @@ def judge(exercise: Exercise, function: Callable) -> Result:
             f"Give the check the function itself, check.{exercise.name}({exercise.name})"
             f", not what it returns: it was given {wording.kind_of(function)}."
         )
-    answers, changed = [], None
+    answers: list[Any] = []
+    changed = None
     for case in exercise.cases:
         inputs = copy.deepcopy(case.inputs)
         try:
             answers.append(function(*inputs.values()))
-        except NotImplementedError:
-            return Result(
-                False,
-                False,
-                f"Not attempted yet: write {exercise.name} in the cell "
-                "above, run it, then run this check.",
-            )
         except Exception as error:  # whatever a learner's code may raise
-            return _wrong(wording.crash(error, function, case))
+            if isinstance(error, NotImplementedError) and "not implemented for" not in str(error):
+                return _not_attempted(exercise)
+            answers.append(Raised(error))
         changed = changed or _changed(case.inputs, inputs)
     return _compare(exercise, function, answers, changed)
 
 
+def _not_attempted(exercise: Exercise) -> Result:
+    return Result(
+        False,
+        False,
+        f"Not attempted yet: write {exercise.name} in the cell above, run it, then run this check.",
+    )
+
+
 def _compare(exercise: Exercise, function: Callable, answers: list, changed: str | None) -> Result:
     """What the answers to all cases say about the function."""
-    expected = [_call(exercise.right, case.inputs) for case in exercise.cases]
+    expected = [answer_to(exercise.right, case) for case in exercise.cases]
     failed = [i for i, answer in enumerate(answers) if not same(answer, expected[i])]
     note = wording.changed_input(changed) if changed else None
     if failed:
-        mistake = recognise(exercise, answers)
-        reason = mistake and mistake.sentence
-        first = exercise.cases[failed[0]]
-        answer, wanted = answers[failed[0]], expected[failed[0]]
-        reason = (
-            reason
-            or wording.wrong_kind(answer, wanted, exercise.outputs)
-            or _padding(exercise, function, first, answer, wanted)
-        )
-        text = wording.difference(exercise, first, failed, answer, wanted)
-        return _wrong("\n".join(filter(None, (text, reason, note))))
+        return _wrong("\n".join(filter(None, (*_why(exercise, function, answers, expected), note))))
     if note:
         return _wrong("The numbers are right. " + note)
+    remark = None
     if exercise.gradient:
+        if any(is_number(answer) for answer in answers):
+            return _wrong("The numbers are right. " + wording.PYTHON_NUMBER)
         for case in exercise.cases:
-            if problem := _gradient_problem(exercise, function, case):
+            problem, spoilt = _gradient_problem(exercise, function, case)
+            if problem:
                 return _wrong(problem)
-    return Result(True, True, wording.praise(exercise))
+            remark = remark or (wording.nan_gradient(exercise.gradient) if spoilt else None)
+    return Result(True, True, " ".join(filter(None, (wording.praise(exercise), remark))))
 
 
-def recognise(exercise: Exercise, answers: list) -> Mistake | None:
-    """The usual mistake that gives these answers on all cases."""
-    for mistake in exercise.mistakes:
-        if all(
-            same(answer, _call(mistake.function, case.inputs))
-            for answer, case in zip(answers, exercise.cases)
-        ):
-            return mistake
-    return None
-
-
-def same(answer: object, wanted: Tensor | tuple | bool) -> bool:
-    """Whether an answer has the type, shape and values wanted, to float32's precision."""
-    if isinstance(wanted, tuple):
-        return (
-            isinstance(answer, (tuple, list))
-            and len(answer) == len(wanted)
-            and all(map(same, answer, wanted))
-        )
-    if isinstance(wanted, bool):
-        return isinstance(answer, bool) and answer == wanted
-    if not isinstance(answer, Tensor) or answer.shape != wanted.shape:
-        return False
-    if wanted.dtype == torch.bool or answer.dtype == torch.bool:
-        return answer.dtype == wanted.dtype and torch.equal(answer, wanted)
-    return torch.allclose(answer.detach().double(), wanted.double(), 1e-4, 1e-5, equal_nan=True)
-
-
-def _call(function: Callable, inputs: Inputs) -> Tensor | tuple:
-    return function(*copy.deepcopy(inputs).values())
+def _why(exercise: Exercise, function: Callable, answers: list, expected: list) -> list[str | None]:
+    """The first input that went wrong, and the reason where there is a likely one."""
+    failed = [i for i, answer in enumerate(answers) if not same(answer, expected[i])]
+    if crashed := [i for i in failed if isinstance(answers[i], Raised)]:
+        error, case = answers[crashed[0]].error, exercise.cases[crashed[0]]
+        reason = wording.mistakes(recognise(exercise, answers, expected))
+        plain = wording.explanation(error, case, exercise.mask)
+        return [wording.crash(error, function, case), plain, reason and f"Besides: {reason}"]
+    first = exercise.cases[failed[0]]
+    answer, wanted = answers[failed[0]], expected[failed[0]]
+    kind = wording.wrong_kind(answer, wanted, exercise.outputs)
+    reason = (
+        wording.mistakes(recognise(exercise, answers, expected, right_kind=kind is None))
+        or kind
+        or _padding(exercise, function, first, answer, wanted)
+    )
+    return [wording.difference(exercise, first, failed, answer, wanted), reason]
 
 
 def _wrong(text: str) -> Result:
@@ -168,7 +124,7 @@ def _wrong(text: str) -> Result:
 def _changed(before: Inputs, after: Inputs) -> str | None:
     """The first input that the function changed."""
     for name, value in before.items():
-        if isinstance(value, Tensor) and not torch.equal(value, after[name]):
+        if isinstance(value, Tensor) and not same(after[name], value):
             return name
     return None
 
@@ -184,11 +140,8 @@ def _padding(
     if exercise.mask is None:
         return None
     mask = case.inputs[exercise.mask]
-    pairs = list(zip(answer, wanted)) if isinstance(wanted, tuple) else [(answer, wanted)]
-    if all(mine.shape == mask.shape and same(mine[mask], right[mask]) for mine, right in pairs):
-        return wording.NOT_ZERO
     clean = {
-        name: x.masked_fill(~mask, 0) if _per_token(x, mask) else x
+        name: x.masked_fill(~mask, 0) if per_token(x, mask) else x
         for name, x in copy.deepcopy(case.inputs).items()
     }
     try:
@@ -205,22 +158,27 @@ def _padding(
     )
 
 
-def _per_token(x: object, mask: Tensor) -> bool:
-    return isinstance(x, Tensor) and x.shape == mask.shape and x.is_floating_point()
+def _gradient_problem(
+    exercise: Exercise, function: Callable, case: Case
+) -> tuple[str | None, bool]:
+    """What is wrong with the gradient to the input that needs one, and whether it is nan or inf on
+    padding that holds such numbers, where it is not compared."""
+    name = str(exercise.gradient)
+    mine, right = (_gradient(some, case, name) for some in (function, exercise.right))
+    if mine is None or right is None:
+        return wording.no_gradient(name), False
+    spoilt = ~mine.isfinite() & (right == 0) if not_finite(case) else torch.zeros_like(right).bool()
+    if same(mine.masked_fill(spoilt, 0), right):
+        return None, bool(spoilt.any())
+    return wording.wrong_gradient(exercise, case, mine, right), False
 
 
-def _gradient_problem(exercise: Exercise, function: Callable, case: Case) -> str | None:
-    """What is wrong with the gradient to the input that needs one."""
-    gradients = []
-    for some in (function, exercise.right):
-        inputs = copy.deepcopy(case.inputs)
-        x = inputs[exercise.gradient].requires_grad_()
-        try:
-            output = some(*inputs.values()).sum()
-            gradients.append(torch.autograd.grad(output, x)[0] if output.requires_grad else None)
-        except RuntimeError:  # not connected to x, or changed in place on the way
-            gradients.append(None)
-    mine, right = gradients
-    if mine is None:
-        return wording.no_gradient(exercise.gradient)
-    return None if same(mine, right) else wording.wrong_gradient(exercise, case, mine, right)
+def _gradient(function: Callable, case: Case, name: str) -> Tensor | None:
+    """The gradient of the answer's sum; None if it does not get there."""
+    inputs = copy.deepcopy(case.inputs)
+    x = inputs[name].requires_grad_()
+    try:
+        output = function(*inputs.values()).sum()
+        return torch.autograd.grad(output, x)[0] if output.requires_grad else None
+    except Exception:  # not connected to x, changed in place on the way, or no tensor any more
+        return None

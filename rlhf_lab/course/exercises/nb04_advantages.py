@@ -1,316 +1,291 @@
-"""Exercises of notebook 04, first part: rewards and advantages.
+"""Exercise of notebook 04, second part: advantages and returns.
 
-Numbers stand on the padding of every case, so that whoever forgets the mask finds out.
+Numbers stand on the padding of every case, in one of them nan and inf.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rlhf_lab import maths
-from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
-from rlhf_lab.maths import gae, masked_sum
+from rlhf_lab.course.exercises.exercise import Case, Exercise, Mistake, mistake
+from rlhf_lab.course.exercises.nb04_rewards import INF, NAN, ones_until, t
 
 
-def t(*rows) -> Tensor:
-    return torch.tensor(rows)
+def gae(
+    rewards: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    gamma: float,
+    lam: float,
+    *,
+    discount: Callable[[float, float], float] = lambda gamma, lam: gamma,
+    carry: Callable[[float, float], float] = lambda gamma, lam: gamma * lam,
+    following: str = "next",
+    minus_value: bool = True,
+    clean: str = "both",
+    forwards: bool = False,
+    columns: int | None = None,
+    whitened: str = "nothing",
+    returned: str = "advantages + values",
+) -> tuple[Tensor, Tensor]:
+    """Advantages and returns: each (B, N), 0 on padding."""
+    raw_values = values
+    real_rewards, real_values = (x.masked_fill(~mask, 0) for x in (rewards, values))
+    rewards = real_rewards if clean in ("both", "rewards") else rewards
+    values = real_values if clean in ("both", "values") else values
+    after = _following(values, raw_values, mask, following)
+    deltas = rewards + discount(gamma, lam) * after - (values if minus_value else 0)
+    looped = deltas[:, :columns]
+    advantages = torch.zeros_like(deltas)
+    advantages[:, :columns] = _carried(looped, carry(gamma, lam), forwards)
+    advantages = advantages.masked_fill(~mask, 0)
+    white = maths.whiten(advantages, mask)
+    learned = white if whitened == "both" else advantages
+    returns = {
+        "advantages + values": (advantages if whitened == "nothing" else white) + values,
+        "advantages": learned,
+        "values": values,
+        "advantages + rewards": learned + rewards,
+        "advantages - values": learned - values,
+        "to go": _carried(rewards, gamma, False),
+        "one step": rewards + gamma * after,
+        "lambda to go": _carried(rewards, gamma * lam, False),
+    }[returned]
+    return learned, returns.masked_fill(~mask, 0)
 
 
-def ones_until(*lengths: int, N: int) -> Tensor:
-    """The mask of responses of these lengths, (B, N)."""
-    return torch.arange(N) < torch.tensor(lengths)[:, None]
+def _following(values: Tensor, raw_values: Tensor, mask: Tensor, which: str) -> Tensor:
+    """What stands for the value of the next token, (B, N)."""
+    last = maths.last_index(mask)[:, None]
+    index = (torch.arange(mask.shape[1]) + 1).minimum(last)
+    return {
+        "next": F.pad(values[:, 1:], (0, 1)),
+        "next, padding's too": F.pad(raw_values[:, 1:], (0, 1)).masked_fill(~mask, 0),
+        "last real again": values.gather(1, index).masked_fill(~mask, 0),
+        "last column again": torch.cat([values[:, 1:], values[:, -1:]], 1),
+        "rolled": values.roll(-1, 1),
+        "previous": F.pad(values[:, :-1], (1, 0)),
+        "own": values,
+        "none": torch.zeros_like(values),
+    }[which]
 
 
-# ---- the reward of each token --------------------------------------------------------------------
+def _carried(deltas: Tensor, factor: float, forwards: bool) -> Tensor:
+    """Each delta and `factor` times what was carried from the one before in the loop: (B, N)."""
+    N = deltas.shape[1]
+    columns: list[Tensor] = [deltas[:, 0]] * N
+    carried = torch.zeros_like(deltas[:, 0])
+    for n in range(N) if forwards else reversed(range(N)):
+        columns[n] = carried = deltas[:, n] + factor * carried
+    return torch.stack(columns, 1)
 
 
-def _priced(logprobs, ref_logprobs, mask, beta):
-    return -beta * (logprobs - ref_logprobs).masked_fill(~mask, 0)
-
-
-def _at(mask: Tensor, column: Tensor, scores: Tensor) -> Tensor:
-    """The scores in these columns, 0 elsewhere, (B, N)."""
-    return (torch.arange(mask.shape[1]) == column[:, None]) * scores[:, None]
-
-
-def _score_in_last_column(scores, logprobs, ref_logprobs, mask, beta):
-    last = torch.full_like(scores, mask.shape[1] - 1)
-    return _priced(logprobs, ref_logprobs, mask, beta) + _at(mask, last, scores)
-
-
-def _score_after_the_end(scores, logprobs, ref_logprobs, mask, beta):
-    after = mask.sum(1).clamp(max=mask.shape[1] - 1)
-    return _priced(logprobs, ref_logprobs, mask, beta) + _at(mask, after, scores)
-
-
-def _padding_priced(scores, logprobs, ref_logprobs, mask, beta):
-    return -beta * (logprobs - ref_logprobs) + _at(mask, maths.last_index(mask), scores)
-
-
-def _kl_at_the_end(scores, logprobs, ref_logprobs, mask, beta):
-    total = masked_sum(logprobs - ref_logprobs, mask)
-    return _at(mask, maths.last_index(mask), scores - beta * total)
-
-
-KL_REWARDS = Exercise(
-    "kl_rewards",
-    maths.kl_rewards,
-    cases=(
-        Case(
-            "one response",
-            {
-                "scores": t(1.0),
-                "logprobs": t([-1.0, -0.5, -0.2]),
-                "ref_logprobs": t([-2.0, -0.3, -0.5]),
-                "mask": ones_until(3, N=3),
-                "beta": 0.1,
-            },
+def _discounts() -> tuple[Mistake, ...]:
+    """gamma and lam confused in one place or in both."""
+    delta = "delta_t = r_t + gamma * V_(t+1) - V_t"
+    loop = "A_t = delta_t + gamma * lam * A_(t+1)"
+    return (
+        mistake(
+            "It looks as if gamma is missing, in delta and in the loop.",
+            before=lambda x: {**x, "gamma": 1.0},
         ),
-        Case(
-            "responses of different lengths",
-            {
-                "scores": t(2.0, -1.0),
-                "logprobs": t([-1.0, -0.3, -2.0, -4.0], [-0.1, -0.9, -6.0, -5.0]),
-                "ref_logprobs": t([-1.5, -0.1, -2.5, -9.0], [-0.6, -1.0, -1.0, -1.0]),
-                "mask": ones_until(3, 2, N=4),
-                "beta": 0.5,
-            },
+        mistake(f"It looks as if lam is missing: {loop}.", carry=lambda gamma, lam: gamma),
+        mistake(f"It looks as if gamma is missing in the loop: {loop}.", carry=lambda g, lam: lam),
+        mistake(f"It looks as if gamma is missing in delta: {delta}.", discount=lambda g, lam: 1.0),
+        mistake(
+            "It looks as if gamma and lam changed places: it is gamma that discounts the next "
+            f"value, {delta}.",
+            discount=lambda gamma, lam: lam,
         ),
-        Case(
-            "beta = 0, where only the score is left",
-            {
-                "scores": t(0.7, 1.5),
-                "logprobs": t([-1.0, -0.3, -2.0], [-0.1, -0.9, -6.0]),
-                "ref_logprobs": t([-1.5, -0.1, -2.5], [-0.6, -1.0, -1.0]),
-                "mask": ones_until(1, 3, N=3),
-                "beta": 0.0,
-            },
+        mistake(
+            f"It looks as if the next value is discounted by gamma * lam: it is gamma alone, "
+            f"{delta}.",
+            discount=lambda gamma, lam: gamma * lam,
         ),
-    ),
-    mistakes=(
-        Mistake(
-            lambda scores, logprobs, ref_logprobs, mask, beta: maths.kl_rewards(
-                scores, logprobs, ref_logprobs, mask, -beta
-            ),
-            "It looks as if the sign of the KL is turned round: a token likelier under the "
-            "policy than under the reference must cost something, -beta * (logprobs - "
-            "ref_logprobs).",
+        mistake(
+            f"It looks as if the loop carries the advantage whole: {loop}.",
+            carry=lambda gamma, lam: 1.0,
         ),
-        Mistake(
-            _score_in_last_column,
-            "It looks as if the score went into the last column. It belongs on the last "
-            "real token, at mask.sum(1) - 1, or short responses get it on their padding.",
+        mistake(
+            f"It looks as if the loop multiplies by gamma twice, and not by lam: {loop}.",
+            carry=lambda gamma, lam: gamma * gamma,
         ),
-        Mistake(
-            _score_after_the_end,
-            "The score is one column too far: the last real token is at mask.sum(1) - 1.",
+        mistake(
+            f"It looks as if the loop multiplies by lam twice, and not by gamma: {loop}.",
+            carry=lambda gamma, lam: lam * lam,
         ),
-        Mistake(
-            lambda scores, logprobs, ref_logprobs, mask, beta: (
-                _priced(logprobs, ref_logprobs, mask, beta) + scores[:, None] * mask
-            ),
-            "It looks as if every token gets the score. It is paid once, on the last real "
-            "token: otherwise long responses earn more.",
+        mistake(
+            f"It looks as if the loop multiplies by gamma once too often: {loop}.",
+            carry=lambda gamma, lam: gamma * gamma * lam,
         ),
-        Mistake(
-            lambda scores, logprobs, ref_logprobs, mask, beta: (
-                _priced(logprobs, ref_logprobs, mask, beta) + (scores / mask.sum(1))[:, None] * mask
-            ),
-            "It looks as if the score was spread over the tokens: it is paid at once, on "
-            "the last real token, and GAE passes it back.",
+        mistake(
+            f"It looks as if the loop multiplies by 1 - lam: {loop}.",
+            carry=lambda gamma, lam: gamma * (1 - lam),
         ),
-        Mistake(
-            _padding_priced,
-            "It looks as if padding is not zeroed: the difference of the log-probabilities "
-            "means nothing there.",
+        mistake(
+            "It looks as if nothing is carried back: these are the deltas alone. Each adds "
+            "gamma * lam times the advantage of the token after it.",
+            carry=lambda gamma, lam: 0.0,
         ),
-        Mistake(
-            lambda scores, logprobs, ref_logprobs, mask, beta: (
-                _priced(logprobs, ref_logprobs, mask, 1.0)
-                + _at(mask, maths.last_index(mask), scores)
-            ),
-            "It looks as if beta is missing.",
-        ),
-        Mistake(
-            lambda scores, logprobs, ref_logprobs, mask, beta: _priced(
-                logprobs, ref_logprobs, mask, beta
-            ),
-            "It looks as if the score is missing: add it on the last real token of each response.",
-        ),
-        Mistake(
-            _kl_at_the_end,
-            "It looks as if the KL of the whole response was charged on its last token. The "
-            "sum is the same, but each token should pay for itself, or GAE cannot tell "
-            "which was dear.",
-        ),
-        Mistake(
-            lambda scores, logprobs, ref_logprobs, mask, beta: (
-                _priced(logprobs.exp(), ref_logprobs.exp(), mask, beta)
-                + _at(mask, maths.last_index(mask), scores)
-            ),
-            "It looks as if probabilities were subtracted: the KL is made of log-probabilities.",
-        ),
-    ),
-    use="Summed over a response it is score - beta * KL, which is what PPO raises.",
-    mask="mask",
-)
+    )
 
 
-# ---- advantages ----------------------------------------------------------------------------------
+def _gae_case(name: str, rewards, values, mask: Tensor, gamma: float, lam: float) -> Case:
+    inputs = {"rewards": rewards, "values": values, "mask": mask, "gamma": gamma, "lam": lam}
+    return Case(name, inputs)
 
 
-def _gae(rewards, values, mask, gamma, lam, following=None, recursion=None, clean=True):
-    """GAE with another value after each token (following), or another gamma * lam (recursion)."""
-    if clean:
-        rewards, values = rewards.masked_fill(~mask, 0), values.masked_fill(~mask, 0)
-    following = F.pad(values[:, 1:], (0, 1)) if following is None else following(values)
-    deltas = rewards + gamma * following - values
-    advantages, last = torch.zeros_like(deltas), 0.0
-    for n in reversed(range(deltas.shape[1])):
-        last = deltas[:, n] + (gamma * lam if recursion is None else recursion) * last
-        advantages[:, n] = last
-    return advantages.masked_fill(~mask, 0), (advantages + values).masked_fill(~mask, 0)
-
-
-def _after_last(rewards, values, mask, gamma, lam):
-    """The value of the last real token stands in for the one after it."""
-    index = (torch.arange(mask.shape[1]) + 1).minimum(maths.last_index(mask)[:, None])
-    following = lambda v: v.gather(1, index).masked_fill(~mask, 0)  # noqa: E731
-    return _gae(rewards, values, mask, gamma, lam, following)
-
-
-def _forward(rewards, values, mask, gamma, lam):
-    rewards, values = rewards.masked_fill(~mask, 0), values.masked_fill(~mask, 0)
-    deltas = rewards + gamma * F.pad(values[:, 1:], (0, 1)) - values
-    advantages, before = torch.zeros_like(deltas), 0.0
-    for n in range(deltas.shape[1]):
-        before = deltas[:, n] + gamma * lam * before
-        advantages[:, n] = before
-    return advantages.masked_fill(~mask, 0), (advantages + values).masked_fill(~mask, 0)
-
-
-def _whitened(rewards, values, mask, gamma, lam):
-    advantages = maths.whiten(gae(rewards, values, mask, gamma, lam)[0], mask)
-    return advantages, advantages + values.masked_fill(~mask, 0)
-
-
-def _to_go(rewards, values, mask, gamma, lam):
-    zeros = torch.zeros_like(values)
-    return gae(rewards, values, mask, gamma, lam)[0], gae(rewards, zeros, mask, gamma, 1.0)[0]
-
-
-_ONE = {"rewards": t([-0.1, 0.05, 1.0]), "values": t([0.2, 0.4, 0.6]), "mask": ones_until(3, N=3)}
+_ONE = (t([-0.1, 0.05, 1.0]), t([0.2, 0.4, 0.6]), ones_until(3, N=3))
 
 GAE = Exercise(
     "gae",
-    lambda rewards, values, mask, gamma, lam: gae(rewards, values, mask, gamma, lam),
+    gae,
     cases=(
-        Case("one response", {**_ONE, "gamma": 1.0, "lam": 0.95}),
-        Case("lam = 0, where only the next value counts", {**_ONE, "gamma": 0.9, "lam": 0.0}),
-        Case("lam = 1, gamma below 1", {**_ONE, "gamma": 0.5, "lam": 1.0}),
-        Case(
+        _gae_case("one response that fills its row", *_ONE, gamma=1.0, lam=0.95),
+        _gae_case("lam = 0, where only the next value counts", *_ONE, gamma=0.9, lam=0.0),
+        _gae_case("lam = 1, gamma below 1", *_ONE, gamma=0.5, lam=1.0),
+        _gae_case(
             "responses of different lengths",
-            {
-                "rewards": t([-0.1, 0.05, 1.0, 3.0, -2.0], [0.0, -0.2, 0.1, 0.0, 2.0]),
-                "values": t([0.2, 0.4, 0.6, 0.9, 0.7], [1.0, 0.8, 1.2, 1.4, 1.6]),
-                "mask": ones_until(3, 5, N=5),
-                "gamma": 0.9,
-                "lam": 0.8,
-            },
+            t([-0.1, 0.05, 1.0, 3.0, -2.0], [0.0, -0.2, 0.1, 0.0, 2.0]),
+            t([0.2, 0.4, 0.6, 0.9, 0.7], [1.0, 0.8, 1.2, 1.4, 1.6]),
+            ones_until(3, 5, N=5),
+            gamma=0.9,
+            lam=0.8,
+        ),
+        _gae_case(
+            "nan and inf on padding",
+            t([0.3, NAN, INF, NAN], [0.1, -0.4, 0.2, 1.1], [-0.3, 0.6, -INF, 0.5]),
+            t([0.5, INF, NAN, 1.0], [0.7, 0.3, -0.2, 0.8], [-0.6, 0.9, NAN, INF]),
+            ones_until(1, 4, 2, N=4),
+            gamma=0.95,
+            lam=0.7,
         ),
     ),
     mistakes=(
-        Mistake(
-            _after_last,
+        mistake(
             "It looks as if the value after the last token was not taken as 0: nothing "
             "follows the end of a response, so delta there is reward - value.",
+            following="last real again",
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: _gae(
-                rewards, values, mask, gamma, lam, lambda v: torch.cat([v[:, 1:], v[:, -1:]], dim=1)
-            ),
+        mistake(
             "It looks as if the loop begins with the value of the last column: begin with 0, "
             "since nothing follows the end of a response that fills its row.",
+            following="last column again",
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: _gae(
-                rewards, values, mask, gamma, lam, lambda v: v.roll(-1, 1)
-            ),
+        mistake(
             "torch.roll wraps round: after the last token comes the value of the first. It "
             "should be 0, as with F.pad(values[:, 1:], (0, 1)).",
+            following="rolled",
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: _gae(
-                rewards, values, mask, gamma, lam, clean=False
-            ),
+        mistake(
+            "It looks as if delta takes the value of the token before: "
+            "delta_t = r_t + gamma * V_(t+1) - V_t.",
+            following="previous",
+        ),
+        mistake(
+            "It looks as if delta takes the token's own value twice: "
+            "delta_t = r_t + gamma * V_(t+1) - V_t.",
+            following="own",
+        ),
+        mistake(
+            "It looks as if the next value is missing: delta_t = r_t + gamma * V_(t+1) - V_t.",
+            following="none",
+        ),
+        mistake(
+            "It looks as if the token's own value is not taken away: "
+            "delta_t = r_t + gamma * V_(t+1) - V_t.",
+            minus_value=False,
+        ),
+        mistake(
             "It looks as if rewards and values of the padding were left in: zero them with "
             "the mask before the loop, so that nothing follows the end of a short response.",
+            clean="neither",
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: (
-                gae(rewards, values, mask, gamma, lam)[0],
-                _whitened(rewards, values, mask, gamma, lam)[1],
-            ),
-            "The advantages are right, but the returns were made of whitened ones: returns "
-            "are the raw advantages plus values. Whiten afterwards.",
+        mistake(
+            "It looks as if the value that stands on padding follows the last token: nothing "
+            "follows "
+            "it, so zero the values of the padding before the loop.",
+            following="next, padding's too",
         ),
-        Mistake(
-            _whitened,
-            "It looks as if the advantages were whitened in here, so that the returns are "
-            "wrong too: return them raw, whitening comes afterwards.",
+        mistake(
+            "It looks as if the values of the padding were left in: zero them before the loop, as "
+            "the rewards.",
+            clean="rewards",
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: gae(rewards, values, mask, gamma, 1.0),
-            "It looks as if lam is missing: A_t = delta_t + gamma * lam * A_(t+1).",
+        mistake(
+            "It looks as if the rewards of the padding were left in: zero them before the loop, as "
+            "the values.",
+            clean="values",
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: _gae(
-                rewards, values, mask, gamma, lam, recursion=lam
-            ),
-            "It looks as if gamma is missing in the loop: A_t = delta_t + gamma * lam * A_(t+1).",
-        ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: _gae(
-                rewards, values, mask, 1.0, lam, recursion=gamma * lam
-            ),
-            "It looks as if gamma is missing in delta: delta_t = r_t + gamma * V_(t+1) - V_t.",
-        ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: gae(rewards, values, mask, 1.0, lam),
-            "It looks as if gamma is missing, in delta and in the loop.",
-        ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: _gae(
-                rewards, values, mask, gamma, lam, recursion=0.0
-            ),
-            "It looks as if nothing is carried back: these are the deltas alone. Each adds "
-            "gamma * lam times the advantage of the token after it.",
-        ),
-        Mistake(
-            _forward,
+        mistake(
             "It looks as if the loop runs forwards: an advantage looks at what comes after "
             "its token, so start at the last one, reversed(range(N)).",
+            forwards=True,
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: _gae(
-                rewards, values, mask, gamma, lam, torch.zeros_like
-            ),
-            "It looks as if the next value is missing: delta_t = r_t + gamma * V_(t+1) - V_t.",
+        mistake(
+            "It looks as if the loop runs forwards, and what it carries is the value of the token "
+            "before in place of the next one: start at the last token, reversed(range(N)).",
+            forwards=True,
+            following="previous",
         ),
-        Mistake(
-            _to_go,
-            "The advantages are right. The returns look like the discounted sum of rewards "
-            "to come; here they are advantages + values.",
+        mistake(
+            "It looks as if the loop leaves out the last column: the last token of a full row has "
+            "an "
+            "advantage too, with 0 for the value after it.",
+            columns=-1,
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: (
-                (gae(rewards, values, mask, gamma, lam)[0],) * 2
-            ),
-            "The advantages are right. The returns lack the values: returns = advantages + values.",
+        mistake(
+            "It looks as if the loop always runs over 3 columns, as many as the first input has: "
+            "use "
+            "rewards.shape[1].",
+            columns=3,
         ),
-        Mistake(
-            lambda rewards, values, mask, gamma, lam: gae(rewards, values, mask, gamma, lam)[::-1],
+        *_discounts(),
+        mistake(
+            "The advantages are right, but the returns were made of whitened ones: returns "
+            "are the raw advantages plus values. Whiten afterwards.",
+            whitened="returns",
+        ),
+        mistake(
+            "It looks as if the advantages were whitened in here, so that the returns are "
+            "wrong too: return them raw, whitening comes afterwards.",
+            whitened="both",
+        ),
+        mistake(
+            "The returns look like the discounted sum of rewards to come; here they are "
+            "advantages + values.",
+            returned="to go",
+        ),
+        mistake(
+            "The returns look like the sum of rewards to come, discounted by gamma * lam; here "
+            "they are advantages + values.",
+            returned="lambda to go",
+        ),
+        mistake(
+            "The returns look like reward + gamma * next value, one step only; here they are "
+            "advantages + values.",
+            returned="one step",
+        ),
+        mistake(
+            "The returns lack the values: returns = advantages + values.", returned="advantages"
+        ),
+        mistake(
+            "The returns lack the advantages: returns = advantages + values.", returned="values"
+        ),
+        mistake(
+            "The returns look like advantages + rewards; they are advantages + values.",
+            returned="advantages + rewards",
+        ),
+        mistake(
+            "The returns look like advantages - values; they are advantages + values.",
+            returned="advantages - values",
+        ),
+        mistake(
             "They are in the wrong order: first advantages, then returns.",
+            after=lambda answer, inputs: answer[::-1],
         ),
     ),
     use="The policy learns from the advantages, the value network from the returns.",

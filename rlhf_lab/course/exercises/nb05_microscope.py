@@ -1,29 +1,34 @@
 """Exercises of notebook 05: which tokens the clip silences, and the KL of a response."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from rlhf_lab import maths
-from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
+from rlhf_lab.course.exercises.nb04_losses import old_and_new
+from rlhf_lab.course.exercises.nb04_rewards import ESTIMATORS, INF, NAN, ones_until, t
 
 
 def clipped_tokens(
-    new_logprobs: Tensor, logprobs: Tensor, advantages: Tensor, epsilon: float
+    new_logprobs: Tensor,
+    logprobs: Tensor,
+    advantages: Tensor,
+    epsilon: float,
+    *,
+    ratio: Callable[[Tensor, Tensor], Tensor] = lambda new, old: (new - old).exp(),
+    high: Callable[[Tensor, float], Tensor] = lambda r, e: r > 1 + e,
+    low: Callable[[Tensor, float], Tensor] = lambda r, e: r < 1 - e,
+    good: str = "high",
+    bad: str = "low",
+    edge: float = 1.0,
 ) -> Tensor:
     """True where the clip leaves a token no gradient: three (B, N) -> bool (B, N)."""
-    ratio = (new_logprobs - logprobs).exp()
-    return ((advantages > 0) & (ratio > 1 + epsilon)) | ((advantages < 0) & (ratio < 1 - epsilon))
-
-
-def _ratios(*rows: list[float]) -> dict[str, Tensor]:
-    """New and old log-probabilities with these ratios."""
-    ratios = torch.tensor(rows)
-    logprobs = -1 - torch.arange(ratios.numel()).view_as(ratios) / 4
-    return {"new_logprobs": logprobs + ratios.log(), "logprobs": logprobs}
-
-
-def _outside(new_logprobs, logprobs, advantages, epsilon):
-    return ((new_logprobs - logprobs).exp() - 1).abs() > epsilon
+    r = ratio(new_logprobs, logprobs)
+    sides = {"high": high(r, edge * epsilon), "low": low(r, edge * epsilon)}
+    sides |= {"either": sides["high"] | sides["low"], "neither": torch.zeros_like(r).bool()}
+    return ((advantages > 0) & sides[good]) | ((advantages < 0) & sides[bad])
 
 
 CLIPPED_TOKENS = Exercise(
@@ -33,7 +38,7 @@ CLIPPED_TOKENS = Exercise(
         Case(
             "ratios on either side, advantages of either sign",
             {
-                **_ratios([1.5, 1.5, 0.5, 0.5, 1.0]),
+                **old_and_new([1.5, 1.5, 0.5, 0.5, 1.0]),
                 "advantages": torch.tensor([[1.0, -1.0, 1.0, -1.0, 1.0]]),
                 "epsilon": 0.2,
             },
@@ -41,7 +46,7 @@ CLIPPED_TOKENS = Exercise(
         Case(
             "ratios near the edge",
             {
-                **_ratios([1.19, 1.21, 0.81, 0.79], [1.21, 1.19, 0.79, 0.81]),
+                **old_and_new([1.19, 1.21, 0.81, 0.79], [1.21, 1.19, 0.79, 0.81]),
                 "advantages": torch.tensor([[2.0, 0.3, -0.5, -1.5], [-1.0, 1.0, 1.0, 0.1]]),
                 "epsilon": 0.2,
             },
@@ -49,70 +54,101 @@ CLIPPED_TOKENS = Exercise(
         Case(
             "a narrower clip range",
             {
-                **_ratios([1.15, 1.08, 0.92, 0.85]),
+                **old_and_new([1.15, 1.08, 0.92, 0.85]),
                 "advantages": torch.tensor([[1.0, 1.0, -1.0, -1.0]]),
                 "epsilon": 0.1,
             },
         ),
+        Case(
+            "a wide clip range, where 1 / (1 + epsilon) is not 1 - epsilon",
+            {
+                **old_and_new([1.45, 1.55, 0.62, 0.45], [0.55, 1.6, 1.2, 0.3]),
+                "advantages": torch.tensor([[0.5, 2.0, -1.0, -2.0], [-0.4, -1.0, 1.0, 3.0]]),
+                "epsilon": 0.5,
+            },
+        ),
     ),
     mistakes=(
-        Mistake(
-            _outside,
+        mistake(
             "It looks as if every ratio outside 1 - epsilon to 1 + epsilon counts. The max "
             "in the loss matters: a token whose ratio moved the wrong way keeps its "
             "gradient, to be brought back. Look at the sign of the advantage.",
+            good="either",
+            bad="either",
         ),
-        Mistake(
-            lambda new_logprobs, logprobs, advantages, epsilon: clipped_tokens(
-                new_logprobs, logprobs, -advantages, epsilon
-            ),
+        mistake(
             "The sign is turned round: a good token (advantage above 0) is held when its "
             "ratio is above 1 + epsilon, a bad one when it is below 1 - epsilon.",
+            before=lambda x: {**x, "advantages": -x["advantages"]},
         ),
-        Mistake(
-            lambda new_logprobs, logprobs, advantages, epsilon: clipped_tokens(
-                logprobs, new_logprobs, advantages, epsilon
-            ),
+        mistake(
             "It looks as if the ratio is upside down: it is new over old, exp(new_logprobs "
             "- logprobs).",
+            ratio=lambda new, old: (old - new).exp(),
         ),
-        Mistake(
-            lambda new_logprobs, logprobs, advantages, epsilon: (
-                (advantages > 0)
-                & _outside(new_logprobs, logprobs, advantages, epsilon)
-                & (new_logprobs > logprobs)
-            ),
+        mistake(
             "It looks as if only good tokens count: a bad one (advantage below 0) is held "
             "as well, once its ratio is below 1 - epsilon.",
+            bad="neither",
         ),
-        Mistake(
-            lambda new_logprobs, logprobs, advantages, epsilon: (
-                (advantages > 0) & _outside(new_logprobs, logprobs, advantages, epsilon)
-            ),
+        mistake(
+            "It looks as if only bad tokens count: a good one (advantage above 0) is held "
+            "as well, once its ratio is above 1 + epsilon.",
+            good="neither",
+        ),
+        mistake(
             "It looks as if a good token counts on either side: below 1 - epsilon it is "
-            "still pushed up; and a bad token is held once its ratio is below 1 - epsilon.",
+            "still pushed up.",
+            good="either",
         ),
-        Mistake(
-            lambda new_logprobs, logprobs, advantages, epsilon: (
-                ~clipped_tokens(new_logprobs, logprobs, advantages, epsilon)
-            ),
+        mistake(
+            "It looks as if a bad token counts on either side: above 1 + epsilon it is "
+            "still pushed down.",
+            bad="either",
+        ),
+        mistake(
+            "It looks as if a bad token is held when its ratio is too high, as a good one: it is "
+            "held once its ratio is below 1 - epsilon.",
+            bad="high",
+        ),
+        mistake(
+            "It looks as if a good token is held when its ratio is too low, as a bad one: it is "
+            "held once its ratio is above 1 + epsilon.",
+            good="low",
+        ),
+        mistake(
+            "It looks as if both cases must hold at once, which never happens: join them with |.",
+            good="neither",
+            bad="neither",
+        ),
+        mistake(
             "It is turned round: these are the tokens that keep their gradient.",
+            after=lambda clipped, inputs: ~clipped,
         ),
-        Mistake(
-            lambda new_logprobs, logprobs, advantages, epsilon: (
-                ((advantages > 0) & (new_logprobs - logprobs > 1 + epsilon))
-                | ((advantages < 0) & (new_logprobs - logprobs < 1 - epsilon))
-            ),
+        mistake(
             "It looks as if the difference of the log-probabilities was taken for the "
             "ratio: the ratio is its exp.",
+            ratio=lambda new, old: new - old,
         ),
-        Mistake(
-            lambda new_logprobs, logprobs, advantages, epsilon: (
-                ((advantages > 0) & (new_logprobs / logprobs > 1 + epsilon))
-                | ((advantages < 0) & (new_logprobs / logprobs < 1 - epsilon))
-            ),
+        mistake(
             "It looks as if the log-probabilities were divided: the ratio is "
             "exp(new_logprobs - logprobs).",
+            ratio=lambda new, old: new / old,
+        ),
+        mistake(
+            "It looks as if the log of the ratio was compared with epsilon: the ratio itself must "
+            "leave 1 - epsilon to 1 + epsilon.",
+            high=lambda r, e: r.log() > e,
+            low=lambda r, e: r.log() < -e,
+        ),
+        mistake(
+            "It looks as if the lower end is 1 / (1 + epsilon): it is 1 - epsilon.",
+            low=lambda r, e: r < 1 / (1 + e),
+        ),
+        mistake(
+            "It looks as if epsilon is missing: a token is held once its ratio leaves 1 - epsilon "
+            "to 1 + epsilon.",
+            edge=0.0,
         ),
     ),
     use="The share of such tokens is the clip fraction: how much of the batch has moved far "
@@ -120,9 +156,26 @@ CLIPPED_TOKENS = Exercise(
 )
 
 
-def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+def response_kl(
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    mask: Tensor,
+    *,
+    kl: Callable[[Tensor, Tensor], Tensor] = maths.kl_k1,
+    total: str = "sum",
+) -> Tensor:
     """The sampled KL of each response, in nats: three (B, N) -> (B,)."""
-    return maths.masked_sum(maths.kl_k1(logprobs, ref_logprobs), mask)
+    each = kl(logprobs, ref_logprobs).masked_fill(~mask, 0)
+    return {
+        "sum": each.sum(-1),
+        "mean": each.sum(-1) / mask.sum(-1),
+        "mean over the row": each.mean(-1),
+        "column": each.sum(0),
+        "batch": each.sum(),
+        "batch mean": each.sum() / mask.sum(),
+        "mean of responses": each.sum(-1).mean(),
+        "none": each,
+    }[total]
 
 
 RESPONSE_KL = Exercise(
@@ -130,75 +183,88 @@ RESPONSE_KL = Exercise(
     response_kl,
     cases=(
         Case(
-            "one response",
+            "one response that fills its row",
             {
-                "logprobs": torch.tensor([[-1.0, -0.5, -0.2]]),
-                "ref_logprobs": torch.tensor([[-1.5, -0.4, -0.6]]),
-                "mask": torch.tensor([[True, True, True]]),
+                "logprobs": t([-1.0, -0.5, -0.2]),
+                "ref_logprobs": t([-1.5, -0.4, -0.6]),
+                "mask": ones_until(3, N=3),
             },
         ),
         Case(
             "responses of different lengths, with numbers on the padding",
             {
-                "logprobs": torch.tensor([[-1.0, -0.3, -2.0, -7.0], [-0.1, -0.9, -3.0, -5.0]]),
-                "ref_logprobs": torch.tensor([[-2.0, -0.1, -1.5, -1.0], [-0.6, -1.0, -8.0, -1.0]]),
-                "mask": torch.tensor([[True, True, True, False], [True, True, False, False]]),
+                "logprobs": t([-1.0, -0.3, -2.0, -7.0], [-0.1, -0.9, -3.0, -5.0]),
+                "ref_logprobs": t([-2.0, -0.1, -1.4, -1.0], [-0.6, -1.0, -8.0, -1.0]),
+                "mask": ones_until(3, 2, N=4),
             },
         ),
         Case(
             "a response likelier under the reference",
             {
-                "logprobs": torch.tensor([[-2.0, -1.5, -4.0]]),
-                "ref_logprobs": torch.tensor([[-1.0, -1.0, -3.0]]),
-                "mask": torch.tensor([[True, True, False]]),
+                "logprobs": t([-2.0, -1.5, -4.0]),
+                "ref_logprobs": t([-1.0, -1.1, -3.0]),
+                "mask": ones_until(2, N=3),
+            },
+        ),
+        Case(
+            "nan and inf on padding",
+            {
+                "logprobs": t(
+                    [-0.7, NAN, INF, NAN], [-0.4, -1.3, -0.2, -2.0], [-1.0, -2.2, -INF, NAN]
+                ),
+                "ref_logprobs": t(
+                    [-1.1, NAN, INF, 1.0], [-0.9, -1.0, -0.8, -2.3], [-0.5, -3.0, -INF, INF]
+                ),
+                "mask": ones_until(1, 4, 2, N=4),
             },
         ),
     ),
     mistakes=(
-        Mistake(
-            lambda logprobs, ref_logprobs, mask: (logprobs - ref_logprobs).sum(-1),
+        mistake(
             "It looks as if padding is summed too: take the tokens where the mask is True.",
+            before=lambda x: {**x, "mask": torch.ones_like(x["mask"])},
         ),
-        Mistake(
-            lambda logprobs, ref_logprobs, mask: (
-                response_kl(logprobs, ref_logprobs, mask) / mask.sum(-1)
-            ),
+        mistake(
             "It looks like the mean over the tokens: the KL of a response is the sum over them.",
+            total="mean",
         ),
-        Mistake(
-            lambda logprobs, ref_logprobs, mask: response_kl(ref_logprobs, logprobs, mask),
+        mistake(
+            "It looks like the mean over the whole row: the KL of a response is the sum over its "
+            "tokens.",
+            total="mean over the row",
+        ),
+        mistake(
+            "It looks as if the sum runs over the responses: sum over the last dimension, the "
+            "tokens.",
+            total="column",
+        ),
+        mistake(
+            "It looks like one sum over the whole batch: give one number for each response, "
+            ".sum(-1).",
+            total="batch",
+        ),
+        mistake(
+            "It looks like one mean over the whole batch: give the sum of each response, .sum(-1).",
+            total="batch mean",
+        ),
+        mistake(
+            "It looks as if the mean over the responses was taken: give one number for each.",
+            total="mean of responses",
+        ),
+        mistake(
+            "It looks as if the sum over the tokens is missing: give one number for each response.",
+            total="none",
+        ),
+        mistake(
             "The sign is turned round: it is the policy's log-probability minus the "
             "reference's. On the policy's own samples that is above 0 on average.",
+            before=lambda x: {**x, "logprobs": x["ref_logprobs"], "ref_logprobs": x["logprobs"]},
         ),
-        Mistake(
-            lambda logprobs, ref_logprobs, mask: maths.masked_sum(
-                (logprobs - ref_logprobs).exp(), mask
-            ),
-            "It looks as if the ratios were summed: the KL is made of their logs, so leave "
-            "out the exp.",
+        mistake(
+            "It looks like exp of the KL: leave out the exp after the sum.",
+            after=lambda kl, inputs: kl.exp(),
         ),
-        Mistake(
-            lambda logprobs, ref_logprobs, mask: maths.masked_sum(
-                (logprobs - ref_logprobs).abs(), mask
-            ),
-            "It looks as if the sign of each token was dropped: tokens likelier under the "
-            "reference count below 0, or the sum is too large on average.",
-        ),
-        Mistake(
-            lambda logprobs, ref_logprobs, mask: maths.masked_sum(
-                logprobs.exp() * (logprobs - ref_logprobs), mask
-            ),
-            "It looks as if each token was weighed with its probability. That is the sum "
-            "over the whole vocabulary; here tokens were sampled, and likely ones come more "
-            "often by themselves.",
-        ),
-        Mistake(
-            lambda logprobs, ref_logprobs, mask: maths.masked_sum(
-                maths.kl_k3(logprobs, ref_logprobs), mask
-            ),
-            "This is the estimator k3, r - 1 - log r, which is also right on average. Here "
-            "the plain one is wanted, the difference of the log-probabilities.",
-        ),
+        *ESTIMATORS,
     ),
     use="This is what beta puts a price on: a response that only the new policy would write "
     "is dear.",

@@ -3,33 +3,154 @@
 import math
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
-from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
 
 Interval = tuple[Tensor, Tensor, Tensor]  # mean, lower and upper end at 95 %, each ()
 NAMES = ("mean", "low", "high")
 
 
-def _around(mean: Tensor, half: Tensor) -> Interval:
-    return mean, mean - half, mean + half
-
-
-def _over(values: Tensor, times: float = 1.96, correction: int = 1) -> Interval:
-    """The mean of independent values (P,) with `times` its standard error on either side."""
-    error = values.std(correction=correction) / math.sqrt(len(values))
-    return _around(values.mean(), times * error)
-
-
-def clustered_interval(table: Tensor) -> Interval:
+def clustered_interval(
+    table: Tensor,
+    *,
+    over: str = "prompts",
+    times: float | str = 1.96,
+    correction: int = 1,
+    variance: bool = False,
+    root: str = "P",
+    centre: str = "the mean",
+) -> Interval:
     """The mean of (P, S) marks with its 95 % interval over prompts: three ()."""
-    return _over(table.mean(1))
+    S = table.shape[1]
+    values = {"prompts": table.mean(1), "marks": table.flatten(), "columns": table.mean(0)}
+    if over == "within":
+        deviation = table.std(1, correction=correction).mean()
+    elif over == "all marks":
+        deviation = table.std(correction=correction)
+    else:
+        deviation = values[over].std(correction=correction)
+    deviation = deviation.square() if variance else deviation
+    count = len(values.get(over, table))
+    below = {
+        "P": math.sqrt(count),
+        "P - 1": math.sqrt(max(count - 1, 1)),
+        "no root": count,
+        "nothing": 1.0,
+        "P times S": math.sqrt(table.numel()),
+        "S": math.sqrt(S),
+    }[root]
+    times = student(len(table)) if isinstance(times, str) else times
+    half = times * deviation / below
+    mean = table.mean()
+    if centre == "range":
+        return mean, table.mean(1).min(), table.mean(1).max()
+    middle = mean if centre == "the mean" else table.mean(1).median()
+    return middle, middle - half, middle + half
 
 
-def _swapped(interval: Interval) -> Interval:
-    mean, low, high = interval
-    return mean, high, low
+def student(count: int) -> float:
+    """Standard errors on either side for 95 %, by Student's t, of the mean of so many values."""
+    return float(stdtrit(count - 1, 0.975))
 
+
+INTERVAL_MISTAKES = (
+    mistake(
+        "It looks as if all P * S marks were independent. Responses to one prompt are "
+        "good or bad together: with S copies of each response the interval would shrink, "
+        "and nothing more would be known. Take the mean of each prompt first.",
+        over="marks",
+    ),
+    mistake(
+        "The deviation is that of the prompts' means, but it was divided by the root of "
+        "all P * S marks: there are P means.",
+        root="P times S",
+    ),
+    mistake(
+        "It divides by the root of P, but the deviation is that of all P * S marks: take "
+        "the deviation of the prompts' means.",
+        over="all marks",
+    ),
+    mistake(
+        "It looks like the population's deviation: the P prompts are a sample, so the "
+        "squares are divided by P - 1, which is what .std() does by itself.",
+        correction=0,
+    ),
+    mistake(
+        "It looks as if the deviation was divided by P: the mean's standard error is the "
+        "deviation divided by the root of P.",
+        root="no root",
+    ),
+    mistake(
+        "It looks as if the deviation was divided by the root of P - 1: P - 1 belongs into the "
+        "deviation, and the root is that of P.",
+        root="P - 1",
+    ),
+    mistake(
+        "It looks as if the deviation was divided by the root of S: there are P means.", root="S"
+    ),
+    mistake(
+        "It looks as if the variance stands for the standard deviation: take its root.",
+        variance=True,
+    ),
+    mistake(
+        "It looks like the standard deviation of the prompts' means: it says where the "
+        "next prompt may lie. For the mean over P prompts divide it by the root of P.",
+        root="nothing",
+    ),
+    mistake(
+        "It looks like one standard error on either side, which holds the true mean in "
+        "about two cases of three: 95 % takes 1.96 of them.",
+        times=1.0,
+    ),
+    mistake(
+        "It looks as if 2 stands for 1.96. It hardly matters, but the formula says 1.96.", times=2.0
+    ),
+    mistake(
+        "It looks as if Student's t stands for 1.96. With few prompts that is the better choice, "
+        "and the lab's own interval takes it; the formula of this exercise says 1.96.",
+        times="t",
+    ),
+    mistake(
+        "It looks like a 90 % interval, with 1.645 standard errors: 95 % takes 1.96.", times=1.645
+    ),
+    mistake(
+        "It looks as if the whole interval is 1.96 standard errors wide: that much goes "
+        "to either side.",
+        times=0.98,
+    ),
+    mistake(
+        "It looks as if the mean was taken over the prompts: a row is a prompt, so take "
+        "the mean of each row, .mean(1).",
+        over="columns",
+    ),
+    mistake(
+        "It looks as if the deviation was taken within each prompt: what counts is how "
+        "far the prompts' means lie apart.",
+        over="within",
+    ),
+    mistake("It looks as if the median stands for the mean.", centre="the median"),
+    mistake(
+        "It looks as if the ends are the lowest and the highest prompt: an interval says how far "
+        "the mean may be off, and needs its standard error.",
+        over="prompts",
+        centre="range",
+    ),
+    mistake(
+        "The ends changed places: mean, then the lower end, then the upper one.",
+        after=lambda answer, inputs: (answer[0], answer[2], answer[1]),
+    ),
+    mistake(
+        "They are in the wrong order: mean, then the lower end, then the upper one.",
+        after=lambda answer, inputs: (answer[1], answer[0], answer[2]),
+    ),
+    mistake(
+        "It looks as if you return how far the ends lie from the mean: return the ends "
+        "themselves, mean - half and mean + half.",
+        after=lambda answer, inputs: (answer[0], answer[2] - answer[0], answer[2] - answer[0]),
+    ),
+)
 
 CLUSTERED_INTERVAL = Exercise(
     "clustered_interval",
@@ -37,7 +158,7 @@ CLUSTERED_INTERVAL = Exercise(
     cases=(
         Case(
             "three prompts, the responses to each alike",
-            {"table": torch.tensor([[1.0, 2.0], [5.0, 6.0], [9.0, 8.0]])},
+            {"table": torch.tensor([[1.0, 2.0], [5.0, 6.0], [9.5, 8.0]])},
         ),
         Case(
             "four prompts, the responses to each quite different",
@@ -52,76 +173,9 @@ CLUSTERED_INTERVAL = Exercise(
             {"table": torch.tensor([[4.0, 4.0], [7.0, 7.0], [3.0, 3.0], [9.0, 9.0], [6.0, 6.0]])},
         ),
     ),
-    mistakes=(
-        Mistake(
-            lambda table: _over(table.flatten()),
-            "It looks as if all P * S marks were independent. Responses to one prompt are "
-            "good or bad together: with S copies of each response the interval would shrink, "
-            "and nothing more would be known. Take the mean of each prompt first.",
-        ),
-        Mistake(
-            lambda table: _around(
-                table.mean(), 1.96 * table.mean(1).std() / math.sqrt(table.numel())
-            ),
-            "The deviation is that of the prompts' means, but it was divided by the root of "
-            "all P * S marks: there are P means.",
-        ),
-        Mistake(
-            lambda table: _around(table.mean(), 1.96 * table.std() / math.sqrt(len(table))),
-            "It divides by the root of P, but the deviation is that of all P * S marks: take "
-            "the deviation of the prompts' means.",
-        ),
-        Mistake(
-            lambda table: _over(table.mean(1), correction=0),
-            "It looks like the population's deviation: the P prompts are a sample, so the "
-            "squares are divided by P - 1, which is what .std() does by itself.",
-        ),
-        Mistake(
-            lambda table: _around(table.mean(), 1.96 * table.mean(1).std() / len(table)),
-            "It looks as if the deviation was divided by P: the mean's standard error is the "
-            "deviation divided by the root of P.",
-        ),
-        Mistake(
-            lambda table: _around(table.mean(), 1.96 * table.mean(1).var() / math.sqrt(len(table))),
-            "It looks as if the variance stands for the standard deviation: take its root.",
-        ),
-        Mistake(
-            lambda table: _around(table.mean(), 1.96 * table.mean(1).std()),
-            "It looks like the standard deviation of the prompts' means: it says where the "
-            "next prompt may lie. For the mean over P prompts divide it by the root of P.",
-        ),
-        Mistake(
-            lambda table: _over(table.mean(1), times=1.0),
-            "It looks like one standard error on either side, which holds the true mean in "
-            "about two cases of three: 95 % takes 1.96 of them.",
-        ),
-        Mistake(
-            lambda table: _over(table.mean(1), times=2.0),
-            "It looks as if 2 stands for 1.96. It hardly matters, but the numbers would not "
-            "be those of the lab.",
-        ),
-        Mistake(
-            lambda table: _over(table.mean(1), times=0.98),
-            "It looks as if the whole interval is 1.96 standard errors wide: that much goes "
-            "to either side.",
-        ),
-        Mistake(
-            lambda table: _over(table.mean(0)),
-            "It looks as if the mean was taken over the prompts: a row is a prompt, so take "
-            "the mean of each row, .mean(1).",
-        ),
-        Mistake(
-            lambda table: _around(table.mean(), 1.96 * table.std(1).mean() / math.sqrt(len(table))),
-            "It looks as if the deviation was taken within each prompt: what counts is how "
-            "far the prompts' means lie apart.",
-        ),
-        Mistake(
-            lambda table: _swapped(clustered_interval(table)),
-            "The ends changed places: mean, then the lower end, then the upper one.",
-        ),
-    ),
-    use="The lab's mean marks have this interval: more prompts narrow it without end, more "
-    "responses to the same prompts do not.",
+    mistakes=INTERVAL_MISTAKES,
+    use="The lab's mean marks have this interval, with Student's t in place of 1.96: more prompts "
+    "narrow it without end, more responses to the same prompts do not.",
     outputs=NAMES,
 )
 
@@ -129,40 +183,27 @@ CLUSTERED_INTERVAL = Exercise(
 # ---- the difference of two models ----------------------------------------------------------------
 
 
-def paired_difference(first: Tensor, second: Tensor) -> Interval:
+def paired_difference(
+    first: Tensor, second: Tensor, *, pairing: str = "by prompt", **interval
+) -> Interval:
     """How much higher the first one's marks are, with the 95 % interval over prompts: two (P, S)
     on the same prompts -> three ()."""
-    return clustered_interval(first - second)
-
-
-def _halves(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Half the interval of either mean by itself."""
-    return tuple((high - low) / 2 for _, low, high in map(clustered_interval, (first, second)))
-
-
-def _unpaired(first, second):
-    one, other = _halves(first, second)
-    return _around(first.mean() - second.mean(), (one.square() + other.square()).sqrt())
-
-
-def _halves_added(first, second):
-    one, other = _halves(first, second)
-    return _around(first.mean() - second.mean(), one + other)
-
-
-def _end_from_end(first, second):
-    one, other = _halves(first, second)
-    return _around(first.mean() - second.mean(), one - other)
-
-
-def _of_differences(half):
-    """The right mean, with half(d) on either side: d (P,), the differences prompt by prompt."""
-
-    def interval(first, second):
-        differences = (first - second).mean(1)
-        return _around(differences.mean(), half(differences))
-
-    return interval
+    if pairing == "by prompt":
+        return clustered_interval(first - second, **interval)
+    if pairing == "without sign":
+        return clustered_interval((first - second).abs(), **interval)
+    if pairing == "wins":
+        return clustered_interval((first - second).sign(), **interval)
+    one, other = (clustered_interval(table, **interval) for table in (first, second))
+    mean, a, b = one[0] - other[0], one[2] - one[0], other[2] - other[0]
+    half = {
+        "variances added": (a.square() + b.square()).sqrt(),
+        "halves added": a + b,
+        "end from end": a - b,
+        "crosswise": a + b,
+        "pooled": ((a.square() + b.square()) / 2).sqrt(),
+    }[pairing]
+    return mean, mean - half, mean + half
 
 
 PAIRED_DIFFERENCE = Exercise(
@@ -196,70 +237,44 @@ PAIRED_DIFFERENCE = Exercise(
         ),
     ),
     mistakes=(
-        Mistake(
-            _unpaired,
+        mistake(
             "It looks as if the variances of two independent means were added. Both answered "
             "the same prompts: take the difference of each prompt first, and how hard the "
             "prompt is cancels out.",
+            pairing="variances added",
         ),
-        Mistake(
-            _halves_added,
+        mistake(
             "It looks as if the two intervals were added, as if both means erred at once and "
             "in opposite directions: take the difference of each prompt, and its interval.",
+            pairing="halves added",
         ),
-        Mistake(
-            _end_from_end,
+        mistake(
             "It looks as if one interval was subtracted from the other, end by end: what is "
             "unsure in two means does not cancel that way. Take the difference of each "
             "prompt, and its interval.",
+            pairing="end from end",
         ),
-        Mistake(
-            lambda first, second: paired_difference(second, first),
+        mistake(
+            "It looks as if the two deviations were pooled. Both answered the same prompts: take "
+            "the difference of each prompt first, and the deviation of those differences.",
+            pairing="pooled",
+        ),
+        mistake(
             "The sign is turned round: the first one's marks less the second one's, so that "
             "above 0 the first is better.",
+            before=lambda x: {"first": x["second"], "second": x["first"]},
         ),
-        Mistake(
-            lambda first, second: _over((first - second).flatten()),
-            "The differences are right, but all P * S of them were taken as independent: take "
-            "the mean of each prompt first.",
-        ),
-        Mistake(
-            _of_differences(lambda d: 1.96 * d.std(correction=0) / math.sqrt(len(d))),
-            "It looks like the population's deviation of the differences: divide the squares "
-            "by P - 1, which is what .std() does by itself.",
-        ),
-        Mistake(
-            _of_differences(lambda d: 1.96 * d.std()),
-            "It looks like the standard deviation of the differences: for their mean divide "
-            "it by the root of P.",
-        ),
-        Mistake(
-            _of_differences(lambda d: 1.96 * d.std() / len(d)),
-            "It looks as if the deviation was divided by P: divide it by the root of P.",
-        ),
-        Mistake(
-            _of_differences(lambda d: d.std() / math.sqrt(len(d))),
-            "It looks like one standard error on either side: 95 % takes 1.96 of them.",
-        ),
-        Mistake(
-            lambda first, second: _over((first - second).abs().mean(1)),
+        mistake(
             "It looks as if the sign of each difference was dropped: then even two equal "
             "models would differ.",
+            pairing="without sign",
         ),
-        Mistake(
-            lambda first, second: clustered_interval((first - second).sign()),
+        mistake(
             "It looks as if wins less defeats were counted: here a difference counts by its "
             "points.",
+            pairing="wins",
         ),
-        Mistake(
-            lambda first, second: _over((first - second).mean(0)),
-            "It looks as if the mean was taken over the prompts: a row is a prompt, so take "
-            "the mean of each row, .mean(1).",
-        ),
-        Mistake(
-            lambda first, second: _swapped(paired_difference(first, second)),
-            "The ends changed places: mean difference, then the lower end, then the upper one.",
-        ),
+        *INTERVAL_MISTAKES,
     ),
     use="If it lies above 0 the first is better, even where the two models' own intervals overlap.",
     outputs=NAMES,

@@ -1,28 +1,49 @@
 """Exercises of notebook 08: advantages within a group (RLOO), and the loss of DPO."""
 
+from collections.abc import Callable
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from rlhf_lab import maths
-from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
+from rlhf_lab.course.exercises.nb03_reward import LEAD_MISTAKES, loss_of_leads
 
 # ---- RLOO ----------------------------------------------------------------------------------------
 
 
-def _others(rewards: Tensor, dim: int = 1) -> Tensor:
-    """The mean reward of the others of each group: (prompts, group) -> the same."""
-    return (rewards.sum(dim, keepdim=True) - rewards) / (rewards.shape[dim] - 1)
+def rloo_advantages(
+    rewards: Tensor,
+    *,
+    group: str = "row",
+    baseline: str = "mean of the others",
+    scale: Callable[[Tensor], Tensor] = lambda rewards: torch.tensor(1.0),
+) -> Tensor:
+    """Each reward less the mean of the others of its group: (prompts, group) -> the same."""
+    dims = {"row": [1], "column": [0], "batch": [0, 1]}[group]
+    whole = rewards.sum(dims, keepdim=True)
+    count = rewards.numel() if group == "batch" else rewards.shape[dims[0]]
+    usual = {
+        "mean of the others": (whole - rewards) / (count - 1),
+        "mean of all": whole / count,
+        "sum of the others": whole - rewards,
+        "sum of the others by all": (whole - rewards) / count,
+        "sum of all by the others": whole / (count - 1),
+        "best of the others": _best_other(rewards),
+        "best of all": rewards.amax(1, keepdim=True),
+        "median": rewards.median(1, keepdim=True).values,
+        "none": torch.zeros_like(rewards),
+    }[baseline]
+    return (rewards - usual) / scale(rewards)
 
 
-def _best_other(rewards):
-    others = torch.eye(rewards.shape[1], dtype=torch.bool)
-    return rewards - rewards.unsqueeze(1).masked_fill(others, -torch.inf).amax(-1)
+def _best_other(rewards: Tensor) -> Tensor:
+    itself = torch.eye(rewards.shape[1], dtype=torch.bool)
+    return rewards.unsqueeze(1).masked_fill(itself, -torch.inf).amax(-1)
 
 
 RLOO_ADVANTAGES = Exercise(
     "rloo_advantages",
-    maths.rloo_advantages,
+    rloo_advantages,
     cases=(
         Case(
             "an easy prompt and a hard one",
@@ -38,67 +59,97 @@ RLOO_ADVANTAGES = Exercise(
         ),
     ),
     mistakes=(
-        Mistake(
-            maths.dr_grpo_advantages,
-            "It looks like the mean of the whole group, the response itself among them: take "
-            "the mean of the others, which it has no part in. (Dr. GRPO takes this one: the "
-            "same signs, all smaller by the factor (group - 1) / group.)",
-        ),
-        Mistake(
-            maths.grpo_advantages,
+        mistake(
             "It looks like GRPO: the mean of the whole group, divided by its deviation. Take "
             "the mean of the others, and do not divide: a group that is nearly equal would "
             "count as much as one that is not.",
+            baseline="mean of all",
+            scale=lambda r: r.std(1, keepdim=True) + 1e-4,
         ),
-        Mistake(
-            lambda r: (r - r.mean(1, keepdim=True)) / r.std(1, keepdim=True),
+        mistake(
             "It looks as if you divided by the deviation, which gives 0 / 0 where all are "
             "equal: take the reward less the mean of the others, and do not divide.",
+            baseline="mean of all",
+            scale=lambda r: r.std(1, keepdim=True),
         ),
-        Mistake(
-            lambda r: (r - r.mean(1, keepdim=True)) / r.std(1, keepdim=True, correction=0),
+        mistake(
             "It looks as if you divided by the population's deviation, which gives 0 / 0 "
             "where all are equal: take the reward less the mean of the others, and do not "
             "divide.",
+            baseline="mean of all",
+            scale=lambda r: r.std(1, keepdim=True, correction=0),
         ),
-        Mistake(
-            lambda r: (r - _others(r)) / (r.std(1, keepdim=True) + 1e-4),
+        mistake(
+            "It looks like the mean of the whole group, the response itself among them: take "
+            "the mean of the others, which it has no part in. (Dr. GRPO takes this one: the "
+            "same signs, all smaller by the factor (group - 1) / group.)",
+            baseline="mean of all",
+        ),
+        mistake(
             "The baseline is right, but do not divide by the deviation.",
+            scale=lambda r: r.std(1, keepdim=True) + 1e-4,
         ),
-        Mistake(
-            lambda r: r - r.mean(),
+        mistake(
+            "The baseline is right, but do not divide by the deviation, which is 0 where all are "
+            "equal.",
+            scale=lambda r: r.std(1, keepdim=True),
+        ),
+        mistake(
             "It looks like one baseline for the whole batch: then every response to an easy "
             "prompt seems good. Compare with the responses to the same prompt.",
+            group="batch",
+            baseline="mean of all",
         ),
-        Mistake(
-            lambda r: r - (r.sum() - r) / (r.numel() - 1),
+        mistake(
+            "It looks as if the whole batch was whitened: compare with the responses to the same "
+            "prompt, and do not divide.",
+            group="batch",
+            baseline="mean of all",
+            scale=lambda r: r.std() + 1e-8,
+        ),
+        mistake(
             "It looks as if the others are all others of the batch: take those of the same "
             "prompt, sums over dimension 1.",
+            group="batch",
         ),
-        Mistake(
-            lambda r: r - _others(r, dim=0),
+        mistake(
             "It looks as if the wrong axis was taken: a row is a prompt, so sums run over "
             "dimension 1. Responses to other prompts say nothing about this one.",
+            group="column",
         ),
-        Mistake(
-            lambda r: r - (r.sum(1, keepdim=True) - r) / r.shape[1],
+        mistake(
             "The sum of the others is right, but there are group - 1 of them: divide by that.",
+            baseline="sum of the others by all",
         ),
-        Mistake(
-            lambda r: r - (r.sum(1, keepdim=True) - r),
+        mistake(
+            "It is divided by group - 1, but the sum holds the response itself: take its own "
+            "reward out of the sum.",
+            baseline="sum of all by the others",
+        ),
+        mistake(
             "It looks as if the sum of the others was taken away: take their mean.",
+            baseline="sum of the others",
         ),
-        Mistake(
-            _others, "This is the baseline, the mean of the others: take it away from the reward."
+        mistake(
+            "This is the baseline, the mean of the others: take it away from the reward.",
+            after=lambda answer, inputs: inputs["rewards"] - answer,
         ),
-        Mistake(
-            lambda r: _others(r) - r,
+        mistake(
             "The sign is turned round: what did better than the others must come out above 0.",
+            after=lambda answer, inputs: -answer,
         ),
-        Mistake(
-            _best_other,
+        mistake(
             "It looks as if the best of the others is the baseline: take their mean, or "
             "nearly all advantages are below 0.",
+            baseline="best of the others",
+        ),
+        mistake(
+            "It looks as if the best of the group is the baseline: take the mean of the others.",
+            baseline="best of all",
+        ),
+        mistake(
+            "It looks as if the median of the group is the baseline: take the mean of the others.",
+            baseline="median",
         ),
     ),
     use="No value network, and the baseline leaves the gradient right on average, for no "
@@ -108,22 +159,49 @@ RLOO_ADVANTAGES = Exercise(
 # ---- DPO -----------------------------------------------------------------------------------------
 
 
-def _margins(chosen, rejected, ref_chosen, ref_rejected):
-    """How much further the policy has gone towards the chosen response, in nats: (B,)."""
-    return (chosen - ref_chosen) - (rejected - ref_rejected)
+def dpo_loss(
+    chosen_logprobs: Tensor,
+    rejected_logprobs: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    dpo_beta: float,
+    *,
+    score: Callable[[Tensor, Tensor], Tensor] = lambda logprobs, ref: logprobs - ref,
+    reference: str = "of both",
+    rejected: str = "taken away",
+    times: str = "inside",
+    everyone: bool = False,
+    **loss,
+) -> Tensor:
+    """The pair loss of the implicit scores, beta times the log-ratio: () from four (B,)."""
+    chosen = score(chosen_logprobs, ref_chosen)
+    if reference == "of the chosen alone":
+        ref_rejected = torch.zeros_like(ref_rejected)
+    elif reference == "of the rejected alone":
+        chosen = chosen_logprobs
+    other = score(rejected_logprobs, ref_rejected)
+    chosen = chosen[:, None] if everyone else chosen
+    leads = {"taken away": chosen - other, "added": chosen + other, "missing": chosen}[rejected]
+    if times == "the chosen alone":
+        leads = chosen * dpo_beta - other
+    inside = {"inside": dpo_beta, "divided": 1 / dpo_beta}.get(times, 1.0)
+    value = loss_of_leads(inside * leads, **loss)
+    return dpo_beta * value if times == "outside" else value
 
 
-def _losses(chosen, rejected, ref_chosen, ref_rejected, beta):
-    return -F.logsigmoid(beta * _margins(chosen, rejected, ref_chosen, ref_rejected))
-
-
-def _changed_places(chosen, rejected, ref_chosen, ref_rejected, beta):
-    return maths.dpo_loss(rejected, chosen, ref_rejected, ref_chosen, beta)
+def _changed_places(x: dict) -> dict:
+    return {
+        "chosen_logprobs": x["rejected_logprobs"],
+        "rejected_logprobs": x["chosen_logprobs"],
+        "ref_chosen": x["ref_rejected"],
+        "ref_rejected": x["ref_chosen"],
+        "dpo_beta": x["dpo_beta"],
+    }
 
 
 DPO_LOSS = Exercise(
     "dpo_loss",
-    maths.dpo_loss,
+    dpo_loss,
     cases=(
         Case(
             "two pairs",
@@ -136,112 +214,99 @@ DPO_LOSS = Exercise(
             },
         ),
         Case(
-            "a policy that is the reference, where the loss is ln 2",
+            "a policy close to the reference, where the loss is nearly ln 2",
             {
-                "chosen_logprobs": torch.tensor([-12.0, -40.0, -8.0]),
-                "rejected_logprobs": torch.tensor([-15.0, -22.0, -9.0]),
+                "chosen_logprobs": torch.tensor([-12.1, -40.0, -7.9]),
+                "rejected_logprobs": torch.tensor([-15.0, -22.1, -9.0]),
                 "ref_chosen": torch.tensor([-12.0, -40.0, -8.0]),
                 "ref_rejected": torch.tensor([-15.0, -22.0, -9.0]),
                 "dpo_beta": 0.3,
             },
         ),
         Case(
-            "a pair that is wrong by 300 nats, at a high price",
+            "pairs that are wrong by 300 nats and right by 300, at a high price",
             {
-                "chosen_logprobs": torch.tensor([-180.0, -11.0]),
-                "rejected_logprobs": torch.tensor([-15.0, -14.0]),
-                "ref_chosen": torch.tensor([-30.0, -12.0]),
-                "ref_rejected": torch.tensor([-165.0, -13.0]),
+                "chosen_logprobs": torch.tensor([-180.0, -11.0, -20.0]),
+                "rejected_logprobs": torch.tensor([-15.0, -14.0, -190.0]),
+                "ref_chosen": torch.tensor([-30.0, -12.0, -160.0]),
+                "ref_rejected": torch.tensor([-165.0, -13.0, -30.0]),
                 "dpo_beta": 0.5,
+            },
+        ),
+        Case(
+            "four pairs",
+            {
+                "chosen_logprobs": torch.tensor([-9.0, -14.0, -30.5, -17.0]),
+                "rejected_logprobs": torch.tensor([-12.0, -11.0, -28.0, -21.0]),
+                "ref_chosen": torch.tensor([-10.5, -13.0, -33.0, -16.0]),
+                "ref_rejected": torch.tensor([-11.0, -12.5, -27.0, -19.5]),
+                "dpo_beta": 0.2,
             },
         ),
     ),
     mistakes=(
-        Mistake(
-            lambda c, r, ref_c, ref_r, beta: maths.pair_loss(beta * c, beta * r),
+        mistake(
             "It looks as if the reference is missing. Without it nothing holds the policy, "
             "and the longer response, less likely by its length alone, starts far behind.",
+            score=lambda logprobs, ref: logprobs,
         ),
-        Mistake(
-            lambda c, r, ref_c, ref_r, beta: maths.dpo_loss(c, r, -ref_c, -ref_r, beta),
-            "It looks as if the reference was added: the implicit score is beta * (logprobs - "
-            "ref_logprobs), each with the reference's of the same response.",
+        mistake(
+            "It looks as if the reference was added, or each response got the reference of the "
+            "other one: the implicit score is beta * (logprobs - ref_logprobs), both of the same "
+            "response.",
+            score=lambda logprobs, ref: logprobs + ref,
         ),
-        Mistake(
-            _changed_places,
-            "It looks as if chosen and rejected changed places: the loss must fall when the "
-            "chosen response becomes likelier.",
-        ),
-        Mistake(
-            lambda *x: -maths.dpo_loss(*x),
-            "It looks as if the minus is missing: a log-probability is below 0, and a loss is "
-            "what should become small.",
-        ),
-        Mistake(
-            lambda *x: -_changed_places(*x),
-            "Two signs are turned round: chosen and rejected changed places, and the minus is "
-            "missing.",
-        ),
-        Mistake(
-            lambda *x: maths.dpo_loss(*x[:4], 1.0),
-            "It looks as if beta is missing: it says how many nats a margin is worth.",
-        ),
-        Mistake(
-            lambda *x: x[4] * maths.dpo_loss(*x[:4], 1.0),
-            "It looks as if beta stands before the loss, where it only scales the step: it "
-            "belongs inside the sigmoid, before the margin.",
-        ),
-        Mistake(
-            lambda *x: maths.dpo_loss(*x[:4], 1 / x[4]),
-            "It looks as if the margin was divided by beta: multiply.",
-        ),
-        Mistake(
-            lambda *x: -torch.sigmoid(x[4] * _margins(*x[:4])).log().mean(),
-            "It overflows: where a pair is wrong by hundreds of nats, sigmoid or exp runs out "
-            "of digits before the log is taken. F.logsigmoid does both in one step.",
-        ),
-        Mistake(
-            lambda *x: _losses(*x).sum(),
-            "It looks like the sum over the pairs: take the mean, so that the size of a step "
-            "does not depend on the batch size.",
-        ),
-        Mistake(_losses, "It looks as if the mean over the pairs is missing."),
-        Mistake(
-            lambda *x: -F.logsigmoid(x[4] * _margins(*x[:4]).mean()),
-            "It looks as if the mean over the pairs was taken before the sigmoid: then one "
-            "pair that is far ahead hides another that is wrong.",
-        ),
-        Mistake(
-            lambda *x: -torch.sigmoid(x[4] * _margins(*x[:4])).mean(),
-            "It looks as if the log is missing: this is minus the mean probability, which "
-            "hardly pulls at a pair that is quite wrong.",
-        ),
-        Mistake(
-            lambda *x: (1 - torch.sigmoid(x[4] * _margins(*x[:4]))).mean(),
-            "It looks as if the log is missing: 1 - sigmoid hardly pulls at a pair that is "
-            "quite wrong.",
-        ),
-        Mistake(
-            lambda *x: -(x[4] * _margins(*x[:4])).mean(),
-            "It looks as if the sigmoid is missing: without it the loss falls without end, "
-            "and pairs that are right already pull as hard as the wrong ones.",
-        ),
-        Mistake(
-            lambda c, r, ref_c, ref_r, beta: -F.logsigmoid(beta * (c - ref_c)).mean(),
-            "It looks as if the rejected response is missing: a comparison is a difference of "
-            "two implicit scores.",
-        ),
-        Mistake(
-            lambda c, r, ref_c, ref_r, beta: maths.pair_loss(
-                beta * (c - ref_c).exp(), beta * (r - ref_r).exp()
-            ),
+        mistake(
             "It looks as if probabilities were divided: the implicit score is made of the "
             "difference of the logs, so leave out the exp.",
+            score=lambda logprobs, ref: (logprobs - ref).exp(),
         ),
-        Mistake(
-            lambda c, r, ref_c, ref_r, beta: maths.pair_loss(beta * c / ref_c, beta * r / ref_r),
+        mistake(
             "It looks as if the log-probabilities were divided: the log of a ratio is their "
             "difference.",
+            score=lambda logprobs, ref: logprobs / ref,
+        ),
+        mistake(
+            "It looks as if chosen and rejected changed places, or policy and reference: the loss "
+            "must fall when the policy makes the chosen response likelier.",
+            before=_changed_places,
+        ),
+        mistake(
+            "It looks as if beta is missing: it says how many nats a margin is worth.",
+            times="nowhere",
+        ),
+        mistake(
+            "It looks as if beta stands before the loss, where it only scales the step: it "
+            "belongs inside the sigmoid, before the margin.",
+            times="outside",
+        ),
+        mistake(
+            "It looks as if beta multiplies only the chosen response's score: it belongs to both.",
+            times="the chosen alone",
+        ),
+        mistake(
+            "It looks as if the reference of the rejected response is missing.",
+            reference="of the chosen alone",
+        ),
+        mistake(
+            "It looks as if the reference of the chosen response is missing.",
+            reference="of the rejected alone",
+        ),
+        mistake("It looks as if the margin was divided by beta: multiply.", times="divided"),
+        *LEAD_MISTAKES,
+        mistake(
+            "It looks as if the rejected response is missing: a comparison is a difference of "
+            "two implicit scores.",
+            rejected="missing",
+        ),
+        mistake(
+            "It looks as if the two implicit scores were added: a comparison is their difference.",
+            rejected="added",
+        ),
+        mistake(
+            "It looks as if every chosen response was compared with every rejected one, (B, B): "
+            "pair b gives one lead. (B, 1) minus (B,) is (B, B).",
+            everyone=True,
         ),
     ),
     use="The pair loss of notebook 03, with the policy's own log-ratio for a score: no reward "

@@ -1,12 +1,12 @@
 """Exercises of notebook 09: ranks by weighted rules, and a checker of one rule."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from rlhf_lab.course.exercises.examine import Case, Exercise, Mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
 
 TIE = 1e-6  # totals no further apart than this are equal
 REACH = 4  # how many words before a phrase may deny it
@@ -14,37 +14,36 @@ REACH = 4  # how many words before a phrase may deny it
 # ---- ranks by rules ------------------------------------------------------------------------------
 
 
-def _totals(kept: Tensor, weights: Tensor) -> Tensor:
-    return (kept * weights).sum(-1)
-
-
-def _ranks(totals: Tensor, tie: float = TIE) -> Tensor:
-    """1 for the highest of the totals (K,); equal ones share a rank, and the next counts them."""
-    return 1 + (totals > totals.unsqueeze(-1) + tie).sum(-1)
-
-
-def rank_by_rules(kept: Tensor, weights: Tensor) -> Tensor:
+def rank_by_rules(
+    kept: Tensor,
+    weights: Tensor,
+    *,
+    totals: Callable[[Tensor, Tensor], Tensor] = lambda kept, weights: (kept * weights).sum(-1),
+    tie: float = TIE,
+    equals: str = "first",
+    worst_first: bool = False,
+    count_from: int = 1,
+) -> Tensor:
     """The ranks (K,) of responses that keep R rules so far, (K, R), by the rules' weights (R,)."""
-    return _ranks(_totals(kept, weights))
+    each = totals(kept, weights)
+    each = -each if worst_first else each
+    above = (each > each.unsqueeze(-1) + tie).sum(-1)
+    last = (each > each.unsqueeze(-1) - tie).sum(-1) - 1
+    order = each.round(decimals=5).argsort(descending=True, stable=True)
+    places = {
+        "first": above,
+        "last": last,
+        "middle": (above + last) / 2,
+        "none": order.argsort(),
+        "the order": order,
+        "dense": _dense(each),
+    }
+    return places[equals] + count_from
 
 
-def _best_first(kept: Tensor, weights: Tensor) -> Tensor:
-    """The numbers of the responses, the best first; equal ones in their old order."""
-    return _totals(kept, weights).round(decimals=5).argsort(descending=True, stable=True)
-
-
-def _dense(kept, weights):
-    _, place = _totals(kept, weights).round(decimals=5).unique(return_inverse=True)
-    return place.max() + 1 - place
-
-
-def _last_of_equals(kept, weights):
-    totals = _totals(kept, weights)
-    return (totals > totals.unsqueeze(-1) - TIE).sum(-1)
-
-
-def _middle_of_equals(kept, weights):
-    return (rank_by_rules(kept, weights) + _last_of_equals(kept, weights)) / 2
+def _dense(totals: Tensor) -> Tensor:
+    _, place = totals.round(decimals=5).unique(return_inverse=True)
+    return place.max() - place
 
 
 def _t(*rows: list[float]) -> Tensor:
@@ -80,72 +79,80 @@ RANK_BY_RULES = Exercise(
                 "weights": torch.tensor([0.3, 0.6, 0.9]),
             },
         ),
+        Case(
+            "five responses in a cycle of places",
+            {
+                "kept": _t([0.5, 0.0], [0.0, 0.5], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]),
+                "weights": torch.tensor([1.0, 4.0]),
+            },
+        ),
     ),
     mistakes=(
-        Mistake(
-            lambda kept, weights: _ranks(-_totals(kept, weights)),
+        mistake(
             "The ranks are the wrong way up: 1 is the best, the response with the highest total.",
+            worst_first=True,
         ),
-        Mistake(
-            lambda kept, weights: _best_first(kept, weights) + 1,
-            "It looks like the order, which is what argsort gives: whose turn is first, "
-            "second, third. The rank of each response is wanted, its place in that order.",
-        ),
-        Mistake(
-            _best_first,
+        mistake(
             "It looks like the order, counted from 0, which is what argsort gives. The rank "
             "of each response is wanted, its place in that order, from 1.",
+            equals="the order",
+            count_from=0,
         ),
-        Mistake(
-            lambda kept, weights: rank_by_rules(kept, weights) - 1,
+        mistake(
+            "It looks like the order, which is what argsort gives: whose turn is first, "
+            "second, third. The rank of each response is wanted, its place in that order.",
+            equals="the order",
+        ),
+        mistake(
             "It looks as if ranks were counted from 0: the best is 1, and 0 means unranked in "
             "the lab.",
+            count_from=0,
         ),
-        Mistake(
-            _dense,
+        mistake(
             "It looks as if the next rank does not count all who are before: after two "
             "firsts comes the third, (1, 1, 3) and not (1, 1, 2).",
+            equals="dense",
         ),
-        Mistake(
-            lambda kept, weights: _best_first(kept, weights).argsort() + 1,
+        mistake(
             "It looks as if equal totals got different ranks, by their place in the list: "
             "they share one, or the reward model learns a preference that no rule has.",
+            equals="none",
         ),
-        Mistake(
-            _last_of_equals,
+        mistake(
             "It looks as if equal responses got the last of the ranks that they share: it is "
             "the first, (1, 1, 3) and not (2, 2, 3).",
+            equals="last",
         ),
-        Mistake(
-            _middle_of_equals,
+        mistake(
             "It looks as if equal responses got the mean of the ranks that they share: it is "
             "the first, (1, 1, 3).",
+            equals="middle",
         ),
-        Mistake(
-            lambda kept, weights: _ranks(_totals(kept, weights), tie=0.0),
+        mistake(
             "It looks as if totals had to be equal to the last digit: sums of floats are not. "
             "Up to 1e-6 apart they count as equal.",
+            tie=0.0,
         ),
-        Mistake(
-            lambda kept, weights: _ranks(kept.sum(-1)),
+        mistake(
             "It looks as if the weights were left out: a rule counts by its weight.",
+            totals=lambda kept, weights: kept.sum(-1),
         ),
-        Mistake(
-            lambda kept, weights: _ranks(kept[:, weights.argmax()]),
+        mistake(
             "It looks as if the weightiest rule alone decides: the others count as well, by "
             "their weights.",
+            totals=lambda kept, weights: kept[:, weights.argmax()],
         ),
-        Mistake(
-            lambda kept, weights: _ranks(_totals((kept >= 1).to(weights), weights)),
+        mistake(
             "It looks as if a rule kept by half counts nothing: it counts by half.",
+            totals=lambda kept, weights: ((kept >= 1) * weights).sum(-1),
         ),
-        Mistake(
-            lambda kept, weights: _ranks(_totals((kept > 0).to(weights), weights)),
+        mistake(
             "It looks as if a rule kept by half counts in full: it counts by half.",
+            totals=lambda kept, weights: ((kept > 0) * weights).sum(-1),
         ),
-        Mistake(
-            _totals,
+        mistake(
             "These are the totals: a response's rank is 1 and the number of totals above its own.",
+            lambda kept, weights: (kept * weights).sum(-1),
         ),
     ),
     use="With it the written rules rank in place of people, and the reward model of notebook 03 "
@@ -159,47 +166,36 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.lower())
 
 
-def _found(words: Sequence[str], phrases: Sequence[str]) -> Iterator[int]:
-    """The numbers of the words that begin one of the phrases."""
-    for phrase in phrases:
-        sought = phrase.split()
-        yield from (i for i in range(len(words)) if words[i : i + len(sought)] == sought)
+def _window(words: Sequence[str], i: int) -> Sequence[str]:
+    return words[max(0, i - REACH) : i]
 
 
-def _before(words: Sequence[str], i: int, reach: int = REACH) -> Sequence[str]:
-    return words[max(0, i - reach) : i]
-
-
-def _says(
-    words: Sequence[str],
+def promises(
+    sentence: str,
     phrases: Sequence[str],
     negations: Sequence[str],
-    where: Callable = _before,
+    *,
+    cut: Callable[[str], list[str]] = _words,
+    near: Callable[[Sequence[str], int], Sequence[str]] = _window,
+    whole: bool = True,
+    places: str = "any",
+    join: Callable = any,
 ) -> bool:
-    """Whether a phrase is there with no negation among the words where(words, i)."""
-    return any(not set(where(words, i)) & set(negations) for i in _found(words, phrases))
-
-
-def promises(sentence: str, phrases: Sequence[str], negations: Sequence[str]) -> bool:
     """Whether one of the phrases is in a sentence, with no negation in the four words before it."""
-    return _says(_words(sentence), phrases, negations)
+    words = cut(sentence)
 
+    def given(phrase: str) -> bool:
+        sought = phrase.split()
+        if whole:
+            found = [i for i in range(len(words)) if words[i : i + len(sought)] == sought]
+        else:
+            text = sentence.lower()
+            found = [len(_words(text[: m.start()])) for m in re.finditer(re.escape(phrase), text)]
+        found = found[:1] if places == "the first" else found
+        free = [not set(near(words, i)) & set(negations) for i in found]
+        return bool(found) and (all(free) if places == "all" else any(free))
 
-def _looking(where: Callable) -> Callable:
-    """The checker that looks for negations elsewhere: where(words, i) in place of _before."""
-    return lambda sentence, phrases, negations: _says(_words(sentence), phrases, negations, where)
-
-
-def _parts_of_words(sentence, phrases, negations):
-    text = sentence.lower()
-    starts = [m.start() for phrase in phrases for m in re.finditer(re.escape(phrase), text)]
-    return any(not set(_words(text[:start])[-REACH:]) & set(negations) for start in starts)
-
-
-def _first_places(sentence, phrases, negations):
-    words = _words(sentence)
-    first = [next(_found(words, [phrase]), None) for phrase in phrases]
-    return any(i is not None and not set(_before(words, i)) & set(negations) for i in first)
+    return join(given(phrase) for phrase in phrases)
 
 
 def _sentence(text: str, *phrases: str) -> dict[str, object]:
@@ -222,11 +218,19 @@ PROMISES = Exercise(
             _sentence("The best compromise is to wait for the promised day."),
         ),
         Case("denied", _sentence("We cannot promise a refund.")),
+        Case("denied two words before", _sentence("That is not a promise.")),
+        Case("denied three words before", _sentence("We never give a guarantee.")),
         Case("denied four words before", _sentence("We cannot give you a full refund.")),
         Case(
             "denied, then given",
             _sentence("We cannot promise it today but we promise it for Monday.", "promise"),
         ),
+        Case(
+            "given, then denied",
+            _sentence("We promise it for Monday, but cannot promise it today.", "promise"),
+        ),
+        Case("a phrase of two words", _sentence("You get a full refund.")),
+        Case("a negation right behind", _sentence("We promise no delay.")),
         Case(
             "a negation five words before",
             _sentence("It is not our fault but we guarantee a new one."),
@@ -234,84 +238,96 @@ PROMISES = Exercise(
         Case("a phrase first, a negation last", _sentence("Full refund for you, and why not!")),
     ),
     mistakes=(
-        Mistake(
-            _looking(lambda words, i: ()),
+        mistake(
             'It looks as if negations are not seen: "we cannot promise" promises nothing.',
+            near=lambda words, i: (),
         ),
-        Mistake(
-            _looking(lambda words, i: _before(words, i, 1)),
-            "It looks as if fewer than four words before a phrase were looked at: those "
-            "before place i are words[max(0, i - 4) : i].",
+        *(
+            mistake(
+                f"It looks as if only {reach} before a phrase were looked at: the four before "
+                "place i are words[max(0, i - 4) : i].",
+                near=lambda words, i, n=n: words[max(0, i - n) : i],
+            )
+            for n, reach in ((1, "one word"), (2, "two words"), (3, "three words"))
         ),
-        Mistake(
-            _looking(lambda words, i: _before(words, i, REACH + 1)),
+        mistake(
             "It looks as if five words before a phrase were looked at: four were asked for.",
+            near=lambda words, i: words[max(0, i - REACH - 1) : i],
         ),
-        Mistake(
-            _looking(lambda words, i: words[i - REACH : i]),
+        mistake(
             "Near the front of a sentence, i - 4 is below 0, and such a slice counts from the "
             "back and is mostly empty: begin it at max(0, i - 4).",
+            near=lambda words, i: words[i - REACH : i],
         ),
-        Mistake(
-            _looking(lambda words, i: [words[i - step] for step in range(1, REACH + 1)]),
+        mistake(
             "Near the front of a sentence, words[i - 1] may be words[-1], the last word: "
             "before the first word there is none.",
+            near=lambda words, i: [words[i - step] for step in range(1, REACH + 1)],
         ),
-        Mistake(
-            _looking(lambda words, i: words[:i]),
+        mistake(
             "It looks as if a negation anywhere before the phrase denies it: only one in the "
             "four words before it does.",
+            near=lambda words, i: words[:i],
         ),
-        Mistake(
-            _looking(lambda words, i: words),
+        mistake(
             "It looks as if a negation anywhere in the sentence denies the phrase: only one in "
             "the four words before it does.",
+            near=lambda words, i: words,
         ),
-        Mistake(
-            _parts_of_words,
+        mistake(
+            "It looks as if the four words after a phrase were looked at: a negation stands before "
+            "it.",
+            near=lambda words, i: words[i + 1 : i + 1 + REACH],
+        ),
+        mistake(
             'It looks as if parts of longer words count, as in "compromise" or '
             '"promised": compare whole words.',
+            whole=False,
         ),
-        Mistake(
-            lambda sentence, phrases, negations: _says(
-                re.findall(r"[\w']+", sentence), phrases, negations
-            ),
+        mistake(
             "It looks as if capitals make a difference: put the sentence into lower case first.",
+            cut=lambda sentence: re.findall(r"[\w']+", sentence),
         ),
-        Mistake(
-            lambda sentence, phrases, negations: _says(
-                sentence.lower().split(), phrases, negations
-            ),
+        mistake(
             'It looks as if punctuation sticks to the words: split() gives "promise." with '
             'its full stop, which is not "promise".',
+            cut=lambda sentence: sentence.lower().split(),
         ),
-        Mistake(
-            lambda sentence, phrases, negations: _says(
-                _words(sentence), [w for p in phrases for w in p.split()], negations
-            ),
+        mistake(
             "It looks as if one word of a phrase is enough: all its words must be there, one "
             "after the other.",
+            before=lambda x: {**x, "phrases": [w for p in x["phrases"] for w in p.split()]},
         ),
-        Mistake(
-            lambda sentence, phrases, negations: promises(sentence, phrases[:1], negations),
+        mistake(
+            "It looks as if only phrases of one word are found: compare as many words as the "
+            "phrase has.",
+            before=lambda x: {**x, "phrases": [p for p in x["phrases"] if " " not in p]},
+        ),
+        mistake(
             "It looks as if only the first phrase is tried: does a return within the loop end "
             "it too early?",
+            before=lambda x: {**x, "phrases": x["phrases"][:1]},
         ),
-        Mistake(
-            lambda sentence, phrases, negations: all(
-                promises(sentence, [phrase], negations) for phrase in phrases
-            ),
-            "It looks as if every phrase must be there: one is enough.",
+        mistake(
+            "It looks as if only the last phrase is tried: does each round of the loop overwrite "
+            "what the one before found?",
+            before=lambda x: {**x, "phrases": x["phrases"][-1:]},
         ),
-        Mistake(
-            _first_places,
+        mistake("It looks as if every phrase must be there: one is enough.", join=all),
+        mistake(
             "It looks as if only the first place of a phrase counts: it may be denied there "
             "and given later.",
+            places="the first",
         ),
-        Mistake(
-            lambda *inputs: not promises(*inputs),
+        mistake(
+            "It looks as if one denied place is enough to deny them all: one place that is not "
+            "denied is a promise.",
+            places="all",
+        ),
+        mistake(
             "It is turned round: True where there is a promise. (The rule is kept where there "
             "is none.)",
+            after=lambda answer, inputs: not answer,
         ),
     ),
     use='The rule is kept where this finds nothing; what it cannot find, such as "it is on us", '

@@ -8,8 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rlhf_lab.course.exercises.exercise import is_number
+
 DIGITS = 4
-NOT_ZERO = "It is right on the real tokens. On padding, where the mask is False, it should be 0."
+PYTHON_NUMBER = (
+    "You return a number of Python or numpy, through which no gradient flows: return the tensor, "
+    "without .item(), .numpy() or float()."
+)
 
 
 def praise(exercise) -> str:
@@ -56,11 +61,10 @@ def wrong_kind(
             )
         pairs = zip(answer, wanted, outputs)
         return next((text for a, w, name in pairs if (text := wrong_kind(a, w, (), name))), None)
-    if isinstance(answer, (int, float)):
-        return (
-            "You return a Python number, through which no gradient flows: return the tensor, "
-            "without .item() or float()."
-        )
+    if is_number(answer):
+        if wanted.dim():
+            return f"Your {what} is a single number, a tensor of shape {_shape(wanted)} is wanted."
+        answer = torch.tensor(float(answer))
     if not isinstance(answer, Tensor):
         return f"Your {what} is {kind_of(answer)}, a torch tensor is wanted."
     if answer.shape != wanted.shape:
@@ -83,6 +87,16 @@ def wrong_kind(
     return None
 
 
+def mistakes(found) -> str | None:
+    """The sentence of a mistake. Of two, how many there are and the sentence of the first."""
+    if len(found) < 2:
+        return found[0].sentence if found else None
+    return (
+        f"There are two mistakes. The first: {found[0].sentence}\n"
+        "Correct it and run the check again; it will then name the second."
+    )
+
+
 def crash(error: Exception, function: Callable, case) -> str:
     """The error in one line, with the line of the learner's cell."""
     text = " ".join(str(error).split())
@@ -96,6 +110,65 @@ def crash(error: Exception, function: Callable, case) -> str:
             for name, value in case.inputs.items()
         )
     )
+
+
+def explanation(error: Exception, case, mask: str | None) -> str | None:
+    """What most likely causes an error, in plain words; None if it is not a usual one."""
+    text = str(error)
+    full = mask is not None and bool(case.inputs[mask].all(1).any())
+    if full and "out of bounds" in text:
+        return (
+            "A row of this input has no padding. Its last real token is in the last column, number "
+            "mask.sum(1) - 1: there is no column mask.sum(1), and no first token of padding to "
+            "find."
+        )
+    return next((plain for part, plain in ERRORS.items() if part in text), None)
+
+
+ERRORS = {
+    "out of bounds": "An index is as large as the dimension or larger: the first is 0, the last "
+    "one less than the length. Look at the first and the last column.",
+    "out of range": "An index, or the number of a dimension, is too large: the first is 0, the "
+    "last one less than the length.",
+    "must match the size": "Two tensors do not line up. x[:, None] makes (B, 1) of (B,), which "
+    "goes with (B, N); what is shifted by one column loses a column, and its partner must lose one "
+    "too.",
+    "cannot be broadcast": "Two tensors do not line up. x[:, None] makes (B, 1) of (B,), which "
+    "goes with (B, N).",
+    "Expected reduction dim": "A maximum or minimum is taken of nothing: for this input no entry "
+    "is left to choose from, such as padding in a row that has none.",
+    "non-empty": "A list is empty that should hold tensors: for this input nothing was put into "
+    "it.",
+    "empty sequence": "A maximum or minimum is taken of nothing: for this input the list is empty.",
+    "iterable argument is empty": "A maximum or minimum is taken of nothing: for this input the "
+    "list is empty.",
+    "division by zero": "Something is divided by a count that is 0 for this input.",
+    "not implemented for 'Bool'": "This function takes no True or False: turn them into numbers "
+    "first, with .int() or .float().",
+    "not support bool input": "This function takes no True or False: turn them into numbers "
+    "first, with .int() or .float().",
+    "could not infer output dtype": "A mean of whole numbers, or of True and False: turn them into "
+    "floats first, with .float().",
+    "must be either a floating point": "A mean of whole numbers, or of True and False: turn them "
+    "into floats first, with .float().",
+    "on integer and Boolean": "~ turns True and False round, and no floats: use mask.bool().",
+    "with a bool tensor": "True and False cannot be subtracted: ~mask turns a mask round, "
+    "mask.float() makes 1 and 0 of it.",
+    "on a bool tensor": "True and False cannot be subtracted: ~mask turns a mask round, "
+    "mask.float() makes 1 and 0 of it.",
+    "used as indices": "Only whole numbers, or True and False, can be an index: use .long().",
+    "Expected dtype int64": "Only whole numbers can be an index here: use .long().",
+    "converted to Scalar": ".item() and float() take a tensor of one number, and this has several.",
+    "converted to Python scalars": "float() and int() take a tensor of one number, and this has "
+    "several.",
+    "bitwise_not": "~ turns True and False round, and no floats: use mask.bool().",
+    "Boolean value of Tensor": "`if`, `and`, `or`, max() and min() need a single True or False, "
+    "and this is a tensor of several: use torch.where, & and |, torch.maximum and torch.minimum.",
+    "positional argument": "The check gives the arguments in the order of the cell above: keep "
+    "all of them, in this order.",
+    "NoneType": "Something is None: a function without a return, or a name that was not set for "
+    "this input.",
+}
 
 
 def changed_input(name: str) -> str:
@@ -112,6 +185,15 @@ def no_gradient(name: str) -> str:
         f"The numbers are right, but no gradient reaches {name}, so nothing would be learned: "
         "do not take the tensor apart with .item(), .tolist(), .detach(), torch.tensor() or "
         "torch.no_grad(), and do not write into it."
+    )
+
+
+def nan_gradient(name: str) -> str:
+    """For an answer that is right, with nan or inf in the gradient of padding."""
+    return (
+        f"One thing more: where padding holds nan or inf, so does your gradient with respect to "
+        f"{name}, and it would spoil a whole training step. Take padding out before you calculate "
+        "with it, with masked_fill(~mask, 0) or x[mask]."
     )
 
 
