@@ -558,6 +558,90 @@ TWO["rloo_advantages"] = [
     (lambda r: (r.mean(1)[:, None] - r) / (r.std(1)[:, None] + 1e-4), "GRPO|sign"),
 ]
 
+# ---- answer_kl -----------------------------------------------------------------------------------
+
+
+def answer_kl_by_loop(first, second, ref_first, ref_second):
+    p, q = first.softmax(0), ref_first.softmax(0)
+    total = 0.0
+    for w in range(len(p)):
+        total = total + p[w] * (p[w].log() - q[w].log())
+        s, r = second[w].softmax(0), ref_second[w].softmax(0)
+        for v in range(len(s)):
+            total = total + p[w] * s[v] * (s[v] / r[v]).log()
+    return total
+
+
+def answer_kl_by_joint(first, second, ref_first, ref_second):
+    joint = first.log_softmax(-1)[:, None] + second.log_softmax(-1)
+    ref = ref_first.log_softmax(-1)[:, None] + ref_second.log_softmax(-1)
+    return (joint.exp() * (joint - ref)).sum()
+
+
+def answer_kl_by_torch(first, second, ref_first, ref_second):
+    from torch.distributions import Categorical, kl_divergence
+
+    begin, ref_begin = Categorical(logits=first), Categorical(logits=ref_first)
+    rest = kl_divergence(Categorical(logits=second), Categorical(logits=ref_second))
+    return kl_divergence(begin, ref_begin) + begin.probs @ rest
+
+
+def answer_kl_by_functional(first, second, ref_first, ref_second):
+    def one(a, b):
+        return F.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="sum")
+
+    rest = torch.stack([one(a, b) for a, b in zip(second, ref_second)])
+    return one(first, ref_first) + torch.dot(first.softmax(-1), rest)
+
+
+def answer_kl_by_einsum(first, second, ref_first, ref_second):
+    p, s = first.softmax(-1), second.softmax(-1)
+    log_ratio = s.log() - ref_second.softmax(-1).log()
+    begin = torch.einsum("w,w->", p, p.log() - ref_first.log_softmax(-1))
+    return begin + torch.einsum("w,wv,wv->", p, s, log_ratio)
+
+
+def answer_kl_in_float64(*logits):
+    return answer_kl_by_joint(*(x.double() for x in logits))
+
+
+RIGHT["answer_kl"] = [
+    answer_kl_by_loop,
+    answer_kl_by_joint,
+    answer_kl_by_torch,
+    answer_kl_by_functional,
+    answer_kl_by_einsum,
+    answer_kl_in_float64,
+]
+
+
+def answer_kl_with(first, second, ref_first, ref_second, weights):
+    def one(a, b):
+        return (a.softmax(-1) * (a.log_softmax(-1) - b.log_softmax(-1))).sum(-1)
+
+    return one(first, ref_first) + (weights * one(second, ref_second)).sum()
+
+
+WRONG["answer_kl"] = [
+    (
+        lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, f.detach().softmax(0)),
+        "what k2 in a loss does",
+    ),
+    (lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, rf.softmax(0)), "the reference's chances"),
+    (
+        lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, 1 / len(f)),
+        "Every first word counts the same",
+    ),
+    (lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, 1.0), "without weights"),
+    (lambda f, s, rf, rs: answer_kl_by_joint(rf, rs, f, s), "direction is turned round"),
+    (
+        lambda f, s, rf, rs: answer_kl_by_joint(f, s * 0, rf, rs * 0),
+        "KL of the second word is missing",
+    ),
+    (lambda f, s, rf, rs: answer_kl_by_joint(f, s, rf, rs) / 2, "mean over the two words"),
+]
+
+
 # ---- dpo_loss ------------------------------------------------------------------------------------
 
 RIGHT["dpo_loss"] = [

@@ -158,6 +158,11 @@ def rloo_advantages(function: Callable) -> Result:
     return examine(roads.RLOO_ADVANTAGES, function)
 
 
+def answer_kl(function: Callable) -> Result:
+    """answer_kl(first, second, ref_first, ref_second): (V,), (V, V), (V,), (V, V) -> ()."""
+    return examine(roads.ANSWER_KL, function)
+
+
 def dpo_loss(function: Callable) -> Result:
     """dpo_loss(chosen_logprobs, rejected_logprobs, ref_chosen, ref_rejected, dpo_beta): four (B,),
     float -> ()."""

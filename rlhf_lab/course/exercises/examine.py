@@ -170,7 +170,12 @@ def _gradient_problem(
     spoilt = ~mine.isfinite() & (right == 0) if not_finite(case) else torch.zeros_like(right).bool()
     if same(mine.masked_fill(spoilt, 0), right):
         return None, bool(spoilt.any())
-    return wording.wrong_gradient(exercise, case, mine, right), False
+    text = wording.wrong_gradient(exercise, case, mine, right)
+    for some in exercise.mistakes:  # those that have the right numbers
+        theirs = _gradient(exercise.written(some), case, name)
+        if theirs is not None and same(theirs, mine):
+            return f"{text}\n{some.sentence}", False
+    return text, False
 
 
 def _gradient(function: Callable, case: Case, name: str) -> Tensor | None:

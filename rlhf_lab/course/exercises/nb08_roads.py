@@ -1,10 +1,11 @@
-"""Exercises of notebook 08: advantages within a group (RLOO), and the loss of DPO."""
+"""Exercises of notebook 08: advantages in a group, the KL of a whole answer, the loss of DPO."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from rlhf_lab import maths
 from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
 from rlhf_lab.course.exercises.nb03_reward import LEAD_MISTAKES, loss_of_leads
 
@@ -312,4 +313,154 @@ DPO_LOSS = Exercise(
     use="The pair loss of notebook 03, with the policy's own log-ratio for a score: no reward "
     "model is needed.",
     gradient="chosen_logprobs",
+)
+
+
+# ---- the KL of a whole answer --------------------------------------------------------------------
+
+
+def answer_kl(
+    first: Tensor,
+    second: Tensor,
+    ref_first: Tensor,
+    ref_second: Tensor,
+    *,
+    kl: Callable[[Tensor, Tensor], Tensor] = maths.kl,
+    chances: str = "policy",
+    parts: str = "both",
+) -> Tensor:
+    """KL(policy || reference) of answers of two words, from logits: (V,), (V, V), (V,), (V, V) ->
+    ()."""
+    after = kl(second, ref_second)  # (V,), of the second word after each first one
+    weights = {
+        "policy": first.softmax(-1),
+        "detached": first.softmax(-1).detach(),
+        "reference": ref_first.softmax(-1),
+        "all alike": torch.full_like(first, 1 / len(first)),
+        "none": torch.ones_like(first),
+        "logits": first,
+    }[chances]
+    begin, rest = kl(first, ref_first), (weights * after).sum()
+    return {"both": begin + rest, "first": begin, "second": rest, "mean": (begin + rest) / 2}[parts]
+
+
+def _logprobs(logits: Tensor, ref_logits: Tensor) -> tuple[Tensor, Tensor]:
+    return logits.log_softmax(-1), ref_logits.log_softmax(-1)
+
+
+def _unweighted(logits: Tensor, ref_logits: Tensor) -> Tensor:
+    logprobs, ref_logprobs = _logprobs(logits, ref_logits)
+    return (logprobs - ref_logprobs).sum(-1)
+
+
+def _of_logits(logits: Tensor, ref_logits: Tensor) -> Tensor:
+    return (logits.softmax(-1) * (logits - ref_logits)).sum(-1)
+
+
+def _k2(logits: Tensor, ref_logits: Tensor) -> Tensor:
+    logprobs, ref_logprobs = _logprobs(logits, ref_logits)
+    return (logprobs.exp() * (logprobs - ref_logprobs).square() / 2).sum(-1)
+
+
+def _k3(logits: Tensor, ref_logits: Tensor) -> Tensor:
+    logprobs, ref_logprobs = _logprobs(logits, ref_logits)
+    log_r = ref_logprobs - logprobs
+    return (log_r.exp() - 1 - log_r).mean(-1)
+
+
+ANSWER_KL = Exercise(
+    "answer_kl",
+    answer_kl,
+    cases=(
+        Case(
+            "two words, where the first decides what the second costs",
+            {
+                "first": torch.tensor([0.4, -0.2]),
+                "second": torch.tensor([[3.0, -1.0], [0.5, 0.0]]),
+                "ref_first": torch.tensor([0.1, 0.3]),
+                "ref_second": torch.tensor([[0.2, 0.4], [-0.6, 0.3]]),
+            },
+        ),
+        Case(
+            "three words",
+            {
+                "first": torch.tensor([1.0, -0.5, 0.2]),
+                "second": torch.tensor([[0.3, 1.2, -0.7], [2.0, 0.1, 0.4], [-1.0, 0.6, 0.9]]),
+                "ref_first": torch.tensor([-0.3, 0.8, 0.5]),
+                "ref_second": torch.tensor([[0.9, -0.2, 0.1], [0.0, 1.1, -0.4], [0.7, 0.3, -1.2]]),
+            },
+        ),
+        Case(
+            "first words that both say alike, so that all of the KL is in the second",
+            {
+                "first": torch.tensor([0.0, 0.0]),
+                "second": torch.tensor([[12.0, 0.0], [0.2, 0.0]]),
+                "ref_first": torch.tensor([0.0, 0.0]),
+                "ref_second": torch.tensor([[0.0, 0.0], [0.2, 0.0]]),
+            },
+        ),
+    ),
+    mistakes=(
+        mistake(
+            "The chances of the first words are cut off from the gradient: leave out detach, or "
+            "no_grad. As it is, no word is charged for the KL that it leads to. This is what k2 in "
+            "a loss does.",
+            chances="detached",
+        ),
+        mistake(
+            "The second word's KL is weighed by the reference's chances of the first words: it is "
+            "the policy that speaks, so take the policy's.",
+            chances="reference",
+        ),
+        mistake(
+            "Every first word counts the same: weigh the second word's KL by how often the policy "
+            "says the first one.",
+            chances="all alike",
+        ),
+        mistake(
+            "The second word's KL is added up over all first words without weights: only one of "
+            "them is said. Weigh each by how often the policy says that first word.",
+            chances="none",
+        ),
+        mistake(
+            "The weights are the logits of the first word: make probabilities of them with "
+            "softmax.",
+            chances="logits",
+        ),
+        mistake("The KL of the second word is missing.", parts="first"),
+        mistake("The KL of the first word is missing.", parts="second"),
+        mistake("It looks like a mean over the two words: add the two KLs.", parts="mean"),
+        mistake(
+            "The direction is turned round, KL(reference || policy): policy and reference have "
+            "changed places.",
+            kl=lambda logits, ref_logits: maths.kl(ref_logits, logits),
+            chances="reference",
+        ),
+        mistake(
+            "The direction is turned round, KL(reference || policy): the policy's probabilities "
+            "are the weights, and its log-probabilities come first.",
+            kl=lambda logits, ref_logits: maths.kl(ref_logits, logits),
+        ),
+        mistake(
+            "The log-ratios of all words are added up without weights: weigh each by the policy's "
+            "probability of the word.",
+            kl=_unweighted,
+        ),
+        mistake(
+            "The log-ratio is taken of logits, which are no log-probabilities: use log_softmax.",
+            kl=_of_logits,
+        ),
+        mistake(
+            "It looks like k2, half the squared log-ratio, which is an estimate: with all "
+            "probabilities at hand take the log-ratio itself.",
+            kl=_k2,
+        ),
+        mistake(
+            "It looks like a mean of k3 over the words: with all probabilities at hand take the "
+            "log-ratio, weighed by the policy's probabilities.",
+            kl=_k3,
+        ),
+    ),
+    use="Its gradient is what a KL in the reward has, and what a KL in the loss has not.",
+    gradient="first",
 )
