@@ -84,6 +84,54 @@ def test_no_cell_is_a_wall_of_text(path):
             assert max(map(len, cell.source.split("\n\n"))) < 1000, cell.source[:80]
 
 
+NUMBER = re.compile(r"(?<![\w.,/#-])(\d*\.\d+|\d+(?=\s?%))(?!\w|\.\d)")
+UNREAD = re.compile(  # code, formulas, where links lead, years and the list of papers
+    r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\]\([^)]*\)|\b(19|20)\d\d\b|## To read more.*",
+    re.DOTALL,
+)
+# What the words say and no cell computes: settings and round numbers, questions, what is read off a
+# picture, and figures of pages that have tests of their own.
+QUOTED = {
+    "00_tour": "2.3 .95 95 .4 .5",
+    "01_supervised_fine_tuning": ".43 .2 .4 95",
+    "02_collecting_rankings": "95 .69",
+    "03_the_reward_model": "99 85 88 72 80 76 2.1",
+    "05_under_the_microscope": "1.30 .05",
+    "06_reward_hacking": "9.7 9.95 .48 .45 .1 7.0 3.7 5.5 8.0 4.7 1.6 3.3",
+    "07_round_two": ".05 1.96 1.97 2.26",
+    "08_other_roads": ".50 .51 .69 3.2 .41 .36 .33 .39 1.65",
+    "09_a_constitution": ".3 .6 .9",
+    "10_scaling_up": "79 55 6.4 33 .90 1.19 .15 .05 .02 .69 .92 .835 .832 3.1 .71 .249 .01 .03 .04 "
+    "70",
+}
+
+
+@each
+def test_numbers_in_its_words_are_those_of_the_cells_beside_them(path):
+    """Every number with a point or a percent sign stands, rounded, in what the four code cells
+    before it say or show; in the summary at the end, in what any cell does."""
+    quoted = {float(number) for number in QUOTED.get(path.stem, "").split()}
+    before, wrong = [], []
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            shown = [o.get("text", "") for o in cell.outputs]
+            shown += [
+                re.sub(r"<[^>]+>", " ", o.get("data", {}).get(kind, ""))
+                for o in cell.outputs
+                for kind in ("text/plain", "text/html")
+            ]
+            before.append("\n".join([cell.source, *shown]))
+            continue
+        near = before if "## What you learned" in cell.source else before[-4:]
+        found = [float(x.replace(",", "")) for x in re.findall(r"[\d,]*\.?\d+", "\n".join(near))]
+        found += [100 * x for x in found if x <= 1]
+        for match in NUMBER.finditer(UNREAD.sub(" ", cell.source)):
+            number, digits = float(match[1]), len(match[1].partition(".")[2])
+            close = any(abs(x - number) <= 0.5 * 10**-digits + 1e-9 for x in found)
+            wrong += [] if close or number in quoted else [f"{cell.id}: {match[1]}"]
+    assert wrong == []
+
+
 @each
 def test_it_makes_the_folder_of_what_it_keeps(path):
     for cell in read(path).cells:
