@@ -26,6 +26,7 @@ OLD = Path(__file__).parent / "data" / "v0_1_0"
 EXPECTED = json.loads((OLD / "expected.json").read_text(encoding="utf-8"))
 TEXTS, STAGES = EXPECTED["texts"], EXPECTED["stages"]
 MODELS = {"sft": "sft", "adapters": "sft", "reward": "reward_model", "ppo": "policy"}
+GONE = {"val/ratio_first"}  # 0.3.0 logs others in its place
 STEPS = {"sft": 2, "adapters": 2, "reward": 2, "ppo": 4}  # left from update 10 to 12
 
 
@@ -157,7 +158,7 @@ def test_a_stopped_stage_goes_on_to_where_it_would_have_come(name, steps):
     assert [record["update"] for record in run.metrics()] == list(range(1, 13))
     for record, wanted in zip(run.metrics()[-2:], STAGES[name]["records"], strict=True):
         if name == "ppo":  # since 0.3.0 it draws other responses from the same seeds
-            assert record.keys() >= wanted.keys() and record["lr"] == wanted["lr"]
+            assert record.keys() >= wanted.keys() - GONE and record["lr"] == wanted["lr"]
         else:
             assert_same(record, wanted)
     if name == "ppo":

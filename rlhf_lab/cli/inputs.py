@@ -207,22 +207,13 @@ def prompts(
     return task.prompts(*parts)[: options.rows]
 
 
-def check_replaceable(out: Path, data: str | None) -> None:
-    """Raise UserError if samples written to `out` would take the place of anything but samples, or
-    of the file that they are made from."""
-
-    if not out.exists():
-        return
-    if data and Path(data).exists() and out.samefile(data):
-        raise UserError(f"{out} is what --data reads: name another file for the samples")
+def other_than_samples(file: Path) -> str:
+    """Why no samples may take the place of a file: it holds none; "" if it does."""
     try:
-        first = next((Row.parse(*line).fields for line in read_numbered(out)), None)
+        first = next((Row.parse(*line).fields for line in read_numbered(file)), {})
     except UserError:
         first = {}
-    if first is not None and not first.keys() >= {"responses", "model", "settings"}:
-        raise UserError(
-            f"{out} is there, and holds no samples: name another file, so that it is not lost"
-        )
+    return "" if first.keys() >= {"responses", "model", "settings"} else "holds no samples"
 
 
 def check_room(

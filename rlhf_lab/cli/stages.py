@@ -14,7 +14,7 @@ from rlhf_lab.cli import inputs
 from rlhf_lab.disk import storage
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.disk.files import fingerprint
-from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.disk.run_folder import RunFolder, check_run_place
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import MemoryConfig
 from rlhf_lab.errors import UserError
@@ -70,6 +70,12 @@ def print_estimate(
             raise UserError(f"{reason}; run it for a few updates instead") from error
         print(reason, file=sys.stderr)
     return options.estimate
+
+
+def check_out(options: argparse.Namespace) -> None:
+    """Raise UserError unless --out may hold the run. With --estimate nothing is written there."""
+    if not options.estimate:
+        check_run_place(options.out)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.show.markup import Html, join, tag
 from rlhf_lab.show.tables import NOTHING, Cell, Table
 
+TITLE = "Comparison: "
 HOW_TO_READ = {
     "interval": "The small figures are 95 % intervals. They say how far the figure may move on "
     "other prompts of the same kind. They do not say what another seed of the training "
@@ -64,7 +65,7 @@ def page(comparison: Comparison, setup: Setup) -> Html:
         ),
     }
     shown = {title: part for title, part in sections.items() if part}
-    title = f"Comparison: {setup.source}"
+    title = f"{TITLE}{setup.source}"
     body = join(
         _header(title, comparison, setup),
         tag("nav", *(tag("a", t, href=f"#{_anchor(t)}") for t in shown)),

@@ -5,7 +5,7 @@ Weights are safetensors only; nothing is unpickled.
 
 import hashlib
 import json
-import re
+import os
 import shutil
 import socket
 import uuid
@@ -33,6 +33,7 @@ from transformers import (
 )
 from transformers.utils import cached_file, logging
 
+from rlhf_lab.disk.places import check_place, other_than_model
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import (
     ADAPTER_CONFIG,
@@ -49,13 +50,8 @@ AutoModel = (
     | type[transformers.AutoModel]
 )
 
+AGAIN = "free some space, and run the same command again"
 HEAD_FILE = "reward_head.safetensors"  # beside the trunk of a reward model that is no classifier
-
-# What transformers and a tokenizer write, the head of a reward model, and the adapters beside it.
-MODEL_FILES = re.compile(
-    r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
-    r"|reward_head\.safetensors|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter"
-)
 
 
 def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
@@ -230,7 +226,7 @@ def write_model(
     tensors of a reward model's head, for a file of their own.
 
     Raises UserError, and leaves it as it is, if the folder holds anything that is no part of a
-    model.
+    model, or if it cannot be written, as on a full disk.
     """
     parallel.once(_write_model, model, tokenizer, Path(folder), adapted, head)
 
@@ -242,7 +238,7 @@ def _write_model(
     adapted: PreTrainedModel | None,
     head: dict[str, Tensor] | None,
 ) -> None:
-    check_place(folder)
+    check_place(folder, other_than_model, folder=True)
     with replacing(folder) as fresh, _quiet():
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
@@ -255,42 +251,49 @@ def _write_model(
             shutil.copymode(fresh / "config.json", weights)
 
 
-def check_place(folder: str | Path) -> None:
-    """Raise UserError for a folder in whose place a model would take something else away: call it
-    before a long training."""
-    folder = Path(folder)
-    if folder.is_file():
-        raise UserError(f"{folder} is a file: name a folder for the model")
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    others = sorted(name for name in names if not MODEL_FILES.fullmatch(name))
-    if others:
-        raise UserError(
-            f"{folder} holds '{others[0]}', which is no part of a model and would be lost: "
-            "name another folder"
-        )
-
-
 @contextmanager
-def replacing(folder: str | Path) -> Iterator[Path]:
-    """An empty folder to write to, which takes the place of `folder` if the block succeeds.
+def replacing(folder: str | Path, advice: str = AGAIN) -> Iterator[Path]:
+    """An empty folder to write to, which takes the place of `folder` if the block succeeds: by then
+    all of it is on the disk.
 
-    If it fails `folder` is as it was, and nothing is left beside it.
+    If it fails `folder` is as it was, and nothing is left beside it. Raises UserError, with this
+    advice, if something cannot be written, as on a full disk.
     """
-    folder = Path(folder).absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    named, folder = folder, Path(folder).absolute()
     tag = uuid.uuid4().hex[:8]
     fresh, old = (folder.with_name(f".{folder.name}.{word}-{tag}") for word in ("new", "old"))
-    fresh.mkdir()
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir()
         yield fresh
+        _keep_through_power_cuts(*fresh.rglob("*"), fresh)
         if folder.exists():
             folder.rename(old)
         fresh.rename(folder)
+        _keep_through_power_cuts(folder.parent)
+    except Exception as error:
+        if not isinstance(error, (OSError, SafetensorError)) and type(error) is not Exception:
+            raise  # tokenizers have no class of their own for what they cannot write
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(f"cannot write {named}: {why}: what was there is kept; {advice}") from error
     finally:
         if old.exists() and not folder.exists():
             old.rename(folder)
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_through_power_cuts(*places: Path) -> None:
+    """Wait until files, and the names in folders, are on the disk. Windows knows no such thing for
+    folders."""
+    for place in places:
+        if place.is_dir() and os.name == "nt":
+            continue
+        descriptor = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _refuse_outer(folder: Path, what: str) -> None:

@@ -193,7 +193,7 @@ def test_samples_take_the_place_of_samples_alone(folder, capsys):
     (folder / "thesis.txt").write_text("years of work")
     (folder / "empty.jsonl").write_text("")
     assert run(folder, *ask, "--prompt", "ask:", "--out", "@thesis.txt") == 1
-    assert "thesis.txt is there, and holds no samples" in capsys.readouterr().err
+    assert "thesis.txt holds no samples: name another place" in capsys.readouterr().err
     assert run(folder, *ask, "--data", "@ranked.jsonl", "--out", "@ranked.jsonl") == 1
     assert "is what --data reads" in capsys.readouterr().err
     for name in ("empty.jsonl", "new.jsonl", "new.jsonl", "new.jsonl.gz", "new.jsonl.gz"):

@@ -144,7 +144,7 @@ def test_no_run_is_gone_on_with_unless_wanted(tmp_path):
 def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, name):
     (tmp_path / name).write_text('{"model_type": "gpt2"}')  # a model's config.json, say
     message = refusal(RunFolder.open, tmp_path, CONFIG)
-    assert message.startswith(f"{tmp_path} holds '{name}' and no run: choose another --out")
+    assert message.startswith(f"{tmp_path} holds '{name}' and no run: name another place")
     assert os.listdir(tmp_path) == [name]
     assert f"there is no run in {tmp_path}" in refusal(RunFolder.view, tmp_path)
 
@@ -152,7 +152,7 @@ def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, name):
 def test_places_that_cannot_hold_a_run_are_named(tmp_path):
     (tmp_path / "file").write_text("mine")
     message = refusal(RunFolder.open, tmp_path / "file", CONFIG)
-    assert message == f"{tmp_path / 'file'} is a file: choose another --out"
+    assert message.startswith(f"{tmp_path / 'file'} is a file, not a folder: name another place")
     below = tmp_path / "file" / "run"
     assert f"cannot write to {below}: Not a directory" in refusal(RunFolder.open, below, CONFIG)
     assert "there is no run in" in refusal(RunFolder.view, tmp_path / "none")
