@@ -35,6 +35,7 @@ def old(tmp_path, monkeypatch):
     """A copy of what 0.1.0 wrote, to work in."""
     shutil.copytree(OLD, tmp_path / "old")
     monkeypatch.chdir(tmp_path / "old")
+    return tmp_path / "old"
 
 
 @pytest.fixture
@@ -231,15 +232,26 @@ def test_a_setting_that_is_no_more_names_the_version_that_goes_on(monkeypatch, c
     assert error.endswith("or go on with rlhf-lab 0.1.0, which began it")
 
 
-def test_going_on_with_other_versions_is_said_in_one_line(monkeypatch, capsys):
+def test_going_on_with_other_versions_is_said_in_one_line(old, monkeypatch, capsys):
     now = provenance.surroundings()["versions"]
     edit("sft/config.json", lambda config: config["versions"].update(now))
+    monkeypatch.setattr(run_folder, "FORMAT", 1)
     assert go_on("sft") == 0 and "other versions" not in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(old)
     monkeypatch.setattr(provenance, "__version__", "9.0.0")
     assert go_on("sft") == 0
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "other versions" in x]
     assert line.startswith('sft goes on with other versions than it began with (rlhf-lab was "')
-    assert line.count("was") == 1 and 'now "9.0.0"' in line
+    assert 'now "9.0.0"; run format was 1, now 2)' in line and line.count("was") == 2
+
+
+def test_a_pretraining_that_goes_on_with_another_format_says_so(capsys):
+    shutil.rmtree("base")
+    assert main(EXPECTED["commands"]["pretrain"].split()) == 0
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "other versions" in x]
+    assert line.startswith("base.checkpoint goes on with other versions than it began with ")
+    assert "(checkpoint format was 1, now 2)" in line
 
 
 # ---- what a later version wrote -----------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rlhf_lab.cli.inputs import check_room, data_options, read_data
 from rlhf_lab.cli.options import read_config, sampling_options
+from rlhf_lab.cli.progress import each
 from rlhf_lab.compare.comparison_table import terminal_lines
 from rlhf_lab.compare.contestants import Contestant, contestants_of
 from rlhf_lab.compare.measure import Comparison, compare
@@ -22,6 +23,7 @@ from rlhf_lab.models import load_tokenizer
 from rlhf_lab.records import Prompt
 from rlhf_lab.runs.report import other_than_page
 from rlhf_lab.sampling import SamplingConfig
+from rlhf_lab.show.markup import name_alone
 from rlhf_lab.tasks import FolderTask, Task, load_task
 from rlhf_lab.training import make_accelerator
 
@@ -75,8 +77,6 @@ def prompt_options(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the table; write the page and the JSON that were asked for."""
-    from tqdm import tqdm
-
     if options.blind and not options.out:
         raise UserError("--blind writes its pairs beside the file of --out: give --out FILE too")
     pairs = Path(options.out).with_suffix(".pairs.json") if options.blind else None
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
         config,
         device,
         options.reference,
-        lambda all_: tqdm(all_, desc="answering", unit="model"),
+        lambda all_: each(all_, "answering", "model"),
     )
     unit = "mark" if judge else "score"
     print("\n".join(terminal_lines(result, unit)))
@@ -116,10 +116,12 @@ def run(options: argparse.Namespace) -> None:
         judged_by = (
             f"the judge of {task.name.replace('_', ' ')}"
             if judge and task
-            else "; ".join([f"the reward model {options.reward_model}", *known])
+            else "; ".join([f"the reward model {options.reward_model}", *known]).replace(
+                options.reward_model, name_alone(options.reward_model)
+            )
         )
         setup = Setup(
-            source,
+            name_alone(source),
             len(prompts),
             options.samples,
             options.seed,

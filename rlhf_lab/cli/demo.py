@@ -5,9 +5,10 @@ import sys
 from dataclasses import asdict, replace
 
 from rlhf_lab.cli.options import add_config, device_option, preset_option
-from rlhf_lab.cli.stages import watch
+from rlhf_lab.cli.progress import watch
 from rlhf_lab.disk.data import base_model_name
 from rlhf_lab.disk.run_folder import RunFolder, check_run_place
+from rlhf_lab.disk.storage import noted
 from rlhf_lab.engine import parallel
 from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.runs.pipeline import Pipeline, PipelineConfig, smoke
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace) -> None:
         config = smoke(config)
     settings = asdict(config) | {"task": options.task}
     del settings["device"]  # a run may go on elsewhere
-    with RunFolder.open(options.out, settings, defaults=asdict(PipelineConfig(base))) as run:
+    defaults = asdict(PipelineConfig(base))
+    with RunFolder.open(options.out, settings, data=noted(base), defaults=defaults) as run:
         if note := run.other_versions():
             print(note, file=sys.stderr)
         Pipeline(chosen, config, run, watch).run_all()

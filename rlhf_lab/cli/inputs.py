@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_lab.cli import progress
 from rlhf_lab.disk.jsonl import Row, read_numbered
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
@@ -67,8 +67,6 @@ def read_data(
     free, as the response is yet to be written; 0 if it is in the data. count: how many to take, if
     not as many as --rows says.
     """
-    from tqdm import tqdm
-
     longest, count = options.max_prompt_tokens, count or getattr(options, "rows", None)
     for name, value in (("--rows", count), ("--max-prompt-tokens", longest)):
         if value is not None and value < 1:
@@ -89,8 +87,7 @@ def read_data(
         layout=options.layout,
         columns=_columns(options.columns),
     )
-    with tqdm(islice(reading, count), "reading", unit=" rows", delay=2, leave=False) as rows:
-        data = list(rows)
+    data = progress.reading(reading, count)
     print(reading, file=sys.stderr)
     return data
 

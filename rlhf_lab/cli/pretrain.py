@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rlhf_lab.cli.options import add_config, device_option, read_config
-from rlhf_lab.cli.stages import watch
+from rlhf_lab.cli.progress import watch
 from rlhf_lab.disk.checkpoint import Checkpoint, other_than_checkpoint
 from rlhf_lab.disk.jsonl import plain
 from rlhf_lab.disk.places import check_place, other_than_model, tidy

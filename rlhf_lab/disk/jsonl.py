@@ -192,6 +192,10 @@ def append_line(path: str | Path, record: dict) -> None:
             if whole < log.seek(0, os.SEEK_END):
                 log.truncate(whole)
             log.write(line.encode())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"cannot write {path}: its folder was moved or deleted: run the same command again"
+        ) from error
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}: what was there is kept; free some "

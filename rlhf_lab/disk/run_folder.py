@@ -11,9 +11,11 @@ A process killed at any moment leaves a folder that can be read, and resumed wit
 Where several processes make a run together, all open it and the main one alone writes.
 """
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,7 +26,9 @@ from rlhf_lab.disk.provenance import check_format, differences, surroundings, ve
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 
-FORMAT = 1  # of config.json; its key tells a run from a model, which has a config.json too
+# Of config.json; its key tells a run from a model, which has a config.json too. Before 2 no run
+# noted the config and tokenizer of its model, and no run of all stages its model.
+FORMAT = 2
 
 
 class RunFolder:
@@ -86,8 +90,9 @@ class RunFolder:
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         """Close it. A run that failed before it wrote anything leaves no trace of its settings, so
         that the folder may be used with others."""
-        if failure and self._begun and _shown(self.path) == [self.config_file.name]:
-            self.config_file.unlink()
+        with suppress(OSError):  # a folder that was deleted must not hide what failed
+            if failure and self._begun and _shown(self.path) == [self.config_file.name]:
+                self.config_file.unlink()
         self.close()
 
     @property
@@ -237,7 +242,11 @@ def _lock(folder: Path) -> Callable[[], None]:
     file = folder / ".lock"
 
     def sign(descriptor: int) -> None:
+        signed = os.read(descriptor, 30).strip()
+        if (signed and not signed.isdigit()) or os.fstat(descriptor).st_nlink > 1:
+            raise FileExistsError(errno.EEXIST, "its file .lock is not a run's")
         os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, str(os.getpid()).encode())
 
     try:
@@ -279,7 +288,7 @@ def _check_same(run: RunFolder, given: dict, resume: bool, defaults: dict) -> No
     found += [
         f"its {name} " + ("changed since it began" if name in was else "was not noted then")
         for name in sorted(was | now)
-        if was.get(name) != now.get(name)
+        if was.get(name) != now.get(name) and (name in was or before["rlhf_lab_run"] > 1)
     ]
     if found:
         begun = before.get("versions", {}).get("rlhf-lab")

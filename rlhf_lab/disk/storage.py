@@ -33,7 +33,7 @@ from transformers import (
 )
 from transformers.utils import cached_file, logging
 
-from rlhf_lab.disk.places import check_place, other_than_model
+from rlhf_lab.disk.places import MODEL_FILES, check_place, other_than_model
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import (
     ADAPTER_CONFIG,
@@ -211,6 +211,27 @@ def fingerprint(path_or_id: str | Path) -> str:
         with file.open("rb") as weights:
             total.update(hashlib.file_digest(weights, "sha256").digest())
     return total.hexdigest() if Path(path_or_id).is_dir() else ""
+
+
+def noted(path_or_id: str | Path, what: str = "model") -> dict[str, str]:
+    """What a run notes of a model that it begins with: the sha256 of its weights, and one of all
+    else that it is read from, its config and tokenizer; "" for a hub id."""
+    rest = f"{what} config and tokenizer"
+    return {what: fingerprint(path_or_id), rest: _fingerprint_of_rest(Path(path_or_id))}
+
+
+def _fingerprint_of_rest(folder: Path) -> str:
+    if not folder.is_dir():
+        return ""
+    total = hashlib.sha256()
+    if base := base_of(folder):
+        total.update(_fingerprint_of_rest(Path(base)).encode())
+    for file in sorted(folder.iterdir()):
+        read = MODEL_FILES.fullmatch(file.name) or file.name == ADAPTER_CONFIG
+        if read and file.is_file() and file.suffix != ".safetensors":
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            total.update(f"{file.name} {content}\n".encode())
+    return total.hexdigest()
 
 
 def write_model(

@@ -16,7 +16,7 @@ from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.runs.examples import examples
 from rlhf_lab.runs.verdict import verdict, warnings
 from rlhf_lab.show import plots
-from rlhf_lab.show.markup import Html, join, picture, tag
+from rlhf_lab.show.markup import Html, join, names_alone, picture, tag
 from rlhf_lab.show.panels import panels_of
 from rlhf_lab.show.tables import Cell, Table, cell, judge_table, model_names, table_by_set
 
@@ -279,8 +279,9 @@ def cost(summary: dict, logged: dict[str, float]) -> Html | None:
 
 
 def settings(config: dict) -> Html:
-    """Everything that decided the run, as in config.json."""
-    entries = {name.removeprefix("settings."): value for name, value in flat(config).items()}
+    """Everything that decided the run, as in config.json, but of paths the names alone."""
+    shown = flat(names_alone(config))
+    entries = {name.removeprefix("settings."): value for name, value in shown.items()}
     rows = [tag("tr", tag("th", name, scope="row"), tag("td", v)) for name, v in entries.items()]
     return tag(
         "details",

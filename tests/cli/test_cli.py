@@ -12,7 +12,7 @@ import torch
 import tqdm
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf_lab.cli import main, sample, sft, stages
+from rlhf_lab.cli import main, progress, sample, sft
 from rlhf_lab.disk.data import base_model
 from rlhf_lab.disk.files import read_samples
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
@@ -444,8 +444,32 @@ def test_the_time_left_counts_only_what_this_run_has_done(monkeypatch):
             super().__init__(*args, **kwargs)
             bars.append(self)
 
-    monkeypatch.setattr(stages, "tqdm", Bar)
+    monkeypatch.setattr(progress, "tqdm", Bar)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     resumed = ({"update": update, "updates": 3000} for update in (1601, 1602))
-    assert [record["update"] for record in stages.watch("sft", resumed)] == [1601, 1602]
+    assert [record["update"] for record in progress.watch("sft", resumed)] == [1601, 1602]
     (bar,) = bars
     assert (bar.n - bar.initial, bar.total) == (2, 3000)
+
+
+@pytest.mark.parametrize(
+    ("updates", "begun", "told"),
+    [
+        (1000, 0, range(100, 1001, 100)),
+        (1000, 640, range(700, 1001, 100)),
+        (7, 0, range(1, 8)),
+        (25, 0, (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)),
+    ],
+)
+def test_in_a_file_progress_is_a_line_every_tenth(capsys, updates, begun, told):
+    records = [
+        {"update": u, "updates": updates, "loss/sft": 0.5, "objective/kl": None}
+        for u in range(begun + 1, updates + 1)
+    ]
+    assert list(progress.watch("sft", records)) == records
+    lines = [f"sft: update {u} of {updates}, loss 0.50\n" for u in told]
+    assert capsys.readouterr().err == "".join(lines)
+    assert list(progress.each(["a", "b", "c"], "answering", "model")) == ["a", "b", "c"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"answering: model {number} of 3" for number in (1, 2, 3)
+    ]
