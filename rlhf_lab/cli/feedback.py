@@ -1,6 +1,7 @@
 """`rlhf-lab feedback`: what one does with whole store files."""
 
 import argparse
+import os
 import statistics
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def forget(options: argparse.Namespace) -> None:
 
 def store_file(place: str) -> Path:
     """The file that is meant: of a task's folder the store in it."""
-    task = task_of(Path(place)) if Path(place).is_dir() else None
+    task = task_of(Path(place)) if os.path.isdir(place) else None
     return task.store if task else Path(place)
 
 

@@ -75,7 +75,8 @@ def cached(source: Source) -> Path | None:
     """The folder with the files, if they are all in the cache and as they should be."""
     folder = place_of(source)
     right = all(
-        (folder / one.name).is_file() and _sha256((folder / one.name).read_bytes()) == one.sha256
+        os.path.isfile(folder / one.name)
+        and _sha256((folder / one.name).read_bytes()) == one.sha256
         for one in source.files
     )
     return folder if right else None

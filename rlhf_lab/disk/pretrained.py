@@ -61,7 +61,7 @@ def place() -> Path:
 
 def cached() -> Path | None:
     """The model's folder, if it is there."""
-    return place() if all((place() / name).is_file() for name in FILES) else None
+    return place() if all(os.path.isfile(place() / name) for name in FILES) else None
 
 
 def fetch(archives: Sequence[str | Path] = ()) -> Path:

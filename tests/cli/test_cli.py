@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from rlhf_lab.cli import main, progress, sample, sft
 from rlhf_lab.disk.data import base_model
 from rlhf_lab.disk.files import read_samples
+from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 
 FEW = ("--max-new-tokens", 5, "--device", "cpu")
@@ -473,3 +474,21 @@ def test_in_a_file_progress_is_a_line_every_tenth(capsys, updates, begun, told):
     assert capsys.readouterr().err.splitlines() == [
         f"answering: model {number} of 3" for number in (1, 2, 3)
     ]
+
+
+def test_what_the_system_refuses_is_one_line(folder, capsys):
+    name = "x" * 300
+    assert run(folder, "sft", "--model", name, "--data", "@shown.jsonl", "--out", "@new") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("rlhf-lab: ") and "File name too long" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line(folder):
+    command = [sys.executable, "-m", "rlhf_lab", "feedback", "show", str(folder / "a.sqlite3")]
+    FeedbackStore(folder / "a.sqlite3")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("rlhf-lab: cannot use what it was to write: No space left")

@@ -67,7 +67,7 @@ def test_a_run_means_its_policy_and_a_folder_itself(tmp_path):
     names = [f"{run}", f"{run}/sft", f"mine={run}/policy", "gpt2"]
     found = contestants_of(names)
     assert [c.folder for c in found] == [f"{run}/policy", f"{run}/sft", f"{run}/policy", "gpt2"]
-    assert [c.name for c in found] == [f"{run}", f"{run}/sft", "mine", "gpt2"]
+    assert [c.name for c in found] == ["run", "run/sft", "mine", "gpt2"]
     assert [c.seed for c in found] == [7, 7, 7, None]
 
 
