@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from unittest import mock
 
 import nbformat
 import pytest
@@ -12,7 +13,7 @@ import torch
 import tqdm
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf_lab.cli import main, progress, sample, sft
+from rlhf_lab.cli import demo, main, progress, sample, sft
 from rlhf_lab.disk.data import base_model
 from rlhf_lab.disk.files import read_samples
 from rlhf_lab.feedback.store import FeedbackStore
@@ -139,6 +140,51 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
     assert stage(folder, "ppo", "asked", *arguments, "--max-tokens", 512) == 0
     assert "nothing was left to train" in capsys.readouterr().out
     assert len((folder / "ppo/metrics.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("changed", ["model", "reward/reward_model"])
+def test_a_model_whose_settings_or_words_changed_is_not_gone_on_with(folder, capsys, changed, file):
+    ask = ("--updates", 1, "--batch-size", 4, "--max-new-tokens", 4)
+    assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
+    ppo = (folder, "ppo", "asked", *ask, "--reward-model", "@reward/reward_model")
+    assert stage(*ppo) == 0
+    content = (folder / changed / file).read_text()
+    (folder / changed / file).write_text(content.replace("{", "{ ", 1))
+    capsys.readouterr()
+    assert stage(*ppo) == 1
+    what = "model" if changed == "model" else "reward model"
+    assert f"(its {what} config and tokenizer changed since it began)" in capsys.readouterr().err
+    (folder / changed / file).write_text(content)
+    assert stage(*ppo) == 0
+
+
+def test_a_demo_whose_base_model_changed_is_not_gone_on_with(folder, capsys, monkeypatch):
+    for name in ("Pipeline", "print_table", "write_report"):
+        monkeypatch.setattr(demo, name, mock.Mock())
+    monkeypatch.setattr(demo.RunFolder, "read_summary", dict)
+    again = (folder, "demo", "--model", "@model", "--device", "cpu", "--out", "@demo")
+    assert run(*again) == 0 and run(*again) == 0
+    (folder / "model/tokenizer.json").write_text("{}")
+    assert run(*again) == 1
+    assert "its model config and tokenizer changed" in capsys.readouterr().err
+
+
+def test_pages_name_no_folder_of_the_machine(folder, capsys):
+    assert stage(folder, "sft", "shown", "--epochs", 1) == 0
+    assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
+    assert run(folder, "report", "@sft") == 0 and run(folder, "report", "@reward") == 0
+    asked = ("--data", "@asked.jsonl", "--reward-model", "@reward/reward_model")
+    shown = ("--html", "@page.html", "--samples", 1, "--reference", "@model")
+    assert run(folder, "compare", "@model", "@sft", "@sft/sft", *asked, *shown, *FEW) == 0
+    said = capsys.readouterr().out
+    for page in ("sft/report.html", "reward/report.html", "page.html"):
+        text = (folder / page).read_text(encoding="utf-8")
+        assert str(folder) not in text and str(folder.parent) not in text
+    settings = (folder / "sft/report.html").read_text(encoding="utf-8")
+    assert "shown.jsonl" in settings and "&quot;model&quot;" in settings
+    for name in ("asked.jsonl", "reward_model", "sft/sft", "model"):
+        assert name in text and (name != "sft/sft" or name in said)
 
 
 def test_sample_prints_json_lines(folder, capsys):
