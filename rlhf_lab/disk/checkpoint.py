@@ -17,9 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rlhf_lab.disk.places import tidy
+from rlhf_lab.disk.places import replacing, tidy
 from rlhf_lab.disk.provenance import check_format, differences, surroundings, version_note
-from rlhf_lab.disk.storage import replacing
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 

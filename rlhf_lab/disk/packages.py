@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rlhf_lab.disk.places import check_place
+from rlhf_lab.disk.places import check_place, replacing
 from rlhf_lab.errors import UserError
 
 LARGEST = 128 * 2**20  # bytes of a file in an archive
@@ -211,8 +211,6 @@ def _useless(name: str) -> UserError:
 
 
 def _keep(files: dict[str, bytes], folder: Path) -> Path:
-    from rlhf_lab.disk.storage import replacing
-
     with replacing(folder, "free some space there, or name another in RLHF_LAB_CACHE") as fresh:
         for name, data in files.items():
             (fresh / name).write_bytes(data)

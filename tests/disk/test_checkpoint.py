@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from rlhf_lab.cli import main, sft
 from rlhf_lab.disk import provenance, storage
 from rlhf_lab.disk.checkpoint import Checkpoint
-from rlhf_lab.disk.storage import replacing
+from rlhf_lab.disk.places import replacing
 from rlhf_lab.models import load_policy, save_policy
 from rlhf_lab.records import Demonstration, Prompt
 from rlhf_lab.sft import SFTConfig, train_sft

@@ -439,7 +439,7 @@ def test_a_killed_run_can_be_read_and_resumed(tmp_path):
 
 def test_what_a_kill_left_half_done_is_undone(tmp_path):
     from rlhf_lab.disk.jsonl import write_whole
-    from rlhf_lab.disk.storage import replacing
+    from rlhf_lab.disk.places import replacing
 
     RunFolder.open(tmp_path, CONFIG).close()
     write_whole(tmp_path / "summary.json", "{}")
