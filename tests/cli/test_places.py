@@ -74,26 +74,35 @@ def never(*_, **__):
     raise AssertionError("it began to work")
 
 
-@pytest.fixture
-def desk(tmp_path, monkeypatch, make_gpt2, tokenizer):
-    """A folder to work in, with what the commands read; their work, if they begin it, fails."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RLHF_LAB_CACHE", str(tmp_path / "cache"))
-    save_policy(make_gpt2(tokenizer, n_positions=256), tokenizer, "model")
+@pytest.fixture(scope="module")
+def laid(tmp_path_factory, make_gpt2, tokenizer) -> Path:
+    """A folder with what the commands read."""
+    folder = tmp_path_factory.mktemp("laid")
+    save_policy(make_gpt2(tokenizer, n_positions=256), tokenizer, folder / "model")
     row = {"prompt": "ask:", "responses": ["a", "b"], "model": "m", "settings": {}}
-    Path("samples.jsonl").write_text(json.dumps(row) + "\n")
-    Path("rows.jsonl").write_text('{"prompt": "ask:", "chosen": "a", "rejected": "b"}\n')
+    (folder / "samples.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "rows.jsonl").write_text('{"prompt": "ask:", "chosen": "a", "rejected": "b"}\n')
     cells = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    Path("a.ipynb").write_text(json.dumps(cells))
-    FeedbackStore("store.sqlite3").add(Prompt("p", "ask:"), [Sample("a", "m")])
-    RunFolder.open("run", {}).close()
+    (folder / "a.ipynb").write_text(json.dumps(cells))
+    FeedbackStore(folder / "store.sqlite3").add(Prompt("p", "ask:"), [Sample("a", "m")])
+    RunFolder.open(folder / "run", {}).close()
+    return folder
+
+
+@pytest.fixture
+def desk(laid, tmp_path, monkeypatch) -> Path:
+    """A copy of it to work in; the commands' work, if they begin it, fails."""
+    shutil.copytree(laid, tmp_path / "desk")
+    monkeypatch.chdir(tmp_path / "desk")
+    monkeypatch.setenv("RLHF_LAB_CACHE", str(tmp_path / "desk" / "cache"))
     for info in pkgutil.iter_modules(rlhf_lab.cli.__path__):
         module = importlib.import_module(f"rlhf_lab.cli.{info.name}")
         for name in WORK:
-            monkeypatch.setattr(module, name, never, raising=False)
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, never)
     monkeypatch.setattr("rlhf_lab.disk.packages.pip_download", never)
     monkeypatch.setattr("rlhf_lab.runs.report.page", never)
-    return tmp_path
+    return tmp_path / "desk"
 
 
 def contents(folder: Path) -> dict[str, bytes | str]:
