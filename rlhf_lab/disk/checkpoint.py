@@ -148,7 +148,8 @@ class Checkpoint:
     def _state(self) -> dict:
         """What state.json holds, and "update" 0 where there is no checkpoint. Raises UserError if
         any file is not as it was saved."""
-        if not os.path.lexists(self.folder):
+        empty = self.folder.is_dir() and not any(self.folder.iterdir())
+        if empty or not os.path.lexists(self.folder):
             return {"update": 0}
         try:
             state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))

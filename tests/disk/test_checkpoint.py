@@ -180,9 +180,11 @@ def test_a_whole_one_is_loaded_in_either_format(kept, gpt2):
 
 
 def test_a_place_that_holds_something_else_is_no_checkpoint(kept, gpt2):
-    shutil.rmtree(kept.folder)
-    kept.folder.mkdir()
+    (kept.folder / "state.json").unlink()
     assert_refused(kept, gpt2, "is damaged (state.json: No such file")
+    kept.folder.mkdir()  # nothing at all is as good as no folder
+    assert kept.restore({"policy": gpt2}, stepped(gpt2)) == {"update": 0}
+    kept.folder.rmdir()
     kept.folder.write_text("mine")
     assert_refused(kept, gpt2, "is damaged (state.json: Not a directory")
 
