@@ -54,4 +54,5 @@ def run(options: argparse.Namespace) -> None:
 
 def _other_than_base(place: Path, kept: Path) -> str:
     """A model may be anybody's: one is replaced only where this command stopped before its end."""
-    return other_than_model(place) or ("" if kept.exists() else "holds a model already")
+    free = kept.exists() or not any(place.iterdir())
+    return other_than_model(place) or ("" if free else "holds a model already")

@@ -148,11 +148,10 @@ def _why_not(
         return "is no ordinary file"
     if not os.access(place, os.W_OK):
         return "cannot be written (check who may write to it)"
-    if not any(place.iterdir()) if folder else place.stat().st_size == 0:
-        return ""
-    if foreign:
+    empty = not any(place.iterdir()) if folder else place.stat().st_size == 0
+    if foreign and (folder or not empty):
         return foreign(place)
-    return "is not empty" if folder else "is there already"
+    return "" if empty else "is not empty" if folder else "is there already"
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -316,6 +316,12 @@ def test_the_folder_one_works_in_is_not_replaced(desk, capsys):
         assert main(["pretrain", "--device", "cpu", "--out", place]) == 1
         assert "is the folder you are in" in capsys.readouterr().err
     assert sorted(os.listdir(".")) == sorted(os.listdir(desk / "model"))
+    os.mkdir(desk / "empty")
+    os.chdir(desk / "empty")
+    for place in (".", "../empty"):
+        assert main(["pretrain", "--device", "cpu", "--out", place]) == 1
+        assert "is the folder you are in" in capsys.readouterr().err
+    assert os.listdir(".") == []
 
 
 @pytest.mark.parametrize("slash", ["", "/", "//"])
