@@ -16,6 +16,7 @@ from rlhf_lab.engine import parallel, threads
 from rlhf_lab.engine.parallel import check_minibatches as check_minibatches
 from rlhf_lab.errors import UserError
 
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps of a weight
 Piece = TypeVar("Piece")
 Metrics = dict[str, Tensor]
 Record = dict[str, float | int | str]
@@ -146,15 +147,22 @@ class Optimiser:
         return named | {"done": torch.tensor(self.done)}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` gave."""
+        """Take back what `tensors` gave. Raises ValueError or KeyError, and takes nothing, if they
+        are not those of the same weights."""
         tensors = dict(tensors)
-        self.done = int(tensors.pop("done"))
-        whole = self.adam.state_dict()
+        done, whole = int(tensors.pop("done")), self.adam.state_dict()
+        weights = dict(enumerate(p for group in self.adam.param_groups for p in group["params"]))
         whole["state"] = {}
         for key, x in tensors.items():
             i, name = key.split("/")
             whole["state"].setdefault(int(i), {})[name] = x
+        for i, entry in whole["state"].items():
+            if entry.keys() != MOMENTS or any(
+                entry[name].shape != weights[i].shape for name in MOMENTS - {"step"}
+            ):
+                raise ValueError(f"the moments of weight {i} are not such as Adam keeps")
         self.adam.load_state_dict(whole)
+        self.done = done
 
 
 def accumulate(

@@ -10,7 +10,7 @@ from helpers import refusal, response_logits
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
-from rlhf_lab.disk.storage import replacing
+from rlhf_lab.disk.places import replacing
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import (
     ScalarModel,
@@ -142,7 +142,7 @@ def test_failing_half_way_leaves_the_old_folder(gpt2, tokenizer, tmp_path, monke
     monkeypatch.setattr(tokenizer, "save_pretrained", fail)  # after the weights are written
     with torch.no_grad():
         gpt2.transformer.wte.weight.add_(1)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full: what was there is kept; free some space"):
         save_policy(gpt2, tokenizer, tmp_path / "p")
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()}
     assert [path.name for path in tmp_path.iterdir()] == ["p"]

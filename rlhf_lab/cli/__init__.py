@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = with_defaults(arguments, options)
         with only_main_prints(options):
             options.run(options)
+            sys.stdout.flush()
     except UserError as error:
         print(f"{speaker()}: {error}", file=sys.stderr)
         return 1
@@ -54,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        place = error.filename or "what it was to write"
+        why = f"{error.strerror or error}: check the name, who may use it, and the space there"
+        print(f"{speaker()}: cannot use {place}: {why}", file=sys.stderr)
+        return 1
     return 0
 
 

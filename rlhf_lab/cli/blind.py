@@ -1,12 +1,14 @@
 """`rlhf-lab blind`: choose between two models yourself, without knowing which is which."""
 
 import argparse
+from pathlib import Path
 
 from rlhf_lab.cli.compare import MODEL, asked, prompt_options
 from rlhf_lab.cli.options import read_config, sampling_options
 from rlhf_lab.compare.blind.comparison import BlindComparison, drawn
 from rlhf_lab.compare.contestants import contestants_of
 from rlhf_lab.evaluate import respond
+from rlhf_lab.feedback.database import check_store
 from rlhf_lab.models import load_policy, load_tokenizer
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.tasks.labellers import GENERAL
@@ -28,7 +30,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Let the person choose on the terminal, and say what their choices show."""
-
+    if options.store:
+        check_store(Path(options.store))
     config = read_config(options, SamplingConfig)
     device = make_accelerator(options.device).device
     models = contestants_of(options.models)

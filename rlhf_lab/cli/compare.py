@@ -8,22 +8,27 @@ from pathlib import Path
 
 from rlhf_lab.cli.inputs import check_room, data_options, read_data
 from rlhf_lab.cli.options import read_config, sampling_options
+from rlhf_lab.cli.progress import each
 from rlhf_lab.compare.comparison_table import terminal_lines
 from rlhf_lab.compare.contestants import Contestant, contestants_of
 from rlhf_lab.compare.measure import Comparison, compare
-from rlhf_lab.compare.page import Setup, page
+from rlhf_lab.compare.page import TITLE, Setup, page
 from rlhf_lab.compare.standing import standing_of
-from rlhf_lab.disk.jsonl import plain, write_whole
+from rlhf_lab.disk.jsonl import plain, strict_json, write_whole
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.errors import UserError
 from rlhf_lab.formats.reading import read_prompts
 from rlhf_lab.models import load_tokenizer
 from rlhf_lab.records import Prompt
+from rlhf_lab.runs.report import other_than_page
 from rlhf_lab.sampling import SamplingConfig
+from rlhf_lab.show.markup import name_alone
 from rlhf_lab.tasks import FolderTask, Task, load_task
 from rlhf_lab.training import make_accelerator
 
 MODEL = "a run's folder (its final policy), a model's folder, or a hub id; NAME=FOLDER names it"
+TABLE = {"rows", "groups", "examples", "key"}  # what --out holds
 NOTE = """\
 In brackets or after ±: 95 % intervals, each prompt counted once"""
 RIVAL = """; difference and wins are against
@@ -72,16 +77,16 @@ def prompt_options(sub: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the table; write the page and the JSON that were asked for."""
-    from tqdm import tqdm
-
     if options.blind and not options.out:
         raise UserError("--blind writes its pairs beside the file of --out: give --out FILE too")
     pairs = Path(options.out).with_suffix(".pairs.json") if options.blind else None
-    if pairs and pairs.exists():
-        raise UserError(
-            f"{pairs} is there already, and somebody may have chosen in it: give another "
-            "--out, or delete it first"
-        )
+    read = {"--data": options.data, "--out": options.out}
+    if options.html:
+        check_place(options.html, other_than_page(TITLE), read=read)
+    if options.out:
+        check_place(options.out, _other_than_table, read={"--data": options.data})
+    if pairs:  # somebody may have chosen in one that is there
+        check_place(pairs, read={"--data": options.data, "--html": options.html})
     config = read_config(options, SamplingConfig)
     device = make_accelerator(options.device).device
     models = contestants_of(options.models)
@@ -102,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
         config,
         device,
         options.reference,
-        lambda all_: tqdm(all_, desc="answering", unit="model"),
+        lambda all_: each(all_, "answering", "model"),
     )
     unit = "mark" if judge else "score"
     print("\n".join(terminal_lines(result, unit)))
@@ -111,10 +116,12 @@ def run(options: argparse.Namespace) -> None:
         judged_by = (
             f"the judge of {task.name.replace('_', ' ')}"
             if judge and task
-            else "; ".join([f"the reward model {options.reward_model}", *known])
+            else "; ".join([f"the reward model {options.reward_model}", *known]).replace(
+                options.reward_model, name_alone(options.reward_model)
+            )
         )
         setup = Setup(
-            source,
+            name_alone(source),
             len(prompts),
             options.samples,
             options.seed,
@@ -218,6 +225,15 @@ def _note(comparison: Comparison) -> str:
     rival = "the first model of the same seed" if len(rivals) > 1 else "".join(rivals)
     several = any(len(group["models"]) > 1 for group in comparison.groups)
     return NOTE + RIVAL.format(rival=rival) * bool(rivals) + "." + SEEDS * several
+
+
+def _other_than_table(place: Path) -> str:
+    try:
+        content = strict_json(str(place), place.read_bytes())
+    except UserError:
+        content = None
+    ours = isinstance(content, dict) and content.keys() >= TABLE
+    return "" if ours else "holds no comparison"
 
 
 def _json(value) -> str:

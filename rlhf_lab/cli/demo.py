@@ -5,14 +5,15 @@ import sys
 from dataclasses import asdict, replace
 
 from rlhf_lab.cli.options import add_config, device_option, preset_option
-from rlhf_lab.cli.stages import watch
+from rlhf_lab.cli.progress import watch
 from rlhf_lab.disk.data import base_model_name
-from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.disk.run_folder import RunFolder, check_run_place
+from rlhf_lab.disk.storage import noted
 from rlhf_lab.engine import parallel
 from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.runs.pipeline import Pipeline, PipelineConfig, smoke
 from rlhf_lab.runs.presets import PRESETS
-from rlhf_lab.runs.report import print_table, write_report
+from rlhf_lab.runs.report import check_report, print_table, write_report
 from rlhf_lab.tasks import SHIPPED, load_judged
 
 
@@ -27,6 +28,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    check_run_place(options.out)
+    check_report(RunFolder(options.out))
     chosen = load_judged(options.task)
     base = options.model or base_model_name()
     preset = PRESETS[options.preset or "compact"]
@@ -44,7 +47,8 @@ def run(options: argparse.Namespace) -> None:
         config = smoke(config)
     settings = asdict(config) | {"task": options.task}
     del settings["device"]  # a run may go on elsewhere
-    with RunFolder.open(options.out, settings, defaults=asdict(PipelineConfig(base))) as run:
+    defaults = asdict(PipelineConfig(base))
+    with RunFolder.open(options.out, settings, data=noted(base), defaults=defaults) as run:
         if note := run.other_versions():
             print(note, file=sys.stderr)
         Pipeline(chosen, config, run, watch).run_all()

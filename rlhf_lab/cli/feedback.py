@@ -1,13 +1,15 @@
 """`rlhf-lab feedback`: what one does with whole store files."""
 
 import argparse
+import os
 import statistics
 from pathlib import Path
 
 from rlhf_lab.cli.rank import task_of
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import exchange
-from rlhf_lab.feedback.database import reading_other
+from rlhf_lab.feedback.database import check_store, reading_other
 from rlhf_lab.feedback.store import Entry, FeedbackStore
 from rlhf_lab.show.markup import visible
 from rlhf_lab.text import counted
@@ -76,6 +78,7 @@ def show(options: argparse.Namespace) -> None:
 
 
 def merge(options: argparse.Namespace) -> None:
+    check_store(store_file(options.store))
     others = [store_file(other) for other in options.others]
     for other in others:
         with reading_other(other):
@@ -86,11 +89,10 @@ def merge(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    store = _existing(options.store)
     if options.labellers and not options.pairs:
         raise UserError("--labellers chooses comparisons: give --pairs too")
-    if Path(options.file).exists():
-        raise UserError(f"{options.file} is there already: name another file, or delete it first")
+    check_place(options.file)
+    store = _existing(options.store)
     lines = (
         exchange.export_pairs(store, options.file, options.labellers)
         if options.pairs
@@ -100,6 +102,7 @@ def export(options: argparse.Namespace) -> None:
 
 
 def import_(options: argparse.Namespace) -> None:
+    check_store(store_file(options.store))
     contents = exchange.contents_of(options.file, options.labeller)  # a bad file makes no store
     store = FeedbackStore(store_file(options.store))
     print(f"{options.file}: {_new(exchange.take_in(store, options.file, contents))}")
@@ -119,7 +122,7 @@ def forget(options: argparse.Namespace) -> None:
 
 def store_file(place: str) -> Path:
     """The file that is meant: of a task's folder the store in it."""
-    task = task_of(Path(place)) if Path(place).is_dir() else None
+    task = task_of(Path(place)) if os.path.isdir(place) else None
     return task.store if task else Path(place)
 
 

@@ -3,11 +3,11 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_lab.cli import progress
 from rlhf_lab.disk.jsonl import Row, read_numbered
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
@@ -67,8 +67,6 @@ def read_data(
     free, as the response is yet to be written; 0 if it is in the data. count: how many to take, if
     not as many as --rows says.
     """
-    from tqdm import tqdm
-
     longest, count = options.max_prompt_tokens, count or getattr(options, "rows", None)
     for name, value in (("--rows", count), ("--max-prompt-tokens", longest)):
         if value is not None and value < 1:
@@ -89,8 +87,7 @@ def read_data(
         layout=options.layout,
         columns=_columns(options.columns),
     )
-    with tqdm(islice(reading, count), "reading", unit=" rows", delay=2, leave=False) as rows:
-        data = list(rows)
+    data = progress.reading(reading, count)
     print(reading, file=sys.stderr)
     return data
 
@@ -207,22 +204,13 @@ def prompts(
     return task.prompts(*parts)[: options.rows]
 
 
-def check_replaceable(out: Path, data: str | None) -> None:
-    """Raise UserError if samples written to `out` would take the place of anything but samples, or
-    of the file that they are made from."""
-
-    if not out.exists():
-        return
-    if data and Path(data).exists() and out.samefile(data):
-        raise UserError(f"{out} is what --data reads: name another file for the samples")
+def other_than_samples(file: Path) -> str:
+    """Why no samples may take the place of a file: it holds none; "" if it does."""
     try:
-        first = next((Row.parse(*line).fields for line in read_numbered(out)), None)
+        first = next((Row.parse(*line).fields for line in read_numbered(file)), {})
     except UserError:
         first = {}
-    if first is not None and not first.keys() >= {"responses", "model", "settings"}:
-        raise UserError(
-            f"{out} is there, and holds no samples: name another file, so that it is not lost"
-        )
+    return "" if first.keys() >= {"responses", "model", "settings"} else "holds no samples"
 
 
 def check_room(

@@ -5,7 +5,7 @@ import sys
 
 from rlhf_lab.cli import inputs
 from rlhf_lab.cli.options import add_config, input_options, memory_options, read_config
-from rlhf_lab.cli.stages import print_estimate, stage_run, train_and_log
+from rlhf_lab.cli.stages import check_out, print_estimate, stage_run, train_and_log
 from rlhf_lab.compare.standing import spent
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.engine.adapters import MemoryConfig, prepare
@@ -23,6 +23,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    check_out(options)
     config, tokenizer = read_config(options, PPOConfig), load_tokenizer(options.model)
     check_same_words(options.model, options.reward_model)
     if warning := spent(options.reward_model):

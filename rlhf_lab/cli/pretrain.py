@@ -1,14 +1,15 @@
 """`rlhf-lab pretrain`: tokenizer and base model from a task's raw text."""
 
 import argparse
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from rlhf_lab.cli.options import add_config, device_option, read_config
-from rlhf_lab.cli.stages import watch
-from rlhf_lab.disk.checkpoint import Checkpoint
+from rlhf_lab.cli.progress import watch
+from rlhf_lab.disk.checkpoint import Checkpoint, other_than_checkpoint
 from rlhf_lab.disk.jsonl import plain
-from rlhf_lab.disk.storage import check_place
+from rlhf_lab.disk.places import check_place, other_than_model, tidy
 from rlhf_lab.models import save_policy
 from rlhf_lab.runs.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
 from rlhf_lab.tasks import SHIPPED, load_judged
@@ -23,23 +24,35 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    check_place(options.out)
+    out = Path(options.out)  # without a slash at its end
+    kept = Path(f"{out}.checkpoint")
+    check_place(out, lambda place: _other_than_base(place, kept), folder=True)
+    check_place(kept, other_than_checkpoint, folder=True)
     config, task = read_config(options, PretrainConfig), load_judged(options.task)
     tokenizer = train_tokenizer(
         task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary
     )
     model = new_model(tokenizer, config)
-    kept = Checkpoint(
-        Path(options.out + ".checkpoint"),
+    checkpoint = Checkpoint(
+        kept,
         every=100,
         settings=plain(asdict(config)) | {"task": options.task},
         defaults=plain(asdict(PretrainConfig())),
     )
+    tidy(out.parent, out.name)
+    if note := checkpoint.other_versions():
+        print(note, file=sys.stderr)
     for _ in watch(
         "pretrain",
-        train_base(model, tokenizer, task, config, kept, make_accelerator(options.device)),
+        train_base(model, tokenizer, task, config, checkpoint, make_accelerator(options.device)),
     ):
         pass
-    save_policy(model, tokenizer, options.out, half=True)
-    kept.remove()
-    print(f"wrote {options.out}")
+    save_policy(model, tokenizer, out, half=True)
+    checkpoint.remove()
+    print(f"wrote {out}")
+
+
+def _other_than_base(place: Path, kept: Path) -> str:
+    """A model may be anybody's: one is replaced only where this command stopped before its end."""
+    free = kept.exists() or not any(place.iterdir())
+    return other_than_model(place) or ("" if free else "holds a model already")

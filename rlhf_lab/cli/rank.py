@@ -1,6 +1,7 @@
 """`rlhf-lab rank`: rank samples on the terminal."""
 
 import argparse
+import os
 from pathlib import Path
 
 from rlhf_lab.disk.files import read_samples
@@ -37,7 +38,7 @@ def task_of(place: Path) -> FolderTask | None:
 
     Raises UserError for a folder that holds no task.
     """
-    if place.is_dir():
+    if os.path.isdir(place):
         return read_folder(place)
     task = read_folder(place.parent) if is_folder(place.parent) else None
     return task if task and task.store == place else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rlhf_lab.disk.packages import place_of
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.intervals import Interval
 from rlhf_lab.tasks.film_reviews.beginnings import write_task
@@ -92,6 +93,7 @@ def show(options: argparse.Namespace) -> None:
 
 
 def task(options: argparse.Namespace) -> None:
+    check_place(options.folder, folder=True)
     written = write_task(options.folder, read(), options.ratings)
     found = ", ".join(f"{count:,} {what}" for what, count in written.items())
     print(

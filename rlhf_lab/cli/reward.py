@@ -4,7 +4,7 @@ import argparse
 
 from rlhf_lab.cli import inputs
 from rlhf_lab.cli.options import add_config, input_options, memory_options, read_config
-from rlhf_lab.cli.stages import print_estimate, stage_run, train_and_log
+from rlhf_lab.cli.stages import check_out, print_estimate, stage_run, train_and_log
 from rlhf_lab.compare.standing import tested_as
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.engine.adapters import MemoryConfig, prepare
@@ -31,6 +31,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    check_out(options)
     config, tokenizer = read_config(options, RewardConfig), load_tokenizer(options.model)
     memory = read_config(options, MemoryConfig)
     data, apart = inputs.rankings(options, tokenizer, read_context(options.model))

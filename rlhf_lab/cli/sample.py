@@ -8,6 +8,7 @@ from pathlib import Path
 from rlhf_lab.cli import inputs
 from rlhf_lab.cli.inputs import TASK, data_options
 from rlhf_lab.cli.options import add_config, device_option, read_config
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import respond
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     if not prompts and not options.data and not options.task:
         raise UserError("nothing to answer: give --prompt, --message, --data or --task")
     if options.out:
-        inputs.check_replaceable(Path(options.out), options.data)
+        check_place(options.out, inputs.other_than_samples, read={"--data": options.data})
     config, tokenizer = read_config(options, SamplingConfig), load_tokenizer(options.model)
     if options.data or (options.task and not form_alone):
         prompts = (

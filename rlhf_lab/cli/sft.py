@@ -4,7 +4,7 @@ import argparse
 
 from rlhf_lab.cli import inputs
 from rlhf_lab.cli.options import add_config, input_options, memory_options, read_config
-from rlhf_lab.cli.stages import print_estimate, stage_run, train_and_log
+from rlhf_lab.cli.stages import check_out, print_estimate, stage_run, train_and_log
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.engine.adapters import MemoryConfig, prepare
 from rlhf_lab.errors import UserError
@@ -20,6 +20,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    check_out(options)
     if not options.model:
         raise UserError(
             "no model: give --model, a folder or a hub id, or a --preset that names one"

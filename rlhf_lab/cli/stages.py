@@ -1,51 +1,23 @@
-"""One stage in a folder of its own: its run folder, checkpoint and device, progress and
-estimate."""
+"""One stage in a folder of its own: its run folder, checkpoint and device, and its estimate."""
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
 from rlhf_lab.cli import inputs
+from rlhf_lab.cli.progress import watch
 from rlhf_lab.disk import storage
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.disk.files import fingerprint
-from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.disk.run_folder import RunFolder, check_run_place
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import MemoryConfig
 from rlhf_lab.errors import UserError
 from rlhf_lab.runs.costs.counting import matmul_speed
 from rlhf_lab.training import make_accelerator
-
-
-def watch(stage: str, records: Iterator[dict]) -> Iterable[dict]:
-    """Show the progress of a stage: the time left and its main metrics."""
-    shown = {
-        "loss/pretrain": "loss",
-        "loss/sft": "loss",
-        "loss/reward": "loss",
-        "reward/accuracy": "accuracy",
-        "objective/scores": "score",
-        "objective/kl": "KL",
-        "judge/mark": "mark",
-    }
-    with tqdm(desc=f"{stage:8s}", unit="update", dynamic_ncols=True, smoothing=0.1) as bar:
-        for number, record in enumerate(records):
-            if number == 0:  # what an earlier run did took none of this one's time
-                bar.initial = record["update"] - 1
-            bar.total, bar.n = record["updates"], record["update"]
-            bar.set_postfix(
-                {
-                    short: f"{record[name]:.2f}"
-                    for name, short in shown.items()
-                    if record.get(name) is not None
-                }
-            )
-            yield record
 
 
 def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
@@ -72,16 +44,22 @@ def print_estimate(
     return options.estimate
 
 
+def check_out(options: argparse.Namespace) -> None:
+    """Raise UserError unless --out may hold the run. With --estimate nothing is written there."""
+    if not options.estimate:
+        check_run_place(options.out)
+
+
 @contextmanager
 def stage_run(options: argparse.Namespace, config, data: list):
     """The run folder of one stage, its checkpoint and its device. With --estimate the folder is a
     temporary one."""
     settings = asdict(config) | {"model": options.model, "data": options.data}
     settings |= inputs.settings(options)
-    learned = {"data": fingerprint(data), "model": storage.fingerprint(options.model)}
+    learned = {"data": fingerprint(data)} | storage.noted(options.model)
     if "reward_model" in options:
         settings["reward_model"] = options.reward_model
-        learned["reward model"] = storage.fingerprint(options.reward_model)
+        learned |= storage.noted(options.reward_model, "reward model")
     usual = asdict(MemoryConfig()) | {"precision": "auto"}
     settings |= {
         name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]

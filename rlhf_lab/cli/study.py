@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.studies import constitution, hacking, labels, praise, ratings, roads, rounds, second
 from rlhf_lab.studies.ground import Ground
@@ -99,14 +100,22 @@ def run(options: argparse.Namespace) -> None:
                 f"no arm '{name}' in the study {options.study}: there are "
                 + ", ".join(f"'{arm}'" for arm in arms)
             )
-    ground = Ground(
-        Path(options.out or f"runs/{options.study}"),
-        model=options.model,
-        precision=options.precision,
-    )
+    folder = Path(options.out or f"runs/{options.study}")
+    check_place(folder, _other_than_study, folder=True, link=True)
+    ground = Ground(folder, model=options.model, precision=options.precision)
     for name in options.arms or arms:
         for seed in options.seeds:
             print(line(name, seed, arms[name](ground, seed)), flush=True)
+
+
+def _other_than_study(folder: Path) -> str:
+    """Why no study may be in a folder: runs are in ARM/SEED, beside the models they start from."""
+    for entry in sorted(folder.iterdir()):
+        inside = [e.name for e in entry.iterdir()] if entry.is_dir() else ["no folder"]
+        runs = all(name.isdigit() for name in inside)
+        if not (runs or "config.json" in inside or entry.name.startswith(".")):
+            return f"holds '{entry.name}', which is no part of a study"
+    return ""
 
 
 def line(name: str, seed: int, summary: dict) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rlhf_lab.cli.inputs import store_of
 from rlhf_lab.disk.jsonl import write_whole
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Ranking
 from rlhf_lab.show.markup import visible
@@ -46,8 +47,7 @@ def new(options: argparse.Namespace) -> None:
     """Write the template. Raises UserError, and writes nothing, if the folder holds anything."""
 
     folder = Path(options.folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty: name a new folder, so that nothing is overwritten")
+    check_place(folder, folder=True)
     settings = files("rlhf_lab.tasks").joinpath("template.toml").read_text(encoding="utf-8")
     task = load_judged(SHIPPED)
     end = task.prompt_of(GAP).partition(GAP)[2]

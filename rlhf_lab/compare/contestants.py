@@ -13,6 +13,7 @@ from pathlib import Path
 from rlhf_lab.disk.provenance import FREE, flat
 from rlhf_lab.disk.run_folder import RunFolder, is_run
 from rlhf_lab.errors import UserError
+from rlhf_lab.show.markup import name_alone
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,14 @@ def _contestant(given: str) -> Contestant:
     seed = settings.get("seed") if isinstance(settings, dict) else None
     made = json.dumps([part, without_seeds(settings), config.get("data")], sort_keys=True)
     group = f"name {name}" if name else f"made {made}" if run else f"folder {folder}"
-    return Contestant(name or place, folder, group, seed, settings)
+    return Contestant(name or _shown(place, run, part), folder, group, seed, settings)
+
+
+def _shown(place: str, run: RunFolder | None, part: str) -> str:
+    """What a model is called that was given no name: as it was given, but of a path that tells of
+    the machine the end alone."""
+    short = name_alone(place)
+    return f"{run.path.name}/{part}" if run and short == part != place else short
 
 
 def model_in(place: str) -> str:

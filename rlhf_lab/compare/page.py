@@ -12,9 +12,10 @@ from rlhf_lab.disk.jsonl import plain
 from rlhf_lab.runs.examples import clipped, said
 from rlhf_lab.runs.report import document, figure
 from rlhf_lab.sampling import SamplingConfig
-from rlhf_lab.show.markup import Html, join, tag
+from rlhf_lab.show.markup import Html, join, name_alone, tag
 from rlhf_lab.show.tables import NOTHING, Cell, Table
 
+TITLE = "Comparison: "
 HOW_TO_READ = {
     "interval": "The small figures are 95 % intervals. They say how far the figure may move on "
     "other prompts of the same kind. They do not say what another seed of the training "
@@ -64,7 +65,7 @@ def page(comparison: Comparison, setup: Setup) -> Html:
         ),
     }
     shown = {title: part for title, part in sections.items() if part}
-    title = f"Comparison: {setup.source}"
+    title = f"{TITLE}{setup.source}"
     body = join(
         _header(title, comparison, setup),
         tag("nav", *(tag("a", t, href=f"#{_anchor(t)}") for t in shown)),
@@ -182,15 +183,15 @@ def _compared(comparison: Comparison, setup: Setup) -> Html:
     """Folders, seeds, rivals and settings, and how the answers were sampled."""
     rows = []
     for row in plain(comparison.rows):
-        settings = ", ".join(f"{name} {value}" for name, value in row["settings"].items())
+        settings = ", ".join(f"{name} {_setting(value)}" for name, value in row["settings"].items())
         seed = "" if row["seed"] is None else str(row["seed"])
-        source = "" if row["reference"] == row["model"] else row["reference"]
+        source = "" if row["reference"] == row["model"] else name_alone(row["reference"])
         rows.append(
             (
                 row["model"],
                 [
                     Cell(t) if t else NOTHING
-                    for t in (row["folder"], seed, row["rival"], source, settings)
+                    for t in (name_alone(row["folder"]), seed, row["rival"], source, settings)
                 ],
             )
         )
@@ -246,6 +247,11 @@ def _stack(
 def _cell(one: Cell, title: str) -> Html:
     figures = tag("span", one.estimate, one.unit, one.margin and tag("small", one.margin))
     return tag("td", figures, data_label=title, class_="none" if one == NOTHING else None)
+
+
+def _setting(value: str) -> str:
+    """A setting in JSON, of a path the name alone."""
+    return f'"{name_alone(value[1:-1])}"' if value.startswith('"') else value
 
 
 def _anchor(title: str) -> str:

@@ -12,7 +12,6 @@ import ast
 import copy
 import posixpath
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from rlhf_lab.disk.data import project_file
+from rlhf_lab.disk.jsonl import write_whole
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -95,15 +96,12 @@ def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list
     """Write an edition (a name in EDITIONS) of each notebook into a folder, and the pages and code
     of the project that they link to into its folder "linked".
 
-    Raises UserError for a notebook that is there already, and for a file that is not one, before
-    anything is written.
+    Raises UserError, before anything is written, for a notebook that is there already, for a page
+    or code that is there and is another, and for a file that is not a notebook.
     """
     targets = [folder / path.name for path in notebooks]
     for target in targets:
-        if target.exists():
-            raise UserError(f"{target} is there already: name another folder, or move it away")
-    read = [_notebook(path) for path in notebooks]
-    folder.mkdir(parents=True, exist_ok=True)
+        check_place(target)
     linked = set()
 
     def relink(link: re.Match) -> str:
@@ -112,10 +110,18 @@ def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list
         linked.add(link[2])
         return f"{link[1]}{LINKED}/{link[2]}"
 
-    for notebook, target in zip(read, targets):
-        text = nbformat.writes(EDITIONS[edition](notebook))
-        target.write_text(UPWARDS.sub(relink, text) + "\n", encoding="utf-8")
-    _copy_linked(linked, folder)
+    files = {}
+    for path, target in zip(notebooks, targets):
+        text = nbformat.writes(EDITIONS[edition](_notebook(path)))
+        files[target] = (UPWARDS.sub(relink, text) + "\n").encode()
+    for name, content in _linked(linked).items():
+        files[folder / LINKED / name] = content
+        check_place(
+            folder / LINKED / name,
+            lambda place, ours=content: "" if place.read_bytes() == ours else "is there already",
+        )
+    for place, content in files.items():
+        write_whole(place, content)
     return targets
 
 
@@ -130,24 +136,23 @@ def _notebook(path: Path) -> NotebookNode:
         raise UserError(f"{path} is not a notebook ({why}): name .ipynb files") from error
 
 
-def _copy_linked(names: set[str], folder: Path) -> None:
-    """Copy files of the project, and the files that the pages among them link to in turn, to read
-    beside the notebooks. The README, which links to everything, is left out."""
-    waiting, done = sorted(names), {"README.md"}
+def _linked(names: set[str]) -> dict[str, bytes]:
+    """Files of the project, and the files that the pages among them link to in turn, as they are to
+    be read beside the notebooks. The README, which links to everything, is left out."""
+    waiting, found = sorted(names), dict[str, bytes]()
     while waiting:
         name = waiting.pop()
-        source, target = project_file(name), folder / LINKED / name
-        if name in done or name.startswith("notebooks/") or not source.is_file():
+        source = project_file(name)
+        left_out = name == "README.md" or name.startswith("notebooks/") or not source.is_file()
+        if name in found or left_out:
             continue
-        done.add(name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        found[name] = source.read_bytes()
         if name.endswith(".md"):
-            text = source.read_text(encoding="utf-8")
+            text = found[name].decode()
             here = posixpath.dirname(name)
             waiting += [posixpath.normpath(f"{here}/{link}") for link in ANYWHERE.findall(text)]
-            text = text.replace("../notebooks/", "../../")
-            target.write_text(text, encoding="utf-8")
+            found[name] = text.replace("../notebooks/", "../../").encode()
+    return found
 
 
 def tags(cell: NotebookNode) -> list[str]:

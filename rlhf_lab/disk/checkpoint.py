@@ -4,22 +4,27 @@ All chance in a stage comes from its seed and the number of the update, so a che
 random state: weights, optimiser and a step number are enough.
 """
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rlhf_lab.disk.provenance import check_format, differences
-from rlhf_lab.disk.storage import replacing
+from rlhf_lab.disk.places import replacing, tidy
+from rlhf_lab.disk.provenance import check_format, differences, surroundings, version_note
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 
-FORMAT = 1  # of state.json, which has no number where 0.1.0 wrote it
+FORMAT = 2  # of state.json, which has no number where 0.1.0 wrote it; since 2 it has checksums
+STATE, OPTIMISER = "state.json", "optimiser"
+BEGIN_ANEW = "delete that folder to begin the stage anew"
 
 
 class HasTensors(Protocol):
@@ -36,9 +41,10 @@ class Checkpoint:
 
     every: updates between two saves. settings: where no RunFolder holds them, what a run that goes
     on must have in common with the one that saved; defaults: as in `RunFolder.open`. A full disk or
-    a kill leaves the previous one intact. Stages save after they have yielded an update's record: a
-    record logged twice can be dropped on resuming (`RunFolder.logged`), one never logged would be
-    lost. Of several processes the main one saves and all restore, in any number.
+    a kill leaves the previous one intact, and checksums tell whether every file is still as it was
+    saved. Stages save after they have yielded an update's record: a record logged twice can be
+    dropped on resuming (`RunFolder.logged`), one never logged would be lost. Of several processes
+    the main one saves and all restore, in any number.
 
     Where adapters are trained, the weights beneath them are not saved: they are those of the
     model's folder, and a checksum tells whether they still are.
@@ -70,21 +76,18 @@ class Checkpoint:
         optimiser: HasTensors,
         extra: dict | None,
     ) -> None:
-        try:
-            with replacing(self.folder) as fresh:
-                still = _still(modules)
-                for name, module in modules.items():
-                    save_file(_unshared(module, still), fresh / f"{name}.safetensors")
-                save_file(optimiser.tensors(), fresh / "optimiser.safetensors")
-                state = {"format": FORMAT, "update": update} | (extra or {})
-                state |= {"still": parallel.checksum(still.values())}
-                state |= {"settings": self.settings} if self.settings is not None else {}
-                (fresh / "state.json").write_text(json.dumps(state), encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"could not save a checkpoint to {self.folder}: {error}; the previous "
-                "one is kept; free some space and run the same command again"
-            ) from error
+        with replacing(self.folder) as fresh:
+            still = _still(modules)
+            for name, module in modules.items():
+                save_file(_unshared(module, still), fresh / f"{name}.safetensors")
+            save_file(optimiser.tensors(), fresh / f"{OPTIMISER}.safetensors")
+            state = {"format": FORMAT, "update": update} | (extra or {})
+            state |= {"still": parallel.checksum(still.values())}
+            state |= {"settings": self.settings} if self.settings is not None else {}
+            state |= {"versions": surroundings()["versions"]}
+            state |= {"files": {file.name: _sha256(file) for file in sorted(fresh.iterdir())}}
+            state |= {"sha256": _digest(state)}
+            (fresh / STATE).write_text(json.dumps(state), encoding="utf-8")
 
     def remove(self) -> None:
         """Delete the saved state: the stage is finished and its model stored elsewhere."""
@@ -93,15 +96,13 @@ class Checkpoint:
     def restore(self, modules: Mapping[str, nn.Module], optimiser: HasTensors) -> dict:
         """Load the saved state and return it; {"update": 0} if there is none.
 
-        Raises UserError if some process does not see what the others do, if a newer version saved
-        it, if the settings are not those it was saved with, if the weights beneath adapters are not
-        those the run began with, or if the model's weights have other names.
+        Raises UserError, and loads nothing, if some process does not see what the others do, if the
+        checkpoint is damaged, if a newer version saved it, if the settings are not those it was
+        saved with, if the weights beneath adapters are not those the run began with, or if the
+        weights are not exactly the model's by name and shape.
         """
-        file = self.folder / "state.json"
-        state: dict = {"update": 0}
-        if file.exists():
-            state = json.loads(file.read_text(encoding="utf-8"))
-            check_format(f"the checkpoint in {self.folder}", state.pop("format", 1), FORMAT)
+        parallel.once(tidy, self.folder.parent, self.folder.name)
+        state = self._state()
         parallel.check_same(
             f"the checkpoint it finds in {self.folder}: use a folder that all machines share",
             state["update"],
@@ -120,17 +121,75 @@ class Checkpoint:
                 f"the checkpoint in {self.folder} is of adapters on other weights: name "
                 "the model that the run began with, or choose another --out"
             )
+        saved = {name: self._tensors(name) for name in (*modules, OPTIMISER)}
         for name, module in modules.items():
-            saved = load_file(self.folder / f"{name}.safetensors")
-            lacking = _parameters(module, still).keys() - saved.keys()
-            if lacking:
+            if misfit := _misfit(module, still, saved[name], state["format"]):
                 raise UserError(
-                    f"the checkpoint in {self.folder} lacks '{min(lacking)}' of the {name}: go on "
-                    "with the versions that the run began with, or choose another --out"
+                    f"the checkpoint in {self.folder} {misfit} of the {name}: {BEGIN_ANEW}, or go "
+                    "on with the versions that the run began with"
                 )
-            module.load_state_dict(saved, strict=False)
-        optimiser.load_tensors(load_file(self.folder / "optimiser.safetensors"))
+        try:
+            optimiser.load_tensors(saved[OPTIMISER])
+        except (KeyError, ValueError) as error:
+            raise self._damaged(f"{OPTIMISER}.safetensors: {error}") from error
+        for name, module in modules.items():
+            module.load_state_dict(saved[name], strict=False)
+        return {k: v for k, v in state.items() if k not in ("format", "versions", "files")}
+
+    def other_versions(self) -> str:
+        """One line that names the versions that are not those it was saved with; "" if there are
+        none, or no checkpoint."""
+        state = self._state()
+        if state["update"] == 0:
+            return ""
+        was = {"checkpoint format": state["format"]} | state.get("versions", {})
+        return version_note(self.folder, was, {"checkpoint format": FORMAT})
+
+    def _state(self) -> dict:
+        """What state.json holds, and "update" 0 where there is no checkpoint. Raises UserError if
+        any file is not as it was saved."""
+        empty = self.folder.is_dir() and not any(self.folder.iterdir())
+        if empty or not os.path.lexists(self.folder):
+            return {"update": 0}
+        try:
+            state = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+            update, number = state["update"], state.setdefault("format", 1)
+        except OSError as error:
+            raise self._damaged(f"{STATE}: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise self._damaged(f"{STATE} does not hold what was saved") from error
+        if type(number) is int:
+            check_format(f"the checkpoint in {self.folder}", number, FORMAT)
+        if type(number) is not int or type(update) is not int or update < 1:
+            raise self._damaged(f"{STATE} does not hold what was saved")
+        if number > 1:  # those before have no checksums
+            if state.pop("sha256", "") != _digest(state):
+                raise self._damaged(f"{STATE} has changed since it was saved")
+            for name, sum_ in state["files"].items():
+                if not (self.folder / name).is_file():
+                    raise self._damaged(f"{name} is missing")
+                if _sha256(self.folder / name) != sum_:
+                    raise self._damaged(f"{name} has changed since it was saved")
         return state
+
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        file = self.folder / f"{name}.safetensors"
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError) as error:
+            why = "is missing" if not file.exists() else "cannot be read"
+            raise self._damaged(f"{file.name} {why}") from error
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(f"the checkpoint in {self.folder} is damaged ({why}): {BEGIN_ANEW}")
+
+
+def other_than_checkpoint(folder: Path) -> str:
+    """Why no checkpoint may take the place of a folder: what else it holds; "" if nothing."""
+    others = sorted(
+        e.name for e in folder.iterdir() if e.name != STATE and e.suffix != ".safetensors"
+    )
+    return f"holds '{others[0]}', which is no part of a checkpoint" if others else ""
 
 
 def resumable(
@@ -169,11 +228,34 @@ def _still(modules: Mapping[str, nn.Module]) -> dict[int, nn.Parameter]:
 
 
 def _unshared(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, Tensor]:
-    """Parameters, but for those that stand still, and buffers by name, each once: tied weights are
-    stored under one name."""
-    named = _parameters(module, still) | dict(module.named_buffers())
-    return {name: x.detach().contiguous() for name, x in named.items()}
+    """What a module must get back, by name, each tensor once: tied weights are stored under one
+    name, those that stand still under none."""
+    named: dict[int, tuple[str, Tensor]] = {}
+    for name, x in module.state_dict(keep_vars=True).items():
+        if id(x) not in still:
+            named.setdefault(id(x), (name, x))
+    return {name: x.detach().contiguous() for name, x in named.values()}
 
 
-def _parameters(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in module.named_parameters() if id(p) not in still}
+def _misfit(
+    module: nn.Module, still: dict[int, nn.Parameter], saved: dict[str, Tensor], number: int
+) -> str:
+    """What keeps saved tensors from being exactly those of a module, in words; "" if nothing does.
+    Format 1 held buffers, too, that a module makes by itself."""
+    all_ = module.state_dict(keep_vars=True)
+    there = {id(all_[name]) for name in saved if name in all_} | still.keys()
+    lacking = [name for name, x in all_.items() if id(x) not in there]
+    extra = [name for name in saved if name not in all_] if number > 1 else []
+    misshapen = [n for n, x in saved.items() if n in all_ and x.shape != all_[n].shape]
+    if lacking or extra:
+        return f"lacks '{min(lacking)}'" if lacking else f"holds '{min(extra)}', which is no part"
+    return f"holds another shape of '{min(misshapen)}'" if misshapen else ""
+
+
+def _digest(state: dict) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

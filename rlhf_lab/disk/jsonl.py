@@ -183,12 +183,12 @@ def opened(path: str | Path) -> Iterator[gzip.GzipFile | BufferedReader]:
         raise UserError(f"cannot read {path}: {why}: check the file") from error
 
 
-def write_whole(path: str | Path, text: str) -> None:
+def write_whole(path: str | Path, text: str | bytes) -> None:
     """Replace a file by this text in UTF-8: all of it or, on a full disk or a kill, none of it.
 
     Folders are made where they are missing. Raises UserError if the file cannot be written.
     """
-    path, content = Path(path), text.encode()
+    path, content = Path(path), text if isinstance(text, bytes) else text.encode()
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,6 +220,10 @@ def append_line(path: str | Path, record: dict) -> None:
             if whole < log.seek(0, os.SEEK_END):
                 log.truncate(whole)
             log.write(line.encode())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"cannot write {path}: its folder was moved or deleted: run the same command again"
+        ) from error
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror}: what was there is kept; free some "

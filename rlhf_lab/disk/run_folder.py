@@ -11,22 +11,24 @@ A process killed at any moment leaves a folder that can be read, and resumed wit
 Where several processes make a run together, all open it and the main one alone writes.
 """
 
+import errno
 import json
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from rlhf_lab.disk.jsonl import append_line, plain, read_lines, write_whole
-from rlhf_lab.disk.provenance import changed_versions, check_format, differences, surroundings
+from rlhf_lab.disk.places import check_place, other_than_model, tidy
+from rlhf_lab.disk.provenance import check_format, differences, surroundings, version_note
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 
-SCRAP = re.compile(r"\..+\.[0-9a-f]{8}\.tmp|\.(.+)\.new-[0-9a-f]{8}|\.(?P<old>.+)\.old-[0-9a-f]{8}")
-FORMAT = 1  # of config.json; its key tells a run from a model, which has a config.json too
+# Of config.json; its key tells a run from a model, which has a config.json too. Before 2 no run
+# noted the config and tokenizer of its model, and no run of all stages its model.
+FORMAT = 2
 
 
 class RunFolder:
@@ -88,8 +90,9 @@ class RunFolder:
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         """Close it. A run that failed before it wrote anything leaves no trace of its settings, so
         that the folder may be used with others."""
-        if failure and self._begun and _shown(self.path) == [self.config_file.name]:
-            self.config_file.unlink()
+        with suppress(OSError):  # a folder that was deleted must not hide what failed
+            if failure and self._begun and _shown(self.path) == [self.config_file.name]:
+                self.config_file.unlink()
         self.close()
 
     @property
@@ -98,15 +101,10 @@ class RunFolder:
         return _read_json(self.config_file)
 
     def other_versions(self) -> str:
-        """One line that names the packages whose versions are not those that the run began with; ""
-        if there are none."""
-        found = changed_versions(self.config.get("versions", {}))
-        if not found:
-            return ""
-        return (
-            f"{self.path} goes on with other versions than it began with ({'; '.join(found)}): its "
-            "numbers may differ in the last digits from those of a run with one version"
-        )
+        """One line that names the packages, and the format, whose versions are not those that the
+        run began with; "" if there are none."""
+        was = {"run format": self.config.get("rlhf_lab_run")} | self.config.get("versions", {})
+        return version_note(self.path, was, {"run format": FORMAT})
 
     def log(self, record: dict) -> None:
         """Add a record, such as {"stage": "ppo", "update": 1, "objective/kl": 0.0}, to the metrics.
@@ -170,7 +168,7 @@ class RunFolder:
 
     def _take(self, given: dict, resume: bool, defaults: dict) -> None:
         """Lock the folder; write its config, or check the one that is there."""
-        _check_place(self.path)
+        check_run_place(self.path)
         self._release = _lock(self.path)
         try:
             if self.config_file.exists():
@@ -179,7 +177,8 @@ class RunFolder:
                 config = {"rlhf_lab_run": FORMAT} | given | surroundings()
                 write_whole(self.config_file, _as_json(config))
                 self._begun = True
-            _tidy(self.path)
+            tidy(self.path)
+            tidy(self.checkpoints)
         except BaseException:
             self.close()
             raise
@@ -217,19 +216,19 @@ def _shown(path: Path) -> list[str]:
     return [p.name for p in path.iterdir() if not p.name.startswith(".")]
 
 
-def _check_place(path: Path) -> None:
-    """Refuse a file, and a folder with anything in it but a run; hidden files are let be."""
-    try:
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file: choose another --out")
-        others = path.is_dir() and _shown(path)
-    except OSError as error:
-        raise UserError(f"cannot use {path}: {error.strerror}: choose another --out") from error
-    if others and not is_run(path):
-        raise UserError(
-            f"{path} holds '{min(others)}' and no run: choose another --out, so that "
-            "nothing is overwritten"
-        )
+def check_run_place(path: str | Path) -> None:
+    """Raise UserError unless a run may be made in a folder, or go on there: call it before any
+    work. Hidden files are let be."""
+    path = Path(path)
+    check_place(path, _other_than_run, folder=True, link=True)
+    for model in ("sft", "reward_model", "policy"):
+        check_place(path / model, other_than_model, folder=True)
+    check_place(path / "checkpoints", lambda _: "", folder=True)
+
+
+def _other_than_run(path: Path) -> str:
+    others = _shown(path)
+    return f"holds '{min(others)}' and no run" if others and not is_run(path) else ""
 
 
 def _lock(folder: Path) -> Callable[[], None]:
@@ -243,7 +242,11 @@ def _lock(folder: Path) -> Callable[[], None]:
     file = folder / ".lock"
 
     def sign(descriptor: int) -> None:
+        signed = os.read(descriptor, 30).strip()
+        if (signed and not signed.isdigit()) or os.fstat(descriptor).st_nlink > 1:
+            raise FileExistsError(errno.EEXIST, "its file .lock is not a run's")
         os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, str(os.getpid()).encode())
 
     try:
@@ -285,7 +288,7 @@ def _check_same(run: RunFolder, given: dict, resume: bool, defaults: dict) -> No
     found += [
         f"its {name} " + ("changed since it began" if name in was else "was not noted then")
         for name in sorted(was | now)
-        if was.get(name) != now.get(name)
+        if was.get(name) != now.get(name) and (name in was or before["rlhf_lab_run"] > 1)
     ]
     if found:
         begun = before.get("versions", {}).get("rlhf-lab")
@@ -295,19 +298,3 @@ def _check_same(run: RunFolder, given: dict, resume: bool, defaults: dict) -> No
         raise UserError(
             f"{run.path} holds a run with other settings ({'; '.join(found[:5] + more)}): {way_out}"
         )
-
-
-def _tidy(path: Path) -> None:
-    """Take away what a killed process was about to put in place, and put back what it had moved.
-
-    The names are those that `write_whole` and `storage.replacing` give their scraps.
-    """
-    for place in (path, path / "checkpoints"):
-        for scrap in list(place.glob(".*")):
-            match = SCRAP.fullmatch(scrap.name)
-            if match and match["old"] and not (place / match["old"]).exists():
-                scrap.rename(place / match["old"])
-            elif match and scrap.is_dir():
-                shutil.rmtree(scrap, ignore_errors=True)
-            elif match:
-                scrap.unlink()

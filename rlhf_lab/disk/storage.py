@@ -9,7 +9,6 @@ import math
 import re
 import shutil
 import socket
-import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +34,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import cached_file, logging
 
+from rlhf_lab.disk.places import MODEL_FILES, check_place, other_than_model, replacing
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import (
     ADAPTER_CONFIG,
@@ -55,12 +55,6 @@ NO_CODE = {"trust_remote_code": False}  # left out, transformers would ask, and 
 MOST_LAYERS = 1000  # of a model whose weights have fewer tensors than that
 SPARE = 10**7  # numbers that a model may have beyond twice those of its weights
 HEAD_FILE = "reward_head.safetensors"  # beside the trunk of a reward model that is no classifier
-
-# What transformers and a tokenizer write, the head of a reward model, and the adapters beside it.
-MODEL_FILES = re.compile(
-    r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
-    r"|reward_head\.safetensors|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter"
-)
 
 
 def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
@@ -245,6 +239,27 @@ def fingerprint(path_or_id: str | Path) -> str:
     return total.hexdigest() if Path(path_or_id).is_dir() else ""
 
 
+def noted(path_or_id: str | Path, what: str = "model") -> dict[str, str]:
+    """What a run notes of a model that it begins with: the sha256 of its weights, and one of all
+    else that it is read from, its config and tokenizer; "" for a hub id."""
+    rest = f"{what} config and tokenizer"
+    return {what: fingerprint(path_or_id), rest: _fingerprint_of_rest(Path(path_or_id))}
+
+
+def _fingerprint_of_rest(folder: Path) -> str:
+    if not folder.is_dir():
+        return ""
+    total = hashlib.sha256()
+    if base := base_of(folder):
+        total.update(_fingerprint_of_rest(Path(base)).encode())
+    for file in sorted(folder.iterdir()):
+        read = MODEL_FILES.fullmatch(file.name) or file.name == ADAPTER_CONFIG
+        if read and file.is_file() and file.suffix != ".safetensors":
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            total.update(f"{file.name} {content}\n".encode())
+    return total.hexdigest()
+
+
 def write_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -258,7 +273,7 @@ def write_model(
     tensors of a reward model's head, for a file of their own.
 
     Raises UserError, and leaves it as it is, if the folder holds anything that is no part of a
-    model.
+    model, or if it cannot be written, as on a full disk.
     """
     parallel.once(_write_model, model, tokenizer, Path(folder), adapted, head)
 
@@ -270,7 +285,7 @@ def _write_model(
     adapted: PreTrainedModel | None,
     head: dict[str, Tensor] | None,
 ) -> None:
-    check_place(folder)
+    check_place(folder, other_than_model, folder=True)
     with replacing(folder) as fresh, _quiet():
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
@@ -281,44 +296,6 @@ def _write_model(
             save_file(tensors, fresh / HEAD_FILE, {"format": "pt"})
         for weights in fresh.rglob("*.safetensors"):  # written for the owner alone, otherwise
             shutil.copymode(fresh / "config.json", weights)
-
-
-def check_place(folder: str | Path) -> None:
-    """Raise UserError for a folder in whose place a model would take something else away: call it
-    before a long training."""
-    folder = Path(folder)
-    if folder.is_file():
-        raise UserError(f"{folder} is a file: name a folder for the model")
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    others = sorted(name for name in names if not MODEL_FILES.fullmatch(name))
-    if others:
-        raise UserError(
-            f"{folder} holds '{others[0]}', which is no part of a model and would be lost: "
-            "name another folder"
-        )
-
-
-@contextmanager
-def replacing(folder: str | Path) -> Iterator[Path]:
-    """An empty folder to write to, which takes the place of `folder` if the block succeeds.
-
-    If it fails `folder` is as it was, and nothing is left beside it.
-    """
-    folder = Path(folder).absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    tag = uuid.uuid4().hex[:8]
-    fresh, old = (folder.with_name(f".{folder.name}.{word}-{tag}") for word in ("new", "old"))
-    fresh.mkdir()
-    try:
-        yield fresh
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _refuse_outer(folder: Path, what: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.schema import migrate, outdated
 
@@ -53,19 +54,24 @@ ADVICE = (
 )
 
 
-def prepare(path: Path) -> None:
-    """Make a store file, or bring the one that is there to the newest schema.
-
-    Raises UserError, and leaves the file as it is, if it is not a store, was written by newer code,
-    stands on a network file system, or cannot be written.
-    """
+def check_store(path: Path) -> None:
+    """Raise UserError unless a store is in this file, or may be made there: not where something
+    else is, one that newer code wrote, or a network file system. Nothing is written."""
     if kind := network(path):
         raise UserError(
             f"{path} is on a network file system ({kind}), where writers at the same "
             f"time would harm it: {ELSEWHERE}"
         )
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file in it")
+    check_place(path, _other_than_store, link=True)
+    if path.exists():
+        with _connection(path, "rw") as connection:
+            outdated(connection, path)
+
+
+def prepare(path: Path) -> None:
+    """Make a store file, or bring the one that is there to the newest schema. Raises UserError, and
+    leaves the file as it is, where `check_store` does, and if it cannot be written."""
+    check_store(path)
     with _connection(path, "rwc") as connection:
         old = outdated(connection, path)
         mode = _write_ahead(connection)
@@ -112,6 +118,11 @@ def reading_other(path: Path) -> Iterator[sqlite3.Connection]:
             other.backup(copy)
             migrate(copy, path)
             yield copy
+
+
+def _other_than_store(path: Path) -> str:
+    with path.open("rb") as file:
+        return "" if file.read(16) == b"SQLite format 3\0" else "is not a feedback store"
 
 
 def wipe(path: Path) -> None:

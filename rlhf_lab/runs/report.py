@@ -4,20 +4,23 @@ Every section is a function of the run's files that returns its part of the page
 run has nothing to show for it: a run of one stage, or one without a judge, gets a shorter page.
 """
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from textwrap import wrap
 
 from rlhf_lab.disk.jsonl import plain, read_lines, write_whole
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.disk.provenance import flat
 from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.runs.examples import examples
 from rlhf_lab.runs.verdict import verdict, warnings
 from rlhf_lab.show import plots
-from rlhf_lab.show.markup import Html, join, picture, tag
+from rlhf_lab.show.markup import Html, join, names_alone, picture, tag
 from rlhf_lab.show.panels import panels_of
 from rlhf_lab.show.tables import Cell, Table, cell, judge_table, model_names, table_by_set
 
+TITLE = "RLHF run: "
 # What the browser may load for the page: nothing, from anywhere.
 SECURITY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 ACCURACY = {
@@ -63,10 +66,28 @@ GLOSSARY = {
 def write_report(run: RunFolder) -> Path:
     """Write report.html into a run's folder, whatever the run has got to, and return its path.
 
-    Raises UserError if a file of the run cannot be read or the page cannot be written.
+    Raises UserError if a file of the run cannot be read or the page cannot be written, or if
+    something else has its name.
     """
+    check_report(run)
     write_whole(run.report, page(run))
     return run.report
+
+
+def check_report(run: RunFolder) -> None:
+    """Raise UserError if report.html is there and is no report."""
+    check_place(run.report, other_than_page(TITLE))
+
+
+def other_than_page(title: str) -> Callable[[Path], str]:
+    """What says of a file that it is none of our pages whose title begins like this."""
+
+    def why(place: Path) -> str:
+        with place.open("rb") as file:
+            ours = f"<title>{title}".encode() in file.read(1000)
+        return "" if ours else f"is no page that begins with '{title.strip(': ')}'"
+
+    return why
 
 
 def print_table(summary: dict) -> None:
@@ -96,7 +117,7 @@ def page(run: RunFolder) -> Html:
     }
     shown = {title: part for title, part in sections.items() if part}
     anchors = {title: title.lower().replace(" ", "-").replace("'", "") for title in shown}
-    title = f"RLHF run: {name_of(run, summary)}"
+    title = f"{TITLE}{name_of(run, summary)}"
     body = join(
         header(title, summary),
         tag("nav", *(tag("a", t, href=f"#{anchor}") for t, anchor in anchors.items())),
@@ -258,8 +279,9 @@ def cost(summary: dict, logged: dict[str, float]) -> Html | None:
 
 
 def settings(config: dict) -> Html:
-    """Everything that decided the run, as in config.json."""
-    entries = {name.removeprefix("settings."): value for name, value in flat(config).items()}
+    """Everything that decided the run, as in config.json, but of paths the names alone."""
+    shown = flat(names_alone(config))
+    entries = {name.removeprefix("settings."): value for name, value in shown.items()}
     rows = [tag("tr", tag("th", name, scope="row"), tag("td", v)) for name, v in entries.items()]
     return tag(
         "details",

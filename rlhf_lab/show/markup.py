@@ -7,6 +7,8 @@ everything after them. Whoever builds a page from `tag` cannot forget to escape 
 import base64
 import html
 import unicodedata
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format, half a character, ends of lines
 KEPT = "\n\t\u200c\u200d"  # the last two join letters in many scripts, and emoji
@@ -47,6 +49,22 @@ def visible(text: str) -> str:
     """The text with every character that one cannot see written out, as ⟨U+001B⟩: controls, turns
     of direction, blanks of no width, tags. Line breaks, tabs and joiners stay."""
     return "".join(f"⟨U+{ord(c):04X}⟩" if _hidden(c) else c for c in text)
+
+
+def name_alone(text: str) -> str:
+    """Of a path that tells where things are on somebody's machine, absolute or upwards, its last
+    name; any other text as it is."""
+    tells = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
+    return PureWindowsPath(text).name if tells or text.startswith(("~", "..")) else text
+
+
+def names_alone(value: Any) -> Any:
+    """The same of every text in a value as JSON holds it."""
+    if isinstance(value, dict):
+        return {key: names_alone(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [names_alone(entry) for entry in value]
+    return name_alone(value) if isinstance(value, str) else value
 
 
 def picture(content: bytes, alt: str, kind: str = "svg+xml", **attributes) -> Html:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from unittest import mock
 
 import nbformat
 import pytest
@@ -12,9 +13,10 @@ import torch
 import tqdm
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf_lab.cli import main, sample, sft, stages
+from rlhf_lab.cli import demo, main, progress, sample, sft
 from rlhf_lab.disk.data import base_model
 from rlhf_lab.disk.files import read_samples
+from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 
 FEW = ("--max-new-tokens", 5, "--device", "cpu")
@@ -140,6 +142,51 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
     assert len((folder / "ppo/metrics.jsonl").read_text().splitlines()) == 4
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("changed", ["model", "reward/reward_model"])
+def test_a_model_whose_settings_or_words_changed_is_not_gone_on_with(folder, capsys, changed, file):
+    ask = ("--updates", 1, "--batch-size", 4, "--max-new-tokens", 4)
+    assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
+    ppo = (folder, "ppo", "asked", *ask, "--reward-model", "@reward/reward_model")
+    assert stage(*ppo) == 0
+    content = (folder / changed / file).read_text()
+    (folder / changed / file).write_text(content.replace("{", "{ ", 1))
+    capsys.readouterr()
+    assert stage(*ppo) == 1
+    what = "model" if changed == "model" else "reward model"
+    assert f"(its {what} config and tokenizer changed since it began)" in capsys.readouterr().err
+    (folder / changed / file).write_text(content)
+    assert stage(*ppo) == 0
+
+
+def test_a_demo_whose_base_model_changed_is_not_gone_on_with(folder, capsys, monkeypatch):
+    for name in ("Pipeline", "print_table", "write_report"):
+        monkeypatch.setattr(demo, name, mock.Mock())
+    monkeypatch.setattr(demo.RunFolder, "read_summary", dict)
+    again = (folder, "demo", "--model", "@model", "--device", "cpu", "--out", "@demo")
+    assert run(*again) == 0 and run(*again) == 0
+    (folder / "model/tokenizer.json").write_text("{}")
+    assert run(*again) == 1
+    assert "its model config and tokenizer changed" in capsys.readouterr().err
+
+
+def test_pages_name_no_folder_of_the_machine(folder, capsys):
+    assert stage(folder, "sft", "shown", "--epochs", 1) == 0
+    assert stage(folder, "reward", "ranked", "--epochs", 1) == 0
+    assert run(folder, "report", "@sft") == 0 and run(folder, "report", "@reward") == 0
+    asked = ("--data", "@asked.jsonl", "--reward-model", "@reward/reward_model")
+    shown = ("--html", "@page.html", "--samples", 1, "--reference", "@model")
+    assert run(folder, "compare", "@model", "@sft", "@sft/sft", *asked, *shown, *FEW) == 0
+    said = capsys.readouterr().out
+    for page in ("sft/report.html", "reward/report.html", "page.html"):
+        text = (folder / page).read_text(encoding="utf-8")
+        assert str(folder) not in text and str(folder.parent) not in text
+    settings = (folder / "sft/report.html").read_text(encoding="utf-8")
+    assert "shown.jsonl" in settings and "&quot;model&quot;" in settings
+    for name in ("asked.jsonl", "reward_model", "sft/sft", "model"):
+        assert name in text and (name != "sft/sft" or name in said)
+
+
 def test_sample_prints_json_lines(folder, capsys):
     assert (
         run(
@@ -193,7 +240,7 @@ def test_samples_take_the_place_of_samples_alone(folder, capsys):
     (folder / "thesis.txt").write_text("years of work")
     (folder / "empty.jsonl").write_text("")
     assert run(folder, *ask, "--prompt", "ask:", "--out", "@thesis.txt") == 1
-    assert "thesis.txt is there, and holds no samples" in capsys.readouterr().err
+    assert "thesis.txt holds no samples: name another place" in capsys.readouterr().err
     assert run(folder, *ask, "--data", "@ranked.jsonl", "--out", "@ranked.jsonl") == 1
     assert "is what --data reads" in capsys.readouterr().err
     for name in ("empty.jsonl", "new.jsonl", "new.jsonl", "new.jsonl.gz", "new.jsonl.gz"):
@@ -444,8 +491,50 @@ def test_the_time_left_counts_only_what_this_run_has_done(monkeypatch):
             super().__init__(*args, **kwargs)
             bars.append(self)
 
-    monkeypatch.setattr(stages, "tqdm", Bar)
+    monkeypatch.setattr(progress, "tqdm", Bar)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     resumed = ({"update": update, "updates": 3000} for update in (1601, 1602))
-    assert [record["update"] for record in stages.watch("sft", resumed)] == [1601, 1602]
+    assert [record["update"] for record in progress.watch("sft", resumed)] == [1601, 1602]
     (bar,) = bars
     assert (bar.n - bar.initial, bar.total) == (2, 3000)
+
+
+@pytest.mark.parametrize(
+    ("updates", "begun", "told"),
+    [
+        (1000, 0, range(100, 1001, 100)),
+        (1000, 640, range(700, 1001, 100)),
+        (7, 0, range(1, 8)),
+        (25, 0, (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)),
+    ],
+)
+def test_in_a_file_progress_is_a_line_every_tenth(capsys, updates, begun, told):
+    records = [
+        {"update": u, "updates": updates, "loss/sft": 0.5, "objective/kl": None}
+        for u in range(begun + 1, updates + 1)
+    ]
+    assert list(progress.watch("sft", records)) == records
+    lines = [f"sft: update {u} of {updates}, loss 0.50\n" for u in told]
+    assert capsys.readouterr().err == "".join(lines)
+    assert list(progress.each(["a", "b", "c"], "answering", "model")) == ["a", "b", "c"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"answering: model {number} of 3" for number in (1, 2, 3)
+    ]
+
+
+def test_what_the_system_refuses_is_one_line(folder, capsys):
+    name = "x" * 300
+    assert run(folder, "sft", "--model", name, "--data", "@shown.jsonl", "--out", "@new") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("rlhf-lab: ") and "File name too long" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line(folder):
+    command = [sys.executable, "-m", "rlhf_lab", "feedback", "show", str(folder / "a.sqlite3")]
+    FeedbackStore(folder / "a.sqlite3")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("rlhf-lab: cannot use what it was to write: No space left")

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -135,6 +136,18 @@ def test_a_run_begun_earlier_is_kept_when_going_on_fails(tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_what_a_run_of_the_older_format_did_not_note_does_not_bar_it(tmp_path):
+    RunFolder.open(tmp_path, CONFIG, data=DATA).close()
+    more = DATA | {"model config and tokenizer": "cd" * 32}
+    assert "was not noted then" in refusal(RunFolder.open, tmp_path, CONFIG, data=more)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"rlhf_lab_run": 1}))
+    with RunFolder.open(tmp_path, CONFIG, data=more) as run:
+        assert "(run format was 1, now 2)" in run.other_versions()
+    message = refusal(RunFolder.open, tmp_path, CONFIG, data={"prompts": "ef" * 32})
+    assert "its prompts changed since it began" in message
+
+
 def test_no_run_is_gone_on_with_unless_wanted(tmp_path):
     RunFolder.open(tmp_path, CONFIG, resume=False).close()
     assert "holds a run already" in refusal(RunFolder.open, tmp_path, CONFIG, resume=False)
@@ -144,7 +157,7 @@ def test_no_run_is_gone_on_with_unless_wanted(tmp_path):
 def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, name):
     (tmp_path / name).write_text('{"model_type": "gpt2"}')  # a model's config.json, say
     message = refusal(RunFolder.open, tmp_path, CONFIG)
-    assert message.startswith(f"{tmp_path} holds '{name}' and no run: choose another --out")
+    assert message.startswith(f"{tmp_path} holds '{name}' and no run: name another place")
     assert os.listdir(tmp_path) == [name]
     assert f"there is no run in {tmp_path}" in refusal(RunFolder.view, tmp_path)
 
@@ -152,7 +165,7 @@ def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, name):
 def test_places_that_cannot_hold_a_run_are_named(tmp_path):
     (tmp_path / "file").write_text("mine")
     message = refusal(RunFolder.open, tmp_path / "file", CONFIG)
-    assert message == f"{tmp_path / 'file'} is a file: choose another --out"
+    assert message.startswith(f"{tmp_path / 'file'} is a file, not a folder: name another place")
     below = tmp_path / "file" / "run"
     assert f"cannot write to {below}: Not a directory" in refusal(RunFolder.open, below, CONFIG)
     assert "there is no run in" in refusal(RunFolder.view, tmp_path / "none")
@@ -205,6 +218,48 @@ def test_a_lock_file_that_is_a_link_is_refused_and_not_followed(tmp_path, there)
     assert message == f"{folder / '.lock'} is a symbolic link: delete it, or choose another --out"
     assert target.read_text() == "precious" if there else not target.exists()
     assert os.listdir(folder) == [".lock"]
+
+
+def test_a_lock_file_that_is_also_another_file_is_not_written_to(tmp_path):
+    precious, folder = tmp_path / "precious", tmp_path / "run"
+    folder.mkdir()
+    for content, also in (("years of work", False), ("years of work", True), ("42", True)):
+        precious.write_text(content)
+        (folder / ".lock").unlink(missing_ok=True)
+        os.link(precious, folder / ".lock") if also else shutil.copy(precious, folder / ".lock")
+        message = refusal(RunFolder.open, folder, CONFIG)
+        assert message.startswith(f"cannot write to {folder}: its file .lock is not a run's")
+        assert precious.read_text() == (folder / ".lock").read_text() == content
+        assert os.listdir(folder) == [".lock"]
+    (folder / ".lock").unlink()
+    (folder / ".lock").write_text("42")  # what a killed run leaves
+    RunFolder.open(folder, CONFIG).close()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("no such model"), None])
+def test_a_folder_that_is_deleted_meanwhile_hides_no_error(tmp_path, error):
+    with pytest.raises(BaseException) as caught, RunFolder.open(tmp_path / "run", CONFIG) as run:
+        run.log(ppo(1))
+        shutil.rmtree(run.path)
+        if error:
+            raise error
+        run.log(ppo(2))
+    if error:
+        assert caught.value is error
+    else:
+        assert f"cannot write {run.metrics_file}: its folder was moved or del" in str(caught.value)
+    RunFolder.open(tmp_path / "run", CONFIG).close()
+
+
+@pytest.mark.parametrize("name", ["sft", "reward_model", "policy"])
+def test_a_run_does_not_begin_where_its_models_could_not_be_written(tmp_path, name):
+    with RunFolder.open(tmp_path, CONFIG):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text("ours")
+    RunFolder.open(tmp_path, CONFIG).close()
+    (tmp_path / name / "notes.txt").write_text("mine")
+    message = refusal(RunFolder.open, tmp_path, CONFIG)
+    assert message.startswith(f"{tmp_path / name} holds 'notes.txt', which is no part of a model")
 
 
 def test_only_an_open_run_is_written_to(tmp_path):
@@ -384,7 +439,7 @@ def test_a_killed_run_can_be_read_and_resumed(tmp_path):
 
 def test_what_a_kill_left_half_done_is_undone(tmp_path):
     from rlhf_lab.disk.jsonl import write_whole
-    from rlhf_lab.disk.storage import replacing
+    from rlhf_lab.disk.places import replacing
 
     RunFolder.open(tmp_path, CONFIG).close()
     write_whole(tmp_path / "summary.json", "{}")

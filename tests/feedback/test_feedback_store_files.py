@@ -130,7 +130,7 @@ def test_a_folder_where_nothing_may_be_written(store, tmp_path):
     with another_user():
         assert "check who may write" in refusal(FeedbackStore, store.path)
         assert "check who may write" in refusal(store.write, ranking())
-        assert "may be written" in refusal(FeedbackStore, tmp_path / "new.sqlite")
+        assert "check who may write in" in refusal(FeedbackStore, tmp_path / "new.sqlite")
         own = FeedbackStore(mine / "b.sqlite")
         assert own.merge(store.path)["ranking"] == 1  # whereas taking it in is no harm
         assert own.entries() == [entry]

@@ -9,7 +9,7 @@ import pytest
 from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.runs.report import print_table, write_report
 from rlhf_lab.runs.verdict import change, verdict, warnings
-from rlhf_lab.show.markup import Html, join, tag, visible
+from rlhf_lab.show.markup import Html, join, name_alone, names_alone, tag, visible
 from rlhf_lab.show.tables import Cell, cell, judge_table, table_by_set
 
 NASTY = '<script>alert(1)</script> & "quotes" \x1b[31mred\x1b[0m \u202eflipped'
@@ -469,3 +469,22 @@ def test_colours_of_the_page_are_those_of_the_figures():
     assert {light[k].upper() for k in ("base", "sft", "best", "policy")} == {
         SERIES[k] for k in ("base", "sft", "best_of_n", "policy")
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/ann/runs/model", "model"),
+        ("/home/ann b/rows.jsonl", "rows.jsonl"),
+        (r"C:\Users\ann\rows.jsonl", "rows.jsonl"),
+        ("~/model", "model"),
+        ("../../ann/lab/data/base", "base"),
+        ("runs/demo/policy", "runs/demo/policy"),
+        ("owner/name", "owner/name"),
+        ("hub:owner/name:train", "hub:owner/name:train"),
+        ("it / is not", "it / is not"),
+    ],
+)
+def test_of_a_path_on_somebody_s_machine_the_name_is_shown(text, shown):
+    assert name_alone(text) == shown
+    assert names_alone({"a": [text, 1, {"b": text}]}) == {"a": [shown, 1, {"b": shown}]}

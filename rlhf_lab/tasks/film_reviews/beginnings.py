@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rlhf_lab.disk.files import write_demonstrations, write_prompts, write_rankings
 from rlhf_lab.disk.jsonl import write_whole
+from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.tasks.film_reviews.draw import K
@@ -46,8 +47,7 @@ def write_task(
     if ratings < 1:
         raise UserError(f"{ratings} ratings of each sentence rank nothing: take 1 or more")
     folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise UserError(f"{folder} is not empty: name a new folder, so that nothing is overwritten")
+    check_place(folder, folder=True)
     shown = demonstrations(sentences)
     ranked = rankings(sentences, ratings, seed)
     prompts = list(dict.fromkeys(d.prompt.text for d in shown))
