@@ -244,7 +244,7 @@ def test_a_truncated_file_and_another_kind_of_model_are_refused(gpt2, tokenizer,
     shutil.copytree(tmp_path / "p", tmp_path / "q")
     weights = tmp_path / "p" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(UserError, match="holds no causal language model that loads"):
+    with pytest.raises(UserError, match="model.safetensors is damaged"):
         load_policy(tmp_path / "p")
     (tmp_path / "q" / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(UserError, match="holds no causal language model that loads"):
