@@ -32,6 +32,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import cached_file, logging
 
 from rlhf_lab.disk.places import MODEL_FILES, check_place, other_than_model, replacing
@@ -402,7 +403,10 @@ def _check_config(folder: Path) -> None:
 
 
 def _numbers_asked(config: dict[str, Any]) -> int:
-    """How many numbers the trunk of such a model has, without making it; 0 if that is not known."""
+    """How many numbers the trunk of such a language model has, without making it; 0 if that is not
+    known."""
+    if config.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return 0
     with suppress(Exception), torch.device("meta"), _quiet():  # what fails here fails in loading
         trunk = transformers.AutoModel.from_config(AutoConfig.for_model(**config), **NO_CODE)
         return sum(p.numel() for p in trunk.parameters())
