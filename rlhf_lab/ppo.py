@@ -20,7 +20,7 @@ from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.models import ValueModel, frozen_copy, new_value_model
-from rlhf_lab.records import Mark, Prompt, check_settings, setting
+from rlhf_lab.records import Mark, Prompt, check_settings, seed_setting, setting
 from rlhf_lab.rollout import Rollout, Scorer, batch_of, describe, mean_mark, roll_out
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import micro_batches, response_logprobs, response_values
@@ -63,7 +63,7 @@ class PPOConfig:
     )
     temperature: float = setting(1.0, "sampling temperature", above=0)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
-    seed: int = setting(0, "the seed of everything random")
+    seed: int = seed_setting()
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:

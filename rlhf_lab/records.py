@@ -1,5 +1,6 @@
 """The plain types that travel between the parts of the lab, and the settings of a config class."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from rlhf_lab.errors import UserError
 
 HIGHEST_RANK = 10**6
+HIGHEST_SEED = 2**63 - 1  # what torch takes
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,15 @@ def setting(
     return field(default=default, metadata={"help": help} | limits)
 
 
+def seed_setting(help: str = "the seed of everything random") -> Any:
+    """The seed of a config class."""
+    return setting(0, help, at_least=0, at_most=HIGHEST_SEED)
+
+
 def check_settings(config: Any) -> None:
     """Raise UserError for a setting out of its range; a setting of None is not set."""
     for item in fields(config):
-        if advice := out_of_range(item, getattr(config, item.name)):
+        if item.metadata and (advice := out_of_range(item, getattr(config, item.name))):
             raise UserError(f"{item.name} is {getattr(config, item.name)}: {advice}")
 
 
@@ -117,11 +124,12 @@ def out_of_range(item: Field, value: Any) -> str:
     at_least, above, at_most = limits["at_least"], limits["above"], limits["at_most"]
     fits = value is None or (
         (not limits["choices"] or value in limits["choices"])
+        and (not isinstance(value, float) or math.isfinite(value))
         and (at_least is None or value >= at_least)
         and (above is None or value > above)
         and (at_most is None or value <= at_most)
     )
-    return "" if fits else f"take {range_of(item)}"
+    return "" if fits else f"take {range_of(item) or 'a finite number'}"
 
 
 def range_of(item: Field) -> str:

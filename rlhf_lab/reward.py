@@ -22,7 +22,7 @@ from rlhf_lab.feedback.pairs import CHANCE_PICKS
 from rlhf_lab.feedback.selection import distinct, split_by_prompt
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import Ensemble, ScalarModel
-from rlhf_lab.records import Prompt, Ranking, check_settings, setting
+from rlhf_lab.records import Prompt, Ranking, check_settings, seed_setting, setting
 from rlhf_lab.sequences import Sequences, Written, check_fits, in_batches, response_scores
 from rlhf_lab.training import (
     Metrics,
@@ -50,7 +50,7 @@ class RewardConfig:
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
     weight_decay: float = setting(0.0, "weight decay of the matrices", at_least=0)
     soft_ties: bool = setting(False, "pull tied responses together")
-    seed: int = setting(0, "the seed of the order")
+    seed: int = seed_setting("the seed of the order")
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from rlhf_lab import maths
 from rlhf_lab.checks import check_model
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.errors import UserError
-from rlhf_lab.records import Demonstration, check_settings, setting
+from rlhf_lab.records import Demonstration, check_settings, seed_setting, setting
 from rlhf_lab.sequences import (
     Sequences,
     check_fits,
@@ -44,7 +44,7 @@ class SFTConfig:
     batch_size: int = setting(32, "demonstrations in one update", at_least=1)
     learning_rate: float = setting(5e-4, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
-    seed: int = setting(0, "the seed of the order")
+    seed: int = seed_setting("the seed of the order")
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:

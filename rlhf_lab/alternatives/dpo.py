@@ -21,7 +21,7 @@ from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import respond, sequence_kl
 from rlhf_lab.models import frozen_copy
-from rlhf_lab.records import Mark, Prompt, Ranking, check_settings, setting
+from rlhf_lab.records import Mark, Prompt, Ranking, check_settings, seed_setting, setting
 from rlhf_lab.reward import RankedData, encode, group_batches
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.sequences import Sequences, check_fits, in_batches, response_logprobs
@@ -49,7 +49,7 @@ class DPOConfig:
     sample_every: int = setting(0, "updates between two evaluations (0: none)", at_least=0)
     watched: int = setting(64, "prompts to answer in an evaluation", at_least=1)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
-    seed: int = setting(0, "the seed of everything random")
+    seed: int = seed_setting()
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from rlhf_lab import maths
 from rlhf_lab.alternatives.groups import collect, optimise, per_token, prepare
 from rlhf_lab.disk.checkpoint import Checkpoint, resumable
 from rlhf_lab.models import frozen_copy
-from rlhf_lab.records import Mark, Prompt, check_settings, setting
+from rlhf_lab.records import Mark, Prompt, check_settings, seed_setting, setting
 from rlhf_lab.rollout import Rollout, Scorer, describe, mean_mark
 from rlhf_lab.training import Metrics, Record
 
@@ -38,7 +38,7 @@ class RLOOConfig:
     no_end_penalty: float = setting(1.0, "penalty of a response that does not end", at_least=0)
     temperature: float = setting(1.0, "sampling temperature", above=0)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
-    seed: int = setting(0, "the seed of everything random")
+    seed: int = seed_setting()
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:

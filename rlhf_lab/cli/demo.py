@@ -4,7 +4,7 @@ import argparse
 import sys
 from dataclasses import asdict, replace
 
-from rlhf_lab.cli.options import add_config, device_option, preset_option
+from rlhf_lab.cli.options import add_config, check_options, device_option, preset_option
 from rlhf_lab.cli.progress import watch
 from rlhf_lab.disk.data import base_model_name
 from rlhf_lab.disk.run_folder import RunFolder, check_run_place
@@ -28,6 +28,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    check_options(options, PPOConfig)
     check_run_place(options.out)
     check_report(RunFolder(options.out))
     chosen = load_judged(options.task)

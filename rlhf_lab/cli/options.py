@@ -7,7 +7,7 @@ from dataclasses import fields
 from rlhf_lab.cli.inputs import TASK, data_options
 from rlhf_lab.engine.adapters import MemoryConfig
 from rlhf_lab.errors import UserError
-from rlhf_lab.records import out_of_range, range_of
+from rlhf_lab.records import HIGHEST_SEED, out_of_range, range_of
 from rlhf_lab.runs.presets import PRESETS
 from rlhf_lab.sampling import SamplingConfig
 
@@ -19,10 +19,22 @@ def device_option(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def seed_option(sub: argparse.ArgumentParser) -> None:
+    """The option of a command's seed, where no config class has one."""
+    help = f"the seed of everything random [0 to {HIGHEST_SEED}]"
+    sub.add_argument("--seed", type=_seed, default=0, help=help)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) > HIGHEST_SEED:
+        raise UserError(f"--seed {text}: take a whole number from 0 to {HIGHEST_SEED}")
+    return int(text)
+
+
 def sampling_options(sub: argparse.ArgumentParser) -> None:
     """How responses are sampled, and where to compute."""
 
-    sub.add_argument("--seed", type=int, default=0, help="the seed of everything random")
+    seed_option(sub)
     add_config(sub, SamplingConfig)
     device_option(sub)
 
@@ -94,11 +106,16 @@ def add_config(sub: argparse.ArgumentParser, config: type, only: Collection[str]
 def read_config(options: argparse.Namespace, config: type):
     """A config object from the options. Raises UserError, with the option's name, for a value that
     makes no sense, such as a count of nothing."""
-    given = {item.name: getattr(options, item.name) for item in fields(config)}
+    check_options(options, config)
+    return config(**{item.name: getattr(options, item.name) for item in fields(config)})
+
+
+def check_options(options: argparse.Namespace, config: type) -> None:
+    """Raise UserError for an option that is a setting of a config class and out of its range."""
     for item in fields(config):
-        if advice := out_of_range(item, given[item.name]):
-            raise UserError(f"{option_of(item.name)} {given[item.name]}: {advice}")
-    return config(**given)
+        value = getattr(options, item.name, None)
+        if advice := out_of_range(item, value):
+            raise UserError(f"{option_of(item.name)} {value}: {advice}")
 
 
 def option_of(name: str) -> str:

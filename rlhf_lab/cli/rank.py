@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from rlhf_lab.cli.options import seed_option
 from rlhf_lab.disk.files import read_samples
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.selection import Selection
@@ -25,7 +26,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--labeller", required=True, help="a name of your own choice")
     sub.add_argument("--goal", type=int, help="stop after so many answers, earlier ones included")
     sub.add_argument("--k", type=int, default=4, help="responses to show, 2 to 9")
-    sub.add_argument("--seed", type=int, default=0, help="the seed of everything random")
+    seed_option(sub)
     sub.add_argument(
         "--samples",
         help="JSON lines with prompt and responses to put in first, as "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlhf_lab.cli import inputs
 from rlhf_lab.cli.inputs import TASK, data_options
-from rlhf_lab.cli.options import add_config, device_option, read_config
+from rlhf_lab.cli.options import add_config, device_option, read_config, seed_option
 from rlhf_lab.disk.places import check_place
 from rlhf_lab.disk.storage import read_context
 from rlhf_lab.errors import UserError
@@ -33,7 +33,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
     sub.add_argument("--out", help="file for the responses; if not given, the screen")
-    sub.add_argument("--seed", type=int, default=0, help="the seed of everything random")
+    seed_option(sub)
     add_config(sub, SamplingConfig)
     device_option(sub)
 

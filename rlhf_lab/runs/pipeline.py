@@ -31,6 +31,7 @@ from rlhf_lab.evaluate import (
 from rlhf_lab.intervals import interval, ratio_interval, share_interval
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, save_policy
 from rlhf_lab.ppo import PPOConfig, train_ppo
+from rlhf_lab.records import check_settings, seed_setting, setting
 from rlhf_lab.reward import RewardConfig, train_reward
 from rlhf_lab.runs.costs.counting import spending
 from rlhf_lab.sampling import SamplingConfig
@@ -50,18 +51,21 @@ class PipelineConfig:
     """
 
     base: str
-    seed: int = 0
+    seed: int = seed_setting()
     device: str = "auto"
-    demonstrations: int = 2000
-    ranked_prompts: int = 1000
-    responses: int = 4
-    ppo_prompts: int = 4000
-    samples: int = 4
-    held_out: int | None = None
+    demonstrations: int = setting(2000, "demonstrations of SFT", at_least=1)
+    ranked_prompts: int = setting(1000, "prompts whose responses are ranked", at_least=1)
+    responses: int = setting(4, "responses ranked for each prompt", at_least=2)
+    ppo_prompts: int = setting(4000, "prompts of PPO", at_least=1)
+    samples: int = setting(4, "responses to each held-out prompt", at_least=1)
+    held_out: int | None = setting(None, "prompts of each held-out set", at_least=1)
     sft: SFTConfig = field(default_factory=SFTConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def seeded(self, seed: int) -> "PipelineConfig":
         """The same run with another seed, in every stage."""

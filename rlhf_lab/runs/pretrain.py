@@ -23,7 +23,7 @@ from transformers import (
 from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.packed import hidden_states
-from rlhf_lab.records import check_settings, setting
+from rlhf_lab.records import check_settings, seed_setting, setting
 from rlhf_lab.tasks import Task
 from rlhf_lab.text import END, pad_right
 from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator, shuffled
@@ -48,7 +48,7 @@ class PretrainConfig:
     learning_rate: float = setting(2e-3, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(100, "updates over which the learning rate rises", at_least=0)
     weight_decay: float = setting(0.05, "weight decay of the matrices", at_least=0)
-    seed: int = setting(0, "the seed of everything random")
+    seed: int = seed_setting()
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -538,3 +538,27 @@ def test_a_full_disk_behind_the_output_is_one_line(folder):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("rlhf-lab: cannot use what it was to write: No space left")
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["demo", "--beta", "-1"], "--beta -1.0: take 0 or more"),
+        (["demo", "--beta", "nan"], "--beta nan: take 0 or more"),
+        (["demo", "--beta", "inf"], "--beta inf: take 0 or more"),
+        (["demo", "--updates", "0"], "--updates 0: take 1 or more"),
+        (["demo", "--seed", str(10**30)], f"--seed {10**30}: take 0 to {2**63 - 1}"),
+        (["demo", "--seed", "-1"], f"--seed -1: take 0 to {2**63 - 1}"),
+        (["sample", "--model", "x", "--seed", "-1"], "--seed -1: take a whole number from 0"),
+        (["sft", "--model", "x", "--learning-rate", "inf"], "--learning-rate inf: take more than"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_before_anything_is_done(
+    arguments, said, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    out = ["--out", "out"] if arguments[0] != "sample" else ["--out", "out.jsonl", "--prompt", "x"]
+    data = ["--data", "none.jsonl"] if arguments[0] == "sft" else []
+    assert main([*arguments, *out, *data]) == 1
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
