@@ -107,7 +107,6 @@ def _label(names: list[str]) -> str:
 
 
 def _name(name: str) -> str:
-    """A name as a label: its end, no control characters, no dollar sign that starts a formula."""
+    """A name as a label: its end, no control characters."""
     shown = visible(name)
-    shown = shown if len(shown) <= LONGEST else f"…{shown[1 - LONGEST :]}"
-    return shown.replace("$", r"\$")
+    return shown if len(shown) <= LONGEST else f"…{shown[1 - LONGEST :]}"

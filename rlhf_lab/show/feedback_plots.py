@@ -156,5 +156,5 @@ def _numbers(axes: Axes, grid: np.ndarray) -> None:
 
 
 def _name(name: str) -> str:
-    """A labeller's name as a label: no control characters, no dollar sign that starts a formula."""
-    return visible(name).replace("$", r"\$") or "(no name)"
+    """A labeller's name as a label: no control characters."""
+    return visible(name) or "(no name)"

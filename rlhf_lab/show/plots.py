@@ -30,6 +30,7 @@ STYLE: "dict[RcKeyType, Any]" = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 110,
     "font.family": "DejaVu Sans",
+    "text.parse_math": False,  # a $ in the name of a model or a labeller is a dollar sign
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",

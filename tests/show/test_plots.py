@@ -209,3 +209,20 @@ def test_a_figure_of_ones_own_has_the_style():
     assert axes.get_title(loc="left") == "Mine" and axes.get_xlabel() == "time (s)"
     assert isinstance(axes.figure, plots.Picture) and tuple(axes.figure.get_size_inches()) == (3, 2)
     assert not axes.spines["top"].get_visible() and axes.figure._repr_png_().startswith(b"\x89PNG")
+
+
+HOSTILE = r"$\frac{1}{$ $x^$ \begin"
+
+
+def test_dollar_signs_in_names_are_dollar_signs():
+    """Rubric items and models are named by strangers; half a formula used to stop the drawing."""
+    models = {
+        name: SUMMARY["models"]["sft"] | {"rubric": {HOSTILE: [0.5, 0.4, 0.6]}}
+        for name in SUMMARY["models"]
+    }
+    figure = plots.marks_by_rubric(SUMMARY | {"models": models})
+    assert plots.to_bytes(figure, "svg") and plots.to_bytes(figure, "png")
+    labels = [label.get_text() for label in figure.axes[1].get_xticklabels()]
+    assert any("frac" in label for label in labels)
+    axes = plots.blank(4, 3, HOSTILE, HOSTILE, HOSTILE)
+    assert plots.to_bytes(axes.figure, "png") and axes.get_title(loc="left") == HOSTILE
