@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
             sys.stdout.flush()
     except UserError as error:
-        print(f"{speaker()}: {error}", file=sys.stderr)
+        print(f"{speaker()}: {_shown(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if parallel.is_main():
@@ -58,9 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         place = error.filename or "what it was to write"
         why = f"{error.strerror or error}: check the name, who may use it, and the space there"
-        print(f"{speaker()}: cannot use {place}: {why}", file=sys.stderr)
+        print(f"{speaker()}: cannot use {_shown(place)}: {why}", file=sys.stderr)
         return 1
     return 0
+
+
+def _shown(text: object) -> str:
+    """A text with names from strangers, for a terminal: one line, no control characters."""
+    from rlhf_lab.show.markup import visible
+
+    return visible(str(text)).replace("\n", "⟨U+000A⟩")
 
 
 def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse.Namespace:

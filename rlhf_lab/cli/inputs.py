@@ -14,6 +14,7 @@ from rlhf_lab.feedback.pairs import CHANCE_PICKS
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.formats.reading import Reading, read_demonstrations, read_preferences, read_prompts
 from rlhf_lab.records import Demonstration, Prompt, Ranking
+from rlhf_lab.show.markup import visible
 from rlhf_lab.tasks.folder import SETTINGS, FolderTask, is_folder, read_folder
 from rlhf_lab.tasks.parts import HELD_OUT, SECOND, TRAIN
 from rlhf_lab.text import encode_prompt, encode_response
@@ -88,7 +89,7 @@ def read_data(
         columns=_columns(options.columns),
     )
     data = progress.reading(reading, count)
-    print(reading, file=sys.stderr)
+    print(visible(str(reading)), file=sys.stderr)
     return data
 
 

@@ -562,3 +562,15 @@ def test_a_number_out_of_its_range_is_refused_before_anything_is_done(
     assert main([*arguments, *out, *data]) == 1
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["red\x1b[31m", "title\x1b]0;x\x07", "two\nlines", "turned\u202e"])
+def test_names_from_strangers_do_nothing_to_a_terminal(name, tmp_path, capsys):
+    """Columns, files and settings are named in errors and reports: with what hides written out."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({name: "x", "other": "y"}) + "\n")
+    assert main(["sft", "--model", str(base_model()), "--data", str(rows), "--out", str(tmp_path / "out")]) == 1
+    assert main(["sft", "--model", str(base_model()), "--data", str(tmp_path / name), "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 2 and not {"\x1b", "\x07", "\u202e"} & set(said)
+    assert "⟨U+" in said
