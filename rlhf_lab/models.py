@@ -66,9 +66,9 @@ def check_same_words(policy: str | Path, reward_model: str | Path) -> None:
     differ = {word for word, _ in first ^ second} - {t.pad_token for t in tokenizers}
     if differ:
         raise UserError(
-            f"the reward model '{reward_model}' has another tokenizer than '{policy}', and "
-            "would read other words than it wrote: take one that began as a model with the "
-            "same"
+            f"the policy '{policy}' and the reward model '{reward_model}' use different "
+            "tokenizers: take a reward model that was trained from a model with the policy's "
+            "tokenizer"
         )
 
 

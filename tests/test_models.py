@@ -392,7 +392,7 @@ def test_a_policy_and_its_reward_model_may_differ_in_the_pad_token_alone(
     padless_tokenizer.add_tokens(["word"])
     padless_tokenizer.save_pretrained(tmp_path / "other")
     message = refusal(check_same_words, tmp_path / "policy", tmp_path / "other")
-    assert "has another tokenizer" in message
+    assert "use different tokenizers" in message
 
 
 def test_evaluating_puts_every_module_back(gpt2):

@@ -45,8 +45,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     chosen["import"].add_argument("file", help="what `export` wrote or, with --labeller, rankings")
     chosen["import"].add_argument(
         "--labeller",
-        help="the file holds rankings or comparisons of "
-        "another make, by this labeller where a line does not say",
+        help="the file holds rankings or comparisons from another tool, made by this labeller "
+        "where a line does not say",
     )
     chosen["forget"].add_argument("labeller", help="the name")
 

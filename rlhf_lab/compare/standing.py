@@ -22,13 +22,13 @@ def standing_of(reward_model: str | Path | None, models: Sequence[Contestant] = 
 
 
 def spent(reward_model: str | Path) -> str:
-    """What PPO takes away by optimising a reward model that is there to judge; "" for another."""
+    """A warning if this is the reward model kept for judging; "" for another."""
     if _part(reward_model) != SECOND:
         return ""
     return (
-        f"{reward_model} is the second reward model, which is there to judge: a policy that "
-        "was optimised against it cannot be judged by it any more; give the one of `reward` "
-        "without --part second"
+        f"{reward_model} is the second reward model, which is kept for judging: it cannot judge "
+        "a policy that was optimised against it; use the one that `reward` made without --part "
+        "second"
     )
 
 
@@ -44,7 +44,7 @@ def tested_as(reward_model: str | Path) -> str:
         f"{reward_model} orders {100 * right:.0f} % of comparisons on prompts it has not seen "
         f"as people did (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
-    coin = ", which may be no more than a coin does: nothing that it says is evidence"
+    coin = ", which is not distinguishable from chance: its scores are no evidence"
     return text + coin * (low <= 0.5)
 
 

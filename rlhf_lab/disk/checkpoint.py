@@ -221,15 +221,15 @@ def resumable(
 
 
 def _still(modules: Mapping[str, nn.Module]) -> dict[int, nn.Parameter]:
-    """By id, the weights that stand still in a module of which others are trained: those beneath
-    adapters. (A module without any trained weight, such as a reference, has none of them.)"""
+    """By id, the frozen weights in a module of which others are trained: those under adapters. (A
+    module without any trained weight, such as a reference, has none of them.)"""
     adapted = [m for m in modules.values() if any(p.requires_grad for p in m.parameters())]
     return {id(p): p for m in adapted for p in m.parameters() if not p.requires_grad}
 
 
 def _unshared(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, Tensor]:
     """What a module must get back, by name, each tensor once: tied weights are stored under one
-    name, those that stand still under none."""
+    name, frozen ones under none."""
     named: dict[int, tuple[str, Tensor]] = {}
     for name, x in module.state_dict(keep_vars=True).items():
         if id(x) not in still:

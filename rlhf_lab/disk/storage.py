@@ -131,8 +131,8 @@ def read_model(
         raise UserError(f"no config.json in '{folder}': name a folder that holds a {what}")
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         raise UserError(
-            f"no safetensors file in '{folder}': other weights are not read, as they unpickle;"
-            " convert them with save_pretrained"
+            f"no safetensors file in '{folder}': only safetensors are loaded, as pickle "
+            "files can run code; convert the weights with save_pretrained"
         )
     with _explaining(path_or_id, what), _quiet():
         loaded: Any = auto_class.from_pretrained(

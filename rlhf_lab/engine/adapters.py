@@ -77,7 +77,7 @@ def add_lora(model: M, rank: int, alpha: float = 32.0, seed: int = 0) -> M:
         raise UserError(f"the adapters' rank is {rank}: use at least 1")
     if not alpha > 0:
         raise UserError(
-            f"the adapters' alpha is {alpha:g}, and they act by alpha / rank: use more than 0"
+            f"lora_alpha is {alpha:g}: it must be above 0 (adapters are scaled by alpha / rank)"
         )
     if has_lora(model):
         raise UserError("the model has adapters already: train those, or merge them first")
@@ -223,7 +223,9 @@ def merge_adapters(model: P, folder: Path) -> P:
 def adapter_tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors of the adapters in a folder. Raises ValueError if they are not safetensors."""
     if not (folder / ADAPTER_FILE).is_file():
-        raise ValueError(f"no {ADAPTER_FILE} is there; other files are not read, as they unpickle")
+        raise ValueError(
+            f"there is no {ADAPTER_FILE}; only safetensors are loaded: pickle files can run code"
+        )
     return load_file(folder / ADAPTER_FILE)
 
 

@@ -68,8 +68,8 @@ def export_pairs(
 
 
 def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
-    """What a file that `export_jsonl` wrote holds; with a labeller, what one of another make does,
-    as `files.read_rankings` reads it: rankings, or comparisons as rankings of two.
+    """What a file that `export_jsonl` wrote holds; with a labeller, what one from another tool
+    holds, as `files.read_rankings` reads it: rankings, or comparisons as rankings of two.
 
     labeller: whose rankings they are, where a line does not say. Where the responses stood on the
     screen nobody knows: `shown` is (). Ids follow from what was said, so that taking in the same
@@ -165,8 +165,8 @@ def _kind(row: Row) -> str:
     if "kind" not in row.fields and {*map(str.lower, row.fields)} & {"ranking", "chosen"}:
         row.refuse(
             "kind",
-            "is missing, as in rankings of another make: to take those in, say "
-            "whose they are (--labeller NAME)",
+            "is missing, as in rankings from another tool: to import those, say who made them "
+            "(--labeller NAME)",
         )
     kind = row.text("kind")
     if kind not in FIELDS:

@@ -204,7 +204,7 @@ ODD = {
     "cuts the gradient": (
         LOSS,
         lambda *x: LOSS.right(*x).detach(),
-        "no gradient reaches new_logprobs",
+        "no gradient flows through them to new_logprobs",
     ),
     "another gradient": (
         LOSS,

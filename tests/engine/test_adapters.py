@@ -300,7 +300,7 @@ def test_a_rank_that_cannot_be(gpt2, rank, words):
 
 
 def test_adapters_that_would_not_act_are_refused(gpt2):
-    assert "alpha is 0" in refusal(add_lora, gpt2, 2, 0.0)
+    assert "lora_alpha is 0" in refusal(add_lora, gpt2, 2, 0.0)
 
 
 def test_no_adapters_on_adapters(gpt2):

@@ -183,7 +183,7 @@ def test_an_empty_store_is_not_written(fresh, tmp_path):
     assert not (tmp_path / "all.jsonl").exists() and not (tmp_path / "pairs.jsonl").exists()
 
 
-# ---- comparisons and rankings of another make ---------------------------------------------------
+# ---- comparisons and rankings from another tool -------------------------------------------------
 
 
 def pairs(path) -> set[tuple[str, str, str]]:

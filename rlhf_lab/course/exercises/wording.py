@@ -180,9 +180,9 @@ def changed_input(name: str) -> str:
 
 
 def no_gradient(name: str) -> str:
-    """For a right number through which nothing can be learned."""
+    """For a value that is right, through which no gradient flows."""
     return (
-        f"The numbers are right, but no gradient reaches {name}, so nothing would be learned: "
+        f"The numbers are right, but no gradient flows through them to {name}: "
         "do not take the tensor apart with .item(), .tolist(), .detach(), torch.tensor() or "
         "torch.no_grad(), and do not write into it."
     )
