@@ -419,7 +419,7 @@ def test_adapters_are_merged_into_it(trunk_and_head, tokenizer):
 def test_a_head_that_does_not_fit_is_named(trunk_and_head, tokenizer):
     _, folder = trunk_and_head
     (folder / HEAD_FILE).write_bytes(b"no safetensors")
-    assert "is damaged, or no safetensors file" in refusal(ScalarModel.load, folder)
+    assert "holds no reward model that loads" in refusal(ScalarModel.load, folder)
 
 
 def test_of_what_cannot_be_saved_the_training_does_not_begin(tokenizer):

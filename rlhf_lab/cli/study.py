@@ -10,6 +10,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.studies import constitution, hacking, labels, praise, ratings, roads, rounds, second
 from rlhf_lab.studies.ground import Ground
 
+COSTS = "costs.json"  # what `benchmarks/roads.py` puts beside the runs of its study
 ANY_MODEL = ("ratings", "praise")  # the studies that can start from another model
 Run = Callable[[Ground, int], dict]
 
@@ -111,10 +112,11 @@ def run(options: argparse.Namespace) -> None:
 def _other_than_study(folder: Path) -> str:
     """Why no study may be in a folder: runs are in ARM/SEED, beside the models they start from."""
     for entry in sorted(folder.iterdir()):
-        inside = [e.name for e in entry.iterdir()] if entry.is_dir() else ["no folder"]
-        runs = all(name.isdigit() for name in inside)
-        if not (runs or "config.json" in inside or entry.name.startswith(".")):
-            return f"holds '{entry.name}', which is no part of a study"
+        if entry.name == COSTS or entry.name.startswith("."):
+            continue
+        inside = [e.name for e in entry.iterdir()] if entry.is_dir() else ["a file"]
+        if not (all(name.isdigit() for name in inside) or "config.json" in inside):
+            return f"holds '{entry.name}', which is not part of a study"
     return ""
 
 

@@ -8,7 +8,7 @@ import math
 import os
 import uuid
 import zlib
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from io import BufferedReader
@@ -133,26 +133,28 @@ def read_numbered(path: str | Path) -> Iterator[tuple[str, bytes]]:
     with opened(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(MOST + 1), b""), 1):
             where = f"{path}, line {number}"  # lines end at \n alone: U+2028 may stand in a text
-            check_length(where, line)
+            check_length(where, len(line))
             if line := line.removeprefix(codecs.BOM_UTF8).strip():
                 yield where, line
             blank = 0 if line else blank + 1
             check_blank(where, blank)
 
 
-def check_length(where: str, content: Sized) -> None:
+def check_length(where: str, length: int) -> None:
     """Raise UserError for a row of more than MOST bytes or characters."""
-    if len(content) > MOST:
+    if length > MOST:
         raise UserError(
-            f"{where}: longer than {MOST:,} bytes, the most that one row may have: is a line end "
-            "missing? Write one row a line"
+            f"{where}: longer than {MOST:,} bytes, the most that one row may have: if a line break "
+            "is missing, add it; if not, shorten the row"
         )
 
 
 def check_blank(where: str, blank: int) -> None:
     """Raise UserError where more than MOST_BLANK blank lines follow one another."""
     if blank > MOST_BLANK:
-        raise UserError(f"{where}: more than {MOST_BLANK:,} blank lines in a row: check the file")
+        raise UserError(
+            f"{where}: more than {MOST_BLANK:,} blank lines one after another: check the file"
+        )
 
 
 def check_text(path: str | Path) -> None:

@@ -54,7 +54,7 @@ AutoModel = (
 
 NO_CODE = {"trust_remote_code": False}  # left out, transformers would ask, and run it on a "y"
 MOST_LAYERS = 1000  # of a model whose weights have fewer tensors than that
-SPARE = 10**7  # numbers that a model may have beyond twice those of its weights
+SPARE = 10**7  # parameters that a model may have beyond twice those of its weights
 HEAD_FILE = "reward_head.safetensors"  # beside the trunk of a reward model that is no classifier
 
 
@@ -135,6 +135,8 @@ def read_model(
             "files can run code; convert the weights with save_pretrained"
         )
     with _explaining(path_or_id, what), _quiet():
+        if folder.is_dir():
+            check_sizes(folder)
         loaded: Any = auto_class.from_pretrained(
             str(path_or_id),
             dtype=dtype,
@@ -361,11 +363,12 @@ def _reason(error: Exception) -> str:
 
 def check_files(folder: Path) -> None:
     """Raise UserError for files of a model folder that no library should be given: what is not JSON
-    where it must be, an index that names other files than the folder's own safetensors, a
-    configuration with more layers than the weights have, or a family that comes as code."""
+    where it must be, an index that names other files than the folder's own safetensors, or a model
+    that is code of its own."""
+    found = {}
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         if (folder / name).exists():
-            _json_object(folder / name)
+            found[name] = _json_object(folder / name)
     for index in folder.glob("*.index.json"):
         weights = _json_object(index).get("weight_map")
         for file in set(weights.values()) if isinstance(weights, dict) else {None}:
@@ -374,37 +377,37 @@ def check_files(folder: Path) -> None:
                     f"{index} names {str(file)[:60]!r} as a file of weights: only safetensors "
                     "files in the same folder are read"
                 )
-    if (folder / "config.json").exists():
-        _check_config(folder)
+    config = found.get("config.json", {})
+    if config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING:
+        raise UserError(
+            f"{folder / 'config.json'} loads code that comes with the model (auto_map), and this "
+            "lab never runs such code: use a model of a family that transformers knows"
+        )
 
 
-def _check_config(folder: Path) -> None:
+def check_sizes(folder: Path) -> None:
+    """Raise UserError if a model's configuration asks for much more than its weights hold, before
+    memory is set aside for it."""
     file = folder / "config.json"
     config = _json_object(file)
-    family = config.get("model_type")
-    if config.get("auto_map") and family not in CONFIG_MAPPING:
-        raise UserError(
-            f"{file} says that the model is code of its own (auto_map), which is never run here: "
-            "take a model of a family that transformers knows"
-        )
     layers = config.get("n_layer", config.get("num_hidden_layers"))
     stored = [shape for file in folder.glob("*.safetensors") for shape in _shapes_in(file)]
     if isinstance(layers, int) and layers > max(len(stored), MOST_LAYERS):
         raise UserError(
-            f"{file} asks for {layers:,} layers, and the weights beside it are {len(stored)} "
-            "tensors"
+            f"{file} asks for {layers:,} layers, and the weights beside it are only {len(stored)} "
+            "tensors: use the two files that were saved together"
         )
     asked, there = _numbers_asked(config), sum(map(math.prod, stored))
-    if stored and asked > 2 * there + SPARE:
+    if asked > 2 * there + SPARE:
         raise UserError(
-            f"{file} asks for {asked:,} numbers, and the weights beside it have {there:,}: bring "
+            f"{file} asks for {asked:,} parameters, and the weights beside it have {there:,}: use "
             "the two files that were saved together"
         )
 
 
 def _numbers_asked(config: dict[str, Any]) -> int:
-    """How many numbers the trunk of such a language model has, without making it; 0 if that is not
-    known."""
+    """How many parameters the trunk of such a language model has, without making it; 0 if that is
+    not known."""
     if config.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return 0
     with suppress(Exception), torch.device("meta"), _quiet():  # what fails here fails in loading
@@ -420,7 +423,7 @@ def _shapes_in(weights: Path) -> list[list[int]]:
             return [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise UserError(
-            f"{weights} is damaged, or no safetensors file: bring it again ({_reason(error)})"
+            f"{weights} is damaged, or not a safetensors file ({_reason(error)}): copy it again"
         ) from error
 
 
@@ -429,9 +432,9 @@ def _json_object(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not JSON ({_reason(error)}): bring it again") from error
+        raise UserError(f"{file} is not JSON ({_reason(error)}): copy it again") from error
     if not isinstance(found, dict):
-        raise UserError(f"{file} holds no JSON object, as a model's must: bring it again")
+        raise UserError(f"{file} does not hold a JSON object: copy it again")
     return found
 
 

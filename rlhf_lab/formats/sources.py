@@ -116,7 +116,7 @@ def _text_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
     blank = 0
     for number, line in enumerate(iter(lambda: text.readline(MOST + 1), ""), 1):
         where = f"{path}, line {number}"
-        check_length(where, line)
+        check_length(where, len(line))
         blank = 0 if line.strip() else blank + 1
         check_blank(where, blank)
         yield line
@@ -195,7 +195,7 @@ def hub_rows(source: str) -> Iterator[Fields]:
     try:
         for number, fields in enumerate(_load(source, match["name"], match["part"], split), 1):
             where = f"{source}, row {number}"
-            check_length(where, range(_size(fields)))
+            check_length(where, _size(fields))
             yield Fields(where, dict(fields))
     except UserError:
         raise
@@ -249,9 +249,9 @@ def parquet_rows(path: Path) -> Iterator[Fields]:
             table = ParquetFile(file)
             for group in range(table.num_row_groups):
                 for batch in table.iter_batches(BATCH, row_groups=[group]):
-                    for row in range(batch.num_rows):
+                    for row in range(batch.num_rows if batch.nbytes > MOST else 0):
                         where = f"{path}, row {number + row + 1}"
-                        check_length(where, range(batch.slice(row, 1).nbytes))
+                        check_length(where, batch.slice(row, 1).nbytes)
                     for fields in batch.to_pylist():
                         number += 1
                         yield Fields(f"{path}, row {number}", fields)

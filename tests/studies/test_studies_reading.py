@@ -7,10 +7,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from rlhf_lab.cli.study import _other_than_study, arms_of
 from rlhf_lab.compare.blind.comparison import BlindComparison
+from rlhf_lab.disk.data import data_folder
 from rlhf_lab.errors import UserError
 from rlhf_lab.studies import constitution_reading, roads_reading, rounds_reading
-from rlhf_lab.studies.results import place_of
+from rlhf_lab.studies.results import made_by, place_of
 
 
 def write(folder, arm, seed, **summary):
@@ -237,3 +239,20 @@ def test_arms_rule_by_rule(constitution):
 def test_conflicts_are_means_over_seeds(constitution):
     (row,) = constitution_reading.conflict_table(constitution, "rules").to_dict("records")
     assert row == {"first": "short", "second": "kind", "share": 0.25, "wins": 1.0}
+
+
+STUDIES = ("hacking", "rounds", "labels", "roads", "constitution", "ratings", "praise", "second")
+CARD = (data_folder() / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_shipped_study_can_be_gone_on_with_and_the_card_names_its_version(study):
+    folder = data_folder() / study
+    assert arms_of(study) and _other_than_study(folder) == ""
+    (row,) = [line for line in CARD.splitlines() if line.startswith(f"| {study} |")]
+    assert set(made_by(folder).values()) == {row.split("|")[2].strip()}
+
+
+def test_a_folder_of_something_else_is_not_a_study(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert _other_than_study(tmp_path) == "holds 'notes.txt', which is not part of a study"

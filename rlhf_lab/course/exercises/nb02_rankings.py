@@ -27,6 +27,17 @@ def preferred(
     return beats if diagonal else beats & ~torch.eye(ranks.shape[-1], dtype=torch.bool)
 
 
+TOO_FEW_PAIRS = (
+    mistake(
+        "It looks as if only neighbours were compared: rank 1 beats rank 3 as well.",
+        better=lambda i, j: j - i == 1,
+    ),
+    mistake(
+        "It looks as if only the best response was compared with the others: a ranking "
+        "also says which of the others is better.",
+        better=lambda i, j: (i == 1) & (i < j),
+    ),
+)
 PREFERRED_MISTAKES = (
     mistake(
         "It looks as if 0 was taken for a rank better than 1: it means unranked, and "
@@ -71,15 +82,7 @@ PREFERRED_MISTAKES = (
         "rank does i beat j.",
         better=torch.ne,
     ),
-    mistake(
-        "It looks as if only neighbours were compared: rank 1 beats rank 3 as well.",
-        better=lambda i, j: j - i == 1,
-    ),
-    mistake(
-        "It looks as if only the best response was compared with the others: a ranking "
-        "also says which of the others is better.",
-        better=lambda i, j: (i == 1) & (i < j),
-    ),
+    *TOO_FEW_PAIRS,
     mistake(
         "It looks as if the first ranking was used for every prompt: each has its own.",
         of_prompt=lambda ranks: ranks[:1].expand_as(ranks),

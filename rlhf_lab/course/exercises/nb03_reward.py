@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
-from rlhf_lab.course.exercises.nb02_rankings import PREFERRED_MISTAKES, preferred
+from rlhf_lab.course.exercises.nb02_rankings import PREFERRED_MISTAKES, TOO_FEW_PAIRS, preferred
 
 
 def t(*rows) -> Tensor:
@@ -403,15 +403,7 @@ PAIR_ACCURACY = Exercise(
             "Only the pair in which i is ranked better than j counts.",
             better=torch.ne,
         ),
-        mistake(
-            "It looks as if only neighbours were compared: rank 1 beats rank 3 as well.",
-            better=lambda i, j: j - i == 1,
-        ),
-        mistake(
-            "It looks as if only the best response was compared with the others: a ranking "
-            "also says which of the others is better.",
-            better=lambda i, j: (i == 1) & (i < j),
-        ),
+        *TOO_FEW_PAIRS,
         mistake(
             "It looks like the mean of each prompt first: here all pairs count alike, so divide "
             "the sum over all prompts by the number of all pairs.",

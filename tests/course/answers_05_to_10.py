@@ -1,4 +1,4 @@
-"""Answers of strangers to the exercises of notebooks 05 to 10."""
+"""Answers that learners may write to the exercises of notebooks 05 to 10."""
 
 import itertools
 import math
@@ -8,7 +8,6 @@ import statistics
 import numpy as np
 import torch
 import torch.nn.functional as F
-from strangers import accept, name_one, name_two, right, wrong
 
 RIGHT, WRONG, TWO = {}, {}, {}
 
@@ -1080,22 +1079,3 @@ TWO["best_accuracy"] = [
     (lambda a, b: (a[:, None] >= b).float().mean(), "*first*|ties|every tie"),
     (lambda a, b: _p(a, b) * len(a) * len(b), "*first*|counts"),
 ]
-
-
-@right(RIGHT)
-def test_right_answers_in_other_styles(name, function):
-    accept(name, function)
-
-
-def test_there_are_six_styles_of_each():
-    assert {name for name, some in RIGHT.items() if len(some) < 6} == set()
-
-
-@wrong(WRONG)
-def test_a_mistake_is_named(name, function, words):
-    name_one(name, function, words)
-
-
-@wrong(TWO)
-def test_two_mistakes_are_told_as_two(name, function, words):
-    name_two(name, function, words)
