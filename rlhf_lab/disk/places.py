@@ -53,7 +53,7 @@ def other_than_model(folder: Path) -> str:
     if Path.cwd().is_relative_to(folder.resolve()):
         return "is the folder you are in, or holds it"
     others = sorted(e.name for e in folder.iterdir() if not MODEL_FILES.fullmatch(e.name))
-    return f"holds '{others[0]}', which is no part of a model" if others else ""
+    return f"holds '{others[0]}', which is not part of a model" if others else ""
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def _why_not(
         (place.parent / LONGEST.format(place.name)).lstat()
     around = next(p for p in (place.parent, *place.parent.absolute().parents) if os.path.lexists(p))
     if not around.is_dir():
-        return f"cannot be made: {around} is no folder"
+        return f"cannot be made: {around} is not a folder"
     if folder and link and place.is_dir():
         around = place  # what is added goes into it, and nothing beside it
     if not os.access(around, os.W_OK | os.X_OK):
@@ -145,7 +145,7 @@ def _why_not(
     if place.is_dir() != folder:
         return "is a folder, not a file" if place.is_dir() else "is a file, not a folder"
     if not folder and not place.is_file():
-        return "is no ordinary file"
+        return "is not a regular file"
     if not os.access(place, os.W_OK):
         return "cannot be written (check who may write to it)"
     empty = not any(place.iterdir()) if folder else place.stat().st_size == 0

@@ -132,16 +132,21 @@ def falls(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def beside_best_of_n(fresh: pd.DataFrame, frontiers: pd.DataFrame, n: int = 64) -> pd.DataFrame:
+def beside_best_of_n(
+    runs: pd.DataFrame, frontiers: pd.DataFrame, n: int = 64, window: int = 1
+) -> pd.DataFrame:
     """The marks of best-of-n and of PPO at the same KL, by the same reward model: a row for each
-    arm and seed, columns kl, best_of_n and ppo, whose fresh marks are read off where it first comes
-    as far (on the line between two of them)."""
+    arm and seed, columns kl, best_of_n and ppo, whose mark is read off where it first comes as far
+    (on the line between two updates).
+
+    runs: what `load_fresh` gives, or `load_metrics` with a window, as those marks are noisy.
+    """
     rows = []
-    for (arm, seed), run in fresh.groupby(["arm", "seed"], sort=False):
+    for (arm, seed), run in runs.groupby(["arm", "seed"], sort=False):
         of_run = (frontiers["arm"] == arm) & (frontiers["seed"] == seed) & (frontiers["n"] == n)
         for row in frontiers[of_run].to_dict("records"):
             kl = max(row["objective/kl"], 0.0)
-            mark = at_distance(run, [kl**0.5], window=1).iloc[0, -1]
+            mark = at_distance(run, [kl**0.5], window=window).iloc[0, -1]
             rows.append(
                 {"arm": arm, "seed": seed, "kl": kl, "best_of_n": row["judge/mark"], "ppo": mark}
             )

@@ -259,7 +259,7 @@ def test_a_run_does_not_begin_where_its_models_could_not_be_written(tmp_path, na
     RunFolder.open(tmp_path, CONFIG).close()
     (tmp_path / name / "notes.txt").write_text("mine")
     message = refusal(RunFolder.open, tmp_path, CONFIG)
-    assert message.startswith(f"{tmp_path / name} holds 'notes.txt', which is no part of a model")
+    assert message.startswith(f"{tmp_path / name} holds 'notes.txt', which is not part of a model")
 
 
 def test_only_an_open_run_is_written_to(tmp_path):

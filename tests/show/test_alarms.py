@@ -264,6 +264,22 @@ def test_a_level_mark_raises_no_alarm_in_19_of_20_runs(noise_grows):
     assert alarmed <= 10
 
 
+def test_of_the_shipped_runs_as_many_are_told_as_the_page_says():
+    """Real runs of the study of hacking: the rule is for those that were expected to be hacked."""
+    told = {True: [], False: []}
+    for path in (data_folder() / "hacking").glob("*/*/metrics.jsonl.gz"):
+        rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+        expected = json.loads((path.parent / "summary.json").read_text())["arm"]["hacked"]
+        raised_once = any(score_up_mark_down(rows[:n]) for n in range(15, len(rows) + 1))
+        told[expected].append(raised_once)
+    page = (ROOT / "docs" / "alarms.md").read_text(encoding="utf-8")
+    assert not any(told[False])
+    assert (
+        f"{sum(told[True])} of the {len(told[True])} that were expected to be hacked raise it, and "
+        f"none of the {len(told[False])} others" in page
+    )
+
+
 def test_a_kl_of_zero_is_called_negative_in_few_runs():
     draw, alarmed = random.Random(0), 0
     for _ in range(300):
