@@ -270,9 +270,9 @@ CRASHES = {
     "argmax of bools": (
         sft.LABEL_MASK,
         lambda tokens, starts, end_id, pad_id: (tokens == end_id).argmax(1),
-        "This function takes no True or False",
+        "This function does not take True and False",
     ),
-    "1 - mask": (LOSS, lambda *x: (1 - x[3]).sum(), "~mask turns a mask round"),
+    "1 - mask": (LOSS, lambda *x: (1 - x[3]).sum(), "~mask negates a mask"),
     "if of a tensor": (
         LOSS,
         lambda new, old, A, mask, epsilon: -A if (A > 0) else A,
@@ -310,8 +310,8 @@ def test_nan_in_the_gradient_of_padding_is_told_to_an_answer_that_is_right():
         return torch.maximum(-A * ratio, -A * ratio.clamp(1 - epsilon, 1 + epsilon))[mask].mean()
 
     result = judge(LOSS, function)
-    assert result.right and "One thing more: where padding holds nan or inf" in result.text
-    assert "One thing more" not in judge(LOSS, LOSS.right).text
+    assert result.right and "One more thing: where padding holds nan or inf" in result.text
+    assert "One more thing" not in judge(LOSS, LOSS.right).text
 
 
 def test_a_crash_names_the_line_of_the_cell():

@@ -110,7 +110,7 @@ def _handed_back(exercise: Exercise) -> Iterator[Mistake]:
     for place, (name, value) in enumerate(exercise.cases[0].inputs.items()):
         if isinstance(value, Tensor):
             yield mistake(
-                f"You return {name} as it came.", lambda *values, place=place: values[place]
+                f"You return {name} unchanged.", lambda *values, place=place: values[place]
             )
 
 
@@ -140,7 +140,7 @@ def _sums(exercise: Exercise) -> Iterator[Mistake]:
             "sum is wanted, or twice?",
             after=lambda answer, inputs, count=count: answer / count(inputs),
         )
-    yield mistake("It is right but for its sign.", after=lambda answer, inputs: -answer)
+    yield mistake("It is right except for its sign.", after=lambda answer, inputs: -answer)
 
 
 def _table(inputs: Inputs) -> Tensor:

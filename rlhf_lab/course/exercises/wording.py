@@ -143,25 +143,25 @@ ERRORS = {
     "iterable argument is empty": "A maximum or minimum is taken of nothing: for this input the "
     "list is empty.",
     "division by zero": "Something is divided by a count that is 0 for this input.",
-    "not implemented for 'Bool'": "This function takes no True or False: turn them into numbers "
+    "not implemented for 'Bool'": "This function does not take True and False: turn them into numbers "
     "first, with .int() or .float().",
-    "not support bool input": "This function takes no True or False: turn them into numbers "
+    "not support bool input": "This function does not take True and False: turn them into numbers "
     "first, with .int() or .float().",
     "could not infer output dtype": "A mean of whole numbers, or of True and False: turn them into "
     "floats first, with .float().",
     "must be either a floating point": "A mean of whole numbers, or of True and False: turn them "
     "into floats first, with .float().",
-    "on integer and Boolean": "~ turns True and False round, and no floats: use mask.bool().",
-    "with a bool tensor": "True and False cannot be subtracted: ~mask turns a mask round, "
+    "on integer and Boolean": "~ negates True and False, and does not work on floats: use mask.bool().",
+    "with a bool tensor": "True and False cannot be subtracted: ~mask negates a mask, "
     "mask.float() makes 1 and 0 of it.",
-    "on a bool tensor": "True and False cannot be subtracted: ~mask turns a mask round, "
+    "on a bool tensor": "True and False cannot be subtracted: ~mask negates a mask, "
     "mask.float() makes 1 and 0 of it.",
     "used as indices": "Only whole numbers, or True and False, can be an index: use .long().",
     "Expected dtype int64": "Only whole numbers can be an index here: use .long().",
     "converted to Scalar": ".item() and float() take a tensor of one number, and this has several.",
     "converted to Python scalars": "float() and int() take a tensor of one number, and this has "
     "several.",
-    "bitwise_not": "~ turns True and False round, and no floats: use mask.bool().",
+    "bitwise_not": "~ negates True and False, and does not work on floats: use mask.bool().",
     "Boolean value of Tensor": "`if`, `and`, `or`, max() and min() need a single True or False, "
     "and this is a tensor of several: use torch.where, & and |, torch.maximum and torch.minimum.",
     "positional argument": "The check gives the arguments in the order of the cell above: keep "
@@ -191,7 +191,7 @@ def no_gradient(name: str) -> str:
 def nan_gradient(name: str) -> str:
     """For an answer that is right, with nan or inf in the gradient of padding."""
     return (
-        f"One thing more: where padding holds nan or inf, so does your gradient with respect to "
+        f"One more thing: where padding holds nan or inf, so does your gradient with respect to "
         f"{name}, and it would spoil a whole training step. Take padding out before you calculate "
         "with it, with masked_fill(~mask, 0) or x[mask]."
     )
