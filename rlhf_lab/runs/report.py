@@ -95,9 +95,8 @@ def print_table(summary: dict) -> None:
     for table in (judge_table(summary), table_by_set(summary)):
         if table.rows:
             print("\n".join(table.lines()) + "\n")
-    print(
-        "Rubric items go from 0 to 1; ± is half a 95 % interval, in brackets are its ends; a tie is half a win.\n"
-    )
+    intervals = "± is half a 95 % interval, (a–b) a whole one"
+    print(f"Rubric items go from 0 to 1; {intervals}; a tie is half a win.\n")
     print("\n".join(wrap(verdict(summary), 98)))
     for warning in warnings(summary):
         print("\n".join(wrap(warning, 96, initial_indent="! ", subsequent_indent="  ")))

@@ -143,15 +143,16 @@ ERRORS = {
     "iterable argument is empty": "A maximum or minimum is taken of nothing: for this input the "
     "list is empty.",
     "division by zero": "Something is divided by a count that is 0 for this input.",
-    "not implemented for 'Bool'": "This function does not take True and False: turn them into numbers "
-    "first, with .int() or .float().",
-    "not support bool input": "This function does not take True and False: turn them into numbers "
-    "first, with .int() or .float().",
+    "not implemented for 'Bool'": "This function does not take True and False: turn them into "
+    "numbers first, with .int() or .float().",
+    "not support bool input": "This function does not take True and False: turn them into "
+    "numbers first, with .int() or .float().",
     "could not infer output dtype": "A mean of whole numbers, or of True and False: turn them into "
     "floats first, with .float().",
     "must be either a floating point": "A mean of whole numbers, or of True and False: turn them "
     "into floats first, with .float().",
-    "on integer and Boolean": "~ negates True and False, and does not work on floats: use mask.bool().",
+    "on integer and Boolean": "~ negates True and False, and does not work on "
+    "floats: use mask.bool().",
     "with a bool tensor": "True and False cannot be subtracted: ~mask negates a mask, "
     "mask.float() makes 1 and 0 of it.",
     "on a bool tensor": "True and False cannot be subtracted: ~mask negates a mask, "
