@@ -150,7 +150,9 @@ def _linked(names: set[str]) -> dict[str, bytes]:
         if name.endswith(".md"):
             text = found[name].decode()
             here = posixpath.dirname(name)
-            waiting += [posixpath.normpath(f"{here}/{link}") for link in ANYWHERE.findall(text)]
+            waiting += [
+                posixpath.normpath(posixpath.join(here, link)) for link in ANYWHERE.findall(text)
+            ]
             found[name] = text.replace("../notebooks/", "../../").encode()
     return found
 

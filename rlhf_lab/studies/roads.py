@@ -1,14 +1,16 @@
-"""PPO, RLOO, GRPO and DPO from the same SFT policy and the same rankings: the runs behind
-notebook 08. Best-of-n, which trains nothing, is in the study of hacking.
+"""PPO, RLOO, GRPO and DPO from the same SFT policy and the same rankings: the runs behind notebook 08.
+Best-of-n, which trains nothing, is in the study of hacking.
 
-Each road is tuned alike: six trials with a seed of their own, on prompts of the training side; the
-one with the highest mark is the road's setting. Five of them differ in the learning rate alone,
-each about 1.7 times the one before, so that the best lies between two that are worse
-(`roads_reading.bracketed`); the sixth takes twice the passes. They were named before any was run,
-but for one: PPO's rates began at 1e-4 (which gave 8.76), and as the last was its best, they were
-moved up by one. Then each road is run at three strengths (the price of KL) and three seeds on
-held-out prompts. What it spends is written down: there is no single budget that would be fair to
-all. DPO samples nothing and trains no reward model; the others draw 64 responses an update.
+Each road is tuned alike: six trials, each with three seeds that nothing else uses, on prompts of
+the training side; the one with the highest mean mark is the road's setting. Five of them differ in
+the learning rate alone, each about 1.7 times the one before, so that the best lies between two that
+are worse (`roads_reading.bracketed`); the sixth takes twice the passes. They were named before any
+was run, but for one: PPO's rates began at 1e-4 (which gave 8.76), and as the last was its best,
+they were moved up by one. A first try with one seed a trial told PPO's middle rates apart by .1
+points, where the seeds of one setting differ by .3: hence three. Then each road is run at three
+strengths (the price of KL) and three seeds on held-out prompts. What it spends is written down:
+there is no single budget that would be fair to all. DPO samples nothing and trains no reward model;
+the others draw 64 responses an update.
 
 Three arms more ask why: RLOO for as long as PPO takes, GRPO with the KL in the reward, and GRPO
 without the division by the group's deviation.
@@ -16,6 +18,7 @@ without the division by the group's deviation.
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
 
 from rlhf_lab.alternatives.dpo import DPOConfig, train_dpo
 from rlhf_lab.alternatives.grpo import GRPOConfig, train_grpo
@@ -28,7 +31,7 @@ from rlhf_lab.studies.ground import Ground, Rows
 from rlhf_lab.training import Record
 
 ROADS = ("ppo", "rloo", "grpo", "dpo")
-TUNING_SEED, TUNING_PROMPTS = 3, 200
+TUNING_SEEDS, TUNING_PROMPTS = (3, 4, 5), 200
 UPDATES, RANKINGS = 50, 900
 LOGGED = ("update", "episode", "objective/kl", "objective/scores", "judge/mark", "loss/dpo")
 
@@ -88,9 +91,10 @@ TRIAL_ARMS = tuple(
 
 
 def best_trial(ground: Ground, road: str) -> int:
-    """The number of the road's trial with the highest mark; the trials are run if they were not."""
+    """The number of the road's trial with the highest mark, the mean over its seeds; the trials are
+    run if they were not."""
     marks = {
-        arm.trial: run_arm(ground, arm, TUNING_SEED)["policy"]["mark"][0]
+        arm.trial: fmean(run_arm(ground, arm, seed)["policy"]["mark"][0] for seed in TUNING_SEEDS)
         for arm in TRIAL_ARMS
         if arm.road == road
     }

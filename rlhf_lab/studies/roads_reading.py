@@ -24,7 +24,8 @@ NAMES = {"ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "dpo": "DPO", "best of n"
 
 
 def trials(folder: Path) -> pd.DataFrame:
-    """Every tuning trial: columns road, trial, the settings, mark, kl, chosen."""
+    """Every tuning trial: columns road, trial, settings, mark and kl (means over its seeds), seeds
+    (how many), chosen."""
     rows = [
         {
             "road": s["arm"]["road"],
@@ -39,7 +40,8 @@ def trials(folder: Path) -> pd.DataFrame:
         for s in summaries(folder)
         if s["arm"]["trial"] is not None
     ]
-    found = pd.DataFrame(rows).sort_values(["road", "trial"]).reset_index(drop=True)
+    by_trial = pd.DataFrame(rows).groupby(["road", "trial", "settings"], as_index=False)
+    found = by_trial.agg(mark=("mark", "mean"), kl=("kl", "mean"), seeds=("mark", "size"))
     found["chosen"] = found.groupby("road")["mark"].transform("max") == found["mark"]
     return found
 

@@ -121,20 +121,16 @@ def roads(tmp_path):
         "peak_memory_mb": 1e3,
     }
     cheap = spent | {"samples": 0, "seconds": 6.0, "reward_seconds": 0.0}
-    for i, mark in enumerate((6.0, 8.0)):
-        write(
-            tmp_path,
-            {
-                "name": f"ppo 0.1 trial {i}",
-                "road": "ppo",
-                "strength": 0.1,
-                "trial": i,
-                "settings": {"learning_rate": 1e-4},
-            },
-            3,
-            spent=spent,
-            policy=found(mark),
-        )
+    for i, marks in enumerate(((6.0, 9.0), (8.0, 8.0))):
+        trial = {
+            "name": f"ppo 0.1 trial {i}",
+            "road": "ppo",
+            "strength": 0.1,
+            "trial": i,
+            "settings": {"learning_rate": 1e-4},
+        }
+        for seed, mark in zip((3, 4), marks):
+            write(tmp_path, trial, seed, spent=spent, policy=found(mark))
     for road, cost in (("ppo", spent), ("dpo", cheap)):
         write(
             tmp_path,
@@ -149,9 +145,9 @@ def roads(tmp_path):
 
 def test_the_chosen_trial_is_the_best(roads):
     table = roads_reading.trials(roads)
-    assert (
-        table["chosen"].tolist() == [False, True] and table["settings"][0] == "learning_rate 0.0001"
-    )
+    assert table["mark"].tolist() == [7.5, 8.0] and table["seeds"].tolist() == [2, 2]
+    assert table["chosen"].tolist() == [False, True]
+    assert table["settings"][0] == "learning_rate 0.0001"
 
 
 @pytest.mark.parametrize("marks, inside", [([6, 8, 7, 9], True), ([8, 7, 6, 9], False)])
