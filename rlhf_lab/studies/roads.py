@@ -1,5 +1,5 @@
-"""PPO, RLOO, GRPO and DPO from the same SFT policy and the same rankings: the runs behind notebook 08.
-Best-of-n, which trains nothing, is in the study of hacking.
+"""PPO, RLOO, GRPO and DPO from the same SFT policy and the same rankings: the runs behind notebook
+08. Best-of-n, which trains nothing, is in the study of hacking.
 
 Each road is tuned alike: six trials, each with three seeds that nothing else uses, on prompts of
 the training side; the one with the highest mean mark is the road's setting. Five of them differ in
