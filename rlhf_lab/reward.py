@@ -20,7 +20,7 @@ from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
 from rlhf_lab.feedback.selection import distinct, split_by_prompt
-from rlhf_lab.feedback.store import FeedbackStore
+from rlhf_lab.feedback.store import FeedbackStore, by_people
 from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Prompt, Ranking, check_settings, seed_setting, setting
 from rlhf_lab.sequences import Sequences, Written, check_fits, in_batches, response_scores
@@ -183,11 +183,9 @@ def rankings_from(
 
     No prompt is on both sides. The test has only prompts picked at random or common to everybody:
     those that a model chose because it was unsure, and repeats, would not be a fair one. Raises
-    UserError if these labellers (None: all) have ranked nothing, or are not in the store.
+    UserError if these labellers (None: all people) have ranked nothing, or are not in the store.
     """
-    rankings, apart = split_by_prompt(store.rankings(labellers))
-    if not rankings:
-        raise UserError(f"no rankings in {store.path}: rank a few prompts first")
+    rankings, apart = split_by_prompt(by_people(store, labellers))
     prompts = {ranking.prompt.text for ranking in apart}
     fair = store.rankings(labellers, CHANCE_PICKS)
     return rankings, [ranking for ranking in fair if ranking.prompt.text in prompts]

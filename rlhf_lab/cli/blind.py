@@ -8,7 +8,7 @@ from rlhf_lab.cli.options import read_config, sampling_options
 from rlhf_lab.compare.blind.comparison import BlindComparison, drawn
 from rlhf_lab.compare.contestants import contestants_of
 from rlhf_lab.evaluate import respond
-from rlhf_lab.feedback.database import check_store
+from rlhf_lab.feedback.store import check_store
 from rlhf_lab.models import load_policy, load_tokenizer
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.tasks.labellers import GENERAL

@@ -3,14 +3,24 @@
 import argparse
 import os
 import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rlhf_lab.cli.inputs import note_use
 from rlhf_lab.cli.rank import task_of
 from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import exchange
-from rlhf_lab.feedback.database import check_store, reading_other
-from rlhf_lab.feedback.store import Entry, FeedbackStore
+from rlhf_lab.feedback.merging import DEFAULT_NAME
+from rlhf_lab.feedback.store import (
+    Contents,
+    Entry,
+    FeedbackStore,
+    Taken,
+    check_store,
+    contents_of_store,
+    copied,
+)
 from rlhf_lab.show.markup import visible
 from rlhf_lab.text import counted
 
@@ -25,6 +35,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         (export, "write a store to a file of JSON lines"),
         (import_, "take in a file of JSON lines"),
         (forget, "delete a labeller and all of their rankings for good"),
+        (simulated, "mark labellers that are programs, whose rankings count only if asked for"),
     ):
         name = action.__name__.rstrip("_")
         chosen[name] = actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
@@ -32,7 +43,17 @@ def add_options(sub: argparse.ArgumentParser) -> None:
             "store", help="file of the store, or folder of a task of your own"
         )
         chosen[name].set_defaults(action=action)
+    for name in ("show", "export"):
+        chosen[name].add_argument(
+            "--simulated", action="store_true", help="with simulated labellers, not people alone"
+        )
     chosen["merge"].add_argument("others", nargs="+", help="files of other stores")
+    chosen["merge"].add_argument(
+        "--as",
+        dest="name",
+        metavar="NAME",
+        help="with one other store: the name here of the person who ranked in it",
+    )
     chosen["export"].add_argument("file", help="where to write; .gz compresses")
     chosen["export"].add_argument(
         "--pairs",
@@ -49,6 +70,10 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         "where a line does not say",
     )
     chosen["forget"].add_argument("labeller", help="the name")
+    chosen["simulated"].add_argument("labellers", nargs="+", help="the names")
+    chosen["simulated"].add_argument(
+        "--people", action="store_true", help="the reverse: they are people after all"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -57,60 +82,79 @@ def run(options: argparse.Namespace) -> None:
 
 
 def show(options: argparse.Namespace) -> None:
-    contents = _existing(options.store).contents()
+    with copied(store_file(options.store)) as store:
+        contents = store.contents()
     samples = sum(len(samples) for _, samples in contents.prompts)
+    programs = set() if options.simulated else contents.simulated
+    entries = [entry for entry in contents.entries if entry.labeller not in programs]
     print(
         ", ".join(
             (
                 counted(len(contents.prompts), "prompt"),
                 counted(samples, "sample"),
-                counted(len(contents.entries), "entry", "entries"),
+                counted(len(entries), "entry", "entries"),
             )
         )
     )
     print(f"{'rankings':>8s} {'skips':>8s} {'flags':>8s} {'undone':>8s} {'seconds':>8s}  labeller")
     for name in contents.labellers:
+        if name not in programs:
+            print(
+                _account([entry for entry in entries if entry.labeller == name]),
+                visible(name) + (" (simulated)" if name in contents.simulated else ""),
+                sep="  ",
+            )
+    if programs:
         print(
-            _account([entry for entry in contents.entries if entry.labeller == name]),
-            visible(name),
-            sep="  ",
+            f"and {counted(len(programs), 'simulated labeller')} with "
+            f"{counted(len(contents.entries) - len(entries), 'entry', 'entries')}: --simulated "
+            "shows them"
         )
 
 
 def merge(options: argparse.Namespace) -> None:
+    if options.name and len(options.others) > 1:
+        raise UserError("--as names the person of one store: merge the others without it")
     check_store(store_file(options.store))
     others = [store_file(other) for other in options.others]
-    for other in others:
-        with reading_other(other):
-            pass  # one that is refused makes no store, and none of them is written to
+    rename = None
+    for other in others:  # one that is refused makes no store, and none of them is taken in
+        contents = contents_of_store(other)
+        rename = _rename(contents, other, options.name) if options.name else None
     store = FeedbackStore(store_file(options.store))
     for other in others:
-        print(f"{other}: {_new(store.merge(other))}")
+        print(f"{other}: {told(store.merge(other, rename))}")
 
 
 def export(options: argparse.Namespace) -> None:
     if options.labellers and not options.pairs:
         raise UserError("--labellers chooses comparisons: give --pairs too")
     check_place(options.file)
-    store = _existing(options.store)
-    lines = (
-        exchange.export_pairs(store, options.file, options.labellers)
-        if options.pairs
-        else exchange.export_jsonl(store, options.file)
-    )
+    with copied(store_file(options.store)) as store:
+        lines = (
+            exchange.export_pairs(store, options.file, options.labellers, options.simulated)
+            if options.pairs
+            else exchange.export_jsonl(store, options.file, options.simulated)
+        )
+        whose = options.labellers or store.labellers(options.simulated)
+        left = len(store.labellers(simulated=True)) - len(store.labellers())
     print(f"wrote {counted(lines, 'line')} to {options.file}")
+    if left and not options.simulated and not options.labellers:
+        print(f"left out {counted(left, 'simulated labeller')}: --simulated takes them in")
+    note_use(store_file(options.store), options.file, whose)
 
 
 def import_(options: argparse.Namespace) -> None:
     check_store(store_file(options.store))
     contents = exchange.contents_of(options.file, options.labeller)  # a bad file makes no store
     store = FeedbackStore(store_file(options.store))
-    print(f"{options.file}: {_new(exchange.take_in(store, options.file, contents))}")
+    print(f"{options.file}: {told(exchange.take_in(store, options.file, contents))}")
 
 
 def forget(options: argparse.Namespace) -> None:
     store = _existing(options.store)
-    known = options.labeller in store.labellers()
+    known = options.labeller in store.labellers(simulated=True)
+    uses = store.uses(options.labeller)
     deleted = store.forget(options.labeller)
     if not known:
         raise UserError(
@@ -118,6 +162,15 @@ def forget(options: argparse.Namespace) -> None:
             "deleted: `rlhf-lab feedback show` lists the names"
         )
     print(f"forgot {visible(options.labeller)}: {counted(deleted, 'entry', 'entries')} deleted")
+    print(_influence(uses))
+
+
+def simulated(options: argparse.Namespace) -> None:
+    store = _existing(options.store)
+    for name in options.labellers:
+        store.mark_simulated(name, not options.people)
+        kind = "a person" if options.people else "simulated"
+        print(f"{visible(name)} is {kind}")
 
 
 def store_file(place: str) -> Path:
@@ -133,9 +186,56 @@ def _existing(place: str) -> FeedbackStore:
     return FeedbackStore(path)
 
 
-def _new(counts: dict[str, int]) -> str:
-    said = [counted(count, what.removesuffix("s")) for what, count in counts.items() if count]
-    return f"new: {', '.join(said)}" if said else "nothing new"
+def _rename(contents: Contents, other: Path, name: str) -> dict[str, str]:
+    """Who gets the name: the one who gave none, or else the only person there is."""
+    people = [who for who in contents.labellers if who not in contents.simulated]
+    if DEFAULT_NAME in people or len(people) == 1:
+        return {DEFAULT_NAME if DEFAULT_NAME in people else people[0]: name}
+    raise UserError(
+        f"--as {name}: there is not one person in {other} but {', '.join(people) or 'none'}"
+    )
+
+
+def told(taken: Taken) -> str:
+    """What came of a merge or an import, in one line; nothing that was passed over goes unsaid."""
+    parts = [f"new: {_counts(taken.new)}" if any(taken.new.values()) else "nothing new"]
+    if any(taken.known.values()):
+        parts.append(f"there already: {_counts(taken.known)}")
+    if taken.other_facts:
+        parts.append(
+            f"{counted(taken.other_facts, 'prompt')} of these with another id or other facts, "
+            "which were not taken"
+        )
+    if taken.other_entries:
+        parts.append(
+            f"{counted(taken.other_entries, 'entry', 'entries')} of these with other contents, "
+            "which were not taken"
+        )
+    for name, left in taken.kept_out.items():
+        entries = counted(left, "entry", "entries")
+        parts.append(f"{visible(name)} was forgotten here: {entries} from before kept out")
+    for name, gone in taken.deleted.items():
+        entries = counted(gone, "entry", "entries")
+        parts.append(f"{visible(name)} was forgotten there: {entries} deleted here too")
+    if taken.deleted:
+        parts.append(_influence(taken.uses))
+    return "; ".join(parts)
+
+
+def _influence(uses: Sequence[str]) -> str:
+    """What still holds something of somebody who was forgotten."""
+    if not uses:
+        return "no run and no export from these rankings is noted in the store"
+    return (
+        "made from these rankings, to be deleted or made anew with all that was trained on or "
+        f"against them: {', '.join(map(visible, uses))}"
+    )
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(
+        counted(count, what.removesuffix("s")) for what, count in counts.items() if count
+    )
 
 
 def _account(history: list[Entry]) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -11,7 +11,7 @@ from rlhf_lab.cli import progress
 from rlhf_lab.disk.jsonl import Row, read_numbered
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.pairs import CHANCE_PICKS
-from rlhf_lab.feedback.store import FeedbackStore
+from rlhf_lab.feedback.store import FeedbackStore, by_people
 from rlhf_lab.formats.reading import Reading, read_demonstrations, read_preferences, read_prompts
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.show.markup import visible
@@ -175,7 +175,7 @@ def rankings(
     if task is None:
         return read_data(options, read_preferences, tokenizer, context), []
     store, part = store_of(task), options.part
-    ranked = task.rankings(store.rankings(options.labellers), part)
+    ranked = task.rankings(by_people(store, options.labellers), part)
     other = SECOND if part == TRAIN else TRAIN
     fair = [
         r
@@ -261,3 +261,16 @@ def store_of(task: FolderTask) -> FeedbackStore:
             "takes some in"
         )
     return FeedbackStore(task.store)
+
+
+def note_use(store: Path, place: str, labellers: Iterable[str]) -> None:
+    """Note in a store that a run or file was made from rankings of these labellers; where that
+    cannot be written, say so on standard error."""
+    try:
+        FeedbackStore(store).note_use(str(place), labellers)
+    except UserError as error:
+        print(
+            f"{store} could not note that {place} was made from it ({error}): if somebody asks to "
+            "be forgotten, think of it yourself",
+            file=sys.stderr,
+        )

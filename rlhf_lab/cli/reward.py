@@ -40,6 +40,8 @@ def run(options: argparse.Namespace) -> None:
         prepare(model, memory, config.seed)
         if print_estimate(options, accelerator, estimate_reward, model, tokenizer, data, config):
             return
+        if task := inputs.folder_task(options):
+            inputs.note_use(task.store, options.out, {r.labeller for r in [*data, *apart]})
         train_and_log(
             run,
             "reward",

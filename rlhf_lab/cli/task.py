@@ -15,6 +15,7 @@ from rlhf_lab.show.markup import visible
 from rlhf_lab.tasks import SHIPPED, load_judged
 from rlhf_lab.tasks.folder import SETTINGS, FolderTask, read_folder
 from rlhf_lab.tasks.parts import HELD_OUT, PARTS, SECOND, TRAIN
+from rlhf_lab.text import counted
 
 PROMPTS, DEMONSTRATIONS = 400, 200  # in a new task
 GAP = "..."  # where the message stands in a prompt
@@ -70,16 +71,20 @@ def new(options: argparse.Namespace) -> None:
 def show(options: argparse.Namespace) -> None:
     """Print how much each part holds, and what is missing."""
     task = read_folder(options.folder)
-    ranked = store_of(task).rankings() if task.store.exists() else []
+    store = store_of(task) if task.store.exists() else None
+    ranked = store.rankings() if store else []
     rows = {"prompts": [task.part_of(p) for p in task.prompts()]}
     if task.sources[1]:
         shown = [d for part in PARTS for d in task.demonstrations(part)]
         rows["demonstrations"] = [task.part_of(d.prompt) for d in shown]
     rows["rankings"] = [task.part_of(r.prompt) for r in ranked]
+    others = len(store.rankings(simulated=True)) - len(ranked) if store else 0
     print(visible(task.name))
     print(f"{'':16s}" + "".join(f"{part:>10s}" for part in PARTS))
     for what, found in rows.items():
         print(f"{what:16s}" + "".join(f"{found.count(part):10,d}" for part in PARTS))
+    if others:
+        print(f"{counted(others, 'ranking')} by simulated labellers are left out")
     for line in _missing(task, ranked):
         print(line)
 

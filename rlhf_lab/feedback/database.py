@@ -1,46 +1,26 @@
 """Opening a feedback store's file: on a local disk, durable, with errors a person can act on."""
 
 import os
-import re
+import shutil
 import sqlite3
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.schema import migrate, outdated
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 PATIENCE = 30.0  # seconds to wait while somebody else writes
-ELSEWHERE = "keep the file on a local disk, one for each person, and merge the files"
-
-# File systems that another machine serves, by their type in /proc/mounts. SQLite's log (WAL) needs
-# memory that all writers share, which machines don't.
-NETWORK = (
-    "nfs",
-    "cifs",
-    "smb",
-    "9p",
-    "afs",
-    "ncp",
-    "ceph",
-    "lustre",
-    "beegfs",
-    "gluster",
-    "gpfs",
-    "davfs",
-    "vboxsf",
-    "fuse.sshfs",
-    "fuse.rclone",
-    "fuse.s3fs",
-    "fuse.gcsfuse",
-    "fuse.ceph",
-    "fuse.gluster",
-    "fuse.davfs",
-    "fuse.drive",
-)
-
+SEALED = "ro&immutable=1"  # how to read a file that nobody changes, without locks
 # What a person can do, by the beginning of SQLite's name for the error.
 ADVICE = (
     ("SQLITE_BUSY", f"another program has been writing for {PATIENCE:.0f} s: close it, try again"),
@@ -54,35 +34,50 @@ ADVICE = (
 )
 
 
-def check_store(path: Path) -> None:
+def check_file(path: Path, local: bool = True) -> None:
     """Raise UserError unless a store is in this file, or may be made there: not where something
-    else is, one that newer code wrote, or a network file system. Nothing is written."""
-    if kind := network(path):
-        raise UserError(
-            f"{path} is on a network file system ({kind}), where writers at the same "
-            f"time would harm it: {ELSEWHERE}"
-        )
+    else is, or one that newer code wrote. Nothing is written. local: whether SQLite may lock it."""
     check_place(path, _other_than_store, link=True)
-    if path.exists():
-        with _connection(path, "rw") as connection:
+    if path.exists() and path.stat().st_size:
+        with _connection(path, "rw" if local else SEALED) as connection:
             outdated(connection, path)
 
 
-def prepare(path: Path) -> None:
-    """Make a store file, or bring the one that is there to the newest schema. Raises UserError, and
-    leaves the file as it is, where `check_store` does, and if it cannot be written."""
-    check_store(path)
-    with _connection(path, "rwc") as connection:
-        old = outdated(connection, path)
+def prepare(path: Path, file: Path) -> None:
+    """Make a store's file, or bring the one that is there to the newest schema. Raises UserError,
+    and leaves the file as it is, where `check_file` does, and if it cannot be written.
+
+    path: the file that was named. file: the one to work in, the same unless that is elsewhere.
+    """
+    check_file(path, local=file == path)
+    if file != path:
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+    if not file.exists():
+        _make(file)
+    with _connection(file, "rw") as connection:
+        old = outdated(connection, file)
         mode = _write_ahead(connection)
         if mode != "wal":
             raise UserError(
-                f"the file system of {path} cannot hold a write-ahead log (it answers "
-                f"{mode!r}): {ELSEWHERE}"
+                f"the file system of {file} cannot hold a write-ahead log (it answers "
+                f"{mode!r}): keep the file on a local disk, one for each person, and merge the "
+                "files"
             )
         if old:
-            with _transaction(connection):
-                migrate(connection, path)
+            with in_turn(file), _transaction(connection):
+                migrate(connection, file)
+
+
+def _make(path: Path) -> None:
+    """An empty file, or the one that somebody made at the same time: for its owner, and to read for
+    the group; SQLite gives its log the same rights."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o640))
+    except OSError as error:
+        raise UserError(
+            f"cannot make {path} ({error.strerror}): check that its folder is there and who may "
+            "write in it"
+        ) from error
 
 
 @contextmanager
@@ -97,22 +92,84 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 def writing(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection in a transaction of its own: what was done is on the disk afterwards, all of it
     or, if an error leaves the block, none."""
-    with _connection(path, "rw") as connection, _transaction(connection):
+    with in_turn(path), _connection(path, "rw") as connection, _transaction(connection):
         yield connection
 
 
 @contextmanager
-def reading_other(path: Path) -> Iterator[sqlite3.Connection]:
-    """A copy in memory, at the newest schema, of a store that stays as it is: it may be old, on a
-    network, or where nothing may be written.
+def in_turn(path: Path) -> Iterator[None]:
+    """Hold the lock that writers of a store take one after the other.
+
+    SQLite alone lets a writer try again after pauses that grow, so that with many of them one waits
+    for long while others come first. The lock is on the folder, since closing a handle of the file
+    itself would end SQLite's own locks. It is there for fairness alone: where it cannot be had,
+    SQLite still lets one write at a time.
+    """
+    folder = _opened(path.absolute().parent)
+    if folder is not None:
+        folder = _locked_within(folder, PATIENCE)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+def _opened(folder: Path) -> int | None:
+    """A folder's handle to lock; None where there is no such thing."""
+    if fcntl is None:
+        return None
+    try:
+        return os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _locked_within(folder: int, seconds: float) -> int | None:
+    """Wait for the lock, in a thread, as waiting cannot be ended otherwise; None, and the handle is
+    closed once the wait is over, if it took longer. (Who asked first and only then waited would
+    come before all that wait already.)"""
+    answer: list[bool] = []  # who comes first: the lock, or the end of our patience
+    first = threading.Lock()
+
+    def wait() -> None:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        with first:
+            answer.append(True)
+            late = len(answer) > 1
+        if late:
+            os.close(folder)
+
+    waiter = threading.Thread(target=wait, daemon=True)
+    waiter.start()
+    waiter.join(seconds)
+    with first:
+        answer.append(False)
+        return folder if answer[0] else None
+
+
+@contextmanager
+def reading_other(path: Path, local: bool = True) -> Iterator[sqlite3.Connection]:
+    """A copy in memory, at the newest schema, of a store that stays as it is: it may be old, or
+    where nothing may be written. local: whether it is on this machine, where SQLite may lock it.
 
     Raises UserError if it is not a store, was written by newer code, or cannot be read.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}: check its name and folder")
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty (0 bytes), and no store: look for another copy of it")
     log = Path(f"{path}-wal")
-    sealed = not os.access(path.parent, os.W_OK) and not log.exists()
-    with _connection(path, "ro&immutable=1" if sealed else "rw") as other:
+    if not local and log.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            here = Path(shutil.copy(path, folder))
+            shutil.copy(log, f"{here}-wal")
+            with reading_other(here) as copy:
+                yield copy
+        return
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) and local
+    with _connection(path, "rw" if writable or log.exists() else SEALED) as other:
         outdated(other, path)
         with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
             other.backup(copy)
@@ -138,24 +195,6 @@ def wipe(path: Path) -> None:
                 f"the rows are deleted, but traces of them stay in {path}-wal while "
                 "another program reads: close it and do the same again"
             )
-
-
-def network(path: Path, mounts: str | Path = "/proc/mounts") -> str:
-    """The type of the network file system that holds a path, "" if it is local.
-
-    mounts: the table of mounts, as Linux has it; where there is none, everything counts as local.
-    """
-    path = path.absolute().resolve()
-    try:
-        lines = Path(mounts).read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return ""
-    found = ""
-    for _, point, kind, *_ in map(str.split, lines):
-        place = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), point))  # \040: blank
-        if path.is_relative_to(place):
-            found = kind  # the last one hides those before
-    return found if found.startswith(NETWORK) else ""
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 import math
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 from rlhf_lab.errors import UserError
@@ -15,6 +15,7 @@ KINDS = ("ranking", "skip", "flag", "undo")
 PICKS = ("random", "common", "active", "repeat")
 FLAGS = ("unsafe", "nonsense")
 LONGEST_NAME = 60
+CLOCKS = timedelta(days=1)  # how far another machine's clock may be ahead
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,45 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Forgotten:
+    """Somebody who was forgotten: hash and salt (hex digits) recognise the name without holding it;
+    until: what was made up to this time (UTC, ISO 8601) never comes back."""
+
+    hash: str
+    salt: str
+    until: str
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything in a store that another one can take in: each prompt with its samples, the
-    labellers, and all of history, oldest first."""
+    labellers, which of them are simulated, all of history, oldest first, and who was forgotten."""
 
     prompts: Sequence[tuple[Prompt, Sequence[Sample]]] = ()
     labellers: Sequence[str] = ()
     entries: Sequence[Entry] = ()
+    simulated: Collection[str] = ()
+    forgotten: Sequence[Forgotten] = ()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What came of taking contents in: how many were new and how many were there already, of
+    prompts, samples, labellers and each kind of entry; and what else differs.
+
+    kept_out: entries of somebody who was forgotten here, by name. deleted: entries that went
+    because the contents say that somebody was forgotten, by name. uses: what had learned from
+    those. other_facts: prompts that are there with another id or other facts, which stay.
+    other_entries: entries whose id is there with other contents, which stay.
+    """
+
+    new: dict[str, int]
+    known: dict[str, int]
+    kept_out: dict[str, int] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
+    uses: tuple[str, ...] = ()
+    other_facts: int = 0
+    other_entries: int = 0
 
 
 def check_entry(entry: Entry) -> None:
@@ -70,8 +103,14 @@ def check_entry(entry: Entry) -> None:
         )
     if not (math.isfinite(entry.seconds) and entry.seconds >= 0):
         refuse(entry, f"seconds is {entry.seconds}: give a time of 0 or more")
-    if entry.made and not _is_time(entry.made):
+    if entry.made and not is_time(entry.made):
         refuse(entry, f"made is {entry.made!r}: write 2026-01-31T12:00:00.000000+00:00, in UTC")
+    if entry.made > latest():
+        refuse(
+            entry,
+            f"made is {entry.made!r}, which is still to come: the clock that gave it was wrong; "
+            "write the right time into an exported file and import that",
+        )
     if entry.kind == "ranking":
         _check_ranks(entry)
     elif entry.ranks:
@@ -106,6 +145,11 @@ def refuse(entry: Entry, why: str) -> NoReturn:
     raise UserError(f"entry{name} of labeller {entry.labeller!r}: {why}")
 
 
+def latest() -> str:
+    """The latest time that an entry can have: a day from now."""
+    return (datetime.now(UTC) + CLOCKS).isoformat(timespec="microseconds")
+
+
 def later(made: str) -> str:
     """The moment after: a microsecond later."""
     return (datetime.fromisoformat(made) + timedelta(microseconds=1)).isoformat(
@@ -134,7 +178,8 @@ def _check_ranks(entry: Entry) -> None:
         refuse(entry, "it ranks nothing: rank at least one response, or skip the prompt")
 
 
-def _is_time(made: str) -> bool:
+def is_time(made: str) -> bool:
+    """Whether this is a time as the store writes it."""
     try:
         moment = datetime.fromisoformat(made)
     except ValueError:

@@ -5,53 +5,69 @@ The project's own format holds everything, one thing a line, and loses nothing i
     {"kind": "prompt", "prompt": "...", "id": "...", "facts": {}}
     {"kind": "sample", "prompt": "...", "text": "...", "model": "...", "settings": {},
      "ended": false}
-    {"kind": "labeller", "labeller": "..."}
+    {"kind": "labeller", "labeller": "...", "simulated": false}
     {"kind": "ranking", "id": "...", "labeller": "...", "prompt": "...", "responses": ["...", ...],
      "ranks": [2, 1], "shown": [1, 0], "seconds": 8.5, "pick": "random", "made": "..."}
 
-and "skip", "flag" and "undo" with the fields of `Entry`; a field at its default is left out, and
-the lines may stand in any order. Comparisons ({"prompt", "chosen", "rejected"}), as TRL and hub
-datasets have them, keep who was preferred to whom and nothing else. A bad line is a UserError that
-names file and line; it leaves the store as it was.
+"skip", "flag" and "undo" with the fields of `Entry`, and "forgotten" with those of `Forgotten`; a
+field at its default is left out, and the lines may stand in any order. Comparisons ({"prompt",
+"chosen", "rejected"}), as TRL and hub datasets have them, keep who was preferred to whom and
+nothing else. A bad line is a UserError that names file and line; it leaves the store as it was.
 """
 
 import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 from rlhf_lab.disk.files import read_rankings
 from rlhf_lab.disk.jsonl import KINDS, Row, read_rows, write_whole
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.entry import KINDS as ENTRY_KINDS
+from rlhf_lab.feedback.entry import Forgotten, is_time
 from rlhf_lab.feedback.pairs import comparisons
-from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample
+from rlhf_lab.feedback.store import Contents, Entry, FeedbackStore, Sample, Taken
 from rlhf_lab.records import Prompt, Ranking
 
 FIELDS = {
     "prompt": ("prompt", "id", "facts"),
     "sample": ("prompt", "text", "model", "settings", "ended"),
-    "labeller": ("labeller",),
+    "labeller": ("labeller", "simulated"),
+    "forgotten": tuple(field.name for field in fields(Forgotten)),
 } | dict.fromkeys(ENTRY_KINDS, tuple(field.name for field in fields(Entry)))
 TEXTS = {field.name: field.default for field in fields(Entry) if type(field.default) is str}
 IMPORTED = uuid.UUID("1d0c8d62-5f3e-4a53-9d0b-0c7a5c3b1f6e")  # the name space of imported ids
 
 
-def export_jsonl(store: FeedbackStore, path: str | Path) -> int:
-    """Write everything in the store to a file, which is replaced whole; how many lines.
+def export_jsonl(store: FeedbackStore, path: str | Path, simulated: bool = False) -> int:
+    """Write everything in the store to a file, which is replaced whole; how many lines. Without
+    `simulated`, simulated labellers and what they did are left out.
 
     Raises UserError if the store is empty or the file cannot be written; so does `export_pairs`.
     """
-    return _write(path, list(_lines(store.contents())))
+    contents = store.contents()
+    if not simulated:
+        programs = contents.simulated
+        contents = replace(
+            contents,
+            labellers=[name for name in contents.labellers if name not in programs],
+            entries=[entry for entry in contents.entries if entry.labeller not in programs],
+        )
+    return _write(path, list(_lines(contents)))
 
 
 def export_pairs(
-    store: FeedbackStore, path: str | Path, labellers: Sequence[str] | None = None
+    store: FeedbackStore,
+    path: str | Path,
+    labellers: Sequence[str] | None = None,
+    simulated: bool = False,
 ) -> int:
-    """Write what the rankings of these labellers (None: all) say of every two responses, each as a
-    line of prompt, chosen and rejected; how many lines.
+    """Write what the rankings of these labellers say of every two responses, each as a line of
+    prompt, chosen and rejected; how many lines. labellers: None for all people, and with
+    `simulated` for the simulated ones too.
 
     Ties and pairs of unranked responses say nothing and have no line; nor has a pair with a blank
     response, which readers of such files take for a mistake. No name of a labeller is written.
@@ -60,7 +76,7 @@ def export_pairs(
         path,
         [
             {"prompt": ranking.prompt.text, "chosen": chosen, "rejected": rejected}
-            for ranking in store.rankings(labellers)
+            for ranking in store.rankings(labellers, simulated=simulated)
             for chosen, rejected in _preferences(ranking)
             if chosen.strip() and rejected.strip()
         ],
@@ -99,9 +115,9 @@ def contents_of(path: str | Path, labeller: str | None = None) -> Contents:
     return Contents(prompts, list(dict.fromkeys(entry.labeller for entry in entries)), entries)
 
 
-def take_in(store: FeedbackStore, path: str | Path, contents: Contents) -> dict[str, int]:
+def take_in(store: FeedbackStore, path: str | Path, contents: Contents) -> Taken:
     """Take in what a file held, as `FeedbackStore.take_in` does: all or nothing, and what is there
-    is passed over; how many of each kind were new. UserErrors name the file."""
+    is passed over and counted. UserErrors name the file."""
     try:
         return store.take_in(contents)
     except UserError as error:
@@ -124,7 +140,8 @@ def _lines(contents: Contents) -> Iterator[dict]:
             line = {"kind": "sample", "prompt": prompt.text} | vars(sample)
             yield {name: value for name, value in line.items() if name != "ended" or not value}
     for name in contents.labellers:
-        yield {"kind": "labeller", "labeller": name}
+        simulated = {"simulated": True} if name in contents.simulated else {}
+        yield {"kind": "labeller", "labeller": name} | simulated
     for entry in contents.entries:
         given = {
             field.name: getattr(entry, field.name)
@@ -132,6 +149,8 @@ def _lines(contents: Contents) -> Iterator[dict]:
             if field.default is MISSING or getattr(entry, field.name) != field.default
         }
         yield {"kind": entry.kind} | given | {"prompt": entry.prompt.text}
+    for who in contents.forgotten:
+        yield {"kind": "forgotten"} | vars(who)
 
 
 def _write(path: str | Path, lines: list[dict]) -> int:
@@ -157,8 +176,12 @@ def _read(path: str | Path) -> Contents:
         made = row.get("model", str, ""), row.get("settings", dict, {})
         samples.append(Sample(row.get("text", str), *made, row.get("ended", bool, True)))
     labellers = [row.text("labeller") for row in rows["labeller"]]
+    simulated = {
+        row.text("labeller") for row in rows["labeller"] if row.get("simulated", bool, False)
+    }
     entries = [_entry(row, prompts) for kind in ENTRY_KINDS for row in rows[kind]]
-    return Contents(list(prompts.values()), labellers, entries)
+    forgotten = [_forgotten(row) for row in rows["forgotten"]]
+    return Contents(list(prompts.values()), labellers, entries, simulated, forgotten)
 
 
 def _kind(row: Row) -> str:
@@ -192,6 +215,16 @@ def _entry(row: Row, prompts: dict) -> Entry:
         seconds,
         **texts,
     )
+
+
+def _forgotten(row: Row) -> Forgotten:
+    who = Forgotten(row.text("hash"), row.text("salt"), row.text("until"))
+    for name, size in (("hash", 64), ("salt", 32)):
+        if not re.fullmatch(f"[0-9a-f]{{{size}}}", getattr(who, name)):
+            row.refuse(name, f"is not what an export writes: {size} hex digits")
+    if not is_time(who.until):
+        row.refuse("until", "is no time: write 2026-01-31T12:00:00.000000+00:00, in UTC")
+    return who
 
 
 def _of_prompt(row: Row, prompts: dict) -> tuple[Prompt, list[Sample]]:

@@ -5,16 +5,25 @@ import json
 import sqlite3
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback.entry import Contents, Entry, check_entry, check_name, later, refuse
+from rlhf_lab.feedback.entry import (
+    Contents,
+    Entry,
+    Forgotten,
+    check_entry,
+    check_name,
+    later,
+    latest,
+    refuse,
+)
 from rlhf_lab.records import Prompt, Sample
 
 COPIED = ("id", "kind", "labeller", "seconds", "pick", "guidelines", "flag", "made")
-FOREVER = "9999-12-31T23:59:59.999999+00:00"
 CUT = "cut off before its end"  # among the settings of a sample that did not end
 HASH_ROUNDS = 50_000  # slow on purpose: so that guessing the name behind a hash costs something
 
@@ -26,7 +35,13 @@ def read_contents(connection: sqlite3.Connection) -> Contents:
     """Everything in a store."""
     prompts = read_prompts(connection)
     samples = [(prompt, read_samples(connection, prompt)) for prompt in prompts.values()]
-    return Contents(samples, read_labellers(connection), read_entries(connection))
+    return Contents(
+        samples,
+        read_labellers(connection),
+        read_entries(connection),
+        read_simulated(connection),
+        read_forgotten(connection),
+    )
 
 
 def read_prompts(connection: sqlite3.Connection) -> dict[str, Prompt]:
@@ -66,6 +81,27 @@ def read_cut_off(connection: sqlite3.Connection) -> set[tuple[str, str]]:
 def read_labellers(connection: sqlite3.Connection) -> list[str]:
     """The names, in the order they came."""
     return [name for (name,) in connection.execute("SELECT name FROM labellers ORDER BY number")]
+
+
+def read_simulated(connection: sqlite3.Connection) -> frozenset[str]:
+    """The names of the labellers that are programs."""
+    return frozenset(
+        name for (name,) in connection.execute("SELECT name FROM labellers WHERE simulated")
+    )
+
+
+def read_forgotten(connection: sqlite3.Connection) -> list[Forgotten]:
+    """Who was forgotten, here or in a store that was taken in."""
+    rows = connection.execute("SELECT hash, salt, until FROM forgotten ORDER BY until, hash")
+    return [Forgotten(hash.hex(), salt.hex(), until) for hash, salt, until in rows]
+
+
+def read_uses(connection: sqlite3.Connection, labeller: str) -> list[str]:
+    """What learned from a labeller's rankings or holds a copy of them, oldest first."""
+    rows = connection.execute(
+        "SELECT place FROM uses WHERE labeller = ? ORDER BY made, place", [labeller]
+    )
+    return [place for (place,) in rows]
 
 
 def read_entries(connection: sqlite3.Connection, labeller: str | None = None) -> list[Entry]:
@@ -147,6 +183,17 @@ def add_labeller(connection: sqlite3.Connection, name: str) -> bool:
     return _insert(connection, "labellers (name)", [name])
 
 
+def mark_simulated(connection: sqlite3.Connection, name: str, simulated: bool = True) -> None:
+    """Say of a labeller who is there whether it is a program."""
+    connection.execute("UPDATE labellers SET simulated = ? WHERE name = ?", [simulated, name])
+
+
+def add_use(connection: sqlite3.Connection, labeller: str, place: str) -> None:
+    """Note that a run or file was made from a labeller's rankings."""
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    _insert(connection, "uses (labeller, place, made)", [labeller, place, now])
+
+
 def add_entry(connection: sqlite3.Connection, entry: Entry) -> Entry | None:
     """Put an entry in and return it as it now stands; None if its id is there already.
 
@@ -199,10 +246,11 @@ def _stored_prompt(connection: sqlite3.Connection, entry: Entry) -> Prompt:
 
 
 def _now(connection: sqlite3.Connection, labeller: str) -> str:
-    """The time, in UTC; a labeller's times only go forward, even where the clock does not."""
+    """The time, in UTC; a labeller's times only go forward, even where the clock does not. (Times
+    that are still to come do not count: a store that an older version wrote may hold some.)"""
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     (last,) = connection.execute(
-        "SELECT max(made) FROM entries WHERE labeller = ?", [labeller]
+        "SELECT max(made) FROM entries WHERE labeller = ? AND made <= ?", [labeller, latest()]
     ).fetchone()
     return max(now, later(last)) if last else now
 
@@ -240,35 +288,66 @@ def delete_labeller(connection: sqlite3.Connection, name: str) -> int:
     """Delete a labeller and all their entries, and keep a hash of the name; how many entries."""
     if name not in read_labellers(connection):
         return 0
+    (salt,) = connection.execute("SELECT salt FROM salt").fetchone()
     until = _now(connection, name)
-    connection.execute("PRAGMA defer_foreign_keys = ON")
-    connection.execute("INSERT INTO leaving VALUES (?)", [name])
-    connection.execute(
-        "DELETE FROM entry_responses WHERE entry IN (SELECT id FROM entries WHERE labeller = ?)",
-        [name],
-    )
-    deleted = connection.execute("DELETE FROM entries WHERE labeller = ?", [name]).rowcount
-    connection.execute("DELETE FROM labellers WHERE name = ?", [name])
-    connection.execute("DELETE FROM leaving")
-    connection.execute(
-        "INSERT OR REPLACE INTO forgotten VALUES (?, ?)", [_name_hash(connection, name), until]
-    )
+    deleted = delete_entries(connection, name)
+    remember(connection, Forgotten(_name_hash(name, salt).hex(), salt.hex(), until))
     return deleted
 
 
-def forgotten_until(connection: sqlite3.Connection, names: Sequence[str]) -> dict[str, str]:
-    """Those of the names that were forgotten, with the time up to which their entries stay out: for
-    one who has not come back, for ever."""
-    times = dict(connection.execute("SELECT hash, until FROM forgotten"))
-    hashes = {name: _name_hash(connection, name) for name in names} if times else {}
-    here = read_labellers(connection)
-    return {
-        name: times[hash] if name in here else FOREVER
-        for name, hash in hashes.items()
-        if hash in times
-    }
+def delete_entries(connection: sqlite3.Connection, name: str, until: str | None = None) -> int:
+    """Delete a labeller's entries up to a time, None for all, and the labeller too if none is left;
+    how many entries went. What takes back one of them goes as well, whenever it was made."""
+    connection.execute("PRAGMA defer_foreign_keys = ON")
+    connection.execute("INSERT INTO leaving VALUES (?)", [name])
+    going = "SELECT id FROM entries WHERE labeller = ?"
+    given = [name]
+    if until is not None:
+        going += " AND (made <= ? OR undoes IN (SELECT id FROM entries WHERE made <= ?))"
+        given += [until, until]
+    connection.execute(f"DELETE FROM entry_responses WHERE entry IN ({going})", given)
+    deleted = connection.execute(f"DELETE FROM entries WHERE id IN ({going})", given).rowcount
+    if not _has(connection, "entries WHERE labeller = ?", name):
+        connection.execute("DELETE FROM uses WHERE labeller = ?", [name])
+        connection.execute("DELETE FROM labellers WHERE name = ?", [name])
+    connection.execute("DELETE FROM leaving")
+    return deleted
 
 
-def _name_hash(connection: sqlite3.Connection, name: str) -> bytes:
-    (salt,) = connection.execute("SELECT salt FROM salt").fetchone()
+def remember(connection: sqlite3.Connection, who: Forgotten) -> bool:
+    """Keep that somebody was forgotten; whether that is new, or goes further than what is known."""
+    if who.until > latest():
+        raise UserError(
+            f"somebody was forgotten up to {who.until}, which is still to come: the clock that "
+            "gave this time was wrong"
+        )
+    known = connection.execute(
+        "SELECT until FROM forgotten WHERE hash = ?", [bytes.fromhex(who.hash)]
+    ).fetchone()
+    if known and known[0] >= who.until:
+        return False
+    connection.execute(
+        "INSERT OR REPLACE INTO forgotten (hash, salt, until) VALUES (?, ?, ?)",
+        [bytes.fromhex(who.hash), bytes.fromhex(who.salt), who.until],
+    )
+    return True
+
+
+def forgotten_until(names: Iterable[str], forgotten: Sequence[Forgotten]) -> dict[str, str]:
+    """Those of the names that were forgotten, with the time up to which their entries stay out."""
+    until: dict[str, str] = {}
+    for name in names:
+        hashes = {salt: _name_hash(name, bytes.fromhex(salt)).hex() for salt in _salts(forgotten)}
+        times = [who.until for who in forgotten if hashes[who.salt] == who.hash]
+        if times:
+            until[name] = max(times)
+    return until
+
+
+def _salts(forgotten: Sequence[Forgotten]) -> set[str]:
+    return {who.salt for who in forgotten}
+
+
+@lru_cache(maxsize=4096)
+def _name_hash(name: str, salt: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", name.encode(), salt, HASH_ROUNDS)

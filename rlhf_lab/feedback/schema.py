@@ -117,9 +117,29 @@ SELECT (SELECT application_id FROM pragma_application_id),
        (SELECT count(*) FROM sqlite_master)
 """
 
+PEOPLE_AND_USES = """
+-- Whether a labeller is a program that ranks like a person. Only this may change of a labeller.
+ALTER TABLE labellers ADD COLUMN simulated INTEGER NOT NULL DEFAULT 0;
+DROP TRIGGER labellers_never_change;
+CREATE TRIGGER labellers_never_change BEFORE UPDATE OF number, name ON labellers
+BEGIN SELECT RAISE (ABORT, 'history is not rewritten'); END;
+
+-- Each hash has its salt beside it, so that other stores can recognise the name as well.
+ALTER TABLE forgotten ADD COLUMN salt BLOB;
+UPDATE forgotten SET salt = (SELECT salt FROM salt);
+
+-- What learned from a labeller's rankings, or holds a copy of them: run folders and exported files.
+CREATE TABLE uses (
+    labeller TEXT NOT NULL REFERENCES labellers (name),
+    place    TEXT NOT NULL,
+    made     TEXT NOT NULL,            -- UTC, ISO 8601
+    PRIMARY KEY (labeller, place)
+) WITHOUT ROWID;
+"""
+
 # Step n takes a file from version n to version n + 1. A step that was released never changes: what
 # comes later is a step of its own.
-MIGRATIONS = (TABLES + GUARDS,)
+MIGRATIONS = (TABLES + GUARDS, PEOPLE_AND_USES)
 
 
 def outdated(connection: sqlite3.Connection, path: Path) -> bool:

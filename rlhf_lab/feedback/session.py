@@ -49,7 +49,8 @@ class RankingSession:
     `current` changes; if it cannot be written, the error goes to the caller and nothing changes. If
     it was written and what comes next cannot be read, the next call reads that and writes no more.
 
-    Raises UserError for a name that the store refuses, or a goal below 1.
+    Raises UserError for a name that the store refuses, a goal below 1, and, at an answer, for the
+    name of a simulated labeller.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class RankingSession:
             raise UserError(f"a goal of {goal} rankings: set 1 or more, or none for all prompts")
         store.add_labeller(labeller)
         self.store, self.labeller, self.selection = store, labeller, selection
+        self.simulated = False  # whether a program answers: see `rank_headless`
         self.goal, self.uncertainty, self.guidelines = goal, uncertainty, guidelines
         self.current: Item | None = None
         self.restored: tuple[int | None, ...] | None = None
@@ -122,6 +124,12 @@ class RankingSession:
         if self._stored:
             self._go_on()
             return
+        programs = {*self.store.labellers(simulated=True)} - {*self.store.labellers()}
+        if self.labeller in programs and not self.simulated:
+            raise UserError(
+                f"{self.labeller!r} is the name of a simulated labeller in {self.store.path}: "
+                "choose another name"
+            )
         self.store.write(
             Entry(
                 id="",
@@ -198,9 +206,13 @@ def ranks_from_order(groups: Sequence[Sequence[int]], count: int) -> list[int | 
 def rank_headless(session: RankingSession, simulated: Labeller, judge: Judge, seed: int = 0) -> int:
     """Let a simulated labeller answer until the session is finished; returns how many answers.
 
-    A repeat is ranked with fresh noise, as a person would who has forgotten the first time.
+    A repeat is ranked with fresh noise, as a person would who has forgotten the first time. The
+    store marks the labeller as simulated; raises UserError if a person of this name has ranked.
     """
     count = 0
+    if session.current:
+        session.store.add_labeller(session.labeller, simulated=True)
+        session.simulated = True
     while item := session.current:
         luck = seed + (item.pick == "repeat")
         session.submit(simulated.rank(judge, item.prompt, item.responses, luck).ranks)

@@ -14,29 +14,40 @@ What is kept is the order a person gave to the responses, in the order in which 
 them; `shown` alone says where each one stood on the screen.
 """
 
-from collections.abc import Iterable, Sequence
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rlhf_lab.errors import UserError
-from rlhf_lab.feedback import rows
-from rlhf_lab.feedback.database import prepare, reading, reading_other, wipe, writing
-from rlhf_lab.feedback.entry import KINDS, PICKS, Contents, Entry, refuse
+from rlhf_lab.feedback import network, rows
+from rlhf_lab.feedback.database import check_file, prepare, reading, reading_other, wipe, writing
+from rlhf_lab.feedback.entry import PICKS, Contents, Entry, Taken, refuse
+from rlhf_lab.feedback.merging import renamed, taking_in
 from rlhf_lab.records import Prompt, Ranking, Sample
 
-__all__ = ["Contents", "Entry", "FeedbackStore", "Sample"]
+__all__ = ["Contents", "Entry", "FeedbackStore", "Sample", "Taken"]
 
 
 class FeedbackStore:
     """A store in the file `path`, which is made if there is none.
 
-    Each call opens the file anew, so that threads and processes may share a store freely. Every
-    method raises UserError if the file cannot be read or written; the constructor also if it is not
-    a store, was written by a newer rlhf-lab, or is on a network file system.
+    Each call opens the file anew, so that threads and processes may share a store freely. On a
+    network file system it works in a local copy, `file`, and copies that back after every change
+    (`network.py`). A new file can be read and written by its owner, and read by the group as far as
+    the umask allows; what `chmod` says afterwards holds.
+
+    Every method raises UserError if the file cannot be read or written; the constructor also if it
+    is not a store, or was written by a newer rlhf-lab.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        prepare(self.path)
+        self.file = network.working_file(self.path)
+        prepare(self.path, self.file)
+        if self.file != self.path:
+            network.take_up(self.file, self.path, self._take_up)
 
     def add(self, prompt: Prompt, samples: Sequence[Sample]) -> None:
         """Put in a prompt and samples of it; what is there already is passed over.
@@ -53,25 +64,46 @@ class FeedbackStore:
 
     def prompts(self) -> list[Prompt]:
         """The prompts, in the order they were added."""
-        with reading(self.path) as connection:
+        with reading(self.file) as connection:
             return list(rows.read_prompts(connection).values())
 
     def samples(self, prompt: Prompt) -> list[Sample]:
         """The samples of a prompt in the order they were added; equal texts of different models are
         samples of their own."""
-        with reading(self.path) as connection:
+        with reading(self.file) as connection:
             return rows.read_samples(connection, prompt)
 
-    def add_labeller(self, name: str) -> None:
-        """Put in a labeller, if the name is new. Raises UserError unless it is one line of 1 to 60
-        characters that are not all blank."""
-        with writing(self.path) as connection:
-            rows.add_labeller(connection, name)
+    def add_labeller(self, name: str, simulated: bool = False) -> None:
+        """Put in a labeller, if the name is new; simulated: it is a program, whose rankings count
+        only where one asks for them.
 
-    def labellers(self) -> list[str]:
-        """The names of the labellers, in the order they were added."""
-        with reading(self.path) as connection:
-            return rows.read_labellers(connection)
+        Raises UserError unless the name is one line of 1 to 60 characters that are not all blank,
+        and if it is a person's who has ranked already, where a program is to be added.
+        """
+        with self._writing() as connection:
+            rows.add_labeller(connection, name)
+            if simulated and name not in rows.read_simulated(connection):
+                if rows.read_entries(connection, name):
+                    raise UserError(
+                        f"{name!r} is a person with rankings in {self.path}: give the simulated "
+                        "labeller another name; if these are its own, of an earlier version, "
+                        f"`rlhf-lab feedback simulated {self.path} {name}` says so"
+                    )
+                rows.mark_simulated(connection, name)
+
+    def mark_simulated(self, name: str, simulated: bool = True) -> None:
+        """Say of a labeller, with all they have ranked, whether they are a program. Raises
+        UserError for a name that is not in the store."""
+        _known("labeller", [name], self.labellers(simulated=True), self.path)
+        with self._writing() as connection:
+            rows.mark_simulated(connection, name, simulated)
+
+    def labellers(self, simulated: bool = False) -> list[str]:
+        """The names of the people, in the order they were added; with `simulated`, of the simulated
+        labellers too."""
+        with reading(self.file) as connection:
+            programs = set() if simulated else rows.read_simulated(connection)
+            return [name for name in rows.read_labellers(connection) if name not in programs]
 
     def write(self, entry: Entry) -> Entry:
         """Add an entry to history; once this returns, neither a kill nor a power cut loses it.
@@ -82,7 +114,7 @@ class FeedbackStore:
         """
         if entry.responses and not entry.shown:
             refuse(entry, "shown is empty: say where each response stood on the screen")
-        with writing(self.path) as connection:
+        with self._writing() as connection:
             written = rows.add_entry(connection, entry)
         if written is None:
             refuse(entry, "its id is taken: leave it empty to get a new one")
@@ -91,7 +123,7 @@ class FeedbackStore:
     def undo(self, labeller: str) -> Entry | None:
         """Take back the labeller's newest entry that stands, by a new row, and return what was
         taken back; None if there is nothing."""
-        with writing(self.path) as connection:
+        with self._writing() as connection:
             standing = _standing(rows.read_entries(connection, labeller))
             if not standing:
                 return None
@@ -99,24 +131,33 @@ class FeedbackStore:
             rows.add_entry(connection, Entry("", "undo", labeller, last.prompt, undoes=last.id))
             return last
 
-    def entries(self, labeller: str | None = None, undone: bool = False) -> list[Entry]:
-        """The entries that stand, of one labeller or all, oldest first; with `undone` all rows of
-        history, also those taken back and those that do so."""
-        with reading(self.path) as connection:
+    def entries(
+        self, labeller: str | None = None, undone: bool = False, simulated: bool = False
+    ) -> list[Entry]:
+        """The entries that stand, of one labeller or of all people, oldest first; with `undone` all
+        rows of history, also those taken back and those that do so; with `simulated` those of the
+        simulated labellers too."""
+        with reading(self.file) as connection:
             history = rows.read_entries(connection, labeller)
+            programs = set() if simulated or labeller else rows.read_simulated(connection)
+        history = [entry for entry in history if entry.labeller not in programs]
         return history if undone else _standing(history)
 
     def rankings(
-        self, labellers: Sequence[str] | None = None, picks: Sequence[str] | None = None
+        self,
+        labellers: Sequence[str] | None = None,
+        picks: Sequence[str] | None = None,
+        simulated: bool = False,
     ) -> list[Ranking]:
-        """The rankings that stand, oldest first: of these labellers, and of prompts picked in these
-        ways ("random", "common", "active", "repeat"); None is all.
+        """The rankings that stand, oldest first: of these labellers, None for all people; and of
+        prompts picked in these ways ("random", "common", "active", "repeat"), None for all.
 
-        Raises UserError for a labeller who is not in the store, and for a pick there is not.
+        simulated: with labellers None, those of the simulated labellers too. Raises UserError for a
+        labeller who is not in the store, and for a pick there is not.
         """
-        _known("labeller", labellers, self.labellers(), self.path)
+        _known("labeller", labellers, self.labellers(simulated=True), self.path)
         _known("pick", picks, PICKS, self.path)
-        with reading(self.path) as connection:
+        with reading(self.file) as connection:
             cut = rows.read_cut_off(connection)
         return [
             Ranking(
@@ -126,7 +167,7 @@ class FeedbackStore:
                 entry.labeller,
                 tuple((entry.prompt.text, text) not in cut for text in entry.responses),
             )
-            for entry in self.entries()
+            for entry in self.entries(simulated=simulated or labellers is not None)
             if entry.kind == "ranking"
             and (labellers is None or entry.labeller in labellers)
             and (picks is None or entry.pick in picks)
@@ -135,73 +176,148 @@ class FeedbackStore:
     def forget(self, labeller: str) -> int:
         """Delete a labeller: the name and all of their rows, down to the bytes of the file.
 
-        This is the only thing that deletes. Prompts and samples stay. A slow, salted hash of the
-        name is kept, so that neither merging an old copy nor importing brings the rows back; who
-        wants to rank again does so through `add_labeller`. Returns how many rows of history went,
-        0 for a name that is not there.
+        Prompts and samples stay. A slow, salted hash of the name is kept with the time: nothing of
+        theirs from before comes back by merging or importing, and a store that takes this one in
+        deletes it too. What they rank afterwards is kept as anybody's. Returns how many rows of
+        history went, 0 for a name that is not there.
 
         Raises UserError if another program keeps traces from being wiped: then do it again.
         """
-        with writing(self.path) as connection:
+        with self._writing() as connection:
             deleted = rows.delete_labeller(connection, labeller)
-        wipe(self.path)
+        self._wipe()
         return deleted
 
-    def merge(self, other: str | Path) -> dict[str, int]:
+    def note_use(self, place: str, labellers: Iterable[str]) -> None:
+        """Note that a run, or a file, was made from the rankings of these labellers: `uses` says so
+        when one of them asks to be forgotten."""
+        with self._writing() as connection:
+            for name in {*labellers} & {*rows.read_labellers(connection)}:
+                rows.add_use(connection, name, place)
+
+    def uses(self, labeller: str) -> list[str]:
+        """The runs and files that were made from a labeller's rankings, oldest first, as far as
+        `note_use` was told: training and exporting by command do so."""
+        with reading(self.file) as connection:
+            return rows.read_uses(connection, labeller)
+
+    def merge(self, other: str | Path, rename: Mapping[str, str] | None = None) -> Taken:
         """Take in all that another store's file holds, and leave that file as it is; see `take_in`.
 
-        Raises UserError if it is not a store, was written by a newer rlhf-lab, or cannot be read.
+        rename: labellers of the other store who get another name here. Raises UserError if it is
+        not a store, was written by a newer rlhf-lab, or cannot be read; if the same name is a
+        person's in one store and a simulated labeller's in the other; and if both hold rankings of
+        their own by DEFAULT_NAME, who would become one person.
         """
-        try:
-            with reading_other(Path(other)) as connection:
-                return self.take_in(rows.read_contents(connection))
-        except (LookupError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{other} holds what a store does not write ({error!r}): nothing of it "
-                "was taken in; ask for another copy"
-            ) from error
+        contents = contents_of_store(other)
+        if rename:
+            contents = renamed(contents, rename)
+        with _of_a_store(other):
+            try:
+                return self._take_in(contents, one_person=False)
+            except UserError as error:
+                raise UserError(f"{other}: {error}") from error
 
     def contents(self) -> Contents:
         """Everything in the store, at one moment."""
-        with reading(self.path) as connection:
+        with reading(self.file) as connection:
             return rows.read_contents(connection)
 
-    def take_in(self, contents: Contents) -> dict[str, int]:
+    def take_in(self, contents: Contents) -> Taken:
         """Add what is new in these contents, all of it or, after an error, nothing.
 
-        What is there already is passed over. So is a forgotten labeller; of one who came back, what
-        was made before. Returns how many prompts, samples, labellers and entries of each kind were
-        new. Raises UserError for contents that `add`, `add_labeller` or `write` would refuse.
+        What is there already is passed over, and so is what a forgotten labeller did before being
+        forgotten; whom the contents have as forgotten is forgotten here too. The result counts all
+        of that. Raises UserError for contents that `add`, `add_labeller` or `write` would refuse,
+        and for a name that is a person's here and a simulated labeller's there, or the reverse.
         """
-        new = dict.fromkeys(("prompts", "samples", "labellers", *KINDS), 0)
-        with writing(self.path) as connection:
-            for prompt, samples in contents.prompts:
-                new["prompts"] += rows.add_prompt(connection, prompt)
-                for sample in samples:
-                    new["samples"] += rows.add_sample(connection, prompt, sample)
-            until = rows.forgotten_until(connection, contents.labellers)
-            for name in contents.labellers:
-                if name not in until:
-                    new["labellers"] += rows.add_labeller(connection, name)
-            for entry in _welcome(contents.entries, until):
-                written = rows.add_entry(connection, entry)
-                new[entry.kind] += written is not None
-        return new
+        return self._take_in(contents)
+
+    def _take_in(self, contents: Contents, one_person: bool = True) -> Taken:
+        with self._writing() as connection:
+            taken = taking_in(connection, contents, one_person)
+        if taken.deleted:
+            self._wipe()
+        return taken
+
+    # ---- a store on a network file system works in a local copy ----------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with writing(self.file) as connection:
+            yield connection
+        self._copy_back()
+
+    def _wipe(self) -> None:
+        wipe(self.file)
+        self._copy_back()
+
+    def _copy_back(self) -> None:
+        if self.file != self.path:
+            network.copy_back(self.file, self.path, self._take_up)
+
+    def _take_up(self) -> None:
+        """Take in what the copy at `path` holds, which another machine may have written."""
+        contents = contents_of_store(self.path)
+        with writing(self.file) as connection:
+            taking_in(connection, contents)
 
 
-def _welcome(entries: Sequence[Entry], until: dict[str, str]) -> list[Entry]:
-    """The entries that may come in, each before the one that takes it back: of forgotten labellers
-    only what was made after this time."""
-    kept = [
-        entry
-        for entry in entries
-        if entry.labeller not in until or entry.made > until[entry.labeller]
-    ]
-    missing = {entry.id for entry in entries} - {entry.id for entry in kept}
-    return sorted(
-        (entry for entry in kept if not entry.undoes or entry.undoes not in missing),
-        key=lambda entry: entry.kind == "undo",
-    )
+def by_people(store: FeedbackStore, labellers: Sequence[str] | None = None) -> list[Ranking]:
+    """The rankings of these labellers, None for all people. Raises UserError if there are none."""
+    rankings = store.rankings(labellers)
+    if not rankings:
+        programs = [*dict.fromkeys(r.labeller for r in store.rankings(simulated=True))]
+        if labellers or not programs:
+            raise UserError(f"no rankings in {store.path}: rank a few prompts first")
+        raise UserError(
+            f"no person has ranked in {store.path}, only simulated labellers, who count if they "
+            f"are named: {', '.join(programs)}"
+        )
+    return rankings
+
+
+def check_store(path: Path) -> None:
+    """Raise UserError unless a store is in this file or may be made there; nothing is written."""
+    check_file(path, local=network.working_file(path) == path)
+
+
+@contextmanager
+def copied(path: str | Path) -> Iterator[FeedbackStore]:
+    """A copy of a store, for as long as the block lasts, to read where nothing may be written; the
+    file stays as it is. Raises UserError as `contents_of_store` does."""
+    path = Path(path)
+    with (
+        _of_a_store(path),
+        reading_other(path, not network.network(path)) as connection,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        file = Path(folder).resolve() / path.name
+        with closing(sqlite3.connect(file)) as copy:
+            connection.backup(copy)
+        yield FeedbackStore(file)
+
+
+def contents_of_store(path: str | Path) -> Contents:
+    """Everything in a store's file, which stays as it is and need not be writable.
+
+    Raises UserError if it is not a store, was written by a newer rlhf-lab, or cannot be read.
+    """
+    path = Path(path)
+    with _of_a_store(path), reading_other(path, not network.network(path)) as connection:
+        return rows.read_contents(connection)
+
+
+@contextmanager
+def _of_a_store(path: str | Path) -> Iterator[None]:
+    """Raise UserError where what a file holds is not what a store writes."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} holds what a store does not write ({error!r}): nothing of it was taken in; "
+            "ask for another copy"
+        ) from error
 
 
 def _standing(history: list[Entry]) -> list[Entry]:

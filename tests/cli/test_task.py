@@ -336,6 +336,10 @@ def test_each_reward_model_is_tested_on_the_others_rankings(mine, capsys):
         settings = RunFolder.view(part).config["settings"]
         assert settings["seed"] == (part == "second")  # or both would begin with the same head
     assert len(store.rankings()) == 60
+    assert store.uses("ben") == ["train", "second"]
+    run("feedback forget mine/rankings.sqlite3 ben")  # says what learned from the rankings
+    assert capsys.readouterr().out.splitlines()[-1].endswith(": train, second")
+    run("feedback import mine/rankings.sqlite3 ranked.jsonl --labeller ada")
     for part in PARTS:
         assert len(task.rankings(store.rankings(), part)) == len(task.prompts(part))
 

@@ -67,9 +67,9 @@ def read(path) -> list[dict]:
 @pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz"])
 def test_a_round_trip_loses_nothing_and_a_second_one_adds_nothing(store, fresh, tmp_path, name):
     assert export_jsonl(store, tmp_path / name) == 3 + 6 + 3 + 6
-    assert bring_in(fresh, tmp_path / name) == ALL
+    assert bring_in(fresh, tmp_path / name).new == ALL
     assert fresh.contents() == store.contents()
-    assert bring_in(fresh, tmp_path / name) == bring_in(store, tmp_path / name) == COUNTS
+    assert bring_in(fresh, tmp_path / name).new == bring_in(store, tmp_path / name).new == COUNTS
     assert fresh.contents() == store.contents()
     export_jsonl(fresh, tmp_path / f"again-{name}")
     assert (tmp_path / f"again-{name}").read_bytes() == (tmp_path / name).read_bytes()
@@ -108,16 +108,50 @@ def test_the_lines_are_as_the_module_says(store, tmp_path):
 def test_lines_may_stand_in_any_order_and_twice(store, fresh, tmp_path):
     export_jsonl(store, tmp_path / "all.jsonl")
     lines = read(tmp_path / "all.jsonl")
-    assert bring_in(fresh, rows_file(tmp_path, *lines[::-1], *lines)) == ALL
+    assert bring_in(fresh, rows_file(tmp_path, *lines[::-1], *lines)).new == ALL
     assert fresh.entries(undone=True) == store.entries(undone=True)
 
 
 def test_importing_does_not_bring_a_forgotten_labeller_back(store, tmp_path):
     export_jsonl(store, tmp_path / "all.jsonl")
-    store.forget("ann")
+    gone = store.forget("ann")
     before = store.contents()
-    assert bring_in(store, tmp_path / "all.jsonl") == COUNTS
+    taken = bring_in(store, tmp_path / "all.jsonl")
+    assert taken.new == COUNTS and taken.kept_out == {"ann": gone}
     assert store.contents() == before and store.labellers() == ["bob", "nobody yet"]
+    (tmp_path / "rankings.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    taken = bring_in(store, tmp_path / "rankings.jsonl", "ann")  # nobody knows when that was made
+    assert taken.kept_out == {"ann": 1} and "ann" not in store.labellers()
+
+
+def test_forgetting_travels_in_a_file_too(store, fresh, tmp_path):
+    export_jsonl(store, tmp_path / "old.jsonl")
+    bring_in(fresh, tmp_path / "old.jsonl")
+    fresh.note_use("runs/rm", ["ann", "bob"])
+    gone = store.forget("ann")
+    export_jsonl(store, tmp_path / "all.jsonl")
+    assert "ann" not in (tmp_path / "all.jsonl").read_text().split('"')
+    taken = bring_in(fresh, tmp_path / "all.jsonl")
+    assert taken.deleted == {"ann": gone} and taken.uses == ("runs/rm",)
+    assert fresh.contents() == store.contents()
+    assert bring_in(fresh, tmp_path / "old.jsonl").kept_out == {"ann": gone}
+
+
+@pytest.mark.parametrize(
+    "field, value, why",
+    [
+        ("hash", "ann", "64 hex digits"),
+        ("salt", "0" * 31, "32 hex digits"),
+        ("until", "yesterday", "is no time"),
+        ("until", "9999-01-01T00:00:00.000000+00:00", "still to come"),
+    ],
+)
+def test_a_forgotten_line_that_is_not_right_is_refused(store, tmp_path, field, value, why):
+    until = "2026-01-31T12:00:00.000000+00:00"
+    line = {"kind": "forgotten", "hash": "0" * 64, "salt": "0" * 32, "until": until}
+    before = store.contents()
+    assert why in refusal(bring_in, store, rows_file(tmp_path, line | {field: value}))
+    assert store.contents() == before
 
 
 GOOD = {
@@ -226,8 +260,8 @@ def test_rankings_of_another_make_come_in_once(fresh, tmp_path):
     path = tmp_path / "rankings.jsonl"
     write_rankings(path, rankings)
     new = COUNTS | {"prompts": 1, "samples": 6, "labellers": 2, "ranking": 4}
-    assert bring_in(fresh, path, "ann") == new
-    assert bring_in(fresh, path, "ann") == COUNTS
+    assert bring_in(fresh, path, "ann").new == new
+    assert bring_in(fresh, path, "ann").new == COUNTS
     named = [Ranking(r.prompt, r.responses, r.ranks, r.labeller or "ann") for r in rankings]
     found = fresh.rankings()
     assert len(found) == 4 and all(ranking in found for ranking in named)
@@ -278,7 +312,7 @@ def test_merge_says_what_was_new(store, tmp_path, capsys):
     assert first == (
         f"{store.path}: new: 3 prompts, 6 samples, 3 labellers, 3 rankings, 1 skip, 1 flag, 1 undo"
     )
-    assert second == f"{store.path}: nothing new"
+    assert second == first.replace("new:", "nothing new; there already:")
     assert FeedbackStore(tmp_path / "class.sqlite").contents() == store.contents()
 
 
@@ -286,8 +320,8 @@ def test_merge_writes_to_none_of_the_others(store, tmp_path):
     """Not even how SQLite keeps its log, which is what opening a store to write would change."""
     with closing(sqlite3.connect(store.path)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-    (tmp_path / "empty.sqlite").touch()
-    others = {path: path.read_bytes() for path in (store.path, tmp_path / "empty.sqlite")}
+    empty = FeedbackStore(tmp_path / "empty.sqlite").path
+    others = {path: path.read_bytes() for path in (store.path, empty)}
     run("merge", tmp_path / "class.sqlite", *others)
     assert FeedbackStore(tmp_path / "class.sqlite").contents().entries
     assert {path: path.read_bytes() for path in others} == others
@@ -297,6 +331,11 @@ def test_merge_takes_in_nothing_if_one_of_the_others_is_refused(store, fresh, tm
     (tmp_path / "notes.txt").write_text("what I wrote")
     assert "notes.txt" in refusal(run, "merge", fresh.path, store.path, tmp_path / "notes.txt")
     assert fresh.prompts() == [] and (tmp_path / "notes.txt").read_text() == "what I wrote"
+    (tmp_path / "cut.sqlite").touch()  # as a download that broke off
+    assert "is empty (0 bytes)" in refusal(
+        run, "merge", fresh.path, store.path, tmp_path / "cut.sqlite"
+    )
+    assert fresh.prompts() == []
 
 
 def test_export_and_import_both_formats(store, tmp_path, capsys):
@@ -420,7 +459,8 @@ def test_forget_says_how_much_went_and_minds_a_slip_of_the_pen(store, capsys):
     assert "no labeller 'an' in" in refusal(run, "forget", store.path, "an")
     assert len(store.entries(undone=True)) == 6
     run("forget", store.path, "ann")
-    assert capsys.readouterr().out == "forgot ann: 4 entries deleted\n"
+    told, uses = capsys.readouterr().out.splitlines()
+    assert told == "forgot ann: 4 entries deleted" and uses.startswith("no run and no export")
     assert {entry.labeller for entry in store.entries(undone=True)} == {"bob"}
 
 

@@ -3,12 +3,14 @@
 import sqlite3
 import unicodedata
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from helpers import refusal
 from stored import ASK, RANKS, SAMPLES, SHOWN, TEXTS, ranking, skip, sql
 
 from rlhf_lab.errors import UserError
+from rlhf_lab.feedback.entry import later
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt, Ranking
 
@@ -69,11 +71,29 @@ def test_an_entry_keeps_the_id_and_time_it_brings(store):
 
 
 def test_times_go_forward_even_where_the_clock_does_not(store):
-    first = store.write(ranking(made="2999-01-01T00:00:00.000000+00:00"))
+    ahead = (datetime.now(UTC) + timedelta(hours=20)).isoformat(timespec="microseconds")
+    first = store.write(ranking(made=ahead))
     second, third = store.write(skip()), store.write(ranking())
-    assert second.made == "2999-01-01T00:00:00.000001+00:00"
+    assert second.made == later(ahead) > ahead
     assert store.entries() == [first, second, third]
-    assert store.write(ranking("bob")).made < "2999"  # another labeller has times of their own
+    assert store.write(ranking("bob")).made < ahead  # another labeller has times of their own
+
+
+def test_a_time_that_is_still_to_come_is_refused(store):
+    for made in ("9999-12-31T23:59:59.999999+00:00", "2999-01-01T00:00:00.000000+00:00"):
+        message = refusal(store.write, ranking(made=made))
+        assert made in message and "still to come" in message
+    assert store.entries() == []
+
+
+def test_a_store_that_holds_such_a_time_still_works(store):
+    """As an older version could import one: its labeller ranks, takes back and is forgotten."""
+    entry = store.write(ranking())
+    sql(store.path, "DROP TRIGGER entries_never_change")
+    sql(store.path, "UPDATE entries SET made = '9999-12-31T23:59:59.999999+00:00'")
+    again = store.write(skip())
+    assert again.made < "9999" and store.undo("ann").id == entry.id
+    assert store.entries() == [again] and store.forget("ann") == 3
 
 
 def test_what_is_stored_is_the_persons_order_and_not_the_screens(store):
@@ -282,7 +302,10 @@ def test_the_file_itself_refuses_to_rewrite_history(store, table):
     store.write(ranking())
     before = sql(store.path, f"SELECT * FROM {table}")
     first, *others = before[0]
-    column = sql(store.path, f"SELECT name FROM pragma_table_info('{table}')")[-1][0]
+    columns = [
+        name for (name,) in sql(store.path, f"SELECT name FROM pragma_table_info('{table}')")
+    ]
+    column = [name for name in columns if name != "simulated"][-1]
     for query in (
         f"UPDATE {table} SET {column} = {column}",
         f"UPDATE {table} SET {column} = 'x'",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers import refusal
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_task import ColourTask
@@ -461,8 +462,22 @@ def test_a_simulated_labeller_answers_until_the_session_is_finished(store):
 
 def test_a_simulated_labeller_stops_at_the_goal(store):
     session = begin(store, goal=5)
-    assert rank_headless(session, TASK.labellers[0], TASK.judge) == 5 == len(store.entries())
+    assert rank_headless(session, TASK.labellers[0], TASK.judge) == 5
+    assert len(store.entries(simulated=True)) == 5
     assert rank_headless(session, TASK.labellers[0], TASK.judge) == 0
+
+
+def test_what_a_program_ranked_is_marked_and_no_person_goes_on_with_it(store):
+    rank_headless(begin(store, "robot", goal=3), TASK.labellers[0], TASK.judge)
+    assert store.labellers() == store.entries() == []
+    session = begin(store, "robot")
+    message = refusal(session.submit, [1] * len(session.current.responses))
+    assert "'robot' is the name of a simulated labeller" in message
+    assert len(store.entries("robot")) == 3
+    person = begin(store, "ann", goal=2)
+    person.submit([1] * len(person.current.responses))
+    message = refusal(rank_headless, person, TASK.labellers[0], TASK.judge)
+    assert "'ann' is a person with rankings" in message and len(store.entries("ann")) == 1
 
 
 def test_who_has_no_noise_repeats_himself_and_who_has_much_does_not(store):
