@@ -9,13 +9,12 @@ from matplotlib.axes import Axes
 from rlhf_lab.compare.measure import Comparison
 from rlhf_lab.disk.jsonl import plain
 from rlhf_lab.show.markup import visible
-from rlhf_lab.show.panels import GUIDE, SERIES
+from rlhf_lab.show.panels import GUIDE, MARKERS, SERIES
 from rlhf_lab.show.plots import STYLE, Picture
 
 COLOURS = tuple(
     SERIES[name] for name in ("sft", "policy", "best_of_n", "score", "kl", "value", "base")
 )
-MARKERS = "osD^vP*"  # so that nobody needs to tell colours apart
 LONGEST = 28  # characters of a name beside an axis; its end says most
 
 

@@ -17,7 +17,15 @@ SERIES = {
     "kl": "#D55E00",
     "value": "#56B4E9",
 }
+MARKERS = "osD^vP*X"  # one for each series of a picture, so that nobody needs to tell colours apart
+# Closer to 0 than this, in its unit, a metric is the rounding of float32, and is drawn as 0.
+ROUNDING = {"objective/kl": 1e-4}
 GUIDE = "#595959"  # what is neither data nor frame: notes, lines that mark a level
+
+
+def drawn(metric: str, value: float) -> float:
+    """A metric's value as a picture shows it: 0 where it is 0 but for rounding."""
+    return 0.0 if abs(value) < ROUNDING.get(metric, 0.0) else value
 
 
 @dataclass(frozen=True)

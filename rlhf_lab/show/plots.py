@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rlhf_lab.show.panels import GUIDE, SERIES, Line, Panel, panels_of
+from rlhf_lab.show.panels import GUIDE, SERIES, Line, Panel, drawn, panels_of
 from rlhf_lab.show.tables import model_names
 
 if TYPE_CHECKING:
@@ -222,7 +222,9 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 def _numbers(records: Sequence[dict], name: str) -> np.ndarray:
     """A metric of each record; NaN, a gap in the line, where it was not finite."""
-    return np.array([math.nan if r.get(name) is None else r[name] for r in records], dtype=float)
+    return np.array(
+        [math.nan if r.get(name) is None else drawn(name, r[name]) for r in records], dtype=float
+    )
 
 
 def _coloured_axis(axes: Axes, label: str, colour: str) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
+from rlhf_lab.show.panels import GUIDE, MARKERS, SERIES
+from rlhf_lab.show.plots import STYLE, Picture
 from rlhf_lab.studies.overoptimisation import WINDOW, Fit, path_of
 
 DISTANCE = "distance: sqrt(KL / nats)"
@@ -40,12 +41,12 @@ def marks(
     metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "", window: int = WINDOW
 ) -> Picture:
     """The judge's mark of several arms over the distance, in one pair of axes; arms: name and
-    colour of each. Every seed is a line, its end a dot."""
+    colour of each. Every seed is a line, its end a sign of the arm."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(6.4, 3.8))
         axes = figure.add_subplot()
-        for arm, colour in arms.items():
-            _runs(axes, metrics, arm, "judge/mark", colour, window, label=arm)
+        for (arm, colour), marker in zip(arms.items(), MARKERS):
+            _runs(axes, metrics, arm, "judge/mark", colour, window, arm, marker=marker)
         axes.set(title=title, xlabel=DISTANCE, ylabel="judge's mark (points)")
         axes.legend()
     return figure
@@ -112,16 +113,25 @@ def _runs(
     window: int,
     label: str | None = None,
     farthest: float = np.inf,
+    marker: str = "o",
 ) -> None:
-    """Every seed of an arm: a line along the updates, and a dot where it ends; without the dot
-    where the line is cut off, as it first goes beyond `farthest`."""
+    """Every seed of an arm: a line along the updates, and a marker where it ends; without the
+    marker where the line is cut off, as it first goes beyond `farthest`."""
     for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
         x, y = path_of(run, name, window)
         beyond = np.flatnonzero(x > farthest)
         cut = beyond[0] if len(beyond) else len(x)
-        axes.plot(x[:cut], y[:cut], color=colour, linewidth=1.2, label=label)
-        if cut == len(x):
-            axes.plot(x[-1], y[-1], "o", color=colour, markersize=5)
+        whole = cut == len(x)
+        axes.plot(
+            x[:cut],
+            y[:cut],
+            color=colour,
+            linewidth=1.2,
+            label=label,
+            marker=marker if whole else None,
+            markevery=[-1] if whole else None,
+            markersize=5,
+        )
         label = None
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from rlhf_lab.intervals import interval
-from rlhf_lab.show.plots import SERIES, STYLE, Picture
+from rlhf_lab.show.panels import MARKERS, SERIES
+from rlhf_lab.show.plots import STYLE, Picture
 from rlhf_lab.studies.results import summaries
 
 COLOURS = {
@@ -129,6 +130,7 @@ def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Pict
                 rows["mark"],
                 14 * rows["strength"].rank() ** 1.4,
                 colour,
+                marker=MARKERS[list(NAMES).index(road)],
                 zorder=3,
                 label=NAMES[road] if seed == runs["seed"].min() else None,
             )
@@ -137,7 +139,7 @@ def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Pict
                 axes.plot(
                     np.sqrt(rows["objective/kl"].clip(lower=0)),
                     rows["judge/mark"],
-                    "s--",
+                    "v--",
                     color=COLOURS["best of n"],
                     linewidth=0.9,
                     markersize=3.5,

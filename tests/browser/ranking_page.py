@@ -29,7 +29,7 @@ from rlhf_lab import load_task
 from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.show.widgets.ranking_widget import RankingWidget
 guidelines = load_task("support_desk").guidelines
-RankingWidget(FeedbackStore({path!r}), "ann", responses={responses}, guidelines=guidelines)
+RankingWidget(FeedbackStore({path!r}), {who!r}, responses={responses}, guidelines=guidelines)
 """
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 CELLS = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells
@@ -50,7 +50,8 @@ def make_store(path: Path) -> FeedbackStore:
     store = FeedbackStore(path)
     for product in PRODUCTS:
         samples = [Sample(text.format(product), "sft") for text in ANSWERS.values()]
-        store.add(Prompt(product, ASK.format(product)), samples)
+        facts = {"product": product, "what_fixes_it": "hold the button for ten seconds"}
+        store.add(Prompt(product, ASK.format(product), facts), samples)
     return store
 
 
@@ -68,21 +69,25 @@ class RankingPage:
     page: object
     store: FeedbackStore
 
-    def open(self, lab: Lab, responses: int) -> None:
-        """Open a notebook that shows the widget, and run it."""
-        code = CODE.format(path=str(self.store.path), responses=responses)
-        cells = [nbformat.v4.new_code_cell(code)]
+    def open(
+        self, lab: Lab, responses: int, who: str | None = "ann", then: str | None = None
+    ) -> None:
+        """Open a notebook that shows the widget, and run it. then: the code of one more cell, which
+        is not waited for."""
+        code = CODE.format(path=str(self.store.path), responses=responses, who=who)
+        cells = [nbformat.v4.new_code_cell(text) for text in (code, then) if text]
         notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
         name = f"{self.store.path.parent.name}.ipynb"
         nbformat.write(notebook, lab.course / "notebooks" / name)
         self.page.goto(lab.notebook_url(name), timeout=LOAD_MS)
-        self.run()
+        self.run(to_the_end=not then)
 
-    def run(self) -> None:
+    def run(self, to_the_end: bool = True) -> None:
         """Run the notebook once its kernel is ready, and wait for the widget."""
         self.page.wait_for_function(KERNEL_IDLE, timeout=LOAD_MS)
         self.page.evaluate(RUN_ALL)
-        self.page.wait_for_function("() => window.runAll !== 'running'", timeout=LOAD_MS)
+        if to_the_end:
+            self.page.wait_for_function("() => window.runAll !== 'running'", timeout=LOAD_MS)
         self.widget.wait_for(timeout=LOAD_MS)
 
     def restart(self) -> None:

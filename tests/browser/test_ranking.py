@@ -18,11 +18,16 @@ def open_page(lab, browser, tmp_path):
     """open_page(store, responses, **browser options): the widget on a page of its own."""
     contexts = []
 
-    def open_page(store: FeedbackStore | None = None, responses: int = 4, **options) -> RankingPage:
+    def open_page(
+        store: FeedbackStore | None = None,
+        responses: int = 4,
+        opening: dict | None = None,
+        **options,
+    ) -> RankingPage:
         contexts.append(browser.new_context(**USUAL | options))
         page = RankingPage(contexts[-1].new_page(), store or make_store(tmp_path / "ours.sqlite"))
         page.page.set_default_timeout(30_000)
-        page.open(lab, responses)
+        page.open(lab, responses, **(opening or {}))
         return page
 
     yield open_page
@@ -183,6 +188,7 @@ def test_pause_then_a_new_kernel_goes_on_where_it_stopped(open_page):
     page.rank("best")
     page.button("Submit").click()  # in the widget that the old kernel made
     page.widget.get_by_text("not saved yet").wait_for()
+    page.keep_picture("no_kernel")
     assert len(page.store.entries("ann")) == 1
     page.clear()
     page.run()
@@ -211,6 +217,54 @@ def test_a_page_that_is_loaded_again_goes_on(open_page):
     page.button("Submit").click()
     page.wait_for_count(2)
     assert [ranks_of(entry)["fair"] for entry in page.store.entries("ann")] == [None, 1]
+
+
+def test_who_gives_no_name_is_asked_for_one(open_page):
+    page = open_page(opening={"who": None})
+    field = page.widget.get_by_role("textbox", name="Your name")
+    field.click()
+    page.keep_picture("name")
+    page.key("s", "u", "p")  # letters, and no commands
+    assert field.input_value() == "sup" and page.store.labellers() == []
+    page.key("Enter")
+    page.wait_for_count(0)
+    assert page.store.labellers() == ["sup"]
+    page.rank("best")
+    page.button("Submit").click()
+    page.wait_for_count(1)
+    assert [entry.labeller for entry in page.store.entries()] == ["sup"]
+
+
+def test_letters_go_to_a_response_f_to_the_reasons_and_facts_are_a_click_away(open_page):
+    page = open_page()
+    facts = page.widget.get_by_text("hold the button for ten seconds", exact=True)
+    assert not facts.is_visible()
+    page.widget.get_by_text("What is known about it").click()
+    assert facts.is_visible()
+    page.keep_picture("facts")
+    page.tab_to("best")
+    for letter in "CABD":
+        page.key(letter)
+        focused = page.page.evaluate("() => document.activeElement.getAttribute('aria-label')")
+        assert focused.startswith(f"Response {letter},")
+    page.key("1", "f")
+    page.page.wait_for_function("() => document.activeElement.innerText.startsWith('Unsafe')")
+    page.key("Enter")
+    page.wait_for_count(1)
+    (entry,) = page.store.entries("ann")
+    assert (entry.kind, entry.flag) == ("flag", "unsafe")
+
+
+def test_while_a_cell_runs_an_answer_waits_is_said_to_and_is_saved_in_the_end(open_page):
+    page = open_page(opening={"then": "import time; time.sleep(12)"})
+    page.rank("best")
+    page.button("Submit").click()
+    said = page.widget.get_by_text("is busy with another cell")
+    said.or_(page.widget.get_by_text("1 of 6", exact=True)).wait_for()
+    page.keep_picture("busy")
+    page.wait_for_count(1)
+    assert not said.is_visible() and len(page.store.entries("ann")) == 1
+    assert not page.widget.locator(".problem").is_visible()
 
 
 HOSTILE = (

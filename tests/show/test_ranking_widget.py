@@ -9,7 +9,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.feedback.selection import Selection
 from rlhf_lab.feedback.store import FeedbackStore, Sample
 from rlhf_lab.records import Prompt
-from rlhf_lab.show.widgets.ranking_widget import RankingWidget, order_on_screen
+from rlhf_lab.show.widgets.ranking_widget import LABELLER, RankingWidget, order_on_screen
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -51,7 +51,7 @@ def by_quality(widget: RankingWidget) -> list[list[int]]:
 
 
 def test_what_is_stored_is_the_order_of_the_responses_not_of_the_screen(store):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     screens = set()
     while widget.state["item"]:
         screens.add(tuple(places(widget)))
@@ -66,7 +66,7 @@ def test_what_is_stored_is_the_order_of_the_responses_not_of_the_screen(store):
 
 
 def test_ties_and_what_is_left_unranked(store):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     place = places(widget)
     say(widget, "submit", order=[[place["fair"], place["poor"]]])
     (entry,) = store.entries("me")
@@ -75,7 +75,7 @@ def test_ties_and_what_is_left_unranked(store):
 
 
 def test_an_answer_moves_on_and_counts(store):
-    widget = RankingWidget(store, goal=2)
+    widget = RankingWidget(store, "me", goal=2)
     first = widget.state
     second = say(widget, "submit", order=by_quality(widget))
     assert (second["done"], second["goal"], second["problem"]) == (1, 2, "")
@@ -87,12 +87,12 @@ def test_an_answer_moves_on_and_counts(store):
 
 @pytest.mark.parametrize("reason", ["unsafe", "nonsense"])
 def test_flags(store, reason):
-    say(RankingWidget(store), "flag", reason=reason)
+    say(RankingWidget(store, "me"), "flag", reason=reason)
     assert [(entry.kind, entry.flag) for entry in store.entries()] == [("flag", reason)]
 
 
 def test_undo_brings_the_same_screen_back_with_the_order_given(store):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     before = widget.state["item"]
     order = by_quality(widget)[:2]
     say(widget, "submit", order=order)
@@ -103,7 +103,7 @@ def test_undo_brings_the_same_screen_back_with_the_order_given(store):
 
 
 def test_pausing_keeps_the_item(store):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     before = widget.state
     paused = say(widget, "pause")
     assert paused["paused"] is True
@@ -120,7 +120,7 @@ def test_a_new_widget_goes_on_where_the_last_one_stopped(store):
 
 
 def test_a_message_about_an_item_no_longer_shown_changes_nothing(store):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     first = {"action": "submit", "serial": widget.state["serial"], "order": by_quality(widget)}
     send(widget, first)
     shown = widget.state
@@ -157,7 +157,7 @@ BAD_ORDERS = [
 
 @pytest.mark.parametrize("order", BAD_ORDERS, ids=repr)
 def test_an_order_that_makes_no_sense_is_refused(store, order):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     before = widget.state
     after = say(widget, "submit", order=order)
     assert "nothing was saved" in after["problem"]
@@ -186,7 +186,7 @@ def test_an_order_that_makes_no_sense_is_refused(store, order):
     ids=repr,
 )
 def test_a_message_that_makes_no_sense_changes_nothing(store, message):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     before = widget.state
     send(widget, message)
     assert widget.state["item"] == before["item"]
@@ -194,7 +194,7 @@ def test_a_message_that_makes_no_sense_changes_nothing(store, message):
 
 
 def test_a_state_that_the_page_made_up_is_not_believed(store):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     item = widget.state["item"]
     widget.set_state({"state": widget.state | {"item": item | {"texts": list("abcde")}}})
     assert "nothing was saved" in say(widget, "submit", order=[[4]])["problem"]
@@ -202,7 +202,7 @@ def test_a_state_that_the_page_made_up_is_not_believed(store):
 
 
 def test_what_cannot_be_written_is_said_and_the_item_stays(store):
-    widget = RankingWidget(store)
+    widget = RankingWidget(store, "me")
     before = widget.state["item"]
     store.forget("me")
     after = say(widget, "skip")
@@ -214,7 +214,7 @@ def test_what_cannot_be_written_is_said_and_the_item_stays(store):
 def test_hostile_text_reaches_the_page_as_data_with_all_of_it_visible(tmp_path):
     store = FeedbackStore(tmp_path / "hostile.sqlite")
     store.add(Prompt("1", HOSTILE[0] + HOSTILE[2]), [Sample(text) for text in HOSTILE])
-    widget = RankingWidget(store, responses=5)
+    widget = RankingWidget(store, "me", responses=5)
     texts = widget.state["item"]["texts"]
     assert "<script>alert(1)</script>" in texts and "x" * 20_000 in texts
     assert {"⟨U+001B⟩[31mred", "⟨U+202E⟩gnp.exe", "half ⟨U+0000⟩ null"} < set(texts)
@@ -243,16 +243,16 @@ def test_guidelines_name_and_version_are_there(store):
 
 
 def test_how_many_responses_are_shown(store):
-    assert len(RankingWidget(store, responses=2).state["item"]["texts"]) == 2
+    assert len(RankingWidget(store, "me", responses=2).state["item"]["texts"]) == 2
     chosen = Selection(responses=2)
-    assert len(RankingWidget(store, selection=chosen).state["item"]["texts"]) == 2
+    assert len(RankingWidget(store, "me", selection=chosen).state["item"]["texts"]) == 2
     for responses in (1, 10):
         with pytest.raises(UserError):
-            RankingWidget(store, responses=responses)
+            RankingWidget(store, "me", responses=responses)
 
 
 def test_a_store_without_anything_to_rank(tmp_path):
-    widget = RankingWidget(FeedbackStore(tmp_path / "empty.sqlite"))
+    widget = RankingWidget(FeedbackStore(tmp_path / "empty.sqlite"), "me")
     assert (widget.state["item"], widget.state["done"]) == (None, 0)
     assert widget._repr_mimebundle_()[0]["text/html"]
 
@@ -260,6 +260,45 @@ def test_a_store_without_anything_to_rank(tmp_path):
 def test_a_nameless_labeller_is_refused(store):
     with pytest.raises(UserError):
         RankingWidget(store, " ")
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_named(monkeypatch):
+    monkeypatch.delenv(LABELLER, raising=False)
+
+
+def test_without_a_name_the_widget_asks_for_one_and_goes_on_under_it(store):
+    widget = RankingWidget(store, goal=2)
+    assert (widget.state["asks"], widget.state["item"], widget.labeller) == (True, None, "")
+    assert store.labellers() == [] and widget.session is None
+    assert "0 of 0 done" in repr(widget) and widget._repr_mimebundle_()[0]["text/html"]
+    for message in ({"action": "submit", "order": [[0]]}, {"action": "undo"}, {"action": "name"}):
+        assert "nothing was saved" in say(widget, **message)["problem"]
+    for name in (" ", "x" * 61, "two\nlines", 7):
+        assert say(widget, "name", name=name)["problem"] and widget.state["asks"]
+    assert say(widget, "name", name=" ann ")["said"] == "Welcome, ann. 0 of 2 done."
+    assert widget.labeller == "ann" and widget.state["labeller"] == "ann"
+    say(widget, "submit", order=by_quality(widget))
+    assert [entry.labeller for entry in store.entries()] == ["ann"]
+    again = RankingWidget(store, goal=2)
+    assert say(again, "name", name="ann")["said"] == "Welcome, ann. 1 of 2 done."
+
+
+def test_the_environment_names_who_ranks(store, monkeypatch):
+    monkeypatch.setenv(LABELLER, "bo")
+    assert RankingWidget(store).labeller == "bo" and RankingWidget(store, "ann").labeller == "ann"
+
+
+def test_what_is_known_about_a_prompt_is_there_as_text(store):
+    facts = {"product": "lamp <b>", "fix": "x" * 9_000, "n": 3, "\x1b": [1, "a"]}
+    store.add(Prompt("new", "A new prompt", facts), [Sample("one"), Sample("two")])
+    widget = RankingWidget(store, "me")
+    while "new" not in widget.state["item"]["prompt"]:
+        assert widget.state["item"]["facts"] == []
+        say(widget, "skip")
+    facts = dict(widget.state["item"]["facts"])
+    assert len(facts.pop("fix")) < 500
+    assert facts == {"product": "lamp <b>", "n": "3", "⟨U+001B⟩": "[1, 'a']"}
 
 
 def test_order_on_screen_groups_equal_ranks():

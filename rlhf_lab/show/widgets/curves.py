@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from rlhf_lab.show.markup import Html, tag
-from rlhf_lab.show.panels import SERIES, Line, Panel
+from rlhf_lab.show.panels import SERIES, Line, Panel, drawn
 
 WIDTH, HEIGHT = 280, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 8, 22, 22  # margins, for labels
@@ -76,7 +76,7 @@ def curve(panel: Panel, records: Sequence[dict], updates: int | None = None) -> 
 
 def _points(line: Line, rows: Sequence[dict]) -> Points:
     return [
-        (r["update"], r[line.metric])
+        (r["update"], drawn(line.metric, r[line.metric]))
         for r in rows
         if r.get(line.metric) is not None and math.isfinite(r[line.metric])
     ]
@@ -93,7 +93,10 @@ def _band(line: Line, rows: Sequence[dict]) -> tuple[Points, Points]:
         and math.isfinite(r[line.error])
     ]
     edges = [
-        [(r["update"], r[line.metric] + sign * 1.96 * r[line.error]) for r in known]
+        [
+            (r["update"], drawn(line.metric, r[line.metric] + sign * 1.96 * r[line.error]))
+            for r in known
+        ]
         for sign in (-1, 1)
     ]
     return edges[0], edges[1]

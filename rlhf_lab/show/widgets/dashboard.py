@@ -237,7 +237,8 @@ class _View:
 
     def close(self, page: Html, kept) -> None:
         self.page.value = page
-        self.button.disabled = True
+        stopped = self.button.description != "Stop"
+        self.button.disabled, self.button.description = True, "Stopped" if stopped else "Finished"
         self.handle.update(kept)
 
     def _pressed(self, stop: Callable[[], None]) -> None:

@@ -4,7 +4,7 @@
 function listenToKeys(view) {
   view.root.addEventListener("keydown", (event) => {
     event.stopPropagation(); // or the notebook takes it for one of its shortcuts
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input")) return;
     if (event.target.closest("button") && ["Enter", " "].includes(event.key)) return; // a click
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const card = view.cards.find(({ node }) => node.contains(event.target));
@@ -34,6 +34,8 @@ function cardKey(view, card, key) {
 
 /** What a key does anywhere in the view. */
 function anyKey(view, key) {
+  const letter = LETTERS.slice(0, Math.min(PICKED, view.cards.length)).indexOf(key.toUpperCase());
+  if (key.length === 1 && letter >= 0) return () => view.pick(letter);
   return {
     s: () => view.skip.click(),
     f: () => view.flag.click(),

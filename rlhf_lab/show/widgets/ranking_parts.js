@@ -1,6 +1,7 @@
 // The pieces of the page. Text from models and people goes in as text nodes, never as markup.
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"; // what a response is called, by its place on screen
+const PICKED = 5; // A to E go to a response; F flags
 const KEYS = [ // what stands in the legend after the digits
   [["↑", "↓"], "move it"],
   [["Space"], "pick up, drop"],
@@ -110,11 +111,34 @@ function makeZones() {
   return { ranked: make("ol", { class: "zone" }), unranked: make("div", { class: "zone" }) };
 }
 
+/** What is known about a prompt, to be opened with a click. */
+function makeFacts(facts) {
+  if (!facts.length) return [];
+  const rows = facts.map(([name, value]) => make("div", {}, make("dt", { dir: "auto" },
+    ...pieces(name.replaceAll("_", " "))), make("dd", { dir: "auto" }, ...pieces(value))));
+  return [make("details", { class: "facts" },
+    make("summary", {}, "What is known about it"), make("dl", {}, ...rows))];
+}
+
+/** Asks for a name before the first prompt. */
+function makeNameForm(give) {
+  const field = make("input", { type: "text", maxlength: 60, autocomplete: "off",
+    "aria-label": "Your name", "data-lm-suppress-shortcuts": "true" });
+  field.addEventListener("keydown", (event) => event.key === "Enter" && give(field.value));
+  return [
+    make("p", { class: "end" }, "Who ranks? Choose a name: it is stored beside each of your ",
+      "rankings. The same name goes on where it stopped; another one is another person."),
+    make("div", { class: "ask" }, field,
+      make("button", { class: "submit", onclick: () => give(field.value) }, "Begin")),
+  ];
+}
+
 /** The page of one prompt; its cards go into the zones. */
-function makeItem({ prompt, texts }, { ranked, unranked }) {
+function makeItem({ prompt, facts, texts }, { ranked, unranked }) {
   const { body, more } = makeText(prompt, "");
   return [
-    make("div", { class: "prompt" }, make("h3", {}, "Prompt"), body, more),
+    make("p", { class: "narrow" }, "Little room? Close the side bars (menu View, Appearance)."),
+    make("div", { class: "prompt" }, make("h3", {}, "Prompt"), body, more, ...makeFacts(facts)),
     make("p", { class: "how" }, "Which response is best? Put them in order with their buttons, ",
       "by dragging ", make("b", {}, "⠿"), ", or with the keys."),
     makeLegend(texts.length),
@@ -142,6 +166,7 @@ function makeLegend(count) {
     ...keys.map((key) => (key === "…" ? key : make("kbd", {}, key))), ` ${does}`);
   return make("div", { class: "legend", role: "note", "aria-label": "Keys" },
     make("b", {}, "Keys"), entry([["Tab"], "next response"]),
+    entry([["A", "…", LETTERS[Math.min(count, PICKED) - 1]], "go to that response"]),
     entry([["1", "…", count], "give it that rank"]), ...KEYS.map(entry));
 }
 

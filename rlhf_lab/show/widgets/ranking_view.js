@@ -3,7 +3,8 @@
 // Python holds the session and the store. It sends `state`; the page answers with messages
 // {action, serial, ...}, where `serial` says which item they are about. A new serial is a new item.
 
-const ANSWER_WITHIN = 10_000; // ms until the page says that Python does not answer
+const BUSY_AFTER = 500; // ms until the page says that Python is busy with another cell
+const ANSWER_WITHIN = 10_000; // ms until a person may try again
 
 class RankingView {
   constructor(model, root) {
@@ -35,7 +36,7 @@ class RankingView {
     this.why = make("span", { class: "why" });
     this.undo = button("Undo last answer", "U", () => this.send("undo"));
     this.skip = button("Skip", "S", () => this.send("skip"));
-    this.flag = button("⚑ Flag …", "F", () => this.toggle(this.flag, this.reasons));
+    this.flag = button("⚑ Flag …", "F", () => this.toggleReasons());
     this.reasons = make("span", { class: "reasons", hidden: "" }, "Why?",
       button("Unsafe: harmful to show or to follow", "", () => this.sendFlag("unsafe")),
       button("Nonsense: cannot be judged", "", () => this.sendFlag("nonsense")));
@@ -53,10 +54,10 @@ class RankingView {
   update() {
     const last = this.state;
     this.state = this.model.get("state");
-    clearTimeout(this.patience);
-    this.waiting = false;
+    this.endWaiting();
     const { done, goal, labeller, paused, guidelines, problem, said } = this.state;
-    this.who.replaceChildren(labeller);
+    this.who.replaceChildren(labeller || "…");
+    this.root.classList.toggle("asking", this.state.asks);
     Object.assign(this.progress, { max: Math.max(goal, 1), value: done });
     this.count.replaceChildren(`${done} of ${goal}`);
     this.pause.replaceChildren(paused ? "Resume" : "Pause");
@@ -78,11 +79,12 @@ class RankingView {
     }
     this.held = null;
     this.zones = makeZones();
-    this.item.replaceChildren(...(paused ? makePaused() : item ? makeItem(item, this.zones)
-      : makeEnd(this.state)));
+    this.item.replaceChildren(...(this.state.asks ? makeNameForm((name) => this.sendName(name))
+      : paused ? makePaused() : item ? makeItem(item, this.zones) : makeEnd(this.state)));
     if (item && !paused) this.arrange();
     if (!focused) return;
     bringIntoView(this.item);
+    if (this.state.asks) return;
     (paused || !item ? this.pause : this.cards[0].node).focus({ preventScroll: true });
   }
 
@@ -129,7 +131,9 @@ class RankingView {
     turn(this.flag, open);
     turn(this.undo, this.state.done > 0 && !paused);
     turn(this.pause, item);
-    this.why.replaceChildren(!open ? "" : this.waiting ? "Saving …"
+    this.why.replaceChildren(this.busy ? "Python is busy with another cell. This is kept, and "
+      + "saved as soon as that cell ends: leave the page open."
+      : !open ? "" : this.waiting ? "Saving …"
       : !words ? "Rank at least the best one, then submit."
         : left ? `Saves ${words}; unranked: ${left}` : `Saves ${words}`);
   }
@@ -175,12 +179,32 @@ class RankingView {
     button.setAttribute("aria-expanded", open);
   }
 
+  /** Open the reasons and go to the first, or close them. */
+  toggleReasons() {
+    this.toggle(this.flag, this.reasons);
+    const first = this.reasons.querySelector("button");
+    (this.reasons.hidden ? this.flag : first).focus({ preventScroll: true });
+  }
+
+  /** Go to a response by its letter. */
+  pick(place) {
+    const card = this.cards[place];
+    if (!card?.node.isConnected) return;
+    card.node.focus({ preventScroll: true });
+    bringIntoView(card.node);
+  }
+
   togglePause() {
     this.send(this.state.paused ? "resume" : "pause");
   }
 
   sendOrder() {
     this.send("submit", { order: this.order.filter((group) => group.length > 0) });
+  }
+
+  sendName(name) {
+    if (name.trim()) this.send("name", { name });
+    else this.say("Write a name first.");
   }
 
   sendFlag(reason) {
@@ -193,7 +217,9 @@ class RankingView {
     if (this.waiting) return;
     this.waiting = true;
     this.refresh();
-    this.patience = setTimeout(() => this.stopWaiting(), ANSWER_WITHIN);
+    this.patience = [
+      setTimeout(() => { this.busy = true; this.refresh(); }, BUSY_AFTER),
+      setTimeout(() => this.stopWaiting(), ANSWER_WITHIN)];
     try {
       this.model.send({ action, serial: this.state.serial, ...more });
     } catch { // the kernel that made this widget is gone
@@ -201,12 +227,17 @@ class RankingView {
     }
   }
 
+  endWaiting() {
+    this.patience?.forEach(clearTimeout);
+    this.waiting = this.busy = false;
+  }
+
   stopWaiting() {
-    clearTimeout(this.patience);
-    this.waiting = false;
+    this.endWaiting();
     this.refresh();
-    this.complain("Python does not answer, so this is not saved yet. It may be busy with another "
-      + "cell: wait, and try again. If the kernel was restarted, run this cell again.");
+    this.complain("Python has not answered yet, so this is not saved yet. While another cell runs, "
+      + "it waits and is saved when that cell ends. If the kernel was restarted, run this cell "
+      + "again.");
   }
 
   say(text) {

@@ -5,6 +5,7 @@ A message is not trusted: it is checked as if a stranger had sent it, and one ab
 no longer shown (a second click, a second view) changes nothing.
 """
 
+import os
 import shlex
 import threading
 from collections.abc import Sequence
@@ -29,7 +30,8 @@ SCRIPTS = (  # one program, in this order
     "ranking_keys",
     "ranking_view",
 )
-SHORT = 400  # characters of a text in the fallback that is saved with the notebook
+SHORT = 400  # characters of a text in the fallback that is saved with the notebook, and of a fact
+LABELLER = "RLHF_LAB_LABELLER"  # the environment variable that names who ranks
 UNREADABLE = "The page sent what is not an answer; nothing was saved. Run the cell again."
 
 
@@ -38,12 +40,13 @@ class RankingWidget(anywidget.AnyWidget):
 
     store: where prompts and samples come from, and where every answer is written before the next
     prompt shows. labeller: a name of the person's own choice; the same name goes on where it
-    stopped. responses: how many to show, 2 to 9. goal: how many answers make a full session; all
-    prompts by default. selection: how prompts and responses are picked (it replaces `responses`).
-    uncertainty: by prompt text, for active choice. guidelines: what the person is asked to look
-    for.
+    stopped; None takes the environment variable RLHF_LAB_LABELLER, and without it the widget asks.
+    responses: how many to show, 2 to 9. goal: how many answers make a full session; all prompts by
+    default. selection: how prompts and responses are picked (it replaces `responses`). uncertainty:
+    by prompt text, for active choice. guidelines: what the person is asked to look for.
 
-    Raises UserError for a labeller's name that is blank or too long.
+    labeller is "" and session None until a name is given. Raises UserError for a labeller's name
+    that is blank or too long.
     """
 
     _esm = "\n".join((HERE / f"{part}.js").read_text("utf-8") for part in SCRIPTS)
@@ -53,7 +56,7 @@ class RankingWidget(anywidget.AnyWidget):
     def __init__(
         self,
         store: FeedbackStore,
-        labeller: str = "me",
+        labeller: str | None = None,
         responses: int = 4,
         goal: int | None = None,
         selection: Selection | None = None,
@@ -61,13 +64,21 @@ class RankingWidget(anywidget.AnyWidget):
         guidelines: Guidelines = GENERAL,
     ):
         selection = selection or Selection(responses=responses)
-        self.store, self.labeller = store, labeller
-        self.session = RankingSession(store, labeller, selection, goal, uncertainty, guidelines)
+        self.store, self.labeller, self.guidelines = store, "", guidelines
+        self.session: RankingSession | None = None
+        self._begin = lambda name: RankingSession(
+            store, name, selection, goal, uncertainty, guidelines
+        )
+        if (name := labeller if labeller is not None else os.environ.get(LABELLER)) is not None:
+            self._start(name)
         self._serial = 0  # goes up with every item shown
         self._heard = 0  # goes up with every message, so that each gets an answer
         self._one_at_a_time = threading.Lock()
         super().__init__(state=self._state())
         self.on_msg(self._hear)
+
+    def _start(self, name: str) -> None:
+        self.session, self.labeller = self._begin(name), name
 
     def _hear(self, _widget, message, _buffers) -> None:
         """Do what a message asks, and answer with the state that follows."""
@@ -85,7 +96,11 @@ class RankingWidget(anywidget.AnyWidget):
         if not isinstance(message, dict):
             raise UserError(UNREADABLE)
         action, session = message.get("action"), self.session
-        if message.get("serial") != self._serial or (not session.current and action != "undo"):
+        if message.get("serial") != self._serial:
+            return ""
+        if session is None:
+            return self._named(message)
+        if not session.current and action != "undo":
             return ""
         match action:
             case "pause":
@@ -110,6 +125,15 @@ class RankingWidget(anywidget.AnyWidget):
         self._serial += 1
         return f"{said} {self._outlook()}"
 
+    def _named(self, message) -> str:
+        """Begin with the name that the page sent."""
+        name = message.get("name")
+        if message.get("action") != "name" or not isinstance(name, str):
+            raise UserError(UNREADABLE)
+        self._start(name.strip())
+        self._serial += 1
+        return f"Welcome, {visible(self.labeller)}. {self._outlook()}"
+
     def _ranks(self, order) -> list[int | None]:
         """Ranks in stored order from the page's groups of places on screen, best first."""
         shown = self.session.current.shown
@@ -121,14 +145,19 @@ class RankingWidget(anywidget.AnyWidget):
         return ranks_from_order([[shown[place] for place in group] for group in groups], len(shown))
 
     def _outlook(self) -> str:
-        done, goal = self.session.progress
+        done, goal = self._progress
         return f"{done} of {goal} done." if self.session.current else "That was the last one."
+
+    @property
+    def _progress(self) -> tuple[int, int]:
+        return self.session.progress if self.session else (0, 0)
 
     def _state(self, said: str = "", problem: str = "") -> dict:
         """All that the page needs to know."""
-        done, goal = self.session.progress
-        guidelines = self.session.guidelines
+        done, goal = self._progress
+        guidelines = self.guidelines
         return {
+            "asks": self.session is None,
             "serial": self._serial,
             "heard": self._heard,
             "item": self._item(),
@@ -136,7 +165,7 @@ class RankingWidget(anywidget.AnyWidget):
             "goal": goal,
             "labeller": visible(self.labeller),
             "store": visible(self.store.path.name),
-            "paused": self.session.paused,
+            "paused": bool(self.session and self.session.paused),
             "guidelines": {"version": guidelines.version, "text": guidelines.text},
             "said": said,
             "problem": problem,
@@ -144,12 +173,16 @@ class RankingWidget(anywidget.AnyWidget):
 
     def _item(self) -> dict | None:
         """The prompt, its responses in the order on screen, and the order given so far."""
-        item = self.session.current
-        if item is None:
+        item = self.session and self.session.current
+        if not item:
             return None
         ranks = self.session.restored or [None] * len(item.shown)
         return {
             "prompt": visible(item.prompt.text),
+            "facts": [
+                [visible(_clipped(str(text))) for text in fact]
+                for fact in item.prompt.facts.items()
+            ],
             "texts": [visible(item.responses[index]) for index in item.shown],
             "order": order_on_screen([ranks[index] for index in item.shown]),
         }
@@ -160,16 +193,18 @@ class RankingWidget(anywidget.AnyWidget):
         return data | {"text/html": self._fallback()}, metadata
 
     def __repr__(self) -> str:
-        done, goal = self.session.progress
+        done, goal = self._progress
         return f"<RankingWidget: {self.labeller!r}, {done} of {goal} done, {self.store.path.name}>"
 
     def _fallback(self) -> Html:
-        item = self.session.current
-        done, goal = self.session.progress
-        command = ["rlhf-lab", "rank", str(self.store.path), "--labeller", self.labeller]
+        item = self.session and self.session.current
+        done, goal = self._progress
+        who = f" by {self.labeller}: {done} of {goal} done." if self.session else ": name needed."
+        name = self.labeller or "NAME"
+        command = ["rlhf-lab", "rank", str(self.store.path), "--labeller", name]
         return tag(
             "div",
-            tag("p", tag("b", "Ranking"), f" by {self.labeller}: {done} of {goal} done."),
+            tag("p", tag("b", "Ranking"), who),
             item and tag("blockquote", _clipped(item.prompt.text), dir="auto"),
             item
             and tag(
