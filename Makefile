@@ -41,8 +41,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## train all three stages, compare, and write runs/demo/report.html
 	$(BIN)/rlhf-lab demo --out runs/demo
 
-lab: $(STAMP)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_tour.ipynb $(LAB_ARGS)
+lab: $(STAMP)  ## copy the notebooks to course/ unless they are there, and open them in JupyterLab
+	test -e course || $(BIN)/rlhf-lab course notebooks course
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/course/00_tour.ipynb $(LAB_ARGS)
 
 test: lint test-unit test-notebooks test-browser  ## lint, then all tests, offline
 

@@ -5,30 +5,51 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rlhf_lab.course.editions import EDITIONS, LINKED, write_edition
+from rlhf_lab.course.grading import ASSIGNMENT, MARKS, grade_class, points_by_student, write_class
 from rlhf_lab.disk.data import project_file
 from rlhf_lab.errors import UserError
+from rlhf_lab.show.markup import visible
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "edition",
-        choices=list(EDITIONS),
+        choices=[*EDITIONS, "grading", "grade"],
         help="notebooks: whole, as they were run; student: without solutions; instructor: "
-        "solutions in the stubs, for nbgrader",
+        "solutions in the stubs, for nbgrader; grading: a class's folder for nbgrader, with what "
+        "to hand out; grade: mark what was handed in there",
     )
-    sub.add_argument("folder", help="where to write it")
+    sub.add_argument("folder", help="where to write it; of grade: the class's folder")
     sub.add_argument("notebooks", nargs="*", help="which notebooks; if none are named, all")
 
 
 def run(options: argparse.Namespace) -> None:
+    if options.edition == "grade":
+        _grade(Path(options.folder))
+        return
     notebooks = list(_existing(options.notebooks)) or sorted(
         project_file("notebooks").glob("*.ipynb")
     )
+    if options.edition == "grading":
+        release = write_class(Path(options.folder), notebooks)
+        print(
+            f"hand out {release}; put what comes back into "
+            f"{Path(options.folder, 'submitted', 'STUDENT', ASSIGNMENT)}, then: rlhf-lab course "
+            f"grade {options.folder}"
+        )
+        return
     for path in write_edition(options.edition, notebooks, Path(options.folder)):
         print(f"wrote {path}")
     linked = Path(options.folder) / LINKED
     if linked.is_dir():
         print(f"what they link to is in {linked}, to read")
+
+
+def _grade(folder: Path) -> None:
+    rows = grade_class(folder)
+    for student, (points, of) in points_by_student(rows).items():
+        print(f"{points:5g} of {of:g}  {visible(student)}")
+    print(f"notebook by notebook: {folder / MARKS}; what each check said: {folder / 'autograded'}")
 
 
 def _existing(names: Sequence[str]) -> Iterator[Path]:

@@ -7,14 +7,14 @@ it gets right on other prompts is luck. With few rankings luck is large, so ther
 with a head of zeros (`ScalarModel.from_policy(..., zero_head=True)`): a random one leans to one
 side on all prompts, training on anything turns it back and past 0, and every control leans with it.
 
-    relearned = relearn(reward_model, tokenizer, *rankings_from(store, ["me"]))
+    relearned = relearn(reward_model, tokenizer, *rankings_from(store, ["ada"]))
     relearned.summary
 
 With twenty rankings a fifth of them is too few to test on: then `relearn_in_turn`.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -27,6 +27,7 @@ from rlhf_lab.intervals import share_interval
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.records import Ranking
 from rlhf_lab.reward import RankedData, RewardConfig, encode, score_groups, train_reward
+from rlhf_lab.text import counted
 from rlhf_lab.training import seed_of, shuffled
 
 FEW_RANKINGS = RewardConfig(epochs=2, batch_size=4, warmup=2)  # for 20 to 100: seconds on a laptop
@@ -102,12 +103,14 @@ def relearn_in_turn(
     config: RewardConfig = FEW_RANKINGS,
     controls: int = 3,
     folds: int = 4,
+    say: Callable[[str], None] = print,
 ) -> Relearned:
     """The same with every prompt tested once, by models that learned from the other folds' prompts
     (cross-validation; Stone 1974). It takes `folds` times as long.
 
-    fair: the rankings to test on, those of prompts picked by chance; all unless given. The
-    reward_model returned has learned from all rankings, so it is none of those that were tested.
+    fair: the rankings to test on, those of prompts picked by chance; all unless given. say: is told
+    after each fold how far it is. The reward_model returned has learned from all rankings, so it is
+    none of those that were tested.
     Raises UserError unless there are `folds` prompts to test on.
     """
     fair = list(rankings if fair is None else fair)
@@ -128,6 +131,7 @@ def relearn_in_turn(
                 controls,
             )
         )
+        say(f"fold {fold + 1} of {folds} done, {counted(controls + 1, 'model')} each")
     whole = copy.deepcopy(reward_model)
     for _ in train_reward(whole, tokenizer, rankings, config):
         pass

@@ -2,11 +2,9 @@
 does."""
 
 import copy
-import os
+import csv
 import re
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -143,80 +141,120 @@ def test_every_notebook_has_a_student_edition_without_its_solutions(path):
             compile(cell.source.replace("await ", ""), path.name, "exec")
 
 
-# ---- nbgrader ------------------------------------------------------------------------------------
+# ---- grading -------------------------------------------------------------------------------------
 
-
-def nbgrader(course, *arguments):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # for alembic
-    env = os.environ | {"PATH": path, "JUPYTER_CONFIG_DIR": str(course)}
-    ran = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments],
-        cwd=course,
-        text=True,
-        capture_output=True,
-        env=env,
-    )
-    assert ran.returncode == 0, ran.stderr[-2000:]
+PPO = "04_policy_gradients_and_ppo"
+ALIAS = """from rlhf_lab.maths import gae as mine
+from rlhf_lab.maths import clipped_value_loss"""
+BESIDE = {  # cells that a student adds: a helper that the answer needs, and what must not run
+    "helper": "def smaller(a, b):\n    return -torch.maximum(-a, -b)",
+    "slow": "import time\nSTEPS = 1000000000\nfor _ in range(STEPS):\n    time.sleep(1)",
+    "magic": "%timeit sum(range(10**9))\nimport math",
+    "broken": "train_ppo(",
+}
 
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """A class: the exercises of notebook 04 handed out, and handed in by three students."""
-    folder = tmp_path_factory.mktemp("class")
-    whole = nbformat.read(ROOT / "notebooks" / "04_policy_gradients_and_ppo.ipynb", as_version=4)
-    begin = new_code_cell("import torch\nfrom rlhf_lab.course.exercises import check", id="begin")
-    wanted = {"exercise", "check", "solution"}
-    whole.cells = [begin, *(c for c in whole.cells if wanted & set(tags(c)))]
-    source = folder / "source/ps/ppo.ipynb"
-    source.parent.mkdir(parents=True)
-    nbformat.write(instructor_edition(whole), source)
-    (folder / "nbgrader_config.py").write_text(
-        "c = get_config()\nc.CourseDirectory.course_id = 'rlhf'\n"
-    )
-    nbgrader(folder, "generate_assignment", "ps")
-    released = nbformat.read(folder / "release/ps/ppo.ipynb", as_version=4)
-    handed_in = {
-        "ann": solved(released, whole),
-        "bob": released,
-        "cem": solved(released, whole, spoil=("maximum", "minimum")),
-    }
-    for student, edition in handed_in.items():
-        path = folder / f"submitted/{student}/ps/ppo.ipynb"
-        path.parent.mkdir(parents=True)
-        nbformat.write(edition, path)
-    nbgrader(folder, "autograde", "ps")
+    """A class with the real notebooks: ann hands all of them in, the others one."""
+    folder = tmp_path_factory.mktemp("class") / "autumn"
+    assert main(["course", "grading", str(folder)]) == 0
+    for path in sorted((folder / "source/course").glob("*.ipynb")):
+        hand_in(folder, "ann", nbformat.read(path, as_version=4), path.stem)
+    right = nbformat.read(folder / f"source/course/{PPO}.ipynb", as_version=4)
+    blank = nbformat.read(folder / f"release/course/{PPO}.ipynb", as_version=4)
+    hand_in(folder, "bob", blank)
+    hand_in(folder, "cem", changed(right, ("maximum", "minimum")))
+    taken = changed(right)
+    for cell in taken.cells:
+        if "def gae(" in cell.source and "exercise" in tags(cell):
+            cell.source = "gae = lambda *given: mine(*given)"
+    taken.cells[1:1] = [new_code_cell(ALIAS, id="alias")]
+    hand_in(folder, "dan", taken)
+    own = changed(right, ("torch.minimum(", "smaller("))
+    own.cells[5:5] = [new_code_cell(text, id=name) for name, text in BESIDE.items()]
+    hand_in(folder, "eve", own)
+    assert main(["course", "grade", str(folder)]) == 0
     return folder
 
 
-def solved(released, whole, spoil=("", "")):
-    """What a student hands in who copies every solution, or spoils it in one way."""
-    edition, found = copy.deepcopy(released), exercises(whole)
-    stubs = [cell for cell in edition.cells if "exercise" in tags(cell)]
-    for cell, exercise in zip(stubs, found, strict=True):
-        cell.source = exercise.solution.replace(*spoil) if spoil[0] else exercise.solution
+def hand_in(folder, student, notebook, name=PPO):
+    path = folder / f"submitted/{student}/course/{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+def changed(notebook, words=("", "")):
+    """A copy whose exercises have other words, wherever these stand."""
+    edition = copy.deepcopy(notebook)
+    for cell in edition.cells:
+        if "exercise" in tags(cell) and words[0]:
+            cell.source = cell.source.replace(*words)
     return edition
 
 
-def test_what_is_handed_out_holds_no_solution(course):
-    text = (course / "release/ps/ppo.ipynb").read_text()
-    assert "YOUR CODE HERE" in text and "torch.maximum" not in text and "SOLUTION" not in text
-
-
-def test_right_answers_get_their_points_and_others_none(course):
-    with closing(sqlite3.connect(course / "gradebook.db")) as book:
+def checks(folder, student):
+    """The points of each check of the notebook on PPO."""
+    with closing(sqlite3.connect(folder / "gradebook.db")) as book:
         rows = book.execute(
-            "SELECT submitted_assignment.student_id, cell.name, grade.auto_score FROM grade "
+            "SELECT cell.name, grade.auto_score FROM grade "
             "JOIN base_cell AS cell ON grade.cell_id = cell.id "
             "JOIN submitted_notebook AS n ON grade.notebook_id = n.id "
-            "JOIN submitted_assignment ON n.assignment_id = submitted_assignment.id"
+            "JOIN notebook ON n.notebook_id = notebook.id "
+            "JOIN submitted_assignment AS s ON n.assignment_id = s.id "
+            "WHERE s.student_id = ? AND notebook.name = ?",
+            [student, PPO],
         ).fetchall()
-    scores = {}
-    for student, name, score in rows:
-        scores.setdefault(student, {})[name.removeprefix("check-ppo-")] = score
-    everything = ["clipped-loss", "gae", "kl-rewards", "value-loss", "whiten"]
-    assert sorted(scores["ann"]) == everything and set(scores["ann"].values()) == {1.0}
-    assert set(scores["bob"].values()) == {0.0}
-    assert scores["cem"] == scores["ann"] | {"clipped-loss": 0.0, "value-loss": 0.0}
+    return {name.removeprefix("check-ppo-"): score for name, score in rows}
+
+
+def test_what_is_handed_out_holds_no_solution(course):
+    for path in NOTEBOOKS:
+        text = (course / f"release/course/{path.name}").read_text()
+        assert "YOUR CODE HERE" in text and "SOLUTION" not in text
+        for exercise in exercises(nbformat.read(path, as_version=4)):
+            assert exercise.solution.split("\n")[-1].strip() not in text
+    assert (course / "release/course/linked/docs/alarms.md").exists()
+
+
+def test_right_answers_to_all_notebooks_get_all_points(course):
+    rows = list(csv.DictReader((course / "marks.csv").open()))
+    mine = {row["notebook"]: row for row in rows if row["student"] == "ann"}
+    assert sorted(mine) == [path.stem for path in NOTEBOOKS]
+    assert all(row["points"] == row["of"] != "0.0" for row in mine.values()), mine
+    counts = [len(exercises(nbformat.read(path, as_version=4))) for path in NOTEBOOKS]
+    assert [float(mine[path.stem]["of"]) for path in NOTEBOOKS] == counts
+
+
+def test_wrong_and_borrowed_answers_get_none(course):
+    everything = dict.fromkeys(["clipped-loss", "gae", "kl-rewards", "value-loss", "whiten"], 1.0)
+    assert checks(course, "ann") == everything
+    assert set(checks(course, "bob").values()) == {0.0}
+    assert checks(course, "cem") == everything | {"clipped-loss": 0.0, "value-loss": 0.0}
+    assert checks(course, "dan") == everything | {"gae": 0.0}
+    assert (
+        "of the lab. Write these lines yourself"
+        in (course / f"autograded/dan/course/{PPO}.ipynb").read_text()
+    )
+
+
+def test_a_students_helpers_are_kept_and_nothing_else_runs(course):
+    assert set(checks(course, "eve").values()) == {1.0}
+    graded = nbformat.read(course / f"autograded/eve/course/{PPO}.ipynb", as_version=4)
+    sources = "\n".join(cell.source for cell in graded.cells)
+    assert "def smaller(" in sources and "import math" in sources and "STEPS = " in sources
+    for left_out in ("time.sleep", "%timeit", "train_ppo(", "load_policy("):
+        assert left_out not in sources
+
+
+def test_a_class_that_cannot_be_made_or_graded_is_said_to_be_so(course, tmp_path, capsys):
+    assert main(["course", "grading", str(course)]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert main(["course", "grade", str(tmp_path)]) == 1
+    assert "is no class" in capsys.readouterr().err
+    (tmp_path / "nbgrader_config.py").touch()
+    assert main(["course", "grade", str(tmp_path)]) == 1
+    assert "nothing was handed in" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["hi\n", "[]", "{}", '{"cells": 3}', "\udcff"])

@@ -1,9 +1,11 @@
 """The exercises' checks: right answers, usual mistakes, odd answers, the notebooks' own cells."""
 
+import functools
 import linecache
 import re
 from pathlib import Path
 
+import answers_04
 import nbformat
 import pandas as pd
 import pytest
@@ -72,11 +74,28 @@ NOTEBOOKS = sorted(Path(__file__).parents[2].glob("notebooks/*.ipynb"))
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_the_right_function_is_right(name, capsys):
-    result = getattr(check, name)(EXERCISES[name].right)
+def test_the_right_function_is_right_and_earns_nothing_if_it_is_the_labs(name, capsys):
+    result = judge(EXERCISES[name], EXERCISES[name].right)
     assert result.right and result.attempted
-    assert capsys.readouterr().out == result.text + "\n"
     assert result.text.startswith("Right. ") and "\n" not in result.text
+    borrowed = EXERCISES[name].right
+    for some in (borrowed, lambda *given: borrowed(*given), functools.partial(borrowed)):
+        result = getattr(check, name)(some)
+        assert not result.right and "of the lab. Write these lines yourself" in result.text
+        assert capsys.readouterr().out == result.text + "\n"
+
+
+ALIASES = {
+    "gae": lambda *given: maths.gae(*given),
+    "kl_rewards": maths.kl_rewards,
+    "whiten": lambda x, mask: (lambda twin: twin(x, mask))(maths.whiten),
+    "clipped_policy_loss": maths.clipped_policy_loss,
+}
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_the_packages_twin_under_another_name_earns_nothing(name):
+    assert f"It calls {name} of the lab" in getattr(check, name)(ALIASES[name]).text
 
 
 @pytest.mark.parametrize("exercise, mistake", MISTAKES)
@@ -358,11 +377,12 @@ def test_inputs_are_copies_and_stay_as_they_are():
 
 def test_nbgrader_sees_a_failure(monkeypatch):
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
-    with pytest.raises(AssertionError, match="value after the last token was not taken as 0"):
-        check.gae(GAE.written(GAE.mistakes[0]))
+    wrong, words = answers_04.WRONG["gae"][0]
+    with pytest.raises(AssertionError, match=words):
+        check.gae(wrong)
     with pytest.raises(AssertionError, match="Not attempted yet"):
         check.gae(_stub)
-    assert check.gae(GAE.right).right
+    assert check.gae(answers_04.RIGHT["gae"][0]).right
 
 
 def test_the_label_mask_is_the_one_that_training_uses():

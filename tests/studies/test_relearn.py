@@ -227,7 +227,11 @@ def test_every_prompt_is_tested_once_by_models_that_did_not_see_it(gpt2, tokeniz
     )
     rows = ranked(7) + ranked(7, (4, 3, 2, 1), "bob")
     model = ScalarModel.from_policy(gpt2, 0)
-    result = relearn_in_turn(model, tokenizer, rows, config=RewardConfig(1, 4), controls=1, folds=3)
+    said, config = [], RewardConfig(1, 4)
+    result = relearn_in_turn(
+        model, tokenizer, rows, config=config, controls=1, folds=3, say=said.append
+    )
+    assert said == [f"fold {i} of 3 done, 2 models each" for i in (1, 2, 3)]
     assert sorted(r.prompt.text for _, apart in seen for r in apart) == sorted(
         r.prompt.text for r in rows
     )

@@ -2,8 +2,12 @@
 
 import copy
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -21,6 +25,9 @@ from rlhf_lab.course.exercises.exercise import (
     same,
 )
 from rlhf_lab.course.exercises.recognise import not_finite, recognise
+
+THE_LAB = str(Path(__file__).resolve().parents[2]) + os.sep  # the package's folder
+HELPERS = ("masked_mean", "masked_sum")  # what an exercise may take from the lab
 
 
 @dataclass(frozen=True)
@@ -41,32 +48,56 @@ def examine(exercise: Exercise, function: Callable) -> Result:
     Raises AssertionError with the same text if it is not right while nbgrader executes the
     notebook (it sets NBGRADER_EXECUTION), so that it counts as failed.
     """
-    result = judge(exercise, function)
+    result = judge(exercise, function, own=True)
     if os.environ.get("NBGRADER_EXECUTION") and not result.right:
         raise AssertionError(result.text)
     print(result.text)
     return result
 
 
-def judge(exercise: Exercise, function: Callable) -> Result:
-    """The result, without printing it."""
+def judge(exercise: Exercise, function: Callable, own: bool = False) -> Result:
+    """The result, without printing it. own: whether a function that calls the lab's is refused."""
     if not callable(function):
         return _wrong(
             f"Give the check the function itself, check.{exercise.name}({exercise.name})"
             f", not what it returns: it was given {wording.kind_of(function)}."
         )
     answers: list[Any] = []
+    borrowed: list[str] = []
     changed = None
     for case in exercise.cases:
         inputs = copy.deepcopy(case.inputs)
         try:
-            answers.append(function(*inputs.values()))
+            with _watching(borrowed):
+                answers.append(function(*inputs.values()))
         except Exception as error:  # whatever a learner's code may raise
             if isinstance(error, NotImplementedError) and "not implemented for" not in str(error):
                 return _not_attempted(exercise)
             answers.append(Raised(error))
         changed = changed or _changed(case.inputs, inputs)
+    if own and borrowed:
+        return _wrong(
+            f"It calls {borrowed[0]} of the lab. Write these lines yourself: they are the exercise."
+        )
     return _compare(exercise, function, answers, changed)
+
+
+@contextmanager
+def _watching(borrowed: list[str]) -> Iterator[None]:
+    """Write down which functions of the lab are called, under whatever name they were imported."""
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        ours = file.startswith(THE_LAB) and file != __file__
+        if event == "call" and ours and name not in HELPERS:
+            borrowed.append(name)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
 
 
 def _not_attempted(exercise: Exercise) -> Result:

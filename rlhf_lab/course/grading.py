@@ -1,0 +1,191 @@
+"""Grading a class with nbgrader: the exercises and their checks run, the rest of the notebooks does
+not.
+
+Students work on the whole notebooks and hand those in. To grade them nothing needs to be sampled or
+trained: of a notebook that was handed in there remain the exercises, the checks, and what these may
+need of the other cells: imports, functions and classes, and names for plain values.
+
+A class is a folder that nbgrader knows: `source` with the solutions, `release` to hand out,
+`submitted/STUDENT/course` with what came back, `autograded`, and the marks in `gradebook.db`.
+"""
+
+import ast
+import copy
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from pathlib import Path
+
+from nbformat import NotebookNode
+
+from rlhf_lab.course.editions import tags, write_edition
+from rlhf_lab.disk.jsonl import write_whole
+from rlhf_lab.disk.places import check_place
+from rlhf_lab.errors import UserError
+
+ASSIGNMENT = "course"
+CONFIG, MARKS = "nbgrader_config.py", "marks.csv"
+SECONDS = 60  # for one cell; nbgrader's own limit is 30 s
+SETTINGS = f'''"""How nbgrader grades this class: written by `rlhf-lab course grading`."""
+
+from nbgrader.preprocessors import (
+    CheckCellMetadata,
+    ClearOutput,
+    DeduplicateIds,
+    OverwriteCells,
+    OverwriteKernelspec,
+)
+
+from rlhf_lab.course.grading_preprocessor import OnlyExercises
+
+c = get_config()
+c.CourseDirectory.course_id = "rlhf_lab"
+c.Execute.timeout = {SECONDS}
+c.Autograde.sanitize_preprocessors = [
+    ClearOutput,
+    DeduplicateIds,
+    OverwriteKernelspec,
+    OverwriteCells,  # the checks are those of `source`, whatever was handed in
+    OnlyExercises,
+    CheckCellMetadata,
+]
+'''
+
+
+def only_exercises(notebook: NotebookNode) -> NotebookNode:
+    """A copy with the exercises, the checks, and what they may need of the other cells."""
+    edition = copy.deepcopy(notebook)
+    edition.cells = [cell for cell in map(_to_grade, edition.cells) if cell]
+    return edition
+
+
+def write_class(folder: Path, notebooks: Sequence[Path]) -> Path:
+    """Make the folder of a class; returns the folder to hand out, which nbgrader makes of the
+    instructor edition. Raises UserError, before anything is written, where something is already,
+    and if nbgrader is not installed or fails."""
+    _have_nbgrader()
+    check_place(folder / CONFIG)
+    check_place(folder / "release" / ASSIGNMENT, folder=True)
+    write_edition("instructor", notebooks, folder / "source" / ASSIGNMENT)
+    write_whole(folder / CONFIG, SETTINGS)
+    _nbgrader(folder, "generate_assignment", ASSIGNMENT)
+    return folder / "release" / ASSIGNMENT
+
+
+def grade_class(folder: Path) -> list[dict]:
+    """Grade all that was handed in, and write the marks to MARKS as well: a row for each student
+    and notebook, with columns student, notebook, points, of.
+
+    Raises UserError if the folder is no class, if nothing was handed in, or if nbgrader is not
+    installed or fails.
+    """
+    _have_nbgrader()
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is no class: `rlhf-lab course grading {folder}` makes one")
+    if not any((folder / "submitted").glob(f"*/{ASSIGNMENT}/*.ipynb")):
+        raise UserError(
+            f"nothing was handed in: put each student's notebooks into "
+            f"{folder / 'submitted' / 'STUDENT' / ASSIGNMENT}"
+        )
+    check_place(folder / MARKS, lambda place: "" if _is_marks(place) else "holds no marks")
+    _nbgrader(folder, "autograde", ASSIGNMENT, "--force")
+    rows = _marks(folder / "gradebook.db")
+    table = StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=["student", "notebook", "points", "of"])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(folder / MARKS, table.getvalue())
+    return rows
+
+
+def _to_grade(cell: NotebookNode) -> NotebookNode | None:
+    """What is left of a cell; None if nothing is."""
+    graded = cell.metadata.get("nbgrader", {})
+    if {"exercise", "check"} & set(tags(cell)) or graded.get("grade") or graded.get("solution"):
+        return cell
+    source = _definitions(cell.source) if cell.cell_type == "code" else ""
+    cell.source = source
+    return cell if source else None
+
+
+def _definitions(source: str) -> str:
+    """The imports, functions, classes and names for plain values of a cell; "" for code that is
+    not Python."""
+    plain = "\n".join(
+        line for line in source.splitlines() if not line.lstrip().startswith(("%", "!"))
+    )
+    try:
+        statements = ast.parse(plain).body
+    except (SyntaxError, ValueError):
+        return ""
+    return "\n".join(ast.unparse(each) for each in statements if _defines(each))
+
+
+def _defines(statement: ast.stmt) -> bool:
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value:
+        try:
+            ast.literal_eval(statement.value)
+        except ValueError:
+            return False
+        return True
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return isinstance(statement, kinds)
+
+
+def _have_nbgrader() -> None:
+    try:
+        import nbgrader  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "grading needs nbgrader: pip install 'rlhf-lab[teach]', or `make setup` in a clone"
+        ) from error
+
+
+def _nbgrader(folder: Path, *arguments: str) -> None:
+    """Run nbgrader in the folder of a class."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    ran = subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"PATH": path},  # which has alembic, that nbgrader calls
+    )
+    if ran.returncode:
+        why = [line for line in ran.stderr.splitlines() if "ERROR" in line] or [ran.stderr[-500:]]
+        raise UserError(f"nbgrader {' '.join(arguments)} failed in {folder}: {why[-1]}")
+
+
+def _marks(database: Path) -> list[dict]:
+    """The points in a gradebook."""
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{database.absolute()}") as book:
+        return [
+            {
+                "student": submission.student.id,
+                "notebook": notebook.name,
+                "points": notebook.score,
+                "of": notebook.max_score,
+            }
+            for submission in sorted(
+                book.assignment_submissions(ASSIGNMENT), key=lambda s: s.student.id
+            )
+            for notebook in sorted(submission.notebooks, key=lambda n: n.name)
+        ]
+
+
+def _is_marks(place: Path) -> bool:
+    return place.read_text(errors="replace").startswith("student,notebook,points,of")
+
+
+def points_by_student(rows: Iterable[dict]) -> dict[str, tuple[float, float]]:
+    """Each student's points, and how many there are to get."""
+    sums: dict[str, tuple[float, float]] = {}
+    for row in rows:
+        points, of = sums.get(row["student"], (0.0, 0.0))
+        sums[row["student"]] = points + row["points"], of + row["of"]
+    return sums
