@@ -14,6 +14,7 @@ from rlhf_lab.disk.places import check_place
 from rlhf_lab.disk.provenance import flat
 from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.runs.examples import examples
+from rlhf_lab.runs.summary import check_summary
 from rlhf_lab.runs.verdict import verdict, warnings
 from rlhf_lab.show import plots
 from rlhf_lab.show.markup import Html, join, names_alone, picture, tag
@@ -105,6 +106,7 @@ def print_table(summary: dict) -> None:
 def page(run: RunFolder) -> Html:
     """The whole page."""
     summary = plain(run.read_summary()) if run.summary.exists() else {}
+    check_summary(summary, str(run.summary))
     metrics = run.metrics()
     sections = {
         "The judge's table": judged(summary),

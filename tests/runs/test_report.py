@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rlhf_lab.disk.run_folder import RunFolder
+from rlhf_lab.errors import UserError
 from rlhf_lab.runs.report import print_table, write_report
 from rlhf_lab.runs.verdict import change, verdict, warnings
 from rlhf_lab.show.markup import Html, join, name_alone, names_alone, tag, visible
@@ -241,6 +242,47 @@ def test_text_of_models_and_tasks_is_escaped_wherever_it_stands(tmp_path):
     # response, prompt, reason; title and kicker; a row of each of the two tables
     for shown in ("<script>alert(1)</script> &", "⟨U+001B⟩[31mred", "⟨U+202E⟩flipped"):
         assert reader.text.count(shown) == 7, shown
+
+
+def fields(value, path=()):
+    """The path of every value in a summary, down to the numbers."""
+    yield path
+    if isinstance(value, (dict, list)):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in parts:
+            yield from fields(part, (*path, key))
+
+
+def with_value(path, value):
+    """The summary with another value at one place."""
+    if not path:
+        return value
+    summary = copy.deepcopy(SUMMARY)
+    place = summary
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return summary
+
+
+ODD = (None, [], {}, "text", "<b>", -1, 1e308, True, [1], [9, 1, 2], [None] * 3)
+
+
+@pytest.mark.parametrize(
+    "path", fields(SUMMARY), ids=lambda path: ".".join(map(str, path)) or "all"
+)
+def test_an_odd_summary_is_refused_by_field_or_gives_a_page(path, tmp_path):
+    """Whatever stands at a place: one line that names the file and the field, or a whole page."""
+    for number, value in enumerate(ODD):
+        folder = tmp_path / str(number)
+        try:
+            page = report(folder, with_value(path, value))
+        except UserError as error:
+            assert "summary.json" in str(error) and len(str(error).splitlines()) == 1
+            top = [key for key in path[:2] if isinstance(key, str)]
+            assert all(key in str(error) for key in top[: len(path)]) or not path
+        else:
+            assert page.rstrip().endswith("</html>") and Reader(page).open == []
 
 
 def test_a_very_long_text_is_cut_and_says_so(tmp_path):
