@@ -43,7 +43,7 @@ class PPOConfig:
     """The settings of PPO; the symbols are those of the papers."""
 
     updates: int = setting(50, "how many updates to make", at_least=1)
-    batch_size: int = setting(64, "responses sampled in one update", at_least=1)
+    batch_size: int = setting(64, "responses sampled in one update", at_least=1, at_most=10**6)
     epochs: int = setting(2, "passes over each batch of responses", at_least=1)
     minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
     learning_rate: float = setting(3e-4, "the highest; it then falls linearly to 0", above=0)
@@ -62,7 +62,7 @@ class PPOConfig:
         False, "value head on the policy's trunk, not a network of its own"
     )
     temperature: float = setting(1.0, "sampling temperature", above=0)
-    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
+    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1, at_most=10**6)
     seed: int = seed_setting()
     max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
 

@@ -143,4 +143,4 @@ def range_of(item: Field) -> str:
         return f"more than {above}" + (f", at most {at_most}" if at_most is not None else "")
     if at_least is None:
         return ""
-    return f"{at_least} or more" if at_most is None else f"{at_least} to {at_most}"
+    return f"{at_least} or more" if at_most is None else f"{at_least} to {at_most:,}"

@@ -44,7 +44,7 @@ class RewardConfig:
     """
 
     epochs: int = setting(2, "passes over the rankings", at_least=1)
-    batch_size: int = setting(8, "prompts in one update", at_least=1)
+    batch_size: int = setting(8, "prompts in one update", at_least=1, at_most=10**6)
     learning_rate: float = setting(1e-4, "at the start; it falls linearly to 0", above=0)
     head_factor: float = setting(30.0, "the head's learning rate, divided by the trunk's", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)

@@ -34,7 +34,7 @@ class SamplingConfig:
     or top_p left tokens out; training needs both off, as they are by default.
     """
 
-    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
+    max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1, at_most=10**6)
     temperature: float = setting(1.0, "what the logits are divided by", above=0)
     top_k: int = setting(0, "sample from the k likeliest tokens (0: all)", at_least=0)
     top_p: float = setting(

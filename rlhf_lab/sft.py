@@ -41,7 +41,7 @@ class SFTConfig:
     """The settings of supervised fine-tuning."""
 
     epochs: int = setting(2, "passes over the demonstrations", at_least=1)
-    batch_size: int = setting(32, "demonstrations in one update", at_least=1)
+    batch_size: int = setting(32, "demonstrations in one update", at_least=1, at_most=10**6)
     learning_rate: float = setting(5e-4, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
     seed: int = seed_setting("the seed of the order")

@@ -76,7 +76,7 @@ def test_a_refusal_names_the_option_on_the_command_line_and_what_to_take():
     def refused(*arguments: str) -> str:
         return refusal(read_config, parser.parse_args(arguments), PPOConfig)
 
-    assert refused("--batch-size", "0") == "--batch-size 0: take 1 or more"
+    assert refused("--batch-size", "0") == "--batch-size 0: take 1 to 1,000,000"
     assert refused("--gamma", "1.5") == "--gamma 1.5: take 0 to 1"
     assert refused("--target-kl", "0") == "--target-kl 0.0: take more than 0"
     assert refusal(SamplingConfig, top_p=0) == "top_p is 0: take more than 0, at most 1"

@@ -16,8 +16,13 @@ from rlhf_lab.disk.run_folder import RunFolder, check_run_place
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.adapters import MemoryConfig
 from rlhf_lab.errors import UserError
-from rlhf_lab.runs.costs.counting import matmul_speed
+from rlhf_lab.runs.costs.counting import check_memory, matmul_speed
 from rlhf_lab.training import make_accelerator
+
+LESS = (
+    "lower --max-tokens or --batch-size, take --lora 16 or --gradient-checkpointing, or a smaller "
+    "model (--estimate says what each takes)"
+)
 
 
 def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
@@ -41,6 +46,11 @@ def print_estimate(
         if options.estimate:
             raise UserError(f"{reason}; run it for a few updates instead") from error
         print(reason, file=sys.stderr)
+    else:
+        if not options.estimate:
+            check_memory(
+                f"{needs.stage} with these settings", needs.memory, accelerator.device, LESS
+            )
     return options.estimate
 
 

@@ -24,6 +24,7 @@ from rlhf_lab.disk.checkpoint import Checkpoint
 from rlhf_lab.engine import parallel
 from rlhf_lab.engine.packed import hidden_states
 from rlhf_lab.records import check_settings, seed_setting, setting
+from rlhf_lab.runs.costs.counting import check_memory, count
 from rlhf_lab.tasks import Task
 from rlhf_lab.text import END, pad_right
 from rlhf_lab.training import Optimiser, Record, check_finite, make_accelerator, shuffled
@@ -36,15 +37,15 @@ CHUNK = 40  # batches of text drawn and sorted by length at a time
 class PretrainConfig:
     """The model and its training."""
 
-    layers: int = setting(4, "layers of the model", at_least=1)
-    width: int = setting(256, "width of the model", at_least=1)
-    heads: int = setting(4, "attention heads", at_least=1)
-    context: int = setting(256, "tokens the model can read", at_least=1)
-    vocabulary: int = setting(2048, "tokens in the vocabulary, at most", at_least=1)
+    layers: int = setting(4, "layers of the model", at_least=1, at_most=10**4)
+    width: int = setting(256, "width of the model", at_least=1, at_most=10**5)
+    heads: int = setting(4, "attention heads", at_least=1, at_most=10**4)
+    context: int = setting(256, "tokens the model can read", at_least=1, at_most=10**6)
+    vocabulary: int = setting(2048, "tokens in the vocabulary, at most", at_least=1, at_most=10**7)
     tokenizer_documents: int = setting(20_000, "documents the tokenizer learns from", at_least=1)
     updates: int = setting(3000, "how many updates to make", at_least=1)
     late_from: int = setting(1600, "update after which the late text is read", at_least=0)
-    batch_size: int = setting(64, "rows of text in one update", at_least=1)
+    batch_size: int = setting(64, "rows of text in one update", at_least=1, at_most=10**6)
     learning_rate: float = setting(2e-3, "at the start; it falls linearly to 0", above=0)
     warmup: int = setting(100, "updates over which the learning rate rises", at_least=0)
     weight_decay: float = setting(0.05, "weight decay of the matrices", at_least=0)
@@ -74,7 +75,13 @@ def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedToke
 
 
 def new_model(tokenizer: PreTrainedTokenizerBase, config: PretrainConfig) -> GPT2LMHeadModel:
-    """A compact GPT-2 with random weights."""
+    """A compact GPT-2 with random weights. Raises UserError if training it would need far more
+    memory than this machine has."""
+    parameters = config.layers * 12 * config.width**2
+    parameters += (len(tokenizer) + config.context) * config.width
+    advice = "lower --width, --layers, --context or --vocabulary"
+    needed = 4 * 4 * parameters  # weights, gradients and Adam's two, in float32
+    check_memory(f"a model of {count(parameters)} parameters", needed, torch.device("cpu"), advice)
     torch.manual_seed(config.seed)
     return GPT2LMHeadModel(
         GPT2Config(

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import refusal
 from transformers import DynamicCache
 
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.engine.adapters import MemoryConfig, add_lora, prepare
 from rlhf_lab.engine.fast_gpt2 import GPT2Decoder
 from rlhf_lab.engine.packed import hidden_states
 from rlhf_lab.engine.recompute import recomputed
-from rlhf_lab.models import ScalarModel, frozen_copy, new_value_model
+from rlhf_lab.models import ScalarModel, frozen_copy, load_tokenizer, new_value_model
 from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig
@@ -24,6 +26,7 @@ from rlhf_lab.runs.costs.estimate import (
     estimate_sft,
     memory,
 )
+from rlhf_lab.runs.pretrain import PretrainConfig, new_model
 from rlhf_lab.sampling import LibraryDecoder
 from rlhf_lab.sequences import Sequences, positions_before
 from rlhf_lab.sft import SFTConfig
@@ -260,3 +263,21 @@ def test_the_bars_of_an_estimate_add_up_and_mark_the_worst_moment():
     assert widths == [4, 1, 2, 3, 6] and [bar.get_x() for bar in axes.patches] == [0, 4, 5, 7, 10]
     [mark] = [line for line in axes.lines if line.get_label() == "worst moment"]
     assert list(mark.get_xdata()) == [12]  # sampling: weights, Adam and the cache
+
+
+# ---- more than there is --------------------------------------------------------------------------
+
+
+def test_what_needs_more_memory_than_there_is_is_refused_before_anything_is_made(monkeypatch):
+    monkeypatch.setattr(costs, "memory_of", lambda device: 10**9)
+    cpu = torch.device("cpu")
+    costs.check_memory("a stage", 1.4e9, cpu, "take less")  # within what an estimate may be off
+    message = refusal(costs.check_memory, "a stage", 1.6e9, cpu, "take less")
+    assert message == "a stage needs about 1.6 GB of memory, and this machine has 1.0 GB: take less"
+    tokenizer = load_tokenizer(base_model())
+    message = refusal(new_model, tokenizer, PretrainConfig(layers=1000, width=50_000, heads=1))
+    assert "30,000,106.1M parameters" in message and "lower --width" in message
+
+
+def test_the_memory_of_this_machine_is_known():
+    assert 10**8 < costs.memory_of(torch.device("cpu")) < 10**15

@@ -265,12 +265,12 @@ def with_value(path, value):
     return summary
 
 
-ODD = (None, [], {}, "text", "<b>", -1, 1e308, True, [1], [9, 1, 2], [None] * 3)
+ODD = (None, [], {}, "<b>", -1, 1e308, [9, 1, 2], [None] * 3)
+# Of the models the policy alone: they all have the same fields.
+PLACES = [path for path in fields(SUMMARY) if not {"base", "sft", "best_of_n"} & {*path[1:2]}]
 
 
-@pytest.mark.parametrize(
-    "path", fields(SUMMARY), ids=lambda path: ".".join(map(str, path)) or "all"
-)
+@pytest.mark.parametrize("path", PLACES, ids=lambda path: ".".join(map(str, path)) or "all")
 def test_an_odd_summary_is_refused_by_field_or_gives_a_page(path, tmp_path):
     """Whatever stands at a place: one line that names the file and the field, or a whole page."""
     for number, value in enumerate(ODD):

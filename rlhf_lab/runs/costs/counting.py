@@ -1,6 +1,7 @@
 """What reading tokens costs a model: bytes kept for the backward pass, bytes of the KV cache, and
 multiplications and additions; and how fast this machine does those."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,11 @@ from transformers.pytorch_utils import Conv1D
 
 from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.engine.recompute import recomputed
+from rlhf_lab.errors import UserError
 from rlhf_lab.models import ScalarModel, SharedValue
 from rlhf_lab.sequences import Sequences, positions_before
 
+TOO_MUCH = 1.5  # an estimate may be half as much again as what is needed
 PROBED = 4  # rows that are read to see what is kept of them
 
 
@@ -200,3 +203,32 @@ def _forget_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
         CLEAR.write_text("5")
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a device has in all; None where that cannot be told."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def check_memory(what: str, needed: float, device: torch.device, advice: str) -> None:
+    """Raise UserError if something needs more than TOO_MUCH times the memory that there is: it
+    would end in the middle, and on a CPU take other programs with it."""
+    there = memory_of(device)
+    if there and needed > TOO_MUCH * there:
+        raise UserError(
+            f"{what} needs about {size(needed)} of memory, and this machine has {size(there)}: "
+            f"{advice}"
+        )
+
+
+def count(n: int) -> str:
+    return f"{n / 1e6:,.1f}M" if n >= 1e6 else f"{n:,}"
+
+
+def size(n: float) -> str:
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"

@@ -25,10 +25,12 @@ from rlhf_lab.rollout import Scorer
 from rlhf_lab.runs.costs.counting import (
     bytes_of,
     cache_bytes,
+    count,
     forward,
     last_gradient,
     projection,
     saved,
+    size,
     training,
     vocabulary,
 )
@@ -242,14 +244,6 @@ def logits_of(policy: PreTrainedModel, piece: Sequences) -> int:
 def evenly_spaced(rows: Sequence, most: int = SAMPLE) -> list:
     """At most so many of them, evenly spaced."""
     return list(rows[:: max(1, len(rows) // most)][:most])
-
-
-def count(n: int) -> str:
-    return f"{n / 1e6:,.1f}M" if n >= 1e6 else f"{n:,}"
-
-
-def size(n: float) -> str:
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
 
 
 def duration(seconds: float) -> str:
