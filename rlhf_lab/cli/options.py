@@ -21,13 +21,13 @@ def device_option(sub: argparse.ArgumentParser) -> None:
 
 def seed_option(sub: argparse.ArgumentParser) -> None:
     """The option of a command's seed, where no config class has one."""
-    help = f"the seed of everything random [0 to {HIGHEST_SEED}]"
+    help = f"the seed of everything random [0 to {HIGHEST_SEED:,}]"
     sub.add_argument("--seed", type=_seed, default=0, help=help)
 
 
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) > HIGHEST_SEED:
-        raise UserError(f"--seed {text}: take a whole number from 0 to {HIGHEST_SEED}")
+        raise UserError(f"--seed {text}: take a whole number from 0 to {HIGHEST_SEED:,}")
     return int(text)
 
 

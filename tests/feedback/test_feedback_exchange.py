@@ -469,3 +469,64 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path, action):
     name, *rest = action
     assert "there is no file" in refusal(run, name, tmp_path / "none.sqlite", *rest)
     assert not (tmp_path / "none.sqlite").exists()
+
+
+# ---- a class -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A store as notebook 02 leaves it: one person called "me", and a simulated labeller."""
+    store = FeedbackStore(tmp_path / "mixed.sqlite")
+    store.add(ASK, [Sample(text) for text in TEXTS])
+    store.add_labeller("me")
+    store.add_labeller("robot", simulated=True)
+    for name in ("me", "robot"):
+        store.write(Entry("", "ranking", name, ASK, TEXTS, (1, 2, 3, 4), (0, 1, 2, 3)))
+    return store
+
+
+def test_simulated_labellers_are_left_out_and_said_to_be(mixed, tmp_path, capsys):
+    run("show", mixed.path)
+    told = capsys.readouterr().out
+    assert "1 entry\n" in told and told.splitlines()[2].endswith("me")
+    assert told.splitlines()[-1].startswith("and 1 simulated labeller with 1 entry: --simulated")
+    run("show", mixed.path, "--simulated")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("robot (simulated)")
+    for how, lines in ((["--pairs"], 3), (["--pairs", "--simulated"], 6)):
+        run("export", mixed.path, tmp_path / f"{lines}.jsonl", *how)
+        assert f"wrote {lines} lines" in capsys.readouterr().out
+    run("export", mixed.path, tmp_path / "all.jsonl")
+    assert "left out 1 simulated labeller" in capsys.readouterr().out
+    assert "robot" not in (tmp_path / "all.jsonl").read_text()
+    run("export", mixed.path, tmp_path / "whole.jsonl", "--simulated")
+    again = FeedbackStore(tmp_path / "again.sqlite")
+    run("import", again.path, tmp_path / "whole.jsonl")
+    assert again.contents() == mixed.contents() and again.labellers() == ["me"]
+    assert mixed.uses("robot") == [str(tmp_path / "6.jsonl"), str(tmp_path / "whole.jsonl")]
+
+
+def test_the_mark_of_a_program_is_set_and_taken_away(mixed, capsys):
+    run("simulated", mixed.path, "me")
+    assert mixed.labellers() == [] and "me is simulated" in capsys.readouterr().out
+    run("simulated", mixed.path, "me", "robot", "--people")
+    assert mixed.labellers() == ["me", "robot"] and "robot is a person" in capsys.readouterr().out
+    assert "no labeller 'ann'" in refusal(run, "simulated", mixed.path, "ann")
+
+
+def test_merge_asks_whose_rankings_these_are_and_takes_a_name(mixed, fresh, tmp_path, capsys):
+    run("merge", fresh.path, mixed.path)
+    other = FeedbackStore(tmp_path / "other.sqlite")
+    other.add(ASK, [Sample(text) for text in TEXTS])
+    other.add_labeller("me")
+    other.write(Entry("", "ranking", "me", ASK, TEXTS, (4, 3, 2, 1), (0, 1, 2, 3)))
+    message = refusal(run, "merge", fresh.path, other.path)
+    assert "other.sqlite" in message and "merge --as NAME" in message
+    run("merge", fresh.path, other.path, "--as", "ada")
+    assert fresh.labellers() == ["me", "ada"] and len(fresh.entries("ada")) == 1
+    assert "--as names the person of one store" in refusal(
+        run, "merge", fresh.path, other.path, mixed.path, "--as", "ada"
+    )
+    other.add_labeller("bo"), other.forget("me"), other.add_labeller("cy")
+    message = refusal(run, "merge", fresh.path, other.path, "--as", "ada")
+    assert "there is not one person in" in message and "bo, cy" in message

@@ -6,6 +6,7 @@ import math
 import re
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.sampling import SamplingConfig
+from rlhf_lab.show.markup import Html
 from rlhf_lab.show.panels import PANELS, Line, Panel
 from rlhf_lab.show.widgets import dashboard as module
 from rlhf_lab.show.widgets.curves import curve
@@ -285,6 +287,13 @@ def test_the_button_stops_and_says_so():
     view = module._View(pressed.set)
     view.button.click()
     assert pressed.is_set() and view.button.disabled and view.button.description == "Stopping ..."
+    view.handle = SimpleNamespace(update=lambda kept: None)
+    view.close(Html(""), None)
+    assert view.button.description == "Stopped" and view.button.disabled
+    view = module._View(pressed.set)
+    view.handle = SimpleNamespace(update=lambda kept: None)
+    view.close(Html(""), None)
+    assert view.button.description == "Finished" and view.button.disabled
 
 
 def test_all_that_ppo_logs_of_a_panel_is_in_its_records(gpt2, tokenizer):
@@ -300,3 +309,13 @@ def test_all_that_ppo_logs_of_a_panel_is_in_its_records(gpt2, tokenizer):
     )
     wanted = {line.metric for panel in PANELS if panel.stage == "ppo" for line in panel.lines}
     assert wanted <= set(row) and torch.tensor(row["val/explained_variance"]) <= 1
+
+
+def test_a_kl_that_is_0_but_for_rounding_is_shown_as_0():
+    rounding = ({"objective/kl": kl, "objective/kl_se": 2e-6} for kl in (3e-7, -3e-7))
+    rows = [record(update, **kl) for update, kl in enumerate(rounding, 1)]
+    [panel] = [p for p in PANELS if p.title == "PPO: KL to the reference"]
+    svg = curve(panel, rows)
+    assert "KL to the reference  0<" in svg and "e-0" not in svg
+    rows[-1] |= {"objective/kl": 3e-4}
+    assert "KL to the reference  0.0003<" in curve(panel, rows)
