@@ -325,11 +325,8 @@ def kwise_of(pair_loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Ten
             better, worse = count.nonzero(as_tuple=True)
             often = count[better, worse]
             if len(often):
-                each.append(
-                    pair_loss(
-                        row[better].repeat_interleave(often), row[worse].repeat_interleave(often)
-                    )
-                )
+                pairs = (row[side].repeat_interleave(often, 0) for side in (better, worse))
+                each.append(pair_loss(*pairs))
         return torch.stack(each).mean() if each else scores[:0].sum()
 
     return loss

@@ -65,6 +65,7 @@ def train_dpo(
     judge: Callable[[Prompt, str], Mark] | None = None,
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
+    dpo_loss: Callable[..., Tensor] | None = None,
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update.
 
@@ -72,7 +73,9 @@ def train_dpo(
     and dpo/* are those of the batch before the update; at the end of every epoch they are there
     for `held_out` too. `judge` marks what is sampled after an update (see DPOConfig.sample_every)
     in answer to the prompts of `held_out`, or of `rankings` if there are none. `episode` stays 0:
-    nothing is sampled to train on. Raises UserError if no two responses are compared.
+    nothing is sampled to train on. dpo_loss: the formula of the loss, with the arguments of the one
+    in `maths`, taken over the pairs of each prompt. Raises UserError if no two responses are
+    compared.
     """
     accelerator = on_device(accelerator, policy)
     check_model(policy, tokenizer)
@@ -94,7 +97,9 @@ def train_dpo(
         epoch, rows, last = order[update - 1]
         # 2. A few prompts with their responses: the higher ranked shall have the higher score.
         batch = data.groups(rows)
-        loss, scores = batch_gradients(policy, batch, ref_logprobs[rows], accelerator, config)
+        loss, scores = batch_gradients(
+            policy, batch, ref_logprobs[rows], accelerator, config, dpo_loss
+        )
         check_finite("the loss", loss, update)
         # 3. A step against the gradient.
         record: Record = {
@@ -137,6 +142,7 @@ def batch_gradients(
     ref_logprobs: Tensor,
     accelerator: Accelerator,
     config: DPOConfig,
+    dpo_loss: Callable[..., Tensor] | None = None,
 ) -> tuple[float, Tensor]:
     """Add the gradient of the loss over a batch; returns the loss and the scores (G, K).
 
@@ -146,22 +152,37 @@ def batch_gradients(
 
     def share_of_loss(part: list[int]) -> tuple[Tensor, Metrics]:
         piece = batch.groups(part)
-        piece_scores = implicit_scores(policy, piece, ref_logprobs[part], config.dpo_beta)
-        scores[part] = piece_scores.detach().float().cpu()  # (g, K)
+        logprobs = grouped_logprobs(policy, piece)  # (g, K)
+        reference = ref_logprobs[part].to(logprobs)
+        piece_scores = maths.dpo_scores(logprobs, reference, config.dpo_beta)
+        scores[part] = piece_scores.detach().float().cpu()
         ranks = piece.ranks.to(piece_scores.device)
-        return len(part) / len(batch) * maths.kwise_loss(piece_scores, ranks), {}
+        if dpo_loss is None:
+            loss = maths.kwise_loss(piece_scores, ranks)
+        else:
+            loss = kwise_of(dpo_loss, config.dpo_beta)(
+                torch.stack([logprobs, reference], -1), ranks
+            )
+        return len(part) / len(batch) * loss, {}
 
     loss, _ = accumulate(accelerator, group_batches(batch, config.max_tokens), share_of_loss)
     return loss, parallel.total(scores)
 
 
-def implicit_scores(
-    policy: PreTrainedModel, data: RankedData, ref_logprobs: Tensor, dpo_beta: float
-) -> Tensor:
-    """dpo_beta log(policy / reference) of each response; ref_logprobs (G, K) -> (G, K)."""
-    logprobs = summed_logprobs(policy, data.sequences.to(policy.device))  # each response once
-    logprobs = logprobs[data.index.to(policy.device)]  # (G, K)
-    return maths.dpo_scores(logprobs, ref_logprobs.to(logprobs), dpo_beta)
+def kwise_of(dpo_loss: Callable[..., Tensor], dpo_beta: float) -> Callable[..., Tensor]:
+    """The loss of groups, by a loss of pairs: policy and reference (G, K, 2), ranks (G, K) -> ()."""
+
+    def pair_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
+        (mine, ref_mine), (other, ref_other) = chosen.unbind(-1), rejected.unbind(-1)
+        return dpo_loss(mine, other, ref_mine, ref_other, dpo_beta)
+
+    return maths.kwise_of(pair_loss)
+
+
+def grouped_logprobs(policy: PreTrainedModel, data: RankedData) -> Tensor:
+    """Log-probability of every response, each read once, (G, K)."""
+    logprobs = summed_logprobs(policy, data.sequences.to(policy.device))
+    return logprobs[data.index.to(policy.device)]
 
 
 def summed_logprobs(policy: PreTrainedModel, sequences: Sequences) -> Tensor:

@@ -126,13 +126,14 @@ def moved(model):
     return other
 
 
-def test_dpo_gradient_by_finite_differences(gpt2, tokenizer):
+@pytest.mark.parametrize("own", [None, maths.dpo_loss], ids=["whole groups", "pair by pair"])
+def test_dpo_gradient_by_finite_differences(gpt2, tokenizer, own):
     model, data = gpt2.double(), dpo.compared(tokenizer, RANKED[:3])
     ref_logprobs = dpo.whole_logprobs(moved(model), data).double()
     loss = lambda: maths.kwise_loss(  # noqa: E731
-        dpo.implicit_scores(model, data, ref_logprobs, 0.1), data.ranks
+        maths.dpo_scores(dpo.grouped_logprobs(model, data), ref_logprobs, 0.1), data.ranks
     )
-    dpo.batch_gradients(model, data, ref_logprobs, make_accelerator("cpu"), DPO)
+    dpo.batch_gradients(model, data, ref_logprobs, make_accelerator("cpu"), DPO, own)
     checked = 0
     for name, p in model.named_parameters():
         flat, index = p.data.view(-1), p.grad.abs().argmax()
