@@ -170,7 +170,7 @@ def batch_gradients(
 
 
 def kwise_of(dpo_loss: Callable[..., Tensor], dpo_beta: float) -> Callable[..., Tensor]:
-    """The loss of groups, by a loss of pairs: policy and reference (G, K, 2), ranks (G, K) -> ()."""
+    """A loss of whole groups by one of pairs: policy and reference (G, K, 2), ranks -> ()."""
 
     def pair_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
         (mine, ref_mine), (other, ref_other) = chosen.unbind(-1), rejected.unbind(-1)
