@@ -28,6 +28,7 @@ BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 LINKED = "linked"  # the folder beside the notebooks for what they link to
 UPWARDS = re.compile(r"""(\]\(|(?:href|src)=\\?")\.\./([^)"#\\\s]+)""")  # in a notebook's file
+README = re.compile(r"\[([^\]]+)\]\((?:\.\./)*README\.md[^)]*\)")
 ANYWHERE = re.compile(r"""(?:\]\(|(?:href|src)=")([^)"#\s]+)""")  # in a page
 
 
@@ -138,7 +139,8 @@ def _notebook(path: Path) -> NotebookNode:
 
 def _linked(names: set[str]) -> dict[str, bytes]:
     """Files of the project, and the files that the pages among them link to in turn, as they are to
-    be read beside the notebooks. The README, which links to everything, is left out."""
+    be read beside the notebooks. The README, which links to everything, is left out, and what links
+    to it says so in place of a link."""
     waiting, found = sorted(names), dict[str, bytes]()
     while waiting:
         name = waiting.pop()
@@ -148,7 +150,7 @@ def _linked(names: set[str]) -> dict[str, bytes]:
             continue
         found[name] = source.read_bytes()
         if name.endswith(".md"):
-            text = found[name].decode()
+            text = README.sub(r"\1 (in the project's README)", found[name].decode())
             here = posixpath.dirname(name)
             waiting += [
                 posixpath.normpath(posixpath.join(here, link)) for link in ANYWHERE.findall(text)
