@@ -333,7 +333,7 @@ def test_the_logits_are_the_models_own(name, tokenizer):
     batch = Sequences.of_tokens([[5, 6, 7], [8]], [[9, 10], [11, 12, 13]], 257)
     for rank in (0, 2):
         if rank and name == "falcon_h1":
-            assert "peft makes no adapters" in refusal(add_lora, policy, rank)
+            assert "peft has no adapters" in refusal(add_lora, policy, rank)
             continue
         model = add_lora(policy, rank) if rank else policy
         found = response_logits(model, batch)
