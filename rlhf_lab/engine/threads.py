@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import torch
 
-DECIDED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # the user chose
+DECIDED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # if set, change nothing
 EVERY = 0.5  # seconds between two looks at the machine
 BUSY, QUIET = 0.3, 0.15  # cores used by other programs: act from BUSY, stop below QUIET
 

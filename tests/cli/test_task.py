@@ -146,7 +146,7 @@ def test_parts_without_rankings_and_without_demonstrations_are_refused(folder):
     held = [f"ask {i}" for i in range(40) if Shares().part_of(f"ask {i}") == "held-out"]
     toml = TOML + 'demonstrations = "demonstrations.jsonl"\n'
     task = read_folder(folder(toml, demonstrations=[(p, "so") for p in held]))
-    assert "demonstrations.jsonl: of its" in refusal(task.demonstrations)
+    assert "demonstrations.jsonl: none of its" in refusal(task.demonstrations)
     ranked = [Ranking(Prompt("", held[0]), ("a", "b"), (1, 2))]
     message = refusal(task.rankings, ranked, "second")
     assert (
@@ -178,7 +178,7 @@ def test_parts_without_rankings_and_without_demonstrations_are_refused(folder):
             TOML + "[shares]\nsecond = 0.5\nheld_out = 0.5",
             "field 'shares': second and held_out are 1",
         ),
-        ("name = tea", "not TOML"),
+        ("name = tea", "not valid TOML"),
     ],
 )
 def test_a_malformed_task_is_named_by_file_and_field(folder, toml, said):
