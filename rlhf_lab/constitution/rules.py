@@ -45,7 +45,7 @@ def read_rules(path: str | Path | None = None, also: Collection[str] = ()) -> tu
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{path}, rule {name!r}, field 'name': two rules have it: rename one")
+            raise UserError(f"{path}, rule {name!r}, field 'name': is used twice: rename one")
     _check_known(also, names, str(path))
     rules = [rule for rule in rules if rule.on or rule.name in also]
     if not rules:

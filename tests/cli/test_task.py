@@ -176,7 +176,7 @@ def test_parts_without_rankings_and_without_demonstrations_are_refused(folder):
         (TOML + "[shares]\nheldout = 0.2", "[shares], field 'heldout': is not known"),
         (
             TOML + "[shares]\nsecond = 0.5\nheld_out = 0.5",
-            "field 'shares': second and held_out are 1",
+            "field 'shares': second and held_out add up to 1",
         ),
         ("name = tea", "not valid TOML"),
     ],
