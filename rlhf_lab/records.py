@@ -47,7 +47,7 @@ class Ranking:
 
     ranks[i] belongs to responses[i]: 1 is best, equal ranks are ties, None is unranked (worse than
     every ranked one, not compared with other unranked ones). ended[i] is False for a response that
-    was cut off before its end token; () stands for all ended.
+    was cut off before its end token; () means that all ended.
     """
 
     prompt: Prompt

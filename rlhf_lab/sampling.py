@@ -176,7 +176,7 @@ def agrees(policy: PreTrainedModel, make_decoder: Callable[..., Decoder]) -> boo
     """Whether a decoder, step by step, gives two rows of different lengths the same logits as
     reading each row alone and in full."""
     rows = [few_tokens(policy, count, first) for count, first in ((10, 0), (6, 1))]
-    drawn = min(2, len(rows[1]) - 1)  # of each row, the tokens behind its prompt
+    drawn = min(2, len(rows[1]) - 1)  # the tokens of each row that follow its prompt
     prompts = [row[: len(row) - drawn] for row in rows]
     device = policy.device
     tokens, attention = (x.to(device) for x in pad_left(prompts, rows[0][0]))

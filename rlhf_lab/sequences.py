@@ -115,8 +115,7 @@ def check_fits(model: PreTrainedModel | ScalarModel, batch: Sequences) -> None:
 
 
 def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:
-    """Batches of rows of similar length, at most `max_tokens` with the padding, of which there is
-    little.
+    """Batches of rows of similar length, at most `max_tokens` including the little padding.
 
     With several processes, each gets its own rows: together they have every row once.
     """

@@ -2,7 +2,7 @@
 
 Prompts are padded on the left, so that every response starts in the same column; responses and
 training rows are padded on the right. The pad token is never the end token: if it were, the end
-of a response could not be told from the padding behind it.
+of a response could not be told from the padding after it.
 """
 
 import re

@@ -205,7 +205,7 @@ def merge_adapters(model: P, folder: Path) -> P:
     if rows and rows[0] != len(next(embedding.parameters())):  # tokens were added before training
         model.resize_token_embeddings(rows[0], mean_resizing=False)
     try:
-        with warnings.catch_warnings():  # of what peft asks of transformers
+        with warnings.catch_warnings():  # peft uses deprecated parts of transformers
             warnings.simplefilter("ignore", FutureWarning)
             config = peft.LoraConfig(**{name: settings[name] for name in KNOWN if name in settings})
             adapted: Any = peft.get_peft_model(model, config)

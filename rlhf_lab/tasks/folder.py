@@ -173,7 +173,7 @@ def read_folder(folder: str | Path) -> FolderTask:
 
 def is_folder(name: str | Path | None) -> bool:
     """Whether this is the folder of a task."""
-    return name is not None and os.path.isfile(Path(name) / SETTINGS)  # false for any other text
+    return name is not None and os.path.isfile(Path(name) / SETTINGS)  # no name makes it raise
 
 
 def _settings(file: Path) -> Row:

@@ -6,7 +6,7 @@ that guessing gets 0.5:
 
     preference(i, j) = P(rating of i > rating of j) + P(equal) / 2
 
-Every sentence is paired with every sentence on another sheet, and nothing is really drawn: the
+Every sentence is paired with every sentence on another sheet, and no draw is simulated: the
 accuracy of an opinion is computed exactly from the ratings. Somebody who knows every preference p
 follows it and is right in max(p, 1 - p) of the draws. The mean of that over pairs is the ceiling:
 the rest is disagreement among labellers.

@@ -119,7 +119,7 @@ class Reader:
         return reading
 
     def _read_steps(self, reading: Reading, place: int) -> None:
-        """The steps whose object stands in this sentence."""
+        """The steps whose object is in this sentence."""
         sentence, left = reading.sentences[place], []
         for problem in self._objects_in(sentence):
             where, turned = self._action(reading.sentences, place, problem)
