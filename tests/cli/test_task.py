@@ -138,7 +138,7 @@ def test_a_part_without_prompts_is_refused_with_the_file_and_what_to_do(folder, 
     others = [p for p in (f"ask {i}" for i in range(40)) if Shares().part_of(p) != part]
     message = refusal(read_folder(folder(prompts=others)).prompts, part)
     share = "0.5" if part == "train" else "0.25"
-    assert f"tea/prompts.jsonl: of its prompts ({len(others)}) none" in message
+    assert f"tea/prompts.jsonl: none of its prompts ({len(others)})" in message
     assert f"'{part}'" in message and share in message and "add prompts (" in message
 
 
@@ -150,7 +150,7 @@ def test_parts_without_rankings_and_without_demonstrations_are_refused(folder):
     ranked = [Ranking(Prompt("", held[0]), ("a", "b"), (1, 2))]
     message = refusal(task.rankings, ranked, "second")
     assert (
-        "rankings.sqlite3: of its rankings (1) none" in message and "rank more prompts" in message
+        "rankings.sqlite3: none of its rankings (1)" in message and "rank more prompts" in message
     )
     assert "names no demonstrations" in refusal(read_folder(folder()).demonstrations)
 
