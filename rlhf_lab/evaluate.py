@@ -104,7 +104,7 @@ def respond(
     below 1.
     """
     if per_prompt < 1:
-        raise UserError(f"per_prompt is {per_prompt}: ask for 1 or more responses to each prompt")
+        raise UserError(f"{per_prompt} responses to each prompt: ask for 1 or more")
     check_model(policy, tokenizer)
     rows = [(p, s) for p in prompts for s in range(per_prompt)]
     samples = sample(
