@@ -1,7 +1,7 @@
 """rlhf_lab: supervised fine-tuning, a reward model from rankings, and PPO, to read and to run.
 
 The parts, in the order in which data flows: tasks, sft, sampling, feedback, reward, ppo, evaluate.
-Every formula of training is in `maths`. What is named here is loaded when it is first used.
+Every formula of training is in `maths`. A public name is imported from its module on first use.
 """
 
 from importlib import import_module

@@ -1,15 +1,15 @@
-"""The one error a user is meant to read, and its form for one row among many."""
+"""The error that users read, and its subclass for one bad row of data."""
 
 
 class UserError(Exception):
-    """What the user can put right; the message is one line: what is wrong, where, what to do."""
+    """An error the user can correct; its message is one line: what is wrong, where, what to do."""
 
 
 class BadRow(UserError):
-    """A row of data that cannot be used: a reader may pass it over and go on with the next.
+    """A row of data that cannot be used; a reader may skip it and go on with the next.
 
-    kind: what is wrong with it, in words that other such rows share, to count by. where: file and
-    row.
+    kind: the kind of fault, in the same words for all such rows, so that they can be counted.
+    where: file and row.
     """
 
     def __init__(self, message: str, kind: str = "not right", where: str = ""):

@@ -75,7 +75,7 @@ class Responses:
         )
 
     def pick(self, choice: Tensor) -> "Responses":
-        """One response for each prompt, by its number: choice (P,)."""
+        """One response to each prompt; choice (P,) has their indices."""
         rows = torch.arange(len(self.prompts)) * self.per_prompt + choice
         pick = lambda table: [[row[i]] for row, i in zip(table, choice.tolist())]  # noqa: E731
         return Responses(
@@ -97,11 +97,11 @@ def respond(
     config: SamplingConfig = SamplingConfig(),
     batch_size: int = 128,
 ) -> Responses:
-    """Sample `per_prompt` responses to each prompt, and mark them where there is a judge.
+    """Sample `per_prompt` responses to each prompt, and mark them if there is a judge.
 
     The seeds depend on the prompt and the number of the response, so two models that answer the
-    same prompts with the same seed share their random numbers. Raises UserError for less than one
-    response.
+    same prompts with the same seed share their random numbers. Raises UserError if per_prompt is
+    below 1.
     """
     if per_prompt < 1:
         raise UserError(f"{per_prompt} responses to each prompt: ask for 1 or more")
@@ -159,13 +159,13 @@ def sequence_kl(
 
 
 def distinct_share(texts: Sequence[Sequence[str]], hide: Callable[[str], str] = str.strip) -> float:
-    """The mean share of different responses among those of a prompt; `hide` masks what must differ
+    """The mean share of different responses among those of a prompt; `hide` masks words that differ
     between prompts anyway, such as a name."""
     return statistics.fmean(len({hide(t) for t in row}) / len(row) for row in texts)
 
 
 def mask_words(prompt_words: Sequence[str]) -> Callable[[str], str]:
-    """A `hide` that puts an underscore for each of these words; there may be none."""
+    """A `hide` that replaces each of these words by an underscore; the list may be empty."""
     if not prompt_words:
         return str.strip
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, prompt_words)) + r")\b")
@@ -179,7 +179,7 @@ def win_rate(marks: Tensor, rival: Tensor) -> Interval:
     """How often a response beats the rival's to the same prompt, ties half: (P, S), (P, R).
 
     Every response is compared with every one of the rival's to the same prompt. The interval is
-    that of a share, over prompts: all wins on 40 prompts are no certainty.
+    `share_interval`, over prompts: it has a width even if all of 40 prompts are won.
     """
     difference = marks[:, :, None] - rival[:, None, :]
     wins = (difference.sign() + 1) / 2
@@ -198,12 +198,13 @@ def reward_accuracy(
 ) -> dict:
     """How often the reward model orders two responses to a prompt as the judge does.
 
-    truth, manner: the items of the rubric that say whether a response is right, and how it is put
+    truth, manner: the rubric items for whether a response is right, and for how it is expressed
     (a task's `truth` and `manner`). all: every pair whose marks differ; clear: pairs whose marks
     differ by one standard deviation or more (or by `clear`), and their share of all pairs;
     correctness: pairs of equal manner that differ in truth by half or more; style: pairs that
-    differ in manner and in no other item. Each {"accuracy", "interval", "pairs"}, equal scores
-    counting half; the 95 % interval is over prompts, as the pairs of one are alike.
+    differ in manner and in no other item. Returns {"accuracy", "interval", "pairs"} for each; equal
+    scores count half. The 95 % interval is over prompts, as pairs of one prompt are not
+    independent.
     """
     marks = answers.mark_table()
     clear = clear if clear is not None else max(float(marks.std()), 1e-6)
@@ -229,8 +230,8 @@ def reward_accuracy(
 def ranking_accuracy(
     reward_model: ScalarModel, tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]
 ) -> Interval:
-    """How many of the comparisons in these rankings the reward model orders as people did, with a
-    95 % interval, each prompt drawn whole; equal scores count half, ties of people's are left
+    """The share of the comparisons in these rankings that the reward model orders as people did,
+    with a 95 % interval by bootstrap over prompts. Equal scores count half; people's ties are left
     out."""
     written = list(dict.fromkeys(each for r in rankings for each in r.written()))
     found = score_texts(reward_model, tokenizer, written).tolist()
@@ -247,7 +248,7 @@ def ranking_accuracy(
 
 
 def _accuracy(margin: Tensor, pairs: Tensor) -> dict:
-    """How many of some pairs are ordered rightly, both (P, S, S)."""
+    """The share of these pairs that are ordered correctly; both (P, S, S)."""
     right = (pairs * (margin.sign() + 1) / 2).flatten(1).sum(1)
     counts = pairs.flatten(1).sum(1)
     share, low, high = share_interval(right.numpy(), counts.numpy())

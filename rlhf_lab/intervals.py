@@ -1,19 +1,19 @@
-"""95 % intervals, and which of them is for what.
+"""95 % intervals, and what each function is for.
 
     interval(table)                     the mean of numbers, such as marks
-    share_interval(parts, wholes)       what part of something, such as of the pairs of each prompt;
-                                        a win rate, how many responses have a flaw
-    ratio_interval(table, rival)        one mean as a part of another
+    share_interval(parts, wholes)       a share, such as a win rate, the accuracy on pairs, or how
+                                        many responses have a flaw
+    ratio_interval(table, rival)        one mean divided by another
     median_interval(values, prompts)    a median, such as of seconds
     resampled_interval(prompts, f)      any other statistic, such as an alpha
     exact_interval(wins, ties, losses)  independent choices, however few
     wilson_interval(share, count)       the same for a share alone, in a formula
 
-All but the last two count prompts. Responses to one prompt, and rankings of them, share its
-difficulty, so they are not independent: the mean is taken over the means of prompts, and what is
-drawn again, with replacement, is whole prompts (a cluster bootstrap; Efron and Tibshirani 1993).
-The draws depend on the seed alone. The last functions are about a choice between two models: its
-sign test, and how many choices it takes.
+All but the last two are clustered by prompt. Responses to one prompt, and rankings of them, share
+its difficulty, so they are not independent: the mean is taken over the prompts' means, and whole
+prompts are drawn with replacement (a cluster bootstrap; Efron and Tibshirani 1993). The draws
+depend on the seed alone. The remaining functions are for choices between two models: the sign test,
+and how many choices it needs.
 """
 
 import math
@@ -26,19 +26,19 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 Interval = tuple[float, float, float]  # estimate, lower and upper end
-SIGNIFICANCE = 0.05  # what intervals leave out, and below which a split is more than chance
+SIGNIFICANCE = 0.05  # of the sign test; intervals cover 1 - SIGNIFICANCE
 TAILS = SIGNIFICANCE / 2, 1 - SIGNIFICANCE / 2
-Z = 1.96  # standard deviations of a normal distribution that leave out as much
+Z = 1.96  # the matching quantile of the normal distribution
 DRAWS = 1000  # of a bootstrap
-HALVINGS = 60  # in search of an end: more digits than a float has
+HALVINGS = 60  # bisection steps for an end: more than the digits of a float
 
 
 def interval(table: Tensor) -> Interval:
     """The mean of (P, S) numbers, each prompt counted once, with the quantile of Student's t (1.97
     standard errors for 200 prompts, 2.26 for 10); no interval from a single prompt.
 
-    It is for numbers on a scale, such as marks. A share near 0 or 1 is for `share_interval`: when
-    all of 40 prompts agree, this one would have no width.
+    Use it for numbers on a scale, such as marks. For a share, use `share_interval`: if all of 40
+    prompts agreed, this interval would have no width.
     """
     means = table.float().mean(1)
     mean, count = float(means.mean()), len(means)
@@ -51,12 +51,12 @@ def interval(table: Tensor) -> Interval:
 def share_interval(parts: ArrayLike, wholes: ArrayLike = 1.0, seed: int = 0) -> Interval:
     """sum(parts) / sum(wholes), a share from 0 to 1; both (P,), or one whole for all prompts.
 
-    It is for what a response has or has not, and a pair is or is not. For the interval two made-up
-    prompts join in, one with nothing and one with everything. Without them, few prompts or full
-    agreement would give an interval of no width, and none of 40 is not never; with them it is a
-    little too wide, and sound, as with the made-up successes and failures of Agresti and Coull
-    (1998). Graded numbers are for `interval`: the made-up prompts are unlike any of theirs. nan
-    without any prompt.
+    Use it for yes-or-no properties of responses or pairs. To compute the interval, two artificial
+    prompts are added, one with a share of 0 and one with a share of 1. Without them, few prompts or
+    full agreement would give an interval of no width, although 0 of 40 does not mean never; with
+    them it is a little too wide, which is safe, as with the added successes and failures of Agresti
+    and Coull (1998). For graded numbers use `interval`: the artificial prompts would not fit their
+    scale. nan without any prompt.
     """
     parts = np.asarray(parts, float)
     wholes = np.broadcast_to(np.asarray(wholes, float), parts.shape)
@@ -80,7 +80,7 @@ def ratio_interval(table: Tensor, rival: Tensor, draws: int = 2000, seed: int = 
 
 
 def median_interval(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Interval:
-    """The median of values, each of which belongs to a prompt, given by name.
+    """The median of values; prompts gives the name of each value's prompt.
 
     nan without any value, and no interval from a single prompt.
     """
@@ -99,7 +99,7 @@ def median_interval(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Int
 def resampled_interval(
     prompts: Sequence, statistic: Callable[[list], float], draws: int = DRAWS, seed: int = 0
 ) -> Interval:
-    """statistic(prompts), where prompts holds what there is of each of them.
+    """statistic(prompts), where each entry of prompts holds the data of one prompt.
 
     nan without any prompt, and no interval from a single one.
     """
@@ -134,8 +134,8 @@ def exact_interval(wins: int, ties: int, losses: int) -> Interval:
     """The share of wins with ties counted half. The interval holds the true share in 95 of 100
     cases or more, however few the choices (Clopper and Pearson 1934).
 
-    The binomial knows no half: an odd tie counts as a loss for the lower end and as a win for the
-    upper one. (nan, 0, 1) without any choice.
+    The binomial distribution has no half wins: an odd tie counts as a loss for the lower end and
+    as a win for the upper one. (nan, 0, 1) without any choice.
     """
     choices, halves = wins + ties + losses, 2 * wins + ties
     if not choices:
@@ -146,7 +146,7 @@ def exact_interval(wins: int, ties: int, losses: int) -> Interval:
 
 
 def wilson_interval(share: float, count: int) -> Interval:
-    """The share of `count` independent cases (Wilson 1927), with about 95 % on average."""
+    """The share of `count` independent cases (Wilson 1927); coverage is about 95 % on average."""
     middle = (share + Z**2 / 2 / count) / (1 + Z**2 / count)
     variance = share * (1 - share) / count + Z**2 / 4 / count**2
     half = Z / (1 + Z**2 / count) * variance**0.5
@@ -155,14 +155,14 @@ def wilson_interval(share: float, count: int) -> Interval:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """The chance of a split at least this uneven, either way, were both equally good: the exact
-    two-sided sign test. Ties say nothing about which is better and are left out."""
+    """The probability of a split at least this uneven, either way, if both were equally good: the
+    exact two-sided sign test. Ties say nothing about which is better and are left out."""
     return min(1.0, 2 * _at_least(max(wins, losses), wins + losses))
 
 
 def wins_needed(choices: int) -> int | None:
-    """The fewest wins of `choices` without a tie that the sign test calls more than chance; None
-    where even all of them are not enough (five or fewer)."""
+    """The fewest wins in `choices` choices without ties that are significant by the sign test; None
+    if even winning all is not (five choices or fewer)."""
     tail, needed = 0.0, None
     for wins in range(choices, choices // 2, -1):
         tail += _exactly(wins, choices)
@@ -173,8 +173,8 @@ def wins_needed(choices: int) -> int | None:
 
 
 def power(choices: int, share: float) -> float:
-    """The chance that so many choices show more than chance, where one is truly preferred in this
-    `share` of them."""
+    """The power of the sign test: the probability of a significant result from this many choices,
+    if one side is truly preferred in this `share` of them."""
     needed = wins_needed(choices)
     if needed is None:
         return 0.0
@@ -182,10 +182,10 @@ def power(choices: int, share: float) -> float:
 
 
 def choices_needed(share: float = 0.6, chance: float = 0.8, most: int = 2000) -> int | None:
-    """How many choices it takes to tell a true `share` from a half with this `chance`; None if
-    `most` are too few.
+    """How many choices the sign test needs to tell a true `share` from a half with probability
+    `chance`; None if `most` are too few.
 
-    The power goes up in a saw-tooth, as wins are whole numbers: this is the first number of choices
+    Power rises in a saw-tooth, as wins are whole numbers: this is the smallest number of choices
     that reaches it.
     """
     return next((n for n in range(1, most + 1) if power(n, share) >= chance), None)
@@ -206,7 +206,7 @@ def _at_least(wins: int, choices: int, share: float = 0.5) -> float:
 
 
 def _lower_end(wins: int, choices: int) -> float:
-    """The share under which so many wins, or more, have a chance of half of SIGNIFICANCE."""
+    """The share for which this many wins or more have probability SIGNIFICANCE / 2."""
     if wins == 0:
         return 0.0
     low, high = 0.0, 1.0

@@ -1,12 +1,12 @@
-"""Every formula of RLHF as a pure function of tensors: no model, no state, no surprise.
+"""Every formula of RLHF as a pure function of tensors, without models or state.
 
 Shapes: B responses (or prompts), N tokens of a response, K responses ranked per prompt, V
 vocabulary, M samples. A `mask` is 1 (or True) on the response tokens up to and including the end
-token; whatever stands where it is 0, even nan, changes neither a result nor a gradient.
+token; values where it is 0, even nan, change neither a result nor a gradient.
 
 A loss is a mean over the real tokens (or prompts) it is given. A stage that reads a minibatch in
-pieces weighs the loss of each by its share of the minibatch's tokens (or prompts): the weighted
-losses, gradients and metrics add up to those of the whole, however it was cut.
+pieces weights the loss of each by its share of the minibatch's tokens (or prompts): the weighted
+losses, gradients and metrics add up to those of the whole, however it is split.
 """
 
 import math
@@ -74,8 +74,8 @@ class _TokenLogprobs(torch.autograd.Function):
 
 
 def response_mask(response_tokens: Tensor, end_id: int | Tensor) -> Tensor:
-    """True on the tokens (B, N) up to and including the first end token, on all when none ends.
-    end_id: the id that ends a response, or several (E,)."""
+    """True on the tokens (B, N) up to and including the first end token, or on all if there is
+    none. end_id: the id that ends a response, or several (E,)."""
     ends = torch.as_tensor(end_id, device=response_tokens.device)
     hit = torch.isin(response_tokens, ends).long()
     return hit.cumsum(-1) - hit == 0
@@ -83,8 +83,8 @@ def response_mask(response_tokens: Tensor, end_id: int | Tensor) -> Tensor:
 
 def label_mask(tokens: Tensor, starts: Tensor, end_id: int, pad_id: int) -> Tensor:
     """True on the tokens that SFT learns, those of the response with its end token: (B, T), (B,) ->
-    (B, T). tokens: prompt, response and padding; starts: the column of the response's first.
-    end_id is there for masks of one's own: this one needs only what is no padding."""
+    (B, T). tokens: prompt, response and padding; starts: the column of each response's first token.
+    end_id is for masks that you write yourself: this one needs only pad_id."""
     columns = torch.arange(tokens.shape[1], device=tokens.device)
     return (columns >= starts[:, None]) & (tokens != pad_id)
 
@@ -123,10 +123,10 @@ def _real(x: Tensor, mask: Tensor) -> Tensor:
 
 # ---- KL from the sampled tokens alone ------------------------------------------------------------
 # Schulman 2020, "Approximating KL divergence"; tokens sampled from the policy. In the reward use
-# k1: a policy gradient of its sum over a response has the gradient of the KL of whole responses. In
-# the loss each token's estimator sees its own position alone, the tokens before it taken as given:
-# k1's gradient is 0 on average, k2's that of the position's KL(policy || reference), k3's that of
-# KL(reference || policy). None charges a token for the KL that it leads to at later positions.
+# k1: the policy gradient of its sum over a response is the gradient of the whole response's KL. In
+# the loss, each token's estimator only sees its own position, given the tokens before it: k1's
+# gradient is 0 on average, k2's is that of the position's KL(policy || reference), and k3's is that
+# of KL(reference || policy). None charges a token for the KL that it causes at later positions.
 
 
 def kl_k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
@@ -159,11 +159,11 @@ def adaptive_beta(beta: float, kl: float, target: float, n: int, horizon: int) -
 
 
 def no_end_penalty(scores: Tensor, ended: Tensor, penalty: float = 1.0) -> Tensor:
-    """Scores with those of cut-off responses at min(score, 0) - penalty: (B,), bool (B,) -> (B,).
+    """Scores, lowered to min(score, 0) - penalty for cut-off responses: (B,), bool (B,) -> (B,).
 
-    A fixed score such as -1 would reward cutting off whatever scores worse than that; a mere
-    subtraction would leave a good response worth cutting off. This way a cut always costs at
-    least `penalty`, and is always below 0.
+    With a fixed score such as -1, cutting off would pay for every response that scores worse; with
+    a plain subtraction, a good response could be cut off and still score above 0. This way, cutting
+    off always costs at least `penalty` and always scores below 0.
     """
     return torch.where(ended.bool(), scores, scores.clamp(max=0) - penalty)
 
@@ -188,9 +188,9 @@ def gae(
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimates and returns (Schulman et al. 2016): each (B, N).
 
-    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lam A_{t+1}, where nothing follows
-    the end: rewards and values of the padding are zeroed first, so V after the end is 0. Returns
-    are A + V of these raw advantages: whiten afterwards. Carries no gradient; padding gets 0.
+    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lam A_{t+1}. Rewards
+    and values of the padding are zeroed first, so V and A after the end are 0. Returns are A + V of
+    these raw advantages: whiten afterwards. Carries no gradient; padding gets 0.
     """
     rewards, values = _real(rewards, mask), _real(values, mask)
     deltas = rewards + gamma * F.pad(values[:, 1:], (0, 1)) - values
@@ -203,11 +203,11 @@ def gae(
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """How well the values foretell the returns: 1 - var(returns - values) / var(returns), () over
+    """How well the values predict the returns: 1 - var(returns - values) / var(returns), () over
     the real tokens of a batch.
 
-    1 is perfect, 0 as good as always saying the mean, below 0 worse; nan where all returns are
-    equal. All tensors (B, N).
+    1 is perfect, 0 is as good as always predicting the mean, below 0 is worse; nan if all returns
+    are equal. All tensors (B, N).
     """
     rest, whole = (returns - values)[mask.bool()], returns[mask.bool()]
     variance = whole.var(correction=0)
@@ -232,11 +232,11 @@ def clipped_policy_loss(
 def policy_metrics(
     new_logprobs: Tensor, logprobs: Tensor, advantages: Tensor, mask: Tensor, epsilon: float = 0.2
 ) -> dict[str, Tensor]:
-    """What is logged of a step of the policy, means over real tokens, each (): approximate KL of
-    old to new policy (k2), the share of tokens whose loss the clip changed, and the ratio.
+    """The metrics of a policy step, means over real tokens, each (): approximate KL of old to new
+    policy (k2), the share of tokens whose loss the clip changed, and the ratio.
 
-    Before anything is learned the first two are 0. That the mean ratio is 1 says nothing: over
-    samples of the old policy it is 1 on average whatever the new one is.
+    Before the first step the first two are 0. A mean ratio of 1 tells you nothing: over samples of
+    the old policy it is 1 on average, whatever the new policy is.
     """
     log_ratio = _real(new_logprobs - logprobs, mask)
     ratio = log_ratio.exp()
@@ -257,8 +257,8 @@ def largest_log_ratio(new_logprobs: Tensor, logprobs: Tensor, mask: Tensor) -> T
 def clipped_value_loss(
     new_values: Tensor, values: Tensor, returns: Tensor, mask: Tensor, epsilon: float = 0.2
 ) -> Tensor:
-    """Half the squared error of the values, or of the values held within `epsilon` of the old ones,
-    whichever is larger (Ziegler et al. 2019; to be multiplied by the value coefficient): () from
+    """Half the squared error of the values, or of the values clipped to within `epsilon` of the old
+    ones, whichever is larger (Ziegler et al. 2019; multiply it by the value coefficient): () from
     four (B, N); only `new_values` carries a gradient."""
     new_values = _real(new_values, mask)
     held = values + (new_values - values).clamp(-epsilon, epsilon)
@@ -313,9 +313,9 @@ def kwise_loss(scores: Tensor, ranks: Tensor, soft_ties: bool = False) -> Tensor
 
 
 def kwise_of(pair_loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """A k-wise loss, with the arguments of `kwise_loss`, made of any loss of pairs.
+    """A k-wise loss, with the arguments of `kwise_loss`, made from any pair loss.
 
-    pair_loss: mean over the pairs it is given, (pairs,), (pairs,) -> ().
+    pair_loss: its mean over the pairs it gets, (pairs,), (pairs,) -> ().
     """
 
     def loss(scores: Tensor, ranks: Tensor, soft_ties: bool = False) -> Tensor:
@@ -344,7 +344,7 @@ def pair_weights(ranks: Tensor, soft_ties: bool = False) -> Tensor:
 
 
 def prompts_compared(ranks: Tensor, soft_ties: bool = False) -> int:
-    """How many prompts have a pair, and so a part in `kwise_loss`: ranks (B, K) -> a number."""
+    """How many prompts have a pair, and so count in `kwise_loss`: ranks (B, K) -> a number."""
     return int((pair_weights(ranks, soft_ties) > 0).any(-1).any(-1).sum())
 
 
@@ -354,19 +354,19 @@ def pair_margins(scores: Tensor, ranks: Tensor) -> Tensor:
 
 
 def pair_accuracy(scores: Tensor, ranks: Tensor) -> Tensor:
-    """Share of all comparisons that the scores order rightly: (B, K), (B, K) -> ().
+    """Share of all comparisons that the scores order correctly: (B, K), (B, K) -> ().
 
-    Equal scores count half; ties in the ranking are no comparisons. nan when there are none.
+    Equal scores count half; ties in the ranking are not comparisons. nan when there are none.
     """
     margins = pair_margins(scores, ranks)
     return ((margins.sign() + 1) / 2).mean()
 
 
 def uncertainty(scores: Tensor) -> Tensor:
-    """How unsure the scores leave a comparison: (P, K) -> (P,), in nats.
+    """How uncertain comparisons are by these scores: (P, K) -> (P,), in nats.
 
     The entropy of the Bradley-Terry probability, sigmoid(difference), mean over the pairs of a
-    prompt: ln 2 where all scores are equal. nan stands for a response that is absent; 0 for a
+    prompt: ln 2 where all scores are equal. A score of nan means no response; 0 for a
     prompt without a pair.
     """
     first, second = torch.triu_indices(scores.shape[1], scores.shape[1], offset=1)
@@ -399,16 +399,16 @@ def calibration_error(probabilities: Tensor, outcomes: Tensor, bins: int = 10) -
 
 
 def normalisation(mean: float, sd: float) -> tuple[float, float]:
-    """(gain, bias) that give scores with this mean and deviation mean 0 and deviation 1.
+    """(gain, bias) that rescale scores of this mean and standard deviation to 0 and 1.
 
     The ranking does not change. UserError when `sd` is not positive.
     """
     if not sd > 0:
-        raise UserError(f"cannot normalise scores with standard deviation {sd}: are all the same?")
+        raise UserError(f"cannot normalise scores of standard deviation {sd}: give unequal ones")
     return 1 / sd, -mean / sd
 
 
-# ---- other roads ---------------------------------------------------------------------------------
+# ---- other methods -------------------------------------------------------------------------------
 
 
 def dpo_scores(logprobs: Tensor, ref_logprobs: Tensor, dpo_beta: float) -> Tensor:
@@ -432,7 +432,8 @@ def dpo_loss(
 
 
 def grpo_advantages(scores: Tensor) -> Tensor:
-    """Score against its group, in sample deviations (Shao et al. 2024): (B, K >= 2) -> (B, K)."""
+    """Score minus the mean of its group, divided by the group's sample standard deviation (Shao et
+    al. 2024): (B, K >= 2) -> (B, K)."""
     return dr_grpo_advantages(scores) / (scores.std(-1, keepdim=True) + 1e-4)
 
 
@@ -446,8 +447,7 @@ def dr_grpo_advantages(scores: Tensor) -> Tensor:
     return scores - scores.mean(-1, keepdim=True)
 
 
-# ---- ensembles of reward models
-# -------------------------------------------------------------------
+# ---- ensembles of reward models ------------------------------------------------------------------
 
 
 def worst_case(scores: Tensor) -> Tensor:
@@ -465,7 +465,7 @@ def uncertainty_weighted(scores: Tensor, weight: float) -> Tensor:
 
 
 def best_of_n_kl_bound(n: int) -> float:
-    """KL in nats of best-of-n from plain sampling: exact when no two scores tie, else too high."""
+    """KL in nats of best-of-n from plain sampling: exact if no two scores tie, else too high."""
     return math.log(n) - (n - 1) / n
 
 

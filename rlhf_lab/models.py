@@ -1,6 +1,6 @@
-"""Load and save policies and scalar models, and read from them what RLHF needs.
+"""Load and save policies and scalar models, and get from them what RLHF needs.
 
-Any causal language model of transformers will do. Weights are safetensors only, nothing is
+Any causal language model of transformers can be used. Weights are safetensors only, nothing is
 unpickled, and every folder written here loads with plain transformers.
 """
 
@@ -45,10 +45,10 @@ PAD_TOKEN = "<|pad|>"
 
 
 def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder, or of a hub id, with a pad token that ends no response.
+    """The tokenizer of a folder or hub id, with a pad token that is not an end token.
 
-    It knows every id that ends one: its end token's and those of the folder's generation config
-    (`text.end_ids`). Raises UserError if there is none, or if it has no end token.
+    It knows every id that ends a response: its end token's and those of the generation config
+    (`text.end_ids`). Raises UserError if there is no tokenizer, or if it has no end token.
     """
     tokenizer = read_tokenizer(path_or_id)
     end = end_token(tokenizer)
@@ -59,8 +59,9 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
 
 
 def check_same_words(policy: str | Path, reward_model: str | Path) -> None:
-    """Raise UserError if a reward model, by its folder, has not the tokenizer of a policy: it would
-    take the policy's tokens for other words. The pad tokens may differ: nobody reads them."""
+    """Raise UserError if the folders of a policy and a reward model hold different tokenizers: the
+    reward model would read the policy's tokens as other words. Pad tokens may differ: they are
+    never read."""
     tokenizers = [load_tokenizer(place) for place in (policy, reward_model)]
     first, second = (set(tokenizer.get_vocab().items()) for tokenizer in tokenizers)
     differ = {word for word, _ in first ^ second} - {t.pad_token for t in tokenizers}
@@ -99,10 +100,10 @@ def save_policy(
     folder: str | Path,
     half: bool = False,
 ) -> None:
-    """Write a folder that plain transformers loads; all of it appears at once, or none of it.
+    """Write a folder that plain transformers loads, completely or not at all.
 
     half: store the weights as float16, half the size. Adapters are merged into the weights, and
-    kept by themselves in the folder `adapter`. The model in memory is not changed.
+    also stored on their own in the folder `adapter`. The model in memory is not changed.
     """
     plain = merged(policy)
     stored = copy.deepcopy(plain).half() if half else plain
@@ -126,9 +127,9 @@ class ScalarModel(nn.Module):
     ) -> "ScalarModel":
         """A copy of the policy's trunk with a new head.
 
-        The head is drawn from N(0, 1 / (D + 1)) with bias 0 (Stiennon et al. 2020), or is 0
-        throughout, so that every value starts at 0 (Ziegler et al. 2019). Of a policy with adapters
-        the copy has its own, on the same frozen weights.
+        The head is drawn from N(0, 1 / (D + 1)) with bias 0 (Stiennon et al. 2020), or is all
+        zeros, so that every value starts at 0 (Ziegler et al. 2019). If the policy has adapters,
+        the copy gets its own, on the same frozen weights.
         """
         trunk = headless(policy)
         still = {id(p): p for p in trunk.parameters() if has_lora(policy) and not p.requires_grad}
@@ -157,11 +158,11 @@ class ScalarModel(nn.Module):
         return in_float32(self.head, hidden).squeeze(-1)
 
     def score(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """The number at each row's last real token, (B,); padding on either side leaves it be."""
+        """The number at each row's last real token, (B,); padding on either side has no effect."""
         return in_float32(self.head, self.last_states(tokens, attention)).squeeze(-1)
 
     def last_states(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """What `score`'s number is made of: the hidden state at each row's last real token, (B,
+        """The hidden state at each row's last real token, which `score` turns into a number, (B,
         D)."""
         columns = torch.arange(tokens.shape[1], device=tokens.device)
         last = columns == last_index(attention)[:, None]
@@ -181,13 +182,13 @@ class ScalarModel(nn.Module):
     def save(
         self, folder: str | Path, tokenizer: PreTrainedTokenizerBase, half: bool = False
     ) -> None:
-        """Write a folder that plain transformers loads, all at once or not at all.
+        """Write a folder that plain transformers loads, completely or not at all.
 
         It is a one-label sequence-classification folder. That class of transformers has no bias, so
-        ours is kept in config.json as `reward_bias`: its scores are these minus that number, for
-        rows padded on the right. Where transformers has no such class for the family, or its class
-        scores otherwise, it is the trunk, as AutoModel loads it, and `reward_head.safetensors` with
-        the head's weight (1, D) and bias (1,).
+        ours is stored in config.json as `reward_bias`: transformers' scores are ours minus this
+        bias, for rows padded on the right. If transformers has no such class for the family, or its
+        class computes other scores, the folder holds the trunk, as AutoModel loads it, and
+        `reward_head.safetensors` with the head's weight (1, D) and bias (1,).
 
         half: store the weights as float16. Adapters are merged into the weights. The model in
         memory is not changed. Raises UserError if transformers cannot load the trunk by itself.
@@ -204,8 +205,8 @@ class ScalarModel(nn.Module):
             write_model(shell, tokenizer, folder)
 
     def classifier(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | None:
-        """The class of transformers that this model can be saved as, with the same weights; None
-        where it is its trunk and a head of its own.
+        """This model as a sequence classifier of transformers, with the same weights; None if it
+        must be saved as a trunk and a separate head.
 
         Raises UserError if transformers cannot load the trunk by itself.
         """
@@ -222,7 +223,7 @@ class ScalarModel(nn.Module):
         if alone is None or not same_parts(alone, self.backbone):
             raise UserError(
                 f"a reward model of {type(self.backbone).__name__} cannot be saved: transformers "
-                "would load it otherwise than it is; take a model of another family"
+                "would load it as a different model; use a model of another family"
             )
         return None
 
@@ -258,7 +259,8 @@ class ScalarModel(nn.Module):
             score = getattr(shell, "score", None)
             if shell.config.num_labels != 1 or not isinstance(score, nn.Linear):
                 raise UserError(
-                    f"'{path_or_id}' is no reward model: it must give one score, unbiased"
+                    f"'{path_or_id}' is no reward model: it must give one score (num_labels 1, "
+                    "from a linear layer named score)"
                 )
             bias = torch.tensor([getattr(shell.config, "reward_bias", 0.0)])
             stored = {"weight": score.weight.detach(), "bias": bias}
@@ -288,8 +290,8 @@ ValueModel = ScalarModel | SharedValue
 
 
 def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
-    """A copy of the policy that never changes, to be the reference. Of a policy with fresh adapters
-    it is the same weights without them, which never change either and cost nothing."""
+    """A frozen copy of the policy, to be the reference. For a policy with new adapters it shares
+    the policy's frozen weights, without the adapters, and so takes no extra memory."""
     if has_lora(policy):
         return frozen_twin(policy)
     return copy.deepcopy(policy).eval().requires_grad_(False)
@@ -298,9 +300,9 @@ def frozen_copy(policy: PreTrainedModel) -> PreTrainedModel:
 def new_value_model(
     policy: PreTrainedModel, reward_model: object, seed: int = 0, shared: bool = False
 ) -> ValueModel:
-    """The value network that PPO starts with: a copy of the reward model (of an ensemble's first;
-    Stiennon et al. 2020) or, where the scorer is no model, of the policy's trunk with a head of
-    zeros. shared: a head of zeros on the policy's own trunk instead (Ziegler et al. 2019)."""
+    """The value network that PPO starts with: a copy of the reward model (of an ensemble's first
+    member; Stiennon et al. 2020) or, if the scorer is not a model, of the policy's trunk with a
+    zero head. shared: a zero head on the policy's own trunk instead (Ziegler et al. 2019)."""
     if shared:
         return SharedValue(policy)
     if isinstance(reward_model, Ensemble):
@@ -311,12 +313,12 @@ def new_value_model(
 
 
 def without_weights(auto_class: AutoModel, config: PreTrainedConfig) -> PreTrainedModel | None:
-    """The shell of a model, to put weights in; None where transformers has no such class for the
-    family, or none that can be made of this configuration."""
+    """A model without weights, to be filled; None if transformers has no such class for the family,
+    or cannot build it from this configuration."""
     with torch.device("meta"):
         try:
             return auto_class.from_config(config)
-        except Exception:  # each family raises something else
+        except Exception:  # families fail in different ways
             return None
 
 
@@ -343,7 +345,8 @@ def _load(
 
 
 def _cover_vocabulary(model: PreTrainedModel, size: int) -> None:
-    """Add embedding rows up to `size`, each the mean of the old ones: never a likely token."""
+    """Add embedding rows up to `size`, each the mean of the old ones, so that no new token is
+    likely."""
     embedding = model.get_input_embeddings()
     assert isinstance(embedding, nn.Embedding)
     known = embedding.num_embeddings
@@ -355,8 +358,8 @@ def _cover_vocabulary(model: PreTrainedModel, size: int) -> None:
             layer.weight[known:] = layer.weight[:known].mean(dim=0)
 
 
-# How the scores of M members, (M, B), become one, (B,). The weight of the variance was set before
-# any run.
+# How the scores of M members, (M, B), are combined into one, (B,). The weight of the variance was
+# chosen before any run.
 COMBINATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": partial(maths.uncertainty_weighted, weight=0.0),
     "worst": maths.worst_case,
@@ -365,11 +368,11 @@ COMBINATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Ensemble(nn.Module):
-    """Reward models whose scores are combined; `train_ppo` and `scores_of` take it as one.
+    """Reward models whose scores are combined; `train_ppo` and `scores_of` accept it as one model.
 
-    members: each normalised on the same responses, so that their scores have one unit. combine:
-    (M, B) -> (B,), see COMBINATIONS. What it gives has another mean and spread than its members:
-    `reward.normalise` the ensemble too.
+    members: each normalised on the same responses, so that their scores have the same unit.
+    combine: (M, B) -> (B,), see COMBINATIONS. The combined scores have a different mean and spread
+    from the members': normalise the ensemble too (`reward.normalise`).
     """
 
     def __init__(self, members: Sequence[ScalarModel], combine: Callable[[Tensor], Tensor]):
@@ -387,5 +390,5 @@ class Ensemble(nn.Module):
         self.mean, self.sd = self.mean + mean * self.sd, self.sd * sd
 
     def scores(self, tokens: Tensor, attention: Tensor) -> Tensor:
-        """What each member says, (M, B)."""
+        """The score of each member, (M, B)."""
         return torch.stack([member.score(tokens, attention) for member in self.members])

@@ -1,9 +1,9 @@
-"""Stage three, PPO: move the policy towards high scores without leaving the reference far behind.
+"""Stage three, PPO: raise the policy's scores while keeping it close to the reference.
 
-Each update samples responses, scores them, charges beta for every nat of KL on every token, works
-out advantages with a value network, and improves the policy with the clipped loss (Schulman et al.
-2017; Ziegler et al. 2019; Stiennon et al. 2020). The same temperature
-divides the logits in sampling, policy and reference.
+Each update samples responses, scores them, charges beta for every nat of KL on every token,
+computes advantages with a value network, and improves the policy with the clipped loss (Schulman et
+al. 2017; Ziegler et al. 2019; Stiennon et al. 2020). The same temperature divides the logits in
+sampling, policy and reference.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,26 +45,28 @@ class PPOConfig:
     updates: int = setting(50, "how many updates to make", at_least=1)
     batch_size: int = setting(64, "responses sampled in one update", at_least=1, at_most=10**6)
     epochs: int = setting(2, "passes over each batch of responses", at_least=1)
-    minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
-    learning_rate: float = setting(3e-4, "the highest; it then falls linearly to 0", above=0)
+    minibatches: int = setting(1, "optimiser steps in one pass over a batch", at_least=1)
+    learning_rate: float = setting(3e-4, "peak learning rate; it then falls linearly to 0", above=0)
     warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
-    beta: float = setting(0.05, "price of a nat of KL: higher moves less", at_least=0)
-    target_kl: float | None = setting(None, "nats of KL to aim at by adapting beta", above=0)
-    horizon: int = setting(10_000, "episodes over which an adaptive beta moves", at_least=1)
-    gamma: float = setting(1.0, "discount", at_least=0, at_most=1)
+    beta: float = setting(
+        0.05, "penalty per nat of KL: higher stays closer to the reference", at_least=0
+    )
+    target_kl: float | None = setting(None, "KL, in nats, that beta is adapted to hold", above=0)
+    horizon: int = setting(10_000, "episodes over which beta adapts: higher is slower", at_least=1)
+    gamma: float = setting(1.0, "discount factor", at_least=0, at_most=1)
     lam: float = setting(0.95, "lambda of the advantages (GAE)", at_least=0, at_most=1)
     epsilon: float = setting(0.2, "clip range of the policy's ratio", above=0)
     value_epsilon: float = setting(0.2, "clip range of the values", above=0)
     value_coefficient: float = setting(0.1, "weight of the value loss", at_least=0)
-    no_end_penalty: float = setting(1.0, "penalty of a response that does not end", at_least=0)
-    whiten_rewards: bool = setting(False, "scale rewards to unit variance before the advantages")
+    no_end_penalty: float = setting(1.0, "penalty for a response that does not end", at_least=0)
+    whiten_rewards: bool = setting(False, "scale rewards to variance 1 before computing advantages")
     shared_value: bool = setting(
-        False, "value head on the policy's trunk, not a network of its own"
+        False, "put the value head on the policy's trunk: no separate value network"
     )
     temperature: float = setting(1.0, "sampling temperature", above=0)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1, at_most=10**6)
     seed: int = seed_setting()
-    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+    max_tokens: int = setting(3072, "most tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -93,11 +95,12 @@ def train_ppo(
     KL against an earlier model. `value_model` is by default what `new_value_model` makes. `judge`,
     if given, only watches: its mean mark is logged as judge/mark.
 
-    The last five are the formulas of PPO: give a function of your own, with the arguments and the
-    result of the one in `maths`, and it trains the model. `whiten` is that of the advantages.
+    The last five arguments are the formulas of PPO: to train with a function of your own, pass one
+    that takes the same arguments and returns the same shape as the one in `maths`. `whiten` is
+    applied to the advantages.
 
-    Raises UserError without prompts, for a minibatch with fewer responses than there are processes,
-    and for a formula whose result is not (B, N) or, of a loss, not one number.
+    Raises UserError if there are no prompts, if a minibatch has fewer responses than there are
+    processes, if a formula's result is not (B, N), or if a loss is not one number.
     """
     check_minibatches(config.batch_size, config.minibatches)
     if not prompts:
@@ -191,7 +194,7 @@ def optimise(
     """PPO's passes over one rollout; returns the metrics of `epochs_over`."""
 
     def loss_of(piece: Rollout, minibatch: Rollout, with_entropy: bool) -> tuple[Tensor, Metrics]:
-        losses = clipped_policy_loss, clipped_value_loss  # the minibatch is there for GRPO
+        losses = clipped_policy_loss, clipped_value_loss  # only GRPO uses minibatch
         return ppo_loss(policy, value_model, piece, config, with_entropy, *losses)
 
     key = "ppo", config.seed, update
@@ -211,9 +214,9 @@ def ppo_loss(
     clipped_policy_loss: Callable[..., Tensor] = maths.clipped_policy_loss,
     clipped_value_loss: Callable[..., Tensor] = maths.clipped_value_loss,
 ) -> tuple[Tensor, Metrics]:
-    """PPO's loss on some responses, and what is logged of it: means over their real tokens."""
-    # What concerns token t is read at position t - 1, (b, N): log softmax(logits / temperature) of
-    # the token, the entropy of softmax(logits / temperature), and the value.
+    """PPO's loss on some responses, and its metrics: means over their real tokens."""
+    # Everything about token t is read at position t - 1, (b, N): log softmax(logits / temperature)
+    # of the token, the entropy of softmax(logits / temperature), and the value.
     new_logprobs, entropy = response_logprobs(
         policy, piece.sequences, config.temperature, with_entropy
     )
@@ -230,7 +233,7 @@ def ppo_loss(
 
 
 # loss_of(piece, minibatch, with_entropy): the loss of a piece of a minibatch and its metrics, means
-# over its tokens but for the largest |log-ratio|.
+# over its tokens except the largest |log-ratio|.
 LossOf = Callable[[Rollout, Rollout, bool], tuple[Tensor, Metrics]]
 LARGEST = "val/log_ratio_max"
 
@@ -245,10 +248,10 @@ def epochs_over(
     key: tuple,
 ) -> dict[str, float]:
     """Several passes over a rollout, each in a fresh order and `minibatches` steps. Returns the
-    mean of each metric over the steps that have it; lr is that of the first step, and so are
-    val/approxkl_first, val/clipfrac_first and val/log_ratio_first, the largest |log ratio|: those
-    three are 0, but for rounding, if sampling and training see the same policy. PPO, RLOO and GRPO
-    differ in loss_of alone."""
+    mean of each metric over the steps that have it. lr, val/approxkl_first, val/clipfrac_first and
+    val/log_ratio_first, the largest |log-ratio|, are those of the first step: the last three are 0,
+    up to rounding, if sampling and training see the same policy. PPO, RLOO and GRPO differ only in
+    loss_of."""
     steps = []
     for epoch in range(epochs):
         order = torch.tensor(shuffled(len(rollout.texts), *key, epoch))
@@ -258,7 +261,7 @@ def epochs_over(
                 loss_of,
                 optimiser.accelerator,
                 max_tokens,
-                with_entropy=epoch == 0,  # in the first pass alone: it costs a second softmax
+                with_entropy=epoch == 0,  # only in the first pass: it costs a second softmax
             )
             rate = optimiser.rate()  # of the step that follows
             norm = optimiser.step()
@@ -281,8 +284,8 @@ def minibatch_gradients(
     with_entropy: bool = False,
 ) -> dict[str, float]:
     """Add the gradient of the loss over a minibatch to .grad, which the optimiser's step clears;
-    returns the metrics. It is read in pieces of like length, each weighed by its share of the
-    tokens, so that the cuts change nothing."""
+    returns the metrics. The minibatch is read in pieces of similar length, each weighted by its
+    share of the tokens, so that the split changes nothing."""
     tokens, largest = int(minibatch.mask.sum()), [0.0]
 
     def share_of_loss(rows: Tensor) -> tuple[Tensor, Metrics]:
@@ -293,19 +296,20 @@ def minibatch_gradients(
         share = int(piece.mask.sum()) / tokens
         return share * loss, {name: share * x for name, x in metrics.items()}
 
-    # For each piece, under autocast: gradient += d(share * loss), metric += share * metric; of
-    # several processes each has its own pieces, and both are summed over all of them.
+    # For each piece, under autocast: gradient += d(share * loss), metric += share * metric. Each
+    # process has its own pieces, and both are summed over all processes.
     pieces = micro_batches(minibatch.sequences.lengths, max_tokens)
     _, sums = accumulate(accelerator, pieces, share_of_loss)
     return sums | {LARGEST: parallel.largest(max(largest))}
 
 
 def checked(formula: str, result: Tensor, mask: Tensor) -> Tensor:
-    """The result of a formula, if it has a number for every token, (B, N); else UserError."""
+    """Return the result of a formula; raise UserError unless it has a number for every token,
+    (B, N)."""
     if result.shape != mask.shape:
         raise UserError(
-            f"{formula} gave shape {tuple(result.shape)}: give (B, N), here {tuple(mask.shape)}, a "
-            "number for every token and 0 on padding"
+            f"{formula} returned shape {tuple(result.shape)}: return (B, N), here "
+            f"{tuple(mask.shape)}, with a number for every token and 0 on padding"
         )
     return result
 
@@ -314,5 +318,5 @@ def check_scalar(loss: Tensor) -> None:
     """Raise UserError if a loss is not one number."""
     if loss.dim():
         raise UserError(
-            f"a loss has shape {tuple(loss.shape)}: give one number, the mean over the real tokens"
+            f"a loss has shape {tuple(loss.shape)}: return one number, the mean over real tokens"
         )

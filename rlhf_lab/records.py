@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_lab.errors import UserError
 
 HIGHEST_RANK = 10**6
-HIGHEST_SEED = 2**63 - 1  # what torch takes
+HIGHEST_SEED = 2**63 - 1  # the highest that torch takes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ranking:
 
     ranks[i] belongs to responses[i]: 1 is best, equal ranks are ties, None is unranked (worse than
     every ranked one, not compared with other unranked ones). ended[i] is False for a response that
-    was cut off before its end token; () stands for all ended.
+    was cut off before its end token; () means that all ended.
     """
 
     prompt: Prompt
@@ -58,7 +58,7 @@ class Ranking:
 
     def __post_init__(self) -> None:
         if all(self.ended):
-            object.__setattr__(self, "ended", ())  # one way to say it, so that equals are equal
+            object.__setattr__(self, "ended", ())  # one form only: equal rankings compare equal
 
     def written(self) -> list[tuple[str, str, bool]]:
         """(prompt, response, ended) of each response, as `Sequences.of_text` takes them."""
@@ -98,15 +98,15 @@ def setting(
     at_most: float | None = None,
     choices: Sequence[str] = (),
 ) -> Any:
-    """A field of a config class, with what it means and which values it may have.
+    """A field of a config class, with its help text and the values it may have.
 
-    The options of the commands, their help and their checks are made from it (`cli/options.py`).
+    Command-line options, their help and their checks are made from it (`cli/options.py`).
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "choices": choices}
     return field(default=default, metadata={"help": help} | limits)
 
 
-def seed_setting(help: str = "the seed of everything random") -> Any:
+def seed_setting(help: str = "random seed") -> Any:
     """The seed of a config class."""
     return setting(0, help, at_least=0, at_most=HIGHEST_SEED)
 
@@ -119,7 +119,7 @@ def check_settings(config: Any) -> None:
 
 
 def out_of_range(item: Field, value: Any) -> str:
-    """What to take instead of this value of a setting; "" if it is in its range, or not set."""
+    """What to use instead of this value of a setting; "" if it is in its range, or not set."""
     limits = item.metadata
     at_least, above, at_most = limits["at_least"], limits["above"], limits["at_most"]
     fits = value is None or (

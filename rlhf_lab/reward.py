@@ -39,19 +39,19 @@ from rlhf_lab.training import (
 class RewardConfig:
     """The settings of reward modelling.
 
-    head_factor: a new head would otherwise spoil the trunk's features before it has found them
-    (Kumar et al. 2022).
+    head_factor: a new head learns faster than the trunk, because otherwise it would distort the
+    trunk's features before it has learned to use them (Kumar et al. 2022).
     """
 
     epochs: int = setting(2, "passes over the rankings", at_least=1)
     batch_size: int = setting(8, "prompts in one update", at_least=1, at_most=10**6)
-    learning_rate: float = setting(1e-4, "at the start; it falls linearly to 0", above=0)
-    head_factor: float = setting(30.0, "the head's learning rate, divided by the trunk's", above=0)
+    learning_rate: float = setting(1e-4, "peak learning rate; it falls linearly to 0", above=0)
+    head_factor: float = setting(30.0, "the head's learning rate divided by the trunk's", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
-    weight_decay: float = setting(0.0, "weight decay of the matrices", at_least=0)
-    soft_ties: bool = setting(False, "pull tied responses together")
-    seed: int = seed_setting("the seed of the order")
-    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+    weight_decay: float = setting(0.0, "weight decay of the weight matrices", at_least=0)
+    soft_ties: bool = setting(False, "train tied responses towards equal scores")
+    seed: int = seed_setting("random seed of the data order")
+    max_tokens: int = setting(3072, "most tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -91,20 +91,20 @@ def train_reward(
 ) -> Iterator[Record]:
     """Train `reward_model` in place; yields one metrics record an update.
 
-    loss/reward is the k-wise loss in nats (ln 2 knows nothing), reward/accuracy the share of the
-    batch's pairs ordered as the labellers did, before the update. At the end of every epoch
-    `held_out_metrics` are those of `held_out`, whose prompts should be others.
+    loss/reward is the k-wise loss in nats (ln 2 at chance), reward/accuracy the share of the
+    batch's pairs ordered as the labellers did, before the update. At the end of every epoch,
+    the record also has the `held_out_metrics` of `held_out`, whose prompts should be other ones.
 
-    store: adds the rankings in it, of these labellers or (None) of all, as `rankings_from` divides
-    them. kwise_loss: the formula of the loss, with the arguments of the one in `maths`; or give
-    pair_loss, as `maths.pair_loss`, which is taken over the pairs of each prompt. Raises UserError
-    if there is nothing to train on.
+    store: adds its rankings, by these labellers or (None) by all, split by `rankings_from`.
+    kwise_loss: the loss, with the arguments of the one in `maths`; or pass pair_loss, with those of
+    `maths.pair_loss`, which is averaged over the pairs of each prompt. Raises UserError if there is
+    nothing to train on.
     """
     if store is not None:
         ranked, apart = rankings_from(store, labellers)
         rankings, held_out = [*rankings, *ranked], [*held_out, *apart]
     if not rankings:
-        raise UserError("no rankings to train on: give some, or a store in which there are some")
+        raise UserError("no rankings to train on: give rankings, or a store that has some")
     accelerator = on_device(accelerator, reward_model)
     check_model(reward_model, tokenizer, to_save=True)
     kwise_loss = maths.kwise_of(pair_loss) if pair_loss else kwise_loss
@@ -112,7 +112,7 @@ def train_reward(
     check_fits(reward_model, data.sequences)
     if not maths.prompts_compared(data.ranks, config.soft_ties):
         raise UserError(
-            "no ranking says that one response is better than another: give some that do"
+            "no ranking prefers one response to another: give rankings that are not all ties"
         )
     later = encode(tokenizer, held_out) if held_out else None
     order = epochs_of(len(data), config.batch_size, config.epochs, "reward", config.seed)
@@ -157,8 +157,8 @@ def batch_gradients(
 ) -> tuple[float, Tensor]:
     """Add the gradients of the k-wise loss over a batch; returns the loss and the scores, (G, K).
 
-    The batch is read in pieces of like length, each response once. Each piece's loss is weighed by
-    its share of the batch's prompts that compare something, so that the cuts change nothing.
+    The batch is read in pieces of similar length, each response once. Each piece's loss is weighted
+    by its share of the batch's prompts that have a pair, so that the split changes nothing.
     """
     prompts = max(1, maths.prompts_compared(batch.ranks, config.soft_ties))
     ties = {"soft_ties": True} if config.soft_ties else {}
@@ -179,11 +179,11 @@ def batch_gradients(
 def rankings_from(
     store: FeedbackStore, labellers: Sequence[str] | None = None
 ) -> tuple[list[Ranking], list[Ranking]]:
-    """The rankings of a store to train on and, of a fifth of the prompts, those to test on.
+    """Split the rankings of a store by prompt: those to train on, and a fifth to test on.
 
-    No prompt is on both sides. The test has only prompts picked at random or common to everybody:
-    those that a model chose because it was unsure, and repeats, would not be a fair one. Raises
-    UserError if these labellers (None: all people) have ranked nothing, or are not in the store.
+    The test rankings are only of prompts picked at random or given to everybody: prompts that a
+    model chose because it was unsure, and repeats, would bias the test. Raises UserError if these
+    labellers (None: all people) have ranked nothing, or are not in the store.
     """
     rankings, apart = split_by_prompt(by_people(store, labellers))
     prompts = {ranking.prompt.text for ranking in apart}
@@ -195,7 +195,7 @@ def held_out_metrics(margins: Tensor) -> Record:
     """Accuracy and expected calibration error over the comparisons of rankings that were not
     trained on; margins: score of the preferred minus score of the other, (M,).
 
-    Calibrated means: of the pairs in which the model is 80 % sure of its favourite, 80 % go to it.
+    Calibrated means: when the model is 80 % sure, it is right in 80 % of the pairs.
     """
     right = (margins.sign() + 1) / 2
     sure = torch.sigmoid(margins.abs())
@@ -217,7 +217,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) -> R
 def tables(
     rankings: Sequence[Ranking], row: Callable[[Ranking, int], int]
 ) -> tuple[Tensor, Tensor]:
-    """index and ranks of `RankedData`, both (G, K). row: which row a ranking's response k is in."""
+    """index and ranks of `RankedData`, both (G, K). row: the row of a ranking's response k."""
     K = max(len(ranking.ranks) for ranking in rankings)
     index = torch.zeros(len(rankings), K, dtype=torch.long)
     ranks = torch.full((len(rankings), K), maths.ABSENT)
@@ -229,8 +229,8 @@ def tables(
 
 
 def group_batches(data: RankedData, max_tokens: int) -> Iterator[list[int]]:
-    """Prompts of like length together, whole groups of responses, at most `max_tokens` a piece; of
-    several processes, each gets its own prompts."""
+    """Batches of prompts of similar length, each with all its responses, at most `max_tokens` a
+    batch; with several processes, each gets its own prompts."""
     longest = data.sequences.lengths[data.index].amax(1)  # (G,)
     order, K = parallel.shard(longest.argsort(stable=True).tolist()), data.index.shape[1]
     start = 0
@@ -258,9 +258,9 @@ def uncertainty_of(
     items: Sequence[tuple[Prompt, Sequence[str]]],
 ) -> dict[str, float]:
     """How unsure the model is of the order of each prompt's responses, by the prompt's text, in
-    nats (`maths.uncertainty`): what an active `Selection` goes by.
+    nats (`maths.uncertainty`). An active `Selection` uses it.
 
-    Responses that look alike count once: nobody can be sure of the better of two equals.
+    Responses that look alike count once: neither of two equal ones is better.
     """
     texts = [[responses[i] for i in distinct(responses)] for _, responses in items]
     flat = score_texts(

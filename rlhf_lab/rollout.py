@@ -1,4 +1,4 @@
-"""One batch of responses with everything a stage knows about them: drawn, scored, described."""
+"""One batch of responses: sample it, score it, and describe it in metrics."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,8 +32,8 @@ class Rollout:
     ended: (B,), whether an end token was drawn. scores: (B,), of the reward model at the last real
     token. logprobs, ref_logprobs: (B, N), of each token under the policy that drew it (see
     `roll_out`) and under the reference. values: (B, N), of the value network before each token; all
-    0 without a value network. The stage works out rewards, advantages and returns, (B, N).
-    Everything is 0 on padding, which stands behind the responses.
+    0 without a value network. The stage computes rewards, advantages and returns, (B, N).
+    Everything is 0 on padding, which follows the responses.
     """
 
     prompts: list[Prompt]
@@ -92,10 +92,10 @@ def roll_out(
     sampling: SamplingConfig,
     max_tokens: int = 3072,
 ) -> Rollout:
-    """Draw a response to each prompt, from the seed beside it, and let every model read them all.
+    """Draw a response to each prompt from its own seed, and let every model read all of them.
 
-    max_tokens: the most tokens in one forward pass; changes no result. Call it under the autocast
-    that the stage trains with.
+    max_tokens: the most tokens in one forward pass; it changes no result. Call this function under
+    the autocast that the stage trains with.
     """
     encoded = [encode_prompt(tokenizer, p.text) for p in prompts]
     samples = sample(policy, tokenizer, encoded, seeds, sampling, batch_size=len(prompts))
@@ -111,8 +111,8 @@ def roll_out(
         scores = torch.tensor(reward_model(prompts, texts), dtype=torch.float32)
     logprobs = samples.logprobs
     if torch.is_autocast_enabled(policy.device.type):
-        # Rounding to half precision would move the ratio more than the first step does: the old
-        # numbers must come from the computation that gives the new ones, not from the sampler.
+        # Rounding to half precision would change the ratio more than the first step does: compute
+        # the old log-probabilities exactly as the new ones, and do not use the sampler's.
         logprobs = in_batches(tempered, policy, sequences, max_tokens)
     ref_logprobs = in_batches(tempered, reference, sequences, max_tokens)
     if value_model is None:
@@ -150,14 +150,14 @@ def describe(
 
 
 def mean_mark(rollout: Rollout, judge: Callable[[Prompt, str], Mark]) -> float:
-    """What the judge gives the responses, on average; it only watches."""
+    """The judge's mean mark for the responses; it is only logged."""
     marks = [judge(p, text).mark for p, text in zip(rollout.prompts, rollout.texts)]
     return sum(marks) / len(marks)
 
 
 def batch_of(prompts: Sequence[Prompt], size: int, seed: int, update: int) -> list[Prompt]:
     """The `size` prompts of an update (counted from 1): pass after pass through the whole list,
-    each in an order of its own."""
+    each in its own order."""
     wanted = range((update - 1) * size, update * size)
     orders = {
         turn: shuffled(len(prompts), "prompts", seed, turn)

@@ -1,8 +1,9 @@
 """Draw responses from a policy, in batches, each from its own seed.
 
-A decoder reads the prompts, then gives the logits that follow one token more a row, at each step.
-There are three that agree: GPT2Decoder, made for speed; LibraryDecoder, with the cache of
-transformers; and WholeDecoder, slow and plain, for models whose cache cannot be used row by row.
+A decoder reads the prompts; then, at each step, it takes one more token for each row and gives the
+logits of the next. Three decoders give the same logits: GPT2Decoder, which is fast; LibraryDecoder,
+which uses the cache of transformers; and WholeDecoder, which is slow but simple, for models whose
+cache cannot be used row by row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,15 +31,18 @@ from rlhf_lab.text import decode_response, end_ids, pad_left, position_ids
 class SamplingConfig:
     """How to sample.
 
-    The log-probabilities returned are always those of the whole tempered softmax, also where top_k
-    or top_p left tokens out; training needs both off, as they are by default.
+    The log-probabilities returned are always those of the full softmax at this temperature, even if
+    top_k or top_p left tokens out. Training needs both off, which is the default.
     """
 
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1, at_most=10**6)
-    temperature: float = setting(1.0, "what the logits are divided by", above=0)
+    temperature: float = setting(1.0, "the logits are divided by it", above=0)
     top_k: int = setting(0, "sample from the k likeliest tokens (0: all)", at_least=0)
     top_p: float = setting(
-        1.0, "draw from the likeliest tokens that reach this probability", above=0, at_most=1
+        1.0,
+        "sample from the likeliest tokens that together have this probability",
+        above=0,
+        at_most=1,
     )
 
     def __post_init__(self) -> None:
@@ -75,8 +79,8 @@ class Samples:
 
 
 class LibraryDecoder:
-    """The same as GPT2Decoder, for any causal language model of transformers with a cache that can
-    be kept row by row."""
+    """The same as GPT2Decoder, for any causal language model of transformers whose cache can be
+    selected by row."""
 
     def __init__(
         self, policy: PreTrainedModel, tokens: Tensor, attention: Tensor, copies: Tensor, n: int
@@ -92,12 +96,12 @@ class LibraryDecoder:
         return logits
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Put one token (B,) behind each row; logits of the next, (B, V)."""
+        """Append one token (B,) to each row; logits of the next, (B, V)."""
         self.attention = F.pad(self.attention, (0, 1), value=1)
         return self._logits(tokens[:, None])
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows, in this order."""
+        """Keep only these rows, in this order."""
         self.cache.batch_select_indices(rows)
         self.attention = self.attention[rows]
 
@@ -132,13 +136,13 @@ class WholeDecoder:
         return logits
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Put one token (B,) behind each row; logits of the next, (B, V)."""
+        """Append one token (B,) to each row; logits of the next, (B, V)."""
         self.tokens = torch.cat([self.tokens, tokens[:, None]], dim=1)
         self.attention = F.pad(self.attention, (0, 1), value=1)
         return self._logits()
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows, in this order."""
+        """Keep only these rows, in this order."""
         self.tokens, self.attention = self.tokens[rows], self.attention[rows]
 
     def _logits(self) -> Tensor:
@@ -157,8 +161,7 @@ _caches: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def decoder_of(policy: PreTrainedModel) -> Callable[..., Decoder]:
-    """The fastest decoder that is right for the policy; tried once for each model that is no
-    GPT-2."""
+    """The fastest decoder that works for the policy; a model that is not a GPT-2 is tested once."""
     if supports(policy):
         return GPT2Decoder
     if policy not in _caches:
@@ -170,10 +173,10 @@ def decoder_of(policy: PreTrainedModel) -> Callable[..., Decoder]:
 
 
 def agrees(policy: PreTrainedModel, make_decoder: Callable[..., Decoder]) -> bool:
-    """Whether a decoder, step by step, gives two rows of unlike length the logits that each has
-    when it is read alone and whole."""
+    """Whether a decoder, step by step, gives two rows of different lengths the same logits as
+    reading each row alone and in full."""
     rows = [few_tokens(policy, count, first) for count, first in ((10, 0), (6, 1))]
-    drawn = min(2, len(rows[1]) - 1)  # of each row, the tokens behind its prompt
+    drawn = min(2, len(rows[1]) - 1)  # the tokens of each row that follow its prompt
     prompts = [row[: len(row) - drawn] for row in rows]
     device = policy.device
     tokens, attention = (x.to(device) for x in pad_left(prompts, rows[0][0]))
@@ -202,18 +205,17 @@ def sample(
     config: SamplingConfig = SamplingConfig(),
     batch_size: int = 64,
 ) -> Samples:
-    """Draw one response to each prompt, from the seed beside it.
+    """Draw one response to each prompt, from its own seed.
 
-    prompts: token ids, one list a response. seeds: one integer a response; what counts is its
-    remainder modulo 2^64. A sample depends on its own prompt and seed alone: not on the rest of the
-    batch, its order, or the batch size (but for rounding: different batches multiply matrices in a
-    different order, which can decide a draw that falls within about 1e-6 of the border between two
-    tokens).
+    prompts: token ids, one list for each response. seeds: one integer for each response, taken
+    modulo 2^64. A sample depends only on its own prompt and seed, not on the rest of the batch, its
+    order, or the batch size (up to rounding: different batches multiply matrices in a different
+    order, which can decide a draw that falls within about 1e-6 of the border between two tokens).
 
     Dropout is off, whatever mode the policy is in, and no gradient is kept. Several processes share
     the prompts, and each gets all samples. Returns the samples in the order of the prompts, on the
-    CPU. Raises UserError for an empty prompt, one that leaves no room for max_new_tokens, a number
-    of seeds that is not that of the prompts, or a policy whose logits are not finite.
+    CPU. Raises UserError for an empty prompt, one that leaves no room for max_new_tokens, unequal
+    numbers of prompts and seeds, or a policy whose logits are not finite.
     """
     N, device, pad = config.max_new_tokens, policy.device, tokenizer.pad_token_id
     ends = torch.tensor(end_ids(tokenizer), device=device)
@@ -245,9 +247,9 @@ def sample(
 def choose(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Tensor, Tensor]:
     """One token for each row of logits (B, V), and its log-probability in nats; both (B,).
 
-    A number u in [0, 1) picks the token in whose stretch of the cumulative distribution it falls,
-    so that u alone, and no shared random state, decides. The sums are float64: on a GPU those of
-    float32 depend on the order in which they were added. Raises UserError for logits not finite.
+    A number u in [0, 1) picks the token whose interval of the cumulative distribution it falls in,
+    so only u decides, and no shared random state. The sums are float64: on a GPU, float32 sums
+    depend on the order of addition. Raises UserError if the logits are not finite.
     """
     probabilities = torch.softmax(logits.float() / config.temperature, dim=-1)
     total = restrict(probabilities, config).cumsum(dim=-1, dtype=torch.float64)  # (B, V)
@@ -258,9 +260,9 @@ def choose(logits: Tensor, uniforms: Tensor, config: SamplingConfig) -> tuple[Te
 
 
 def restrict(probabilities: Tensor, config: SamplingConfig) -> Tensor:
-    """0 for the tokens that top-k or top-p leaves out, (B, V); the rest as they were.
+    """Set the probabilities (B, V) of tokens that top-k or top-p leaves out to 0; keep the others.
 
-    Tokens as likely as the k-th all stay.
+    All tokens as likely as the k-th are kept.
     """
     if 0 < config.top_k < probabilities.shape[-1]:
         kth = probabilities.topk(config.top_k).values[:, -1:]
@@ -278,7 +280,7 @@ def uniform_numbers(seeds: Sequence[int], n: int) -> Tensor:
     """n numbers in [0, 1) from each of B seeds, float64 (B, n): SplitMix64 (Steele et al. 2014).
 
     Number t of a row is a hash of seed + (t + 1) * step modulo 2^64, so the whole table is one
-    computation on the CPU, the same whatever device samples.
+    computation on the CPU, the same whichever device samples.
     """
     mask, step = 2**64 - 1, 0x9E3779B97F4A7C15
     start = np.array([seed & mask for seed in seeds], dtype=np.uint64)
@@ -290,7 +292,7 @@ def uniform_numbers(seeds: Sequence[int], n: int) -> Tensor:
 
 
 def _batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
-    """This process's rows in batches of like length, equal prompts side by side."""
+    """This process's rows in batches of similar length, equal prompts side by side."""
     order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), prompts[row]))
     order = parallel.shard(order)
     for start in range(0, len(order), batch_size):
@@ -308,7 +310,7 @@ def _distinct(
 
 
 def _alive(going: Tensor) -> Tensor:
-    """The rows that go on, (A,), in an order in which few change place: the last fill the gaps."""
+    """The rows that continue, (A,), ordered so that few rows move: the last ones fill the gaps."""
     alive = going.nonzero().squeeze(1)
     gaps = (~going[: len(alive)]).nonzero().squeeze(1)
     rows = torch.arange(len(alive), device=going.device)
@@ -341,11 +343,13 @@ def _check(
     config: SamplingConfig,
 ) -> None:
     if pad is None or pad in ends:
-        raise UserError("the tokenizer's pad token is its end token, or none: use load_tokenizer")
+        raise UserError(
+            "the tokenizer needs a pad token that is not an end token: load it with load_tokenizer"
+        )
     if not prompts:
         raise UserError("no prompts to sample for: give at least one")
     if len(prompts) != len(seeds):
-        raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give one seed a prompt")
+        raise UserError(f"{len(prompts)} prompts but {len(seeds)} seeds: give each prompt a seed")
     context = context_of(policy)
     for index, prompt in enumerate(prompts):
         if len(prompt) == 0:
@@ -353,5 +357,6 @@ def _check(
         if context and len(prompt) + config.max_new_tokens > context:
             raise UserError(
                 f"prompt {index} has {len(prompt)} tokens, which with max_new_tokens"
-                f" {config.max_new_tokens} exceeds the model's context {context}: shorten either"
+                f" {config.max_new_tokens} exceeds the model's context {context}: shorten the"
+                " prompt or lower max_new_tokens"
             )

@@ -74,7 +74,7 @@ class Sequences:
 
     @property
     def response_tokens(self) -> Tensor:
-        """(B, N), whatever stands there on padding."""
+        """The response tokens, (B, N); those on padding mean nothing."""
         return self.tokens.gather(1, self.columns)
 
     @property
@@ -91,7 +91,7 @@ class Sequences:
         return (column >= first) & (column < first + self.mask.sum(1, keepdim=True))
 
     def rows(self, index: Tensor | list[int]) -> "Sequences":
-        """Some of the rows, with the padding that only the others needed cut off."""
+        """Some of the rows, without the padding that only the others needed."""
         index = torch.as_tensor(index, device=self.tokens.device)
         attention, mask = self.attention[index], self.mask[index]
         T, N = int(attention.sum(1).max()), int(mask.sum(1).max())
@@ -110,14 +110,14 @@ def check_fits(model: PreTrainedModel | ScalarModel, batch: Sequences) -> None:
     if context and batch.lengths[longest] > context:
         raise UserError(
             f"row {longest + 1} of the data has {int(batch.lengths[longest])} tokens with its "
-            f"response, and the model reads {context}: shorten it"
+            f"response, but the model reads at most {context}: shorten it"
         )
 
 
 def micro_batches(lengths: Tensor, max_tokens: int) -> Iterator[Tensor]:
-    """Rows of like length together, at most `max_tokens` with the padding: little of it remains.
+    """Batches of rows of similar length, at most `max_tokens` including the little padding.
 
-    Of several processes, each gets its own rows: together they have every row once.
+    With several processes, each gets its own rows: together they have every row once.
     """
     order = parallel.shard(lengths.argsort(stable=True))
     start = 0
@@ -135,8 +135,8 @@ def positions_before(labels: Tensor) -> Tensor:
 
 
 def label_logprobs(policy: PreTrainedModel, batch: Sequences, labels: Tensor) -> Tensor:
-    """Log-probability of each labelled token, row after row: bool (B, T) -> (M,). A row's first
-    token is predicted by nothing and cannot be labelled."""
+    """Log-probability of each labelled token, row after row: bool (B, T) -> (M,). Nothing
+    predicts a row's first token, so it cannot be labelled."""
     logits = token_logits(policy, batch, positions_before(labels))
     return logprobs_of(logits, batch.tokens[labels])
 
@@ -149,8 +149,8 @@ def response_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
 def token_logits(policy: PreTrainedModel, batch: Sequences, wanted: Tensor) -> Tensor:
     """`plain_logits(policy, batch)[wanted]`, row after row: bool (B, T) -> (M, V).
 
-    Where the model's logits are a projection of its last hidden state and no more, they come from
-    `engine.packed`, which leaves out padding and what nobody asked for.
+    If the model's logits are just a projection of its last hidden state, `engine.packed` computes
+    them, without the padding and the positions that are not wanted.
     """
     if not projects(policy):
         return plain_logits(policy, batch)[wanted]
@@ -159,8 +159,8 @@ def token_logits(policy: PreTrainedModel, batch: Sequences, wanted: Tensor) -> T
 
 
 def plain_logits(policy: PreTrainedModel, batch: Sequences) -> Tensor:
-    """Logits at every position, as transformers' own forward pass gives them, (B, T, V). What is
-    faster is tested against it."""
+    """Logits at every position, as transformers' own forward pass gives them, (B, T, V). The
+    faster paths are tested against it."""
     with recomputing(policy):
         return policy(
             input_ids=batch.tokens,
@@ -214,7 +214,7 @@ def in_batches(
     device = next(model.parameters()).device
     parts = list(micro_batches(batch.lengths, max_tokens))
     out: Tensor | None = None
-    for index in parts or [torch.tensor([0])]:  # without a row of its own, read one for the shape
+    for index in parts or [torch.tensor([0])]:  # a process without rows reads one for the shape
         value = function(model, batch.rows(index).to(device)).float().cpu()
         if out is None:
             out = torch.zeros(len(batch.tokens), *batch.mask.shape[1:][: value.dim() - 1])

@@ -42,10 +42,10 @@ class SFTConfig:
 
     epochs: int = setting(2, "passes over the demonstrations", at_least=1)
     batch_size: int = setting(32, "demonstrations in one update", at_least=1, at_most=10**6)
-    learning_rate: float = setting(5e-4, "at the start; it falls linearly to 0", above=0)
+    learning_rate: float = setting(5e-4, "peak learning rate; it falls linearly to 0", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
-    seed: int = seed_setting("the seed of the order")
-    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+    seed: int = seed_setting("random seed of the data order")
+    max_tokens: int = setting(3072, "most tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -64,8 +64,8 @@ def train_sft(
     """Train `policy` in place; yields one metrics record an update.
 
     loss/sft is the mean over the batch's response tokens, in nats; loss/held_out the same on
-    `held_out`, at the end of every epoch. label_mask: which tokens of prompt and response are
-    learned, as `maths.label_mask`.
+    `held_out`, at the end of every epoch. label_mask: marks the tokens of prompt and response
+    to learn, with the arguments of `maths.label_mask`.
     """
     if not demonstrations:
         raise UserError("no demonstrations to learn from: give at least one")
@@ -107,10 +107,10 @@ def batch_gradients(
     accelerator: Accelerator,
     max_tokens: int,
 ) -> tuple[float, int]:
-    """Add the gradients of the loss over some rows; returns the loss and the tokens learned. They
-    are read in pieces of like length, each weighed by its share of those tokens."""
+    """Add the gradients of the loss over some rows; returns the loss and the tokens learned. The
+    rows are read in pieces of similar length, each weighted by its share of those tokens."""
     index = torch.tensor(rows)
-    tokens = max(1, int(labels[index].sum()))  # a mask of one's own may leave out a whole batch
+    tokens = max(1, int(labels[index].sum()))  # your own label_mask may leave out a whole batch
 
     def share_of_loss(part: Tensor) -> tuple[Tensor, Metrics]:
         piece = data.rows(index[part]).to(accelerator.device)
@@ -122,7 +122,8 @@ def batch_gradients(
 
 
 def sft_loss(policy: PreTrainedModel, piece: Sequences, labels: Tensor) -> Tensor:
-    """Mean cross entropy of the labelled tokens, bool (b, T), each from those before it: ()."""
+    """Mean cross entropy of the labelled tokens, bool (b, T), each given the tokens before it:
+    ()."""
     return -label_logprobs(policy, piece, labels).sum() / labels.sum().clamp(min=1)
 
 
@@ -138,12 +139,13 @@ def check_labels(labels: Tensor, data: Sequences) -> None:
     """Raise UserError for labels that cannot be learned."""
     if labels.shape != data.tokens.shape or labels.dtype != torch.bool:
         raise UserError(
-            f"label_mask gave {labels.dtype} of shape {tuple(labels.shape)}: give torch.bool of "
-            f"shape {tuple(data.tokens.shape)}, as tokens are"
+            f"label_mask returned {labels.dtype} of shape {tuple(labels.shape)}: return "
+            f"torch.bool of shape {tuple(data.tokens.shape)}, like tokens"
         )
     if labels[:, 0].any() or (labels & ~data.attention.bool()).any() or not labels.any():
         raise UserError(
-            "label_mask marks a row's first token, which nothing predicts, or padding, or nothing"
+            "label_mask marks no token, a row's first token (which nothing predicts) or padding: "
+            "mark response tokens only"
         )
 
 

@@ -2,7 +2,7 @@
 
 Prompts are padded on the left, so that every response starts in the same column; responses and
 training rows are padded on the right. The pad token is never the end token: if it were, the end
-of a response could not be told from the padding behind it.
+of a response could not be told from the padding after it.
 """
 
 import re
@@ -16,14 +16,14 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_lab.errors import UserError
 
-END = "<|endoftext|>"  # ends a document of raw text, and what the embedded model writes
+END = "<|endoftext|>"  # ends a document of raw text, and the shipped model's responses
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """Tokens of a prompt, with the start token of tokenizers that have one, without an end token.
 
-    Special tokens written out in the prompt are understood, as chat templates need; a start token
-    that is written out gets no second one before it.
+    Special tokens written in the prompt are read as such, as chat templates need; a start token
+    that the prompt begins with is not doubled.
     """
     ids = tokenizer.encode(prompt)
     if ids and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
@@ -34,9 +34,8 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 
 
 def longest_end(text: str, fits: Callable[[str], bool]) -> str:
-    """The longest end of a text for which `fits` holds, from the start of a word or, where not even
-    the last word fits, of a character; "" if nothing does. It must hold for every shorter end of an
-    end for which it holds."""
+    """The longest suffix of a text that `fits`. It starts at a word or, if not even the last word
+    fits, at a character; "" if nothing fits. Every shorter suffix of one that fits must fit too."""
     for start_of in (r"\S+", r"."):
         starts = [match.start() for match in re.finditer(start_of, text, re.DOTALL)]
         first = bisect_left(starts, True, key=lambda start: fits(text[start:]))
@@ -71,9 +70,9 @@ def encode_behind(
     """Tokens of a response that follows a prompt, whose own tokens are `before`.
 
     The two are joined by one space, unless the prompt ends or the response begins with white space.
-    The response's tokens are those that it has in the whole text: SentencePiece puts a space before
-    a text that stands alone. `ended` adds the token that ends a response, which is all there is of
-    a blank one. Special tokens spelt out in the response stay ordinary text.
+    The response is encoded as part of the whole text, because SentencePiece puts a space before a
+    text on its own. `ended` adds the token that ends a response; a blank response has no other
+    token. Special tokens spelt out in the response stay ordinary text.
 
     Raises UserError if the tokenizer has no end token.
     """
@@ -87,7 +86,7 @@ def encode_behind(
     if whole[: len(before)] == before and len(whole) > len(before) and not spelt_out:
         return whole[len(before) :] + end
     ids = _encode_inside(tokenizer, text)
-    if spelt_out and set(ids) & set(tokenizer.all_special_ids):  # it has its own spelling as a word
+    if spelt_out and set(ids) & set(tokenizer.all_special_ids):  # its spelling is a word too
         names = "|".join(map(re.escape, tokenizer.all_special_tokens))
         parts = re.sub(names, lambda found: f"{found[0][0]}\0{found[0][1:]}", text).split("\0")
         ids = [token for part in parts for token in _encode_inside(tokenizer, part)]
@@ -95,8 +94,8 @@ def encode_behind(
 
 
 def _encode_inside(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Tokens that a text has behind another one: it is put behind a character that does not grow
-    together with its beginning, where there is one."""
+    """Tokens of a text that follows another one. It is encoded after a character that does not
+    merge with its beginning, if there is one."""
     plain = {"add_special_tokens": False, "split_special_tokens": True}
     for anchor in ("\n", ".", "x", "0"):
         start, whole = (tokenizer.encode(t, **plain) for t in (anchor, anchor + text))
@@ -129,15 +128,15 @@ def end_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def response_end(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that is put behind a response to learn: the one with which the chat template ends a
-    turn, where it has one, and else that of the end token."""
+    """The id that ends a response to learn from: the one with which the chat template ends a turn,
+    if it has one, otherwise the end token's."""
     turn_end = getattr(tokenizer, "turn_end", None)
     return end_token(tokenizer) if turn_end is None else turn_end
 
 
 def read_ends(tokenizer: PreTrainedTokenizerBase, others: Sequence[int]) -> None:
-    """Note on a tokenizer the other ids that end a response, and which one its chat template puts
-    behind an answer. Raises UserError for a template that cannot be read at all."""
+    """Store on a tokenizer the other ids that end a response, and the one that its chat template
+    puts after an answer. Raises UserError if the template has a syntax error."""
     tokenizer.more_ends = tuple(others)
     tokenizer.turn_end = None
     if not isinstance(tokenizer.chat_template, str):
@@ -148,9 +147,9 @@ def read_ends(tokenizer: PreTrainedTokenizerBase, others: Sequence[int]) -> None
     except TemplateSyntaxError as error:
         raise UserError(
             f"the tokenizer's chat template is broken at line {error.lineno} ({error.message}): "
-            "correct it, or delete it to have messages as plain text"
+            "correct it, or delete it to write messages as plain text"
         ) from error
-    except Exception:  # it takes other messages, or none: the end token will do
+    except Exception:  # it needs other messages: use the end token
         return
     if not others or not isinstance(text, str) or "Answer" not in text:
         return
@@ -161,12 +160,12 @@ def read_ends(tokenizer: PreTrainedTokenizerBase, others: Sequence[int]) -> None
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Rows of different lengths as tokens and attention, both (B, P) long, padding in front."""
+    """Rows of different lengths as tokens and attention, both (B, P) long, padding on the left."""
     return _pad(rows, pad_id, left=True)
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Rows of different lengths as tokens and attention, both (B, T) long, padding behind."""
+    """Rows of different lengths as tokens and attention, both (B, T) long, padding on the right."""
     return _pad(rows, pad_id, left=False)
 
 
@@ -195,5 +194,5 @@ def _shorten(text: str, length: int = 60) -> str:
 
 
 def counted(count: int, one: str, several: str = "") -> str:
-    """A number with its noun: 1 entry, 2,000 entries. several: its plural, if not with an s."""
+    """A number with its noun: 1 entry, 2,000 entries. several: its plural, if irregular."""
     return f"{count:,} {one if count == 1 else several or one + 's'}"

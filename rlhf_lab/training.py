@@ -16,7 +16,7 @@ from rlhf_lab.engine import parallel, threads
 from rlhf_lab.engine.parallel import check_minibatches as check_minibatches
 from rlhf_lab.errors import UserError
 
-MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what Adam keeps of a weight
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # Adam's state for each weight
 Piece = TypeVar("Piece")
 Metrics = dict[str, Tensor]
 Record = dict[str, float | int | str]
@@ -25,13 +25,13 @@ SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGA
 
 
 def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerator:
-    """Accelerate's device and precision. Under `accelerate launch` this is where a process meets
-    the others (`parallel`).
+    """An Accelerator for this device and precision. Under `accelerate launch`, this call connects
+    the processes (`parallel`).
 
-    device: "auto", "cpu" or "cuda". precision, of the arithmetic (weights stay float32): "float32",
-    "bf16", or "auto", which is bf16 on a GPU that has it and float32 elsewhere. Raises UserError if
-    a GPU, or bf16 on one, is asked for that is not there, if another precision is in use already,
-    or if the models should be cut in pieces (FSDP, DeepSpeed).
+    device: "auto", "cpu" or "cuda". precision: that of the arithmetic (weights stay float32),
+    "float32", "bf16", or "auto", which is bf16 on a GPU that has it and float32 elsewhere. Raises
+    UserError if the GPU, or its bf16, does not exist, if this process already uses another device
+    or precision, or if models would be sharded (FSDP, DeepSpeed).
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"device '{device}' is not known: use auto, cpu or cuda")
@@ -44,17 +44,16 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
     half = {"float32": "no", "bf16": "bf16"}.get(precision, able)
     try:
         accelerator = Accelerator(cpu=not gpu, mixed_precision=half)
-    except ValueError as error:  # a process has one device and one precision for good
+    except ValueError as error:  # a process cannot change its device or precision
         raise _in_use(device, precision) from error
-    if (accelerator.device.type == "cpu") == gpu:  # that of an earlier call, without a word
+    if (accelerator.device.type == "cpu") == gpu:  # it silently kept an earlier call's
         raise _in_use(device, precision)
     if accelerator.device.type == "cpu":
         threads.watch()
     if accelerator.distributed_type in SHARDED:
         raise UserError(
-            f"{accelerator.distributed_type.value} cuts models in pieces, and the "
-            "stages here need them whole in every process: launch with --multi_gpu (see "
-            "docs/several-processes.md)"
+            f"{accelerator.distributed_type.value} cuts models in pieces, but every process here "
+            "needs whole models: launch with --multi_gpu (see docs/several-processes.md)"
         )
     return accelerator
 
@@ -62,15 +61,15 @@ def make_accelerator(device: str = "auto", precision: str = "auto") -> Accelerat
 def _in_use(device: str, precision: str) -> UserError:
     used = AcceleratorState()
     return UserError(
-        f"device {device} and precision {precision} were asked for, and this process uses "
-        f"{used.device.type} and {used.mixed_precision.replace('no', 'float32')} already: start a "
-        "new process, or restart the kernel"
+        f"device {device} and precision {precision} were asked for, but this process already uses "
+        f"{used.device.type} and {used.mixed_precision.replace('no', 'float32')}: start a new "
+        "process, or restart the kernel"
     )
 
 
 def on_device(accelerator: Accelerator | None, *models: object) -> Accelerator:
-    """Move models to the device that trains, dropout off; returns the accelerator, which is that of
-    `make_accelerator` unless one is given. What is no model, such as a function that scores, is
+    """Move models to the training device and turn dropout off; returns the accelerator, by default
+    a new one from `make_accelerator`. Anything that is not a model, such as a scoring function, is
     left alone."""
     accelerator = accelerator or make_accelerator()
     for model in models:
@@ -83,8 +82,8 @@ class Optimiser:
     """Adam over some modules, its learning rate rising over `warmup` steps and then falling
     linearly to 0 at the last of `updates` steps; gradients are summed over processes and clipped.
 
-    factors: for each module, what its learning rate is multiplied by (1 unless given). Raises
-    UserError if the processes do not begin with the same weights.
+    factors: a multiplier of the learning rate for each module (1 unless given). Raises UserError if
+    the processes do not start with the same weights.
     """
 
     def __init__(
@@ -147,8 +146,8 @@ class Optimiser:
         return named | {"done": torch.tensor(self.done)}
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `tensors` gave. Raises ValueError or KeyError, and takes nothing, if they
-        are not those of the same weights."""
+        """Restore the state that `tensors` returned. Raises ValueError or KeyError, and changes
+        nothing, if it belongs to other weights."""
         tensors = dict(tensors)
         done, whole = int(tensors.pop("done")), self.adam.state_dict()
         weights = dict(enumerate(p for group in self.adam.param_groups for p in group["params"]))
@@ -160,7 +159,7 @@ class Optimiser:
             if entry.keys() != MOMENTS or any(
                 entry[name].shape != weights[i].shape for name in MOMENTS - {"step"}
             ):
-                raise ValueError(f"the moments of weight {i} are not such as Adam keeps")
+                raise ValueError(f"the state of weight {i} is not Adam's")
         self.adam.load_state_dict(whole)
         self.done = done
 
@@ -174,8 +173,8 @@ def accumulate(
     sums of the metrics that come with it.
 
     loss_of(piece): the piece's share of the loss and of each metric, divided by the tokens or the
-    prompts of the *whole* batch, so that neither depends on how the batch was cut (reference item
-    22). Of several processes each has its own pieces, perhaps none; the sums are over all of them.
+    prompts of the *whole* batch, so that neither depends on how the batch is split. With several
+    processes, each has its own pieces, perhaps none; the sums are over all of them.
     """
     total, metrics = 0.0, dict[str, float]()
     for piece in pieces:
@@ -225,7 +224,7 @@ def epochs_of(
 
 
 def check_finite(name: str, value: float, update: int) -> None:
-    """Raise UserError if a loss or KL is not a number any more."""
+    """Raise UserError if a loss or KL is no longer finite."""
     if not math.isfinite(value):
         raise UserError(
             f"{name} is {value} at update {update}: the last checkpoint is kept; try a "

@@ -323,7 +323,7 @@ def test_normalising_shifts_and_scales(policy):
         scores = model.score(tokens, attention)
     assert scores.mean().item() == pytest.approx(0, abs=1e-5)
     assert scores.std().item() == pytest.approx(1, abs=1e-5)
-    with pytest.raises(UserError, match="are all the same"):
+    with pytest.raises(UserError, match="give unequal ones"):
         model.normalise(0.0, 0.0)
 
 

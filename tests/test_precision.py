@@ -150,4 +150,4 @@ def test_a_cpu_after_a_gpu_is_refused_by_its_name():
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert said.stdout.startswith("UserError device cpu"), said.stderr
-    assert "this process uses cuda and float32 already" in said.stdout
+    assert "this process already uses cuda and float32" in said.stdout

@@ -232,7 +232,7 @@ def test_each_prompt_with_a_pair_weighs_the_same_ties_too_where_they_count(gpt2,
 
 def test_rankings_of_ties_alone_are_refused_unless_ties_count(gpt2, tokenizer):
     model = ScalarModel.from_policy(gpt2, 0)
-    with pytest.raises(UserError, match="no ranking says"):
+    with pytest.raises(UserError, match="no ranking prefers"):
         next(train_reward(model, tokenizer, TIED))
     assert (
         next(train_reward(model, tokenizer, TIED, RewardConfig(soft_ties=True)))["loss/reward"] > 0
@@ -508,10 +508,10 @@ def test_a_formula_that_is_wrong_is_seen_in_the_run(gpt2, tokenizer):
 @pytest.mark.parametrize(
     ("formula", "function", "said"),
     [
-        ("kl_rewards", lambda s, *_: s, r"kl_rewards gave shape \(8,\): give \(B, N\)"),
-        ("whiten", lambda x, mask: x[mask], "whiten gave shape"),
-        ("gae", lambda r, v, *_: (r, r[:, :1]), r"gae gave shape \(8, 1\)"),
-        ("clipped_policy_loss", lambda new, *_: -new, "a loss has shape .*: give one number"),
+        ("kl_rewards", lambda s, *_: s, r"kl_rewards returned shape \(8,\): return \(B, N\)"),
+        ("whiten", lambda x, mask: x[mask], "whiten returned shape"),
+        ("gae", lambda r, v, *_: (r, r[:, :1]), r"gae returned shape \(8, 1\)"),
+        ("clipped_policy_loss", lambda new, *_: -new, "a loss has shape .*: return one number"),
     ],
 )
 def test_a_formula_of_another_shape_is_named(formula, function, said, gpt2, tokenizer):
@@ -522,9 +522,9 @@ def test_a_formula_of_another_shape_is_named(formula, function, said, gpt2, toke
 @pytest.mark.parametrize(
     ("label_mask", "said"),
     [
-        (lambda t, *_: t, "label_mask gave torch.int64"),
+        (lambda t, *_: t, "label_mask returned torch.int64"),
         (lambda t, *_: torch.ones_like(t, dtype=torch.bool), "a row's first token"),
-        (lambda t, *_: torch.zeros_like(t, dtype=torch.bool), "or nothing"),
+        (lambda t, *_: torch.zeros_like(t, dtype=torch.bool), "marks no token"),
     ],
 )
 def test_labels_that_cannot_be_learned_are_refused(label_mask, said, gpt2, tokenizer):

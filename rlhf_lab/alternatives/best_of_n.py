@@ -1,7 +1,7 @@
-"""Best-of-n: sample n responses, give the one that the reward model likes best.
+"""Best-of-n: sample n responses, return the one that the reward model scores highest.
 
-Nothing is trained, and the SFT policy stays what it was: the cost comes at every use, n responses
-sampled and scored for one that is given (Stiennon et al. 2020; Gao et al. 2022).
+Nothing is trained, and the SFT policy does not change. The cost comes with every use: n responses
+are sampled and scored for each one returned (Stiennon et al. 2020; Gao et al. 2022).
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def best_of_n(
     judge: Judge | None = None,
     sampling: SamplingConfig = SamplingConfig(),
 ) -> Responses:
-    """The best-scored of n responses to each prompt, marked where there is a judge.
+    """The best-scored of n responses to each prompt, marked if there is a judge.
 
     The seeds are those of `evaluate.respond`: n = 1 gives what the policy itself answers.
     """
@@ -39,7 +39,7 @@ def best_of_n(
     drawn = respond(policy, tokenizer, prompts, n, seed, config=sampling)
     # 2. The reward model scores them all.
     scores = scores_after_penalty(reward_model, drawn)  # (P, n)
-    # 3. The best one is given; the judge sees no other.
+    # 3. Return the best one; the judge sees no other.
     best = drawn.pick(scores.argmax(1))
     if judge:
         best.marks = [[judge(p, text)] for p, (text,) in zip(best.prompts, best.texts)]
@@ -47,7 +47,7 @@ def best_of_n(
 
 
 def scores_after_penalty(reward_model: ScalarModel, drawn: Responses) -> Tensor:
-    """The scores, (P, S), lowered for responses cut off as the other roads do in training."""
+    """The scores, (P, S), with the no-end penalty that the other methods use in training."""
     return maths.no_end_penalty(scores_of(reward_model, drawn), drawn.ended)
 
 
@@ -57,9 +57,9 @@ def frontier(drawn: Responses, scores: Tensor, sizes: Sequence[int]) -> list[Rec
 
     objective/scores, judge/mark: expected score and mark of the best of n, unbiased, over all ways
     to draw n of the S; judge/mark_low and _high: the mark's 95 % interval over prompts.
-    objective/kl: estimated, with ties (it cannot exceed ln S: take S well above n);
-    objective/kl_bound: what it would be without any. episode and steps are 0: nothing is trained.
-    use/samples, use/tokens: what one answer costs, all of it sampled and scored.
+    objective/kl: estimated, ties included (it cannot exceed ln S: use S well above n);
+    objective/kl_bound: its value without ties. episode and steps are 0: nothing is trained.
+    use/samples, use/tokens: how many are sampled and scored for one answer.
 
     Raises UserError unless each n is from 1 to S.
     """

@@ -1,9 +1,9 @@
 """DPO: learn from rankings directly, without a reward model and without sampling.
 
-For every policy there is a score that it would be the best answer to, at the price dpo_beta for a
-nat of KL: dpo_beta log(policy / reference) of the response, up to a term that only the prompt
-decides and that no comparison sees. So the policy itself can be trained as the reward model is: the
-preferred of two responses shall have the higher implicit score (Rafailov et al. 2023).
+Every policy is the best one for some score, at a penalty of dpo_beta per nat of KL. That score is
+dpo_beta log(policy / reference) of the response, plus a term that depends only on the prompt and
+cancels in every comparison. So the policy itself can be trained like a reward model: the preferred
+of two responses should have the higher implicit score (Rafailov et al. 2023).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,19 +38,21 @@ from rlhf_lab.training import (
 
 @dataclass(frozen=True)
 class DPOConfig:
-    """The settings of DPO. It never samples to learn, so its KL is known only where `sample_every`
-    has it answer some prompts."""
+    """The settings of DPO. DPO does not need samples to learn, so its KL is measured only if
+    `sample_every` is set."""
 
     epochs: int = setting(1, "passes over the rankings", at_least=1)
     batch_size: int = setting(8, "prompts in one update", at_least=1)
-    learning_rate: float = setting(1e-4, "at the start; it falls linearly to 0", above=0)
+    learning_rate: float = setting(1e-4, "peak learning rate; it falls linearly to 0", above=0)
     warmup: int = setting(10, "updates over which the learning rate rises", at_least=0)
-    dpo_beta: float = setting(0.1, "price of a nat of KL: higher moves less", above=0)
+    dpo_beta: float = setting(
+        0.1, "penalty per nat of KL: higher stays closer to the reference", above=0
+    )
     sample_every: int = setting(0, "updates between two evaluations (0: none)", at_least=0)
     watched: int = setting(64, "prompts to answer in an evaluation", at_least=1)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
     seed: int = seed_setting()
-    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+    max_tokens: int = setting(3072, "most tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -70,12 +72,11 @@ def train_dpo(
     """Train `policy` in place; yields one metrics record an update.
 
     The reference is a frozen copy of `policy` as it comes in. loss/dpo (ln 2 at the first update)
-    and dpo/* are those of the batch before the update; at the end of every epoch they are there
-    for `held_out` too. `judge` marks what is sampled after an update (see DPOConfig.sample_every)
-    in answer to the prompts of `held_out`, or of `rankings` if there are none. `episode` stays 0:
-    nothing is sampled to train on. dpo_loss: the formula of the loss, with the arguments of the one
-    in `maths`, taken over the pairs of each prompt. Raises UserError if no two responses are
-    compared.
+    and dpo/* are computed on the batch before the update; at the end of every epoch, also on
+    `held_out`. `judge` marks the responses sampled after an update (see DPOConfig.sample_every) to
+    the prompts of `held_out`, or of `rankings` if `held_out` is empty. `episode` stays 0: nothing
+    is sampled for training. dpo_loss: the formula of the loss, with the arguments of the one in
+    `maths`, taken over the pairs of each prompt. Raises UserError if no two responses are compared.
     """
     accelerator = on_device(accelerator, policy)
     check_model(policy, tokenizer)
@@ -87,15 +88,15 @@ def train_dpo(
     optimiser = Optimiser(accelerator, [policy], config.learning_rate, updates, config.warmup)
     models = {"policy": policy, "reference": reference}
     numbers = resumable(checkpoint, models, optimiser, updates)
-    # 1. What the reference thinks of every response: it never changes, so it is asked once.
+    # 1. The reference's log-probability of every response: computed once, as it never changes.
     apart = compared(tokenizer, held_out) if held_out else None
-    with accelerator.autocast():  # in the precision in which the policy's are computed
+    with accelerator.autocast():  # in the same precision as the policy's
         ref_logprobs = whole_logprobs(reference, data)  # (G, K)
         later = (apart, whole_logprobs(reference, apart)) if apart else None
 
     for update in numbers:
         epoch, rows, last = order[update - 1]
-        # 2. A few prompts with their responses: the higher ranked shall have the higher score.
+        # 2. A few prompts with their responses: the higher ranked should have the higher score.
         batch = data.groups(rows)
         loss, scores = batch_gradients(
             policy, batch, ref_logprobs[rows], accelerator, config, dpo_loss
@@ -133,7 +134,7 @@ def compared(tokenizer: PreTrainedTokenizerBase, rankings: Sequence[Ranking]) ->
         rows = maths.comparisons(data.ranks).any(-1).any(-1).nonzero().squeeze(1).tolist()
         if rows:
             return data.groups(rows)
-    raise UserError("no comparisons to train on: give rankings in which not all is tied")
+    raise UserError("no comparisons to train on: give rankings that are not all ties")
 
 
 def batch_gradients(
@@ -146,7 +147,7 @@ def batch_gradients(
 ) -> tuple[float, Tensor]:
     """Add the gradient of the loss over a batch; returns the loss and the scores (G, K).
 
-    Read in pieces that hold whole groups; each prompt weighs the same however they are cut.
+    The batch is read in pieces of whole groups; each prompt weighs the same however it is split.
     """
     scores = torch.zeros(batch.ranks.shape)
 
@@ -196,11 +197,11 @@ def whole_logprobs(policy: PreTrainedModel, data: RankedData) -> Tensor:
 
 
 def margins_of(scores: Tensor, ranks: Tensor) -> dict[str, float]:
-    """What the implicit scores (G, K) make of the comparisons.
+    """Metrics of the comparisons by the implicit scores (G, K).
 
-    dpo/accuracy: the share ordered rightly, equal scores half. dpo/chosen, dpo/rejected: mean score
-    of the preferred and of the other response (below 0: less likely than under the reference; often
-    both are). dpo/margin: their difference.
+    dpo/accuracy: the share ordered correctly, equal scores half. dpo/chosen, dpo/rejected: mean
+    score of the preferred and of the other response (below 0: less likely than under the reference;
+    often both are). dpo/margin: their difference.
     """
     pairs = maths.comparisons(ranks)  # (G, K, K)
     chosen, rejected = (s.expand(pairs.shape)[pairs] for s in (scores[:, :, None], scores[:, None]))

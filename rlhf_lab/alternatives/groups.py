@@ -1,8 +1,8 @@
-"""What RLOO and GRPO share: several responses to each prompt, whose scores stand in for a value
-network, and the pass over them that adds up gradients.
+"""What RLOO and GRPO share: several responses to each prompt, whose scores replace a value network,
+and the passes over them that add up gradients.
 
-A response's advantage says how much better it did than the others to the same prompt; every one of
-its tokens gets it.
+A response's advantage says how much better it did than the others to the same prompt. All its
+tokens get the same advantage.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,8 +40,8 @@ def prepare(
     config,
     accelerator: Accelerator | None,
 ) -> Optimiser:
-    """Check the settings and the models, move these to the device, and make PPO's optimiser for the
-    policy alone. Raises UserError for a group that cannot be, and as `check_model` does."""
+    """Check the settings and the models, move the models to the device, and make PPO's optimiser
+    for the policy alone. Raises UserError as `check_groups` and `check_model` do."""
     check_groups(config)
     accelerator = on_device(accelerator, policy, reward_model)
     for model in (policy, reward_model):
@@ -52,12 +52,12 @@ def prepare(
 
 
 def check_groups(config) -> None:
-    """Raise UserError unless the batch is made of whole groups, and each minibatch has a response
+    """Raise UserError unless the batch consists of whole groups, and each minibatch has a response
     for every process."""
     if config.batch_size % config.group:
         raise UserError(
-            f"group is {config.group}, batch_size {config.batch_size}: use a batch_size that is a"
-            " multiple of it"
+            f"batch_size {config.batch_size} is not a multiple of group {config.group}: change one"
+            " of them"
         )
     check_minibatches(config.batch_size, config.minibatches)
 

@@ -1,4 +1,4 @@
-"""GRPO: PPO's clipped loss, where a response's advantage is its score against its group's.
+"""GRPO: PPO's clipped loss, where a response's advantage is its score relative to its group.
 
 No value network: the mean score of the responses to the same prompt is the baseline, and their
 standard deviation the unit. The KL is a term of the loss, unless the settings put it into the
@@ -27,43 +27,46 @@ ESTIMATORS = {"k2": maths.kl_k2, "k3": maths.kl_k3}
 class GRPOConfig:
     """The settings of GRPO.
 
-    kl: "k3" is the paper's estimator; at each position, after the tokens that came before, its
-    gradient on samples of the policy is that of KL(reference || policy), which pulls the policy
-    towards all that the reference might say. "k2" has that of KL(policy || reference), and so has
-    k3 times the ratio, the default of TRL 1.12, while the ratio is 1 (DeepSeek-V3.2). Neither is
-    the gradient of the KL of a whole response, which objective/kl measures: a term of the loss
-    charges no token for the KL that it leads to at later positions. "reward" takes the KL off the
-    score of the response, as PPO and RLOO do; that is the gradient of the whole.
+    kl: "k3" is the paper's estimator. On samples of the policy, its gradient at each position,
+    given the tokens before it, is that of KL(reference || policy), which pulls the policy towards
+    everything that the reference might say. "k2" has the gradient of KL(policy || reference); so
+    does k3 times the ratio, the default of TRL 1.12, while the ratio is 1 (DeepSeek-V3.2). Neither
+    is the gradient of the KL of a whole response, which objective/kl measures: a term of the loss
+    does not charge a token for the KL that it causes at later positions. "reward" subtracts the KL
+    from the response's score, as PPO and RLOO do; that gives the gradient of the whole response's
+    KL.
 
-    divide: a prompt counts the same whether its responses differ much or little. average: what the
-    loss is a mean over. "responses", as in the paper, is a mean over each response's tokens first:
-    a long bad response costs less per token than a short one. "tokens" is over all tokens of the
-    minibatch (DAPO, Yu et al. 2025). "constant" divides the sum over tokens by the responses times
-    max_new_tokens, so that no length has a say. Dr. GRPO (Liu et al. 2025) is divide=False with
-    average="constant".
+    divide: with it, a prompt counts the same whether its responses differ much or little. average:
+    what the loss is a mean over. "responses", as in the paper, takes the mean over each response's
+    tokens first: a long bad response costs less per token than a short one. "tokens" is the mean
+    over all tokens of the minibatch (DAPO, Yu et al. 2025). "constant" divides the sum over tokens
+    by the number of responses times max_new_tokens, so that length does not matter. Dr. GRPO
+    (Liu et al. 2025) is divide=False with average="constant".
     """
 
     updates: int = setting(50, "how many updates to make", at_least=1)
     batch_size: int = setting(64, "responses sampled in one update", at_least=1)
     group: int = setting(4, "responses to each prompt", at_least=2)
     epochs: int = setting(1, "passes over each batch of responses", at_least=1)
-    minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
-    learning_rate: float = setting(3e-4, "at the start; it falls linearly to 0", above=0)
+    minibatches: int = setting(1, "optimiser steps in one pass over a batch", at_least=1)
+    learning_rate: float = setting(3e-4, "peak learning rate; it falls linearly to 0", above=0)
     warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
-    beta: float = setting(0.05, "price of a nat of KL", at_least=0)
+    beta: float = setting(0.05, "penalty per nat of KL", at_least=0)
     kl: str = setting(
-        "k3", "estimator of the KL in the loss, or reward", choices=(*ESTIMATORS, "reward")
+        "k3",
+        "KL estimator in the loss; reward: subtract the KL from the score instead",
+        choices=(*ESTIMATORS, "reward"),
     )
     epsilon: float = setting(0.2, "clip range of the policy's ratio", above=0)
-    divide: bool = setting(True, "divide advantages by the group's sd")
+    divide: bool = setting(True, "divide advantages by the group's standard deviation")
     average: str = setting(
         "tokens", "what the loss is a mean over", choices=("tokens", "responses", "constant")
     )
-    no_end_penalty: float = setting(1.0, "penalty of a response that does not end", at_least=0)
+    no_end_penalty: float = setting(1.0, "penalty for a response that does not end", at_least=0)
     temperature: float = setting(1.0, "sampling temperature", above=0)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
     seed: int = seed_setting()
-    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+    max_tokens: int = setting(3072, "most tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -82,9 +85,10 @@ def train_grpo(
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, named as PPO's.
 
-    The reference is a frozen copy of `policy` as it comes in; `judge` only watches. loss/kl_avg is
-    the KL term of the loss, before beta. grpo_advantages: the formula, by default that of `maths`
-    or, with divide=False, `maths.dr_grpo_advantages`. Raises UserError for a group that cannot be.
+    The reference is a frozen copy of `policy` as it comes in; `judge`'s mean mark is only logged.
+    loss/kl_avg is the KL term of the loss, before beta. grpo_advantages: the formula, by default
+    that of `maths` or, with divide=False, `maths.dr_grpo_advantages`. Raises UserError unless
+    batch_size is a multiple of group.
     """
     if grpo_advantages is None:
         grpo_advantages = maths.grpo_advantages if config.divide else maths.dr_grpo_advantages
@@ -93,7 +97,7 @@ def train_grpo(
 
     for update in resumable(checkpoint, models, optimiser, config.updates):
         # 1. The policy answers each prompt several times; each response is scored.
-        with optimiser.accelerator.autocast():  # that of the loss, so that the first ratio is 1
+        with optimiser.accelerator.autocast():  # as for the loss, so that the first ratio is 1
             rollout, scores = collect(
                 policy, models["reference"], reward_model, tokenizer, prompts, config, update
             )
@@ -103,7 +107,7 @@ def train_grpo(
             scores = maths.masked_sum(rollout.rewards, rollout.mask)
         advantages = grpo_advantages(scores.view(-1, config.group))
         rollout.advantages = per_token(advantages, rollout.mask)
-        # 3. Improve the policy by the clipped loss, held back by its KL to the reference.
+        # 3. Improve the policy by the clipped loss and a penalty on its KL to the reference.
         record |= optimise(policy, rollout, grpo_loss, optimiser, config, update)
         if judge:
             record["judge/mark"] = mean_mark(rollout, judge)

@@ -1,9 +1,9 @@
 """RLOO: REINFORCE, where the other responses to the same prompt are the baseline.
 
-A whole response is one action. Its reward is compared with the mean reward of the others, which do
-not depend on it: subtracting them leaves the gradient right on average and takes most of its noise.
-No value network, no clipping while the policy that sampled is the one that learns (Williams 1992;
-Kool et al. 2019; Ahmadian et al. 2024).
+A whole response is one action. Its reward is compared with the mean reward of the others, which
+does not depend on it: subtracting that mean keeps the gradient unbiased and removes most of its
+noise. There is no value network, and no clipping while the policy learns from its own latest
+samples (Williams 1992; Kool et al. 2019; Ahmadian et al. 2024).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,16 +30,16 @@ class RLOOConfig:
     batch_size: int = setting(64, "responses sampled in one update", at_least=1)
     group: int = setting(4, "responses to each prompt", at_least=2)
     epochs: int = setting(1, "passes over each batch of responses", at_least=1)
-    minibatches: int = setting(1, "steps in one pass over a batch", at_least=1)
-    learning_rate: float = setting(3e-4, "at the start; it falls linearly to 0", above=0)
+    minibatches: int = setting(1, "optimiser steps in one pass over a batch", at_least=1)
+    learning_rate: float = setting(3e-4, "peak learning rate; it falls linearly to 0", above=0)
     warmup: int = setting(0, "updates over which the learning rate rises", at_least=0)
-    beta: float = setting(0.05, "price of a nat of KL, charged to the reward", at_least=0)
+    beta: float = setting(0.05, "penalty per nat of KL, subtracted from the reward", at_least=0)
     epsilon: float = setting(0.2, "clip range of the policy's ratio", above=0)
-    no_end_penalty: float = setting(1.0, "penalty of a response that does not end", at_least=0)
+    no_end_penalty: float = setting(1.0, "penalty for a response that does not end", at_least=0)
     temperature: float = setting(1.0, "sampling temperature", above=0)
     max_new_tokens: int = setting(64, "longest response, in tokens", at_least=1)
     seed: int = seed_setting()
-    max_tokens: int = setting(3072, "tokens in a forward pass; changes no result", at_least=1)
+    max_tokens: int = setting(3072, "most tokens in a forward pass; changes no result", at_least=1)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -58,7 +58,7 @@ def train_rloo(
 ) -> Iterator[Record]:
     """Train `policy` in place; yields one metrics record an update, named as PPO's.
 
-    The reference is a frozen copy of `policy` as it comes in; `judge` only watches.
+    The reference is a frozen copy of `policy` as it comes in; `judge`'s mean mark is only logged.
     rloo_advantages: the formula, by default that of `maths`. Raises UserError unless batch_size is
     a multiple of group, which is 2 or more.
     """
@@ -67,7 +67,7 @@ def train_rloo(
 
     for update in resumable(checkpoint, models, optimiser, config.updates):
         # 1. The policy answers each prompt several times; each response is scored.
-        with optimiser.accelerator.autocast():  # that of the loss, so that the first ratio is 1
+        with optimiser.accelerator.autocast():  # as for the loss, so that the first ratio is 1
             rollout, scores = collect(
                 policy, models["reference"], reward_model, tokenizer, prompts, config, update
             )
@@ -76,7 +76,7 @@ def train_rloo(
         rewards = maths.masked_sum(rollout.rewards, rollout.mask).view(-1, config.group)
         # 3. Did it earn more than the others of its group?
         rollout.advantages = per_token(rloo_advantages(rewards), rollout.mask)
-        # 4. Make what did better likelier, and what did worse less likely.
+        # 4. Make better responses more likely, and worse ones less likely.
         record |= optimise(policy, rollout, rloo_loss, optimiser, config, update)
         if judge:
             record["judge/mark"] = mean_mark(rollout, judge)

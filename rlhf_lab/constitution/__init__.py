@@ -2,9 +2,10 @@
 al. 2023).
 
 A rule is a sentence, a weight and a checker (`rules`, `checkers`). A critique says which
-rules a response breaks, where and why; a revision mends it by small edits, and the revised
-responses are demonstrations (`critique`, `revise`). Weighed together the rules also rank responses,
-as labellers do (`ranking`). Any causal language model can be the critic instead (`model_critic`).
+rules a response breaks, where and why; a revision repairs it by small edits, and the revised
+responses are demonstrations (`critique`, `revise`). Weighted and added up, the rules also rank
+responses, as labellers do (`ranking`). Any causal language model can be the critic instead
+(`model_critic`).
 
     rules = read_rules()
     found = critique(prompt, response, rules)

@@ -1,9 +1,9 @@
-"""Checkers: small functions that look whether a response keeps a rule.
+"""Checkers: small functions that check whether a response keeps a rule.
 
 A checker gets the prompt's text, the response and, as named arguments, the settings that the file
-of rules has for it. It knows no more than that: not the facts that a judge has of the prompt
-(`manual` looks them up, see there). To add one, write such a function here and
-put it into CHECKERS; its settings are lists of texts (tuple[str, ...]) or whole numbers (int).
+of rules has for it. It does not get the facts that a judge has about the prompt (`manual`
+looks in the shop's manual instead). To add one, write such a function here and put it into
+CHECKERS; its settings are lists of texts (tuple[str, ...]) or whole numbers (int).
 """
 
 import re
@@ -37,8 +37,8 @@ NEGATIONS = (
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one check. kept: from 1, the rule is kept, to 0. quotes: what offends, word for
-    word as it stands in the response. reason: why the rule is broken, or "" where it is not."""
+    """The result of one check. kept: 1 if the rule is kept, down to 0. quotes: the offending parts,
+    word for word as in the response. reason: why the rule is broken, or "" if it is not."""
 
     kept: float = 1.0
     quotes: tuple[str, ...] = ()
@@ -52,8 +52,8 @@ class Finding:
 def avoid(
     prompt: str, response: str, phrases: tuple[str, ...], negations: tuple[str, ...] = NEGATIONS
 ) -> Finding:
-    """None of the phrases stands there. One with a negation up to four words before it, in the same
-    clause, is not meant: "it is no wonder"."""
+    """The response has none of the phrases. A phrase with a negation up to four words before it, in
+    the same clause, does not count: "it is no wonder"."""
     quotes = _distinct(response[a:b] for a, b in find(response, phrases, negations))
     return Finding(0.0, quotes, "says " + _listed(quotes)) if quotes else Finding()
 
@@ -61,8 +61,8 @@ def avoid(
 def say(
     prompt: str, response: str, phrases: tuple[str, ...], when: tuple[str, ...] = ()
 ) -> Finding:
-    """One of the phrases stands there, not denied. when: only asked for where the prompt has one of
-    these phrases."""
+    """The response has one of the phrases, not negated. when: the rule applies only if the prompt
+    has one of these phrases."""
     asked = find(prompt, when)
     if (when and not asked) or find(response, phrases, NEGATIONS):
         return Finding()
@@ -71,8 +71,8 @@ def say(
 
 
 def length(prompt: str, response: str, most: int) -> Finding:
-    """At most so many words; twice as many do not keep it at all. What is quoted are the sentences
-    that end behind the last word allowed."""
+    """The response has at most `most` words; with twice as many, kept is 0. The quotes are the
+    sentences that end after the last word allowed."""
     count, beyond = 0, []
     for start, end in sentences(response):
         count += len(response[start:end].split())
@@ -109,8 +109,8 @@ def steps(
     prompt: str, response: str, verbs: tuple[str, ...], least: int = 1, most: int = 1
 ) -> Finding:
     """From `least` to `most` sentences tell the reader to do something: one of the verbs begins
-    the sentence, or follows one of LEADS, with no "not" before it. Too few do not keep the rule at
-    all; each one too many costs half of it."""
+    the sentence, or follows one of LEADS, with no "not" before it. With too few, kept is 0; each
+    one too many costs half."""
     told = step_sentences(response, verbs)
     if len(told) < least:
         return Finding(
@@ -150,9 +150,9 @@ POINTERS = ("my", "the", "this", "your", "our", "a", "an", "no", "with", "about"
 def product(
     prompt: str, response: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()
 ) -> Finding:
-    """The response speaks of the product that the prompt names first, and of no other. Another
-    one does not keep the rule at all, none keeps it by half. kinds: what may follow a name
-    ("headset"). no_names: words with a capital that name no product."""
+    """The response names the product that the prompt names first, and no other. With another one,
+    kept is 0; without any, it is a half. kinds: what may follow a name ("headset"). no_names: words
+    with a capital that do not name a product."""
     asked = products(prompt, kinds, no_names)
     if not asked:
         return Finding()
@@ -168,8 +168,8 @@ def product(
 
 
 def products(text: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()) -> list[str]:
-    """The products that a text names, in its order, with their kind where it stands there: words
-    with a capital after "my", "the" and the like, or before a kind."""
+    """The products that a text names, in its order, with their kind if the text has it: words with
+    a capital after "my", "the" and the like, or before a kind."""
     pointers, kind = "|".join(POINTERS), "|".join(map(re.escape, kinds))
     pattern = re.compile(
         rf"\b(?:(?i:{pointers})\s+(?:new\s+)?"
@@ -186,8 +186,8 @@ def products(text: str, kinds: tuple[str, ...], no_names: tuple[str, ...] = ()) 
 
 def manual(prompt: str, response: str) -> Finding:
     """The step is the one that the support desk's manual has for what the prompt describes.
-    Where the manual does not make out the problem, the rule asks for nothing. A right step among
-    others keeps it by half."""
+    If the manual does not recognise the problem, the rule asks for nothing. With the right step
+    among others, kept is a half."""
     problem, right, wrong = look_up(prompt, response)
     if problem is None or (right and not wrong):
         return Finding()
@@ -208,8 +208,8 @@ CHECKERS: dict[str, Callable[..., Finding]] = {
 
 
 def asker(prompt: str) -> str:
-    """Who asks, as the prompt's label has it: "user" where it begins with "User: ..."; of a prompt
-    without a label, "prompt"."""
+    """Who asks, by the prompt's label: "user" if it begins with "User: ..."; "prompt" if it has no
+    label."""
     label = re.match(r"(\w+): ", prompt)
     return label[1].lower() if label else "prompt"
 

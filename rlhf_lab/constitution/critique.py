@@ -7,8 +7,8 @@ from rlhf_lab.constitution.checkers import CHECKERS, Finding
 from rlhf_lab.constitution.rules import Rule
 from rlhf_lab.records import Prompt
 
-# Looks whether responses keep a rule, each after the prompt's text beside it: `check`, or a model
-# (`model_critic`). Many at once, since a model reads them in batches.
+# Checks whether responses keep a rule, each as the answer to the prompt at the same index: `check`,
+# or a model (`model_critic`). It gets many at once, since a model reads them in batches.
 Critic = Callable[[Rule, Sequence[str], Sequence[str]], list[Finding]]
 
 
@@ -32,12 +32,12 @@ class Critique:
 
     @property
     def broken(self) -> list[tuple[Rule, Finding]]:
-        """The rules that are broken, with what was found; the rules' order."""
+        """The rules that are broken, with what was found, in the rules' order."""
         return [(rule, found) for rule, found in zip(self.rules, self.findings) if found.broken]
 
     @property
     def weight(self) -> float:
-        """What is broken in all: each rule's weight, as far as it is not kept."""
+        """How much is broken in all: the sum of each rule's weight times (1 - kept)."""
         return sum(rule.weight * (1 - found.kept) for rule, found in zip(self.rules, self.findings))
 
     def lines(self) -> list[str]:
@@ -48,7 +48,7 @@ class Critique:
 def critique(
     prompt: Prompt, response: str, rules: Sequence[Rule], critic: Critic = check
 ) -> Critique:
-    """Hold a response against each of the rules."""
+    """Check a response against each of the rules."""
     return critiques(prompt, [response], rules, critic)[0]
 
 

@@ -27,9 +27,9 @@ WORDS = (" Yes", " No"), (" yes", " no"), ("Yes", "No"), ("yes", "no")
 class ModelCritic:
     """Any causal language model as a critic: `critique(prompt, response, rules, ModelCritic(...))`.
 
-    kept is the model's probability of "no", as against "yes"; a rule counts as broken where that is
-    below a half. It quotes nothing, so revisions by it strike nothing. A model of a few million
-    parameters has no opinion: its verdicts mean nothing.
+    kept is the model's probability of "no" against "yes"; a rule counts as broken if that is below
+    a half. The critic quotes nothing, so its revisions remove no sentences. A model of a few
+    million parameters is too small for this: its verdicts mean nothing.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ModelCritic:
 
     def log_odds(self, rule: Rule, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
         """log P(yes) - log P(no) that each response breaks the rule, in nats. Each is read alone,
-        so neither their order nor the size of the batches has a say."""
+        so neither their order nor the batch size matters."""
         rows = [
             self.question(rule, prompt, response)
             for prompt, response in zip(prompts, responses, strict=True)
@@ -69,8 +69,8 @@ class ModelCritic:
         return odds
 
     def question(self, rule: Rule, prompt: str, response: str) -> list[int]:
-        """The tokens that the model reads. Where they are too many for it, the prompt loses its
-        beginning, and the response nothing. Raises UserError if that is not enough."""
+        """The tokens that the model reads. If they are too many for it, the beginning of the prompt
+        is cut off, never the response. Raises UserError if that is not enough."""
         gap = "" if prompt[-1:].isspace() or response[:1].isspace() else " "
         before = encode_prompt(self.tokenizer, BEFORE.format(asker=asker(prompt), rule=rule.says))
         pieces = [
@@ -81,8 +81,8 @@ class ModelCritic:
         needed = len(before) + len(pieces[1]) + len(pieces[2])
         if context and needed > context:
             raise UserError(
-                f"rule {rule.name!r} with a response of {len(pieces[1])} tokens takes "
-                f"{needed} tokens, and the critic reads {context}: take another model"
+                f"rule {rule.name!r} with a response of {len(pieces[1])} tokens needs "
+                f"{needed} tokens, but the critic reads {context}: use a model that reads more"
             )
         if context:
             pieces[0] = pieces[0][max(0, needed + len(pieces[0]) - context) :]
@@ -90,7 +90,7 @@ class ModelCritic:
 
     @torch.no_grad()
     def _read(self, rows: list[list[int]]) -> list[float]:
-        """The log-odds behind each row of tokens."""
+        """The log-odds after each row of tokens."""
         pad = self.tokenizer.pad_token_id
         tokens, attention = pad_left(rows, self.tokenizer.eos_token_id if pad is None else pad)
         attention = attention.to(self.model.device)
@@ -110,20 +110,20 @@ class ModelCritic:
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """The tokens for yes and no behind the question, with a capital or without, whichever pair the
-    tokenizer has as one token each. Raises UserError if it has none."""
+    """The tokens for yes and no after the question: the first pair, with a capital or without, that
+    the tokenizer has as one token each. Raises UserError if it has none."""
     for pair in WORDS:
         yes, no = (_one_more(tokenizer, word) for word in pair)
         if yes is not None and no is not None and yes != no:
             return yes, no
     raise UserError(
-        "the critic's tokenizer has no token of its own for yes and for no: take a "
-        "model with a larger vocabulary"
+        "the critic's tokenizer has no single token for yes and for no: use a model "
+        "with a larger vocabulary"
     )
 
 
 def _one_more(tokenizer: PreTrainedTokenizerBase, word: str) -> int | None:
-    """The one token that the word adds behind the question, or None if it is not one."""
+    """The one token that the word adds after the question, or None if it is not one."""
     question, answered = (
         tokenizer.encode(text, add_special_tokens=False) for text in (AFTER, AFTER + word)
     )

@@ -1,4 +1,4 @@
-"""Rankings by rule, as labellers give them, and where rules pull in different directions.
+"""Rankings by rules, in the form that labellers give, and which rules disagree.
 
 kept (P, K, R): how far each of K responses to each of P prompts keeps each of R rules, 0 to 1.
 """
@@ -15,7 +15,7 @@ from rlhf_lab.constitution.rules import Rule
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.tasks.labellers import ranks_of
 
-TIE = 1e-6  # totals no further apart are equal: the rules see no difference
+TIE = 1e-6  # totals that differ by no more are equal
 LABELLER = "constitution"
 
 
@@ -29,7 +29,7 @@ def kept_table(
     asked = [prompt.text for prompt, row in zip(prompts, texts, strict=True) for _ in row]
     said = [text for row in texts for text in row]
     by_rule = [[found.kept for found in critic(rule, asked, said)] for rule in rules]  # R of P * K
-    responses = len(said) // max(len(texts), 1)  # K; told in full, as there may be no rules
+    responses = len(said) // max(len(texts), 1)  # K; not inferred, as there may be no rules
     kept = torch.tensor(by_rule, dtype=torch.float64).view(len(rules), len(texts), responses)
     return kept.permute(1, 2, 0)
 
@@ -50,8 +50,7 @@ def rank_by_rules(
     ended[i]: whether each response to prompt i ended (None: all).
 
     It has the form of a labeller's, so `train_reward` takes it. Lee et al. (2023) ask a model which
-    of two responses is better; here each is read alone, so the order in which they stand has no
-    say.
+    of two responses is better; here each is read alone, so their order does not matter.
     """
     totals = kept_table(prompts, texts, rules, critic) @ weights_of(rules)  # (P, K)
     ends = [()] * len(texts) if ended is None else ended
@@ -78,9 +77,9 @@ def broken_shares(
 
 @dataclass(frozen=True)
 class Conflict:
-    """Two rules that disagree. share: of all pairs of responses to the same prompt, those in which
-    one rule prefers the one and the other rule the other. wins: of those, how many the weights of
-    all rules together decide as the first rule wants, ties half."""
+    """Two rules that disagree. share: the share of all pairs of responses to the same prompt in
+    which the two rules prefer different ones. wins: the share of those pairs in which the weights
+    of all rules together decide as the first rule does, ties half."""
 
     first: str
     second: str
@@ -89,7 +88,7 @@ class Conflict:
 
 
 def conflicts(kept: Tensor, rules: Sequence[Rule]) -> list[Conflict]:
-    """Every two rules that disagree on some pair of responses, the most frequent first; kept
+    """All pairs of rules that disagree on some pair of responses, the most frequent first; kept
     (P, K, R) as `kept_table` gives it."""
     a, b = map(list, zip(*combinations(range(kept.shape[1]), 2)))
     prefers = (kept[:, a] - kept[:, b]).flatten(0, 1)  # (pairs, R): above 0, the rule is for a

@@ -1,4 +1,4 @@
-"""Revisions: a response mended until it breaks no rule, or fewer, or lighter ones.
+"""Revisions: a response is repaired until it breaks no rule, or fewer or lighter ones.
 
 In Constitutional AI (Bai et al. 2022, section 3) the model itself is asked to rewrite its response
 in the light of a critique, for one rule drawn at random, several times over. The compact model
@@ -6,9 +6,9 @@ cannot follow such a request. Here a revision is made by edits that anyone can c
 
 1. strike a sentence that a critique quotes;
 2. put in the sentence that a rule has for it (`add` in the file);
-3. where that is not enough, do the same to other samples of the policy, and take the best.
+3. if that is not enough, do the same to other samples of the policy, and take the best.
 
-All rules are looked at, the heaviest first, and an edit stays only if less is broken after it.
+All rules are checked, the heaviest first, and an edit is kept only if less is broken after it.
 Every word of a revision comes from the policy, from the file of rules, or (the product's name) from
 the prompt: no fact is invented.
 """
@@ -46,10 +46,10 @@ class Revision:
 
 def revise(found: Critique, others: Sequence[str] = (), critic: Critic = check) -> Revision:
     """Revise a response in the light of its critique. others: further samples of the policy for the
-    same prompt, tried where edits are not enough.
+    same prompt, tried if edits are not enough.
 
-    A revision never breaks more weight than the response did; one that keeps every rule is returned
-    untouched.
+    A revision never breaks more weight than the response did; a response that keeps every rule is
+    returned unchanged.
     """
     best = edited(found, critic)
     revision = Revision(found, *best)
@@ -73,14 +73,14 @@ def edited(found: Critique, critic: Critic = check) -> tuple[Critique, tuple[str
             if text and after.weight < found.weight - LESS:
                 found = after
                 done.append(what)
-                break  # what is broken now is another matter: look again from the heaviest rule
+                break  # other rules may be broken now: start again from the heaviest
         else:
             return found, tuple(done)
 
 
 def _edits(found: Critique) -> Iterator[tuple[str, str]]:
-    """Every edit that a broken rule asks for, the heaviest rule's first: the text after it, and
-    what it does."""
+    """Every edit that a broken rule asks for, the heaviest rule's first: the text after the edit,
+    and what the edit does."""
     for rule, finding in sorted(found.broken, key=lambda row: -row[0].weight):
         for quote in finding.quotes:
             yield from strike(found.response, quote)

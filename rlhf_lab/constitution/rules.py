@@ -1,4 +1,4 @@
-"""A constitution as a file: rules that a person reads and edits, and that a checker looks after."""
+"""A constitution as a file: rules that a person reads and edits, each with its checker."""
 
 import inspect
 import math
@@ -20,7 +20,7 @@ PLACES = ("front", "end")
 @dataclass(frozen=True)
 class Rule:
     """One rule. says: the sentence a person reads. weight: what it counts. check and settings: the
-    checker that looks whether it is kept, and its named arguments. add: a sentence that a revision
+    checker that tests whether it is kept, and its named arguments. add: a sentence that a revision
     may put in, at the "front" or the "end", or ""."""
 
     name: str
@@ -37,17 +37,15 @@ def read_rules(path: str | Path | None = None, also: Collection[str] = ()) -> tu
     """The rules of a file that are on, the heaviest first; by default data/constitution.toml,
     those of the task that is shipped.
 
-    also: names of rules that are off in the file and asked for. Raises UserError if the file cannot
-    be read or a rule is not right, with the file, the rule and the field.
+    also: names of rules to use although they are off in the file. Raises UserError if the file
+    cannot be read or a rule is wrong, naming the file, the rule and the field.
     """
     path = Path(path) if path is not None else data_folder() / "constitution.toml"
     rules = [_rule(row) for row in _rows(path)]
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(
-                f"{path}, rule {name!r}, field 'name': stands twice: give one of them another"
-            )
+            raise UserError(f"{path}, rule {name!r}, field 'name': is used twice: rename one")
     _check_known(also, names, str(path))
     rules = [rule for rule in rules if rule.on or rule.name in also]
     if not rules:
@@ -56,7 +54,7 @@ def read_rules(path: str | Path | None = None, also: Collection[str] = ()) -> tu
 
 
 def without(rules: Sequence[Rule], *names: str) -> tuple[Rule, ...]:
-    """The rules but those. Raises UserError if one of them is not there."""
+    """The rules without these. Raises UserError if one of these is not among them."""
     _check_known(names, [rule.name for rule in rules], "the rules")
     return tuple(rule for rule in rules if rule.name not in names)
 
@@ -64,11 +62,12 @@ def without(rules: Sequence[Rule], *names: str) -> tuple[Rule, ...]:
 def _check_known(wanted: Collection[str], names: Sequence[str], where: str) -> None:
     for name in wanted:
         if name not in names:
-            raise UserError(f"no rule {name!r} in {where}: there are {', '.join(map(repr, names))}")
+            known = ", ".join(map(repr, names))
+            raise UserError(f"no rule {name!r} in {where}: use one of {known}")
 
 
 def _rows(path: Path) -> list[Row]:
-    """The tables of the file, each with where it stands."""
+    """The tables of the file, each with its place for messages."""
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -77,12 +76,12 @@ def _rows(path: Path) -> list[Row]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8: save the file as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        hint = "texts stand in quotes, lists in [ ]"
-        raise UserError(f"{path}: not TOML: {error}: {hint}") from error
+        hint = "put texts in quotes, lists in [ ]"
+        raise UserError(f"{path}: not valid TOML: {error}: {hint}") from error
     for name in found:
         if name != "rule":
             raise UserError(
-                f"{path}, field {name!r}: is not known: a file has [[rule]] tables alone"
+                f"{path}, field {name!r}: is not known: the file may only have [[rule]] tables"
             )
     tables = found.get("rule", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -114,7 +113,7 @@ def _rule(row: Row) -> Rule:
         row.refuse("at", f'is {at!r}: write "front" or "end"')
     for gap in re.findall(r"\{.*?\}|[{}]", add):
         if gap != "{product}":
-            row.refuse("add", f"has {gap}: only {{product}} can be filled in")
+            row.refuse("add", f"has {gap}: only {{product}} may stand in braces")
     return Rule(
         row.text("name"),
         row.text("says"),

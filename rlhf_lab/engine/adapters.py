@@ -1,10 +1,9 @@
-"""LoRA: leave a model's weights as they are and train a thin product beside each matrix.
+"""LoRA: freeze a model's weights and train a low-rank product beside each matrix.
 
 A layer W x becomes W x + (alpha / rank) B A x, where A (rank, in) starts at random and B (out,
 rank) at 0, so that nothing changes until something is learned (Hu et al. 2021). Adam then keeps its
 two moments for A and B alone, and the reference costs nothing: it is the same weights without A and
-B. `peft` makes the layers; the model stays the class it was, so that everything else here can read
-it.
+B. `peft` makes the layers; the model keeps its class, so that all other code here can use it.
 """
 
 import copy
@@ -32,45 +31,46 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=nn.Module)
 P = TypeVar("P", bound=PreTrainedModel)
 
-NAME = "default"  # peft's name of the adapter: a model has one
+NAME = "default"  # peft's name for the adapter: a model has only one
 PREFIX = "base_model.model."  # what peft puts before the name of each tensor
 ADAPTER_CONFIG, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """What a model is trained with when memory is short.
+    """Settings for training with little memory.
 
-    Adapters (LoRA) of rank 16, say, take about ten times the learning rate. With gradient
+    Adapters (LoRA), of rank 16 for example, need about ten times the learning rate. With gradient
     checkpointing the layers are computed again in the backward pass.
     """
 
     lora: int = setting(
-        0, "rank of adapters to train in place of the weights (0: none)", at_least=0
+        0, "rank of LoRA adapters to train instead of the weights (0: none)", at_least=0
     )
-    lora_alpha: float = setting(32.0, "scale of the adapters: alpha / rank", above=0)
-    gradient_checkpointing: bool = setting(False, "less memory, more time")
+    lora_alpha: float = setting(32.0, "LoRA adapters are scaled by alpha / rank", above=0)
+    gradient_checkpointing: bool = setting(
+        False, "compute layers again in the backward pass: less memory, more time"
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
 
 
 def prepare(model: M, config: MemoryConfig, seed: int = 0) -> M:
-    """Make `model`, a policy or a scalar model, ready to be trained so; returns it."""
+    """Prepare `model`, a policy or a scalar model, for training with these settings; returns it."""
     if config.lora:
         add_lora(model, config.lora, config.lora_alpha, seed)
     return recompute_layers(model) if config.gradient_checkpointing else model
 
 
 def add_lora(model: M, rank: int, alpha: float = 32.0, seed: int = 0) -> M:
-    """Put adapters beside every matrix of the layers, and freeze all else but a scalar model's
-    head; returns the model, which gives what it gave before.
+    """Add adapters to every matrix of the layers, and freeze everything else except a scalar
+    model's head; returns the model, whose outputs have not changed yet.
 
-    Every matrix, not attention's alone, and alpha 32 at whatever rank are what Schulman et al.
-    (2025, "LoRA Without Regret") found best; they found about ten times the usual learning rate
-    best, too. Raises UserError if `peft` is not installed, for a rank below 1 or an alpha that is
-    not above 0 (no adapter would act), if there are adapters already, or if peft has none for the
-    family.
+    Schulman et al. (2025, "LoRA Without Regret") found it best to adapt every matrix, not only
+    attention's, with alpha 32 at any rank and about ten times the usual learning rate. Raises
+    UserError if `peft` is not installed, for a rank below 1 or an alpha that is not above 0 (the
+    adapters would do nothing), if there are adapters already, or if peft has none for the family.
     """
     peft = _peft()
     if rank < 1:
@@ -94,9 +94,9 @@ def add_lora(model: M, rank: int, alpha: float = 32.0, seed: int = 0) -> M:
         torch.manual_seed(seed)
         try:
             peft.inject_adapter_in_model(config, trunk, adapter_name=NAME)
-        except ValueError as error:  # it has none for Mamba's layers, say
+        except ValueError as error:  # it has none for Mamba's layers, for example
             raise UserError(
-                f"peft makes no adapters for {type(trunk).__name__}: leave --lora out"
+                f"peft has no adapters for {type(trunk).__name__}: leave --lora out"
             ) from error
     return model.train(False) if not trunk.training else model
 
@@ -107,31 +107,32 @@ def has_lora(model: nn.Module) -> bool:
 
 
 def without_lora(model: M) -> M:
-    """The model as it was before its adapters: another one that holds the same weights, not a copy
-    of them. What has no adapters is given back."""
+    """The model without its adapters: a new model that shares the same weights. A model without
+    adapters is returned as it is."""
     return _plain(model, merge=False)
 
 
 def merged(model: M) -> M:
-    """The model with its adapters worked into the weights: a plain one that gives the same numbers.
+    """The model with its adapters merged into the weights: a plain model with the same outputs.
 
-    What the adapters leave alone, such as embeddings, it shares with `model`. What has no adapters
-    is given back.
+    It shares weights without adapters, such as embeddings, with `model`. A model without adapters
+    is returned as it is.
     """
     return _plain(model, merge=True)
 
 
 def frozen_twin(model: M) -> M:
-    """A plain model that gives what `model` with its adapters gives now, and always will: the same
-    weights without them while every B is 0, and merged ones where they have learned already."""
+    """A frozen plain model with the present outputs of `model`. It shares the weights without the
+    adapters while every B is 0, and has merged weights once the adapters have been trained."""
     fresh = not any(B.any() for layer in _layers(model) for B in layer.lora_B.parameters())
     return (without_lora(model) if fresh else merged(model)).eval().requires_grad_(False)
 
 
 def trainable_copy(model: M, like: nn.Module, seed: int = 0) -> M:
-    """A copy of a scalar model to train as the policy `like` is trained: whole or, where that has
-    adapters, by its head and new adapters, on weights that it shares with `model`: do not train
-    those. Its layers are worked out again if those of `like` are."""
+    """A copy of a scalar model that is trained in the same way as the policy `like`: all of it or,
+    if `like` has adapters, only its head and new adapters. In the second case it shares the other
+    weights with `model`: do not train `model`. Its layers are checkpointed if those of `like`
+    are."""
     model, beside = merged(model), next(_layers(like), None)
     if beside is None:
         twin = copy.deepcopy(model).requires_grad_(True)
@@ -143,7 +144,7 @@ def trainable_copy(model: M, like: nn.Module, seed: int = 0) -> M:
 
 
 def share(model: M) -> M:
-    """A second model that holds the same weights: one may get adapters and the other not."""
+    """A second model that shares the same weights, so that only one of them gets adapters."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(x): x for x in tensors})
 
@@ -165,8 +166,8 @@ def write_adapter(model: nn.Module, folder: Path) -> None:
     config.save_pretrained(str(folder))
 
 
-# What of an adapter's configuration is passed on to peft, and what changes nothing here. Any other
-# setting is refused: some change the weights beneath, load modules by name, or unpickle.
+# The settings of an adapter that are passed on to peft, and those that change nothing here. Any
+# other setting is refused: some change the base weights, load modules by name, or unpickle.
 KNOWN = (
     "r lora_alpha target_modules exclude_modules fan_in_fan_out bias use_rslora use_dora lora_bias"
     " rank_pattern alpha_pattern modules_to_save layers_to_transform layers_pattern"
@@ -179,25 +180,24 @@ IDLE = (
 
 
 def merge_adapters(model: P, folder: Path) -> P:
-    """Put the LoRA adapters in a folder, as peft writes them, and what was trained beside them,
+    """Merge the LoRA adapters in a folder, as peft writes them, and any weights trained with them,
     into the model that they were trained on; returns the plain model.
 
-    Raises UserError if `peft` is not installed; ValueError if they are of another kind, no
+    Raises UserError if `peft` is not installed; ValueError if the adapters are of another kind, not
     safetensors, or of another model.
     """
     try:
         import peft
     except ImportError as error:
         raise UserError(
-            "to read them takes the package peft: pip install 'rlhf-lab[hub]', or merge them where "
-            "it is (merge_and_unload, then save_pretrained)"
+            "loading them needs the package peft: pip install 'rlhf-lab[hub]'"
         ) from error
     settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     odd = [name for name, x in settings.items() if x and name not in KNOWN + IDLE]
     kind = settings.get("peft_type"), settings.get("init_lora_weights", True)
     if kind[0] != "LORA" or kind[1] not in (True, False, "gaussian") or odd:
         named = odd[0] if odd else f"{kind[0]}, {kind[1]}"
-        raise ValueError(f"they are adapters of a kind that is not read here ({named})")
+        raise ValueError(f"this kind of adapter is not supported ({named})")
     tensors = adapter_tensors(folder)
     embedding = model.get_input_embeddings()
     names = [name for name, module in model.named_modules() if module is embedding]
@@ -205,18 +205,19 @@ def merge_adapters(model: P, folder: Path) -> P:
     if rows and rows[0] != len(next(embedding.parameters())):  # tokens were added before training
         model.resize_token_embeddings(rows[0], mean_resizing=False)
     try:
-        with warnings.catch_warnings():  # of what peft asks of transformers
+        with warnings.catch_warnings():  # peft uses deprecated parts of transformers
             warnings.simplefilter("ignore", FutureWarning)
             config = peft.LoraConfig(**{name: settings[name] for name in KNOWN if name in settings})
             adapted: Any = peft.get_peft_model(model, config)
         report: Any = peft.set_peft_model_state_dict(adapted, tensors)
     except (RuntimeError, TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"they do not fit it: {str(error).splitlines()[-1].strip()}") from error
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"the adapters do not fit the model: {reason}") from error
     lacking = [name for name in report.missing_keys if ".lora_" in name]
     twice = (".modules_to_save.", ".original_module.")  # peft also writes them under these names
     left = [name for name in report.unexpected_keys if not any(word in name for word in twice)]
     if odd := [*left, *lacking]:
-        raise ValueError(f"they do not fit it: {', '.join(odd[:2])}")
+        raise ValueError(f"the adapters do not fit the model: {', '.join(odd[:2])}")
     return adapted.merge_and_unload().requires_grad_(True)  # peft had frozen it
 
 
@@ -252,7 +253,7 @@ def _layers(model: nn.Module) -> "Iterator[LoraLinear]":
 
 
 def _is_lora(module: nn.Module) -> "TypeGuard[LoraLinear]":
-    """By what peft's layers have, so that a model without adapters needs no peft."""
+    """Recognise peft's layers by their attributes: a model without adapters needs no peft."""
     return hasattr(module, "lora_A") and hasattr(module, "get_delta_weight")
 
 

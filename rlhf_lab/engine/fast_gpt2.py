@@ -1,9 +1,9 @@
-"""GPT-2 for sampling only: the library's weights, none of the machinery around them.
+"""Fast GPT-2 for sampling only: it uses transformers' weights without its `generate`.
 
 At the sizes a laptop can train, much of `generate`'s time goes into growing the cache by
-concatenation, building masks, a GELU spelt out operation by operation, and positions whose
-result nobody reads. Here the cache is allocated once, padding is never multiplied by a weight,
-and of the last layer only what the next token needs is computed.
+concatenation, building masks, a GELU made of many operations, and positions whose result is not
+used. Here the cache is allocated once, padding is never multiplied by a weight, and the last layer
+computes only what the next token needs.
 """
 
 import math
@@ -41,7 +41,7 @@ class GPT2Decoder:
     """Next-token logits of a GPT-2, for B rows that grow by one token at a time.
 
     tokens, attention: the prompts, padded on the left, (U, P). copies: the prompt of each row,
-    (B,), so that a prompt asked for several responses is read once. n: how many tokens may follow.
+    (B,), so that a prompt with several responses is read once. n: how many tokens may follow.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class GPT2Decoder:
         B, T = len(copies), self.length + n
         weight = self.net.wte.weight
         shape = (policy.config.n_layer, 2, B, self.heads, T, weight.shape[1] // self.heads)
-        device = weight.device.type  # what keys and values are made in, so that nothing is cast
+        device = weight.device.type  # the type of keys and values, so that nothing is cast
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         # by layer, keys and values, row, head, column
         self.cache = weight.new_empty(shape, dtype=dtype or weight.dtype)
@@ -84,7 +84,7 @@ class GPT2Decoder:
         return in_float32(self.policy.lm_head, self.net.ln_f(x))[self.copies]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Put one token (B,) behind each row; logits of the next, (B, V)."""
+        """Append one token (B,) to each row; logits of the next, (B, V)."""
         B, t = len(tokens), self.length
         self.length += 1
         bias = self.bias[:B].flatten(0, 1)[..., : self.length]  # (B H, 1, t + 1)
@@ -100,7 +100,7 @@ class GPT2Decoder:
         return in_float32(self.policy.lm_head, self.net.ln_f(x))
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these of the rows; only rows that change place are moved."""
+        """Keep only these rows, in this order; only rows that change place are moved."""
         to = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
         self.cache[:, :, to, :, : self.length] = self.cache[:, :, rows[to], :, : self.length]
         self.positions, self.bias = self.positions[rows], self.bias[rows]
@@ -120,10 +120,10 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _activate(act: nn.Module, x: Tensor) -> Tensor:
-    """The block's activation; GPT-2's own GELU, which has a hyperbolic tangent, in less time.
+    """The block's activation. GPT-2's own GELU, which contains tanh, is computed in a faster way:
 
-    (1 + tanh(z/2)) / 2 is the logistic function of z, which a CPU computes in a third of the time;
-    this pays while x stays in the cache, so only for few rows.
+    (1 + tanh(z/2)) / 2 is the logistic function of z, which a CPU computes in a third of the time.
+    This is faster only while x stays in the CPU's cache, so only for few rows.
     """
     if not isinstance(act, NewGELUActivation) and getattr(act, "approximate", None) != "tanh":
         return act(x)

@@ -1,11 +1,11 @@
-"""Hidden states where they are wanted, and no work where they are not.
+"""Compute hidden states at the wanted positions, with little work elsewhere.
 
-A padded batch spends much of its multiplications on padding, and on what the last layer makes of
-positions that nobody reads: of a prompt only its keys and values matter, and a reward model reads
-one position a row. For GPT-2 the real tokens of all rows are laid end to end, so that padding meets
-no weight, and the last feed-forward layer is computed at the wanted positions alone. Attention
-alone needs the rows apart; it takes a few of like length at a time, so that little padding stands
-between them. Any other model reads its batch as transformers does.
+In a padded batch, many multiplications are spent on padding, and on the last layer's output at
+positions that are never read: only the keys and values of a prompt matter, and a reward model reads
+one position a row. For GPT-2, the real tokens of all rows are concatenated, so that padding is
+never multiplied by a weight, and the last feed-forward layer is computed only at the wanted
+positions. Only attention needs separate rows; it takes a few rows of similar length at a time, so
+that there is little padding. Any other model reads its batch as transformers does.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block
 from rlhf_lab.engine.recompute import again, recomputed, recomputing
 from rlhf_lab.text import position_ids
 
-GRID_ROWS = 16  # on a CPU, what attention makes of so many rows stays in its cache
+GRID_ROWS = 16  # on a CPU, attention's results for this many rows fit in the cache
 
 
 class Grid(NamedTuple):
-    """A group of rows as attention reads them: in which of its rows * columns places each of the
-    group's tokens stands, (m,)."""
+    """A group of rows as attention reads them. places (m,): the place of each of the group's tokens
+    among the rows * columns."""
 
     rows: int
     columns: int
@@ -42,8 +42,8 @@ def headless(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def in_float32(layer: nn.Linear, x: Tensor) -> Tensor:
-    """What a linear layer makes of x, in float32 where either has half precision, also under
-    autocast: logits of -100, and small differences of values, have few digits left in bf16."""
+    """The output of a linear layer for x, in float32 if either has half precision, also under
+    autocast: logits of -100, and small differences between values, have few digits in bf16."""
     x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     with torch.autocast(x.device.type, enabled=False):
         if layer.weight.dtype == x.dtype:
@@ -74,7 +74,7 @@ def hidden_states(
                 input_ids=tokens, attention_mask=attention, position_ids=positions, use_cache=False
             )
         return read.last_hidden_state[wanted]
-    real &= wanted.flip(1).cumsum(1).flip(1).bool()  # behind the last wanted one nothing matters
+    real &= wanted.flip(1).cumsum(1).flip(1).bool()  # what follows the last wanted one is unused
     lengths = real.sum(1)
     order = lengths.argsort(stable=True)
     real = real[order]
@@ -91,7 +91,7 @@ def hidden_states(
 
 
 def advance(block: GPT2Block, x: Tensor, grids: list[Grid], keep: Tensor | None) -> Tensor:
-    """One layer: (M, D) -> (M, D), or (W, D) where only the places `keep` (W,) matter from here
+    """One layer: (M, D) -> (M, D), or (W, D) if only the places `keep` (W,) matter from here
     on."""
     mixed = attend(block.attn, block.ln_1(x), grids)
     if keep is not None:
@@ -109,7 +109,7 @@ def grids_of(lengths: Tensor, size: int) -> Iterator[Grid]:
 
 
 def attend(layer: GPT2Attention, x: Tensor, grids: list[Grid]) -> Tensor:
-    """What each token takes from itself and the earlier ones of its row: (M, D) -> (M, D)."""
+    """Each token's attention to itself and the earlier tokens of its row: (M, D) -> (M, D)."""
     qkv = layer.c_attn(x)  # (M, 3 D)
     parts = qkv.split([len(grid.places) for grid in grids])
     return torch.cat([mix(layer, part, grid) for part, grid in zip(parts, grids)])
@@ -118,7 +118,7 @@ def attend(layer: GPT2Attention, x: Tensor, grids: list[Grid]) -> Tensor:
 def mix(layer: GPT2Attention, qkv: Tensor, grid: Grid) -> Tensor:
     """Causal attention in one group of rows: (m, 3 D) -> (m, D).
 
-    Every row begins in the grid's first column, so that no token sees the gap behind it.
+    Every row begins in the grid's first column, so that no token sees the padding after it.
     """
     rows, columns, places = grid
     padded = qkv.new_zeros(rows * columns, qkv.shape[1]).index_copy(0, places, qkv)
@@ -128,7 +128,7 @@ def mix(layer: GPT2Attention, qkv: Tensor, grid: Grid) -> Tensor:
 
 
 def packs(trunk: nn.Module) -> TypeGuard[GPT2Model]:
-    """Whether `trunk` is a GPT-2 that does nothing but what is written above."""
+    """Whether `trunk` is a GPT-2 that this module can read: no dropout and no other extras."""
     if type(trunk) is not GPT2Model or trunk.config.add_cross_attention:
         return False
     dropout = any(isinstance(m, nn.Dropout) and m.p and m.training for m in trunk.modules())

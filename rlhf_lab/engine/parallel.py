@@ -1,14 +1,14 @@
-"""Several processes, one run: `accelerate launch` starts the same program in each of them.
+"""One run in several processes: `accelerate launch` starts the same program in each of them.
 
-Each process holds every model and all the data, and goes through every update. What takes time is
-shared out: each samples, reads and takes the gradients of its own rows. Whatever then depends on
-the whole batch is summed over the processes, so that all of them go on with the same numbers.
+Each process holds every model and all the data, and goes through every update. The slow work is
+shared: each process samples, reads and computes gradients for its own rows. Whatever depends on the
+whole batch is then summed over the processes, so that all of them continue with the same numbers.
 Nothing is averaged: a process divides its losses by the tokens or prompts of the whole batch, not
 of its share, so the parts add up to the batch's loss and gradient however unequal the shares are.
 
-All processes must make these calls, in the same order: a sum waits for every one of them. That goes
-for what uses them too, such as sampling or scoring: done by the main process alone, it would wait
-forever. With a single process each function gives back what it was given.
+All processes must make these calls, in the same order: a sum waits for every one of them. The same
+is true of functions that use them, such as sampling or scoring: called by the main process alone,
+they wait forever. With a single process each function returns its input.
 """
 
 import sys
@@ -26,8 +26,8 @@ Summed = TypeVar("Summed", "Tensor", float, dict[str, float])
 
 def count() -> int:
     """How many processes there are."""
-    # Accelerate's PartialState would say so too. But whoever makes the first one sets the device
-    # for good and waits for the other processes, and both are for `make_accelerator` to do.
+    # Accelerate's PartialState knows this too. But creating the first one fixes the device and
+    # waits for the other processes, and only `make_accelerator` should do that.
     group = sys.modules.get("torch.distributed")  # where nobody has loaded it there is no group
     if group is None or not group.is_available() or not group.is_initialized():
         return 1
@@ -40,13 +40,13 @@ def number() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the one process that writes files and talks."""
+    """Whether this is the one process that writes files and prints."""
     return number() == 0
 
 
 def shard(rows: Rows) -> Rows:
-    """This process's share of some rows, dealt out in turn: where they are in order of length, all
-    shares are about as long. There may be none for it."""
+    """This process's share of some rows, dealt out in turn: if the rows are sorted by length, all
+    shares are about equally long. A share may be empty."""
     return rows[number() :: count()]
 
 
@@ -80,7 +80,7 @@ def largest(x: float) -> float:
 
 def sum_gradients(parameters: "Sequence[nn.Parameter]") -> None:
     """Put the sum over the processes in place of each gradient. A process that had no rows adds
-    nothing; a parameter without a gradient in any process stays without."""
+    nothing; a parameter without a gradient in any process stays without one."""
     if count() == 1:
         return
     import torch
@@ -104,7 +104,7 @@ def once(do: Callable[..., object], *arguments: object) -> None:
 
 
 def check_same(what: str, value: int) -> None:
-    """Raise UserError, in every process, if a whole number, which says something of `what`, is not
+    """Raise UserError, in every process, unless `value`, a whole number that depends on `what`, is
     the same in all of them."""
     import torch
 
@@ -115,18 +115,17 @@ def check_same(what: str, value: int) -> None:
 
 
 def check_same_weights(parameters: "Collection[nn.Parameter]") -> None:
-    """Raise UserError if the processes do not begin with the same weights: they would never agree
-    again, as each takes the same steps from where it is."""
+    """Raise UserError if the processes do not begin with the same weights: as all take
+    the same steps, their models would stay different."""
     if count() > 1:
         check_same(
-            "the weights it begins with: load the model from one folder, or seed it",
+            "the weights they start with: load one folder, or create the model from one seed",
             checksum(parameters),
         )
 
 
 def checksum(parameters: "Iterable[nn.Parameter]") -> int:
-    """A whole number that other weights hardly ever have: the sum of their bytes, exact
-    wherever."""
+    """A checksum of the weights: the sum of their bytes, which is exact on every device."""
     import torch
 
     raw = (p.detach().reshape(-1).view(torch.uint8) for p in parameters)

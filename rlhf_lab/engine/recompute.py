@@ -1,8 +1,8 @@
-"""Gradient checkpointing: keep the input of each layer alone, and work the layer out again when the
-backward pass gets there (Chen et al. 2016). About a third more arithmetic, and of all that a layer
-makes of its tokens only one layer's share is held at a time.
+"""Gradient checkpointing: keep only the input of each layer, and compute the layer again when the
+backward pass reaches it (Chen et al. 2016). It costs about a third more arithmetic, and only one
+layer's activations are in memory at a time.
 
-transformers does so in training mode only, and the stages here run in eval mode, without dropout.
+transformers does this in training mode only, but the stages here run in eval mode, without dropout.
 """
 
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ again = partial(checkpoint, use_reentrant=False)
 
 
 def recompute_layers(model: M) -> M:
-    """Have every layer of `model` worked out again in the backward pass; returns the model.
+    """Make `model` compute every layer again in the backward pass; returns the model.
 
-    The gradients stay what they were. Raises UserError if transformers does not know its layers.
+    The gradients do not change. Raises UserError if transformers cannot checkpoint its layers.
     """
     layers = [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
     if not layers:
@@ -39,14 +39,14 @@ def recompute_layers(model: M) -> M:
 
 
 def recomputed(layer: nn.Module) -> bool:
-    """Whether a layer is to be worked out again."""
+    """Whether a layer is computed again in the backward pass."""
     return getattr(layer, "gradient_checkpointing", False)
 
 
 @contextmanager
 def recomputing(model: nn.Module) -> Iterator[None]:
-    """Inside the block, layers that are to be worked out again count as in training mode, which is
-    what transformers asks of them; what is in them (dropout) stays in the mode it is in."""
+    """Inside the block, checkpointed layers are marked as in training mode, which transformers
+    requires; the modules within them (dropout) keep their mode."""
     layers = [m for m in model.modules() if recomputed(m) and not m.training]
     for layer in layers:
         layer.training = True

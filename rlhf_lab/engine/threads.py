@@ -1,13 +1,13 @@
-"""Waiting threads must not stop training on a busy machine.
+"""Keep training fast while other programs use the CPU.
 
-PyTorch's threads on a CPU wait for one another at full speed for some milliseconds, then sleep.
-That is fastest on a quiet machine. Beside another busy program the thread that the others wait for
-is the one that the system has put aside, and a step takes two to ten times as long.
+PyTorch's CPU threads wait for one another in a busy loop for some milliseconds, then sleep. That is
+fastest on an idle machine. If another program is busy, they spin while the system has paused the
+thread that they wait for, and a step takes two to ten times as long.
 
-GNU's OpenMP library waits briefly, 100 turns in place of 300,000, while it has more threads than
-there are cores (its manual, GOMP_SPINCOUNT). So while other programs keep the machine busy, a
-thread that does nothing holds a team of its own. How many threads work on a tensor does not change,
-nor does any number. What was measured: benchmarks/README.md, "A busy machine".
+GNU's OpenMP library spins only briefly, for 100 turns instead of 300,000, while it has more threads
+than there are cores (its manual, GOMP_SPINCOUNT). So while other programs keep the machine busy, an
+idle thread holds an additional team of OpenMP threads. This changes neither the number of threads
+that work on a tensor nor any result. Measurements: benchmarks/README.md, "A busy machine".
 """
 
 import os
@@ -20,21 +20,21 @@ from pathlib import Path
 import psutil
 import torch
 
-DECIDED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # somebody says how threads wait
+DECIDED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # if set, change nothing
 EVERY = 0.5  # seconds between two looks at the machine
-BUSY, QUIET = 0.3, 0.15  # cores that other programs use: from here on, and until there
+BUSY, QUIET = 0.3, 0.15  # cores used by other programs: act from BUSY, stop below QUIET
 
 
 @cache
 def watch() -> None:
-    """From now on, have threads wait briefly whenever other programs are busy. Where that cannot be
-    done, say once what to set; where the environment says how threads wait, leave it at that."""
+    """From now on, make threads wait only briefly while other programs are busy. If that is not
+    possible, print once what to set; if the environment sets how threads wait, do nothing."""
     if any(name in os.environ for name in DECIDED) or torch.get_num_threads() == 1:
         return
     if not gnu_openmp():
         print(
-            "If other programs keep this machine busy, training is far faster with "
-            "OMP_WAIT_POLICY=PASSIVE in the environment before Python starts.",
+            "If other programs keep this machine busy, set OMP_WAIT_POLICY=PASSIVE in the "
+            "environment before Python starts: training is then far faster.",
             file=sys.stderr,
         )
         return
@@ -55,10 +55,10 @@ class Crowd:
         self.idlers: list[threading.Thread] = []
 
     def gather(self) -> None:
-        """Make the threads, and wait until they are there."""
+        """Start the threads, and wait until they run."""
         self.leave.clear()
         cores, team = len(os.sched_getaffinity(0)), torch.get_num_threads()
-        if team == 1:  # since the watch began: one thread waits for nobody
+        if team == 1:  # set after the watch began: a single thread never waits
             return
         ready = threading.Barrier(2 + (cores - team) // (team - 1))
         self.idlers = [
@@ -70,14 +70,14 @@ class Crowd:
         ready.wait()
 
     def disperse(self) -> None:
-        """Let them end."""
+        """Stop the threads."""
         self.leave.set()
         for idler in self.idlers:
             idler.join()
         self.idlers = []
 
     def _idle(self, ready: threading.Barrier) -> None:
-        torch.ones(2**20).sum()  # large enough for a team of threads, which stays with this one
+        torch.ones(2**20).sum()  # large enough to start a team, which this thread then keeps
         ready.wait()
         self.leave.wait()
 
@@ -97,7 +97,7 @@ def _watch() -> None:
 
 
 def _seconds(process: psutil.Process) -> tuple[float, float, float]:
-    """The clock; the processor time that all programs have used; and what this one has."""
+    """In seconds: the clock, the CPU time of all programs, and the CPU time of this one."""
     every, own = psutil.cpu_times(), process.cpu_times()
     idle = every.idle + getattr(every, "iowait", 0.0) + getattr(every, "guest", 0.0)
     return time.monotonic(), sum(every) - idle, own.user + own.system

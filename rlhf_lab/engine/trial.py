@@ -1,7 +1,7 @@
-"""What is found out about a model by reading a few tokens, once: no list of families says it all.
+"""Find out how a model behaves by reading a few tokens, once: no list of families is complete.
 
-Each trial leaves the model as it was: no gradients, no dropout, no autocast, random state put back.
-What was found is kept for as long as the model object lives.
+Each trial leaves the model unchanged: no gradients, no dropout, no autocast, and the random state
+is restored. Results are kept for as long as the model object lives.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from rlhf_lab.engine.packed import headless, hidden_states
 from rlhf_lab.errors import UserError
 from rlhf_lab.text import position_ids
 
-# How far two ways to the same numbers may lie apart, of the numbers' root mean square.
+# How much two ways to compute the same numbers may differ, relative to their root mean square.
 CLOSE, CLOSE_HALF = 1e-3, 0.3
-LOUD = 100.0  # logits so large that whatever caps or scales them shows
+LOUD = 100.0  # logits so large that any cap or scaling shows
 
 _projects: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
@@ -37,8 +37,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def trying(model: nn.Module) -> Iterator[None]:
-    """For a look that leaves no trace: no gradients, dropout or autocast inside the block, and the
-    random state afterwards what it was."""
+    """For a test without side effects: no gradients, dropout or autocast inside the block, and the
+    random state is restored afterwards."""
     device = next(model.parameters()).device
     cuda = [device] if device.type == "cuda" else []
     plain = torch.autocast(device.type, enabled=False)
@@ -47,8 +47,8 @@ def trying(model: nn.Module) -> Iterator[None]:
 
 
 def few_tokens(model: PreTrainedModel, count: int, first: int = 0) -> list[int]:
-    """Up to `count` ordinary tokens, as many as the model's context holds; others for another
-    `first`."""
+    """`count` ordinary tokens, or fewer if the model's context is shorter; another `first` gives
+    others."""
     configs = model.config, model.config.get_text_config()
     named = [x for c in configs for name, x in vars(c).items() if name.endswith("_token_id")]
     special = {x for ids in named for x in (ids if isinstance(ids, list) else [ids])}
@@ -70,17 +70,16 @@ def context_of(model: PreTrainedModel) -> int | None:
 
 
 def close(found: Tensor, wanted: Tensor) -> bool:
-    """Whether two ways came to the same numbers, but for the rounding of their type; finite
-    ones."""
+    """Whether two results are equal and finite, up to the rounding of their type."""
     half = torch.finfo(wanted.dtype).eps > 1e-6
     found, wanted = found.detach().double(), wanted.detach().double()
     allowed = (CLOSE_HALF if half else CLOSE) * wanted.square().mean().sqrt()
-    return bool((found - wanted).abs().max() <= allowed)  # false where one is not a number
+    return bool((found - wanted).abs().max() <= allowed)  # false if one is not a number
 
 
 def projects(policy: PreTrainedModel) -> bool:
-    """Whether the policy's logits are its output layer's product with the last hidden state of the
-    trunk and nothing more, neither scaled nor capped."""
+    """Whether the policy's logits are just its output layer applied to the trunk's last hidden
+    state, neither scaled nor capped."""
     if policy not in _projects:
         _projects[policy] = _projects_alone(policy)
     return _projects[policy]
@@ -111,16 +110,17 @@ def _projects_alone(policy: PreTrainedModel) -> bool:
 
 
 def width_of(trunk: PreTrainedModel) -> int:
-    """The width of the trunk's last hidden state: the configuration may have another. Raises
+    """The width of the trunk's last hidden state: the configuration may give another. Raises
     UserError if the trunk cannot be read."""
     try:
         with trying(trunk):
             tokens = torch.tensor([few_tokens(trunk, 1)], device=trunk.device)
             real = torch.ones_like(tokens)
             return hidden_states(trunk, tokens, real, real.bool()).shape[-1]
-    except Exception as error:  # each family raises something else where it is unlike the others
+    except Exception as error:  # unusual families fail in many ways
         raise UserError(
-            f"{type(trunk).__name__} cannot be used here: reading a token fails with {first(error)}"
+            f"{type(trunk).__name__} cannot be used here: reading a token fails with "
+            f"{first(error)}; use another model"
         ) from error
 
 

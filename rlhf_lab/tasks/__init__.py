@@ -1,18 +1,18 @@
-"""Tasks: what is asked, and what is good.
+"""Tasks: the prompts, and what makes a good response.
 
-A task is prompts, demonstrations, labellers and, where somebody knows the truth, a judge. It also
-brings its own words: guidelines for people who rank, and the form of its prompts. To add one:
+A task has prompts, demonstrations, labellers and, if correct answers are known, a judge. It also
+has guidelines for people who rank, and a format for its prompts. To add one:
 
-1. Make a folder of its name here, such as `tasks/chess/`, with what the task knows in it.
+1. Make a folder with its name here, such as `tasks/chess/`, for its code and its facts.
 2. In its `__init__.py` write a class with every attribute of `Task` below (tests/tiny_task.py is
-   one in under seventy lines). What tasks share is here: labellers and guidelines (`labellers`), a
+   one in under seventy lines). Modules that tasks share: labellers and guidelines (`labellers`), a
    little English (`phrases`).
-3. Put the folder and the class into `TASKS`: `--task chess` and `load_task("chess")` find it now,
-   and tests/tasks/test_tasks.py looks whether it keeps its word.
+3. Put the folder and the class into `TASKS`: `--task chess` and `load_task("chess")` now find it,
+   and tests/tasks/test_tasks.py checks that it does what `Task` asks.
 
-The shipped base model knows the support desk alone; `rlhf-lab pretrain --task chess --out base`
-makes one for the task, `rlhf-lab demo --task chess --model base` does the rest. Without a judge, a
-task is a folder with files, and takes no code (`folder.py`, docs/your-own-task.md).
+The shipped base model only knows the support desk; `rlhf-lab pretrain --task chess --out base`
+makes one for the task, and `rlhf-lab demo --task chess --model base` runs the stages. A task
+without a judge is a folder of files and needs no code (`folder.py`, docs/your-own-task.md).
 """
 
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ SHIPPED = "support_desk"  # whose base model, demo and constitution.toml are in 
 
 
 class Task(Protocol):
-    """What the lab asks of a task.
+    """What a task must have.
 
     truth and manner: which items of the judge's rubric say whether a response is right, and which
-    say how it is put, so that a reward model can be tested on pairs that differ in one of the two
-    (`evaluate.reward_accuracy`); either may be empty.
+    say how it is expressed, so that a reward model can be tested on pairs that differ in one of the
+    two (`evaluate.reward_accuracy`); either may be empty.
 
-    Every method gives the same for the same seed. Held-out prompts never occur in the others.
+    Every method gives the same result for the same seed. Held-out prompts never occur elsewhere.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Task(Protocol):
     manner: Sequence[str]
 
     def prompt_of(self, message: str) -> str:
-        """The text of a prompt that asks what a person typed."""
+        """The text of the prompt for a message that a person typed."""
 
     def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
         """Documents to pretrain a base model on; `late` gives the mixture for the last part of
@@ -72,17 +72,17 @@ def load_task(name: str) -> Task | FolderTask:
         return read_folder(name)
     known = ", ".join(map(repr, TASKS))
     raise UserError(
-        f"no task called '{name}': the lab has {known}, and `rlhf-lab task new "
-        f"{name}` begins one of your own in a folder"
+        f"no task called '{name}': use {known}, or make your own in a folder with "
+        f"`rlhf-lab task new {name}`"
     )
 
 
 def load_judged(name: str) -> Task:
-    """The same, of a task that has a judge. Raises UserError for one that is a folder."""
+    """The task of that name, which must have a judge. Raises UserError for one that is a folder."""
     task = load_task(name)
     if task.judge is None:
         raise UserError(
             f"the task in {name} has no judge and no simulated labellers, which this "
-            "needs: take its stages one by one (docs/your-own-task.md)"
+            "command needs: run the stages one by one (docs/your-own-task.md)"
         )
     return task

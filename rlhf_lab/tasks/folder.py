@@ -1,13 +1,12 @@
 """A task of your own, in a folder: prompts, perhaps demonstrations, and people in place of a judge.
 
     task.toml               name, end of every prompt, length, guidelines, shares of the parts
-    prompts.jsonl           in any layout that `formats` reads, as are
-    demonstrations.jsonl    which may be missing
-    rankings.sqlite3        the feedback store, made by the first who ranks
+    prompts.jsonl           in any layout that `formats` reads
+    demonstrations.jsonl    the same; this file may be missing
+    rankings.sqlite3        the feedback store, made when somebody first ranks
 
-Each prompt is in one of three parts (`parts.py`). Nobody knows the truth here, so such a task has
-no judge and no simulated labellers: the stages, `compare` and `blind` take it, the whole job that
-`demo` runs does not.
+Each prompt is in one of three parts (`parts.py`). No correct answers are known, so such a task has
+no judge and no simulated labellers: the stages, `compare` and `blind` accept it, `demo` does not.
 """
 
 import os
@@ -30,7 +29,7 @@ HUB = "hub:"
 
 @dataclass(frozen=True)
 class FolderTask:
-    """What the folder holds. sources: of the prompts and of the demonstrations (None: there are
+    """What the folder holds. sources: where the prompts and the demonstrations are (None: there are
     none). end: what every prompt ends with. longest_response: in tokens. guidelines: for
     labellers."""
 
@@ -42,7 +41,7 @@ class FolderTask:
     guidelines: Guidelines = GENERAL
     shares: Shares = field(default_factory=Shares)
 
-    judge = None  # nobody knows the truth
+    judge = None  # no correct answers are known
     labellers = ()  # people rank
 
     @property
@@ -51,11 +50,11 @@ class FolderTask:
         return self.folder / "rankings.sqlite3"
 
     def prompt_of(self, message: str) -> str:
-        """The text of a prompt that asks what a person typed."""
+        """The text of the prompt for a message that a person typed."""
         return self._complete(Prompt("", message)).text
 
     def prompts(self, *parts: str) -> list[Prompt]:
-        """The prompts of these parts (none named: of all), in the file's order, each text once.
+        """The prompts of these parts (by default all), in the file's order, each text once.
 
         Raises UserError if the file cannot be read, or a part has no prompt.
         """
@@ -66,15 +65,15 @@ class FolderTask:
         return [p for p in self.every_prompt if self.part_of(p) in parts]
 
     def demonstrations(self, part: str = TRAIN) -> list[Demonstration]:
-        """The demonstrations whose prompts are in a part; those held out may be none.
+        """The demonstrations whose prompts are in a part; only the train part must have some.
 
         Raises UserError if the task has no demonstrations, or none to train on.
         """
         if self.sources[1] is None:
             raise UserError(
-                f"{self.folder / SETTINGS}: names no demonstrations to imitate: add a "
-                'line demonstrations = "...", or begin with sampling from a model '
-                "that answers already"
+                f"{self.folder / SETTINGS}: names no demonstrations: add a line "
+                'demonstrations = "...", or skip SFT and sample from a model that can '
+                "already answer"
             )
         found = [d for d in self._demonstrations if self.part_of(d.prompt) == part]
         if not found and part == TRAIN:
@@ -86,11 +85,11 @@ class FolderTask:
         return {HELD_OUT: self.prompts(HELD_OUT)}
 
     def part_of(self, prompt: Prompt) -> str:
-        """The part that a prompt is in, with or without the end."""
+        """The part that a prompt is in, whether or not it has the `end` yet."""
         return self.shares.part_of(self._complete(prompt).text)
 
     def rankings(self, rankings: Iterable[Ranking], part: str) -> list[Ranking]:
-        """Those rankings whose prompts are in a part; each prompt with its end.
+        """The rankings whose prompts are in a part; `end` is added to prompts that lack it.
 
         Raises UserError if there are none.
         """
@@ -105,8 +104,8 @@ class FolderTask:
         return found
 
     def strangers(self, rankings: Iterable[Ranking]) -> list[Ranking]:
-        """Those rankings whose prompts the task does not hold: from elsewhere, or ranked when `end`
-        was another."""
+        """The rankings whose prompts are not the task's: from elsewhere, or made when `end` was
+        different."""
         known = {p.text for p in self.every_prompt}
         return [r for r in rankings if self._complete(r.prompt).text not in known]
 
@@ -134,7 +133,7 @@ class FolderTask:
         return prompt if text == prompt.text else replace(prompt, text=text)
 
     def _refuse_empty(self, file: str | Path, what: str, count: int, part: str) -> None:
-        """Say that a part would be empty, and what to do."""
+        """Raise UserError: a part is empty, and what to do."""
         share = {
             TRAIN: 1 - self.shares.second - self.shares.held_out,
             SECOND: self.shares.second,
@@ -145,15 +144,15 @@ class FolderTask:
         else:
             todo = f"add {what}s"
         raise UserError(
-            f"{file}: of its {what}s ({count}) none has a prompt in the part '{part}', "
-            f"which is a share of {share:.2g} of all: {todo} ({10 / share:.0f} or more "
-            "in all make it all but certain that there are some)"
+            f"{file}: none of its {what}s ({count}) is in the part '{part}', a share of "
+            f"{share:.2g} of all prompts: {todo} (with {10 / share:.0f} or more in all, the part "
+            "will almost certainly have some)"
         )
 
 
 def read_folder(folder: str | Path) -> FolderTask:
-    """The task in a folder. Raises UserError if there is none, or a field is not right, with the
-    file and the field; prompts and demonstrations are read when they are asked for."""
+    """The task in a folder. Raises UserError if there is none, or if a field is wrong, naming the
+    file and the field. Prompts and demonstrations are read when they are needed."""
     folder = Path(folder)
     row = _settings(folder / SETTINGS)
     row.only(FIELDS)
@@ -173,8 +172,8 @@ def read_folder(folder: str | Path) -> FolderTask:
 
 
 def is_folder(name: str | Path | None) -> bool:
-    """Whether that is the folder of a task."""
-    return name is not None and os.path.isfile(Path(name) / SETTINGS)  # of any name whatever
+    """Whether this is the folder of a task."""
+    return name is not None and os.path.isfile(Path(name) / SETTINGS)  # no name makes it raise
 
 
 def _settings(file: Path) -> Row:
@@ -183,12 +182,12 @@ def _settings(file: Path) -> Row:
     except OSError as error:
         raise UserError(
             f"there is no task in {file.parent} (no {file.name}: {error.strerror}): "
-            "`rlhf-lab task new FOLDER` begins one"
+            "make one with `rlhf-lab task new FOLDER`"
         ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: is not UTF-8: save the file as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{file}: not TOML: {error}: texts stand in quotes") from error
+        raise UserError(f"{file}: not valid TOML: {error}: put texts in quotes") from error
     row = Row(str(file), found)
     for name, value in found.items():
         if type(value) not in KINDS:
@@ -197,12 +196,12 @@ def _settings(file: Path) -> Row:
 
 
 def _source(row: Row, folder: Path, field: str) -> str:
-    """Where prompts or demonstrations are: a path, from the folder, or a hub data set."""
+    """Where prompts or demonstrations are: a path relative to the folder, or a hub data set."""
     named = row.text(field)
     if named.startswith(HUB):
         return named
     if not (folder / named).is_file():
-        row.refuse(field, f"there is no file {folder / named}: write it, or name another")
+        row.refuse(field, f"there is no file {folder / named}: make it, or name another")
     return str(folder / named)
 
 
@@ -221,8 +220,8 @@ def _shares(row: Row) -> Shares:
     if shares.second + shares.held_out >= 1:
         row.refuse(
             "shares",
-            f"second and held_out are {shares.second + shares.held_out:g} "
-            "together, which leaves nothing to train on: give less than 1",
+            f"second and held_out add up to {shares.second + shares.held_out:g}, "
+            "which leaves nothing to train on: make the sum less than 1",
         )
     return shares
 

@@ -1,8 +1,8 @@
-"""Simulated labellers: people with a temperament who rank responses, and now and then slip.
+"""Simulated labellers: each ranks responses by their own taste and sometimes makes a mistake.
 
-A labeller values a response by the judge's rubric weighed their own way (taste) plus a little
-chance (noise). The noise is drawn for each response, so that two responses close in value are
-swapped often and two far apart hardly ever (Thurstone 1927).
+A labeller values a response by the judge's rubric with weights of their own (taste), plus a little
+random noise. The noise is drawn for each response, so that two responses close in value are often
+swapped and two far apart hardly ever (Thurstone 1927).
 """
 
 import hashlib
@@ -17,12 +17,12 @@ Judge = Callable[[Prompt, str], Mark]
 
 @dataclass(frozen=True)
 class Labeller:
-    """One temperament.
+    """One simulated labeller.
 
     weights: points for each item of the rubric. per_word: points for every word above 20, below 0
-    for one who hates length. noise: standard deviation, in points. tie: values closer than this
-    are ranked equal. unchecked: an item of the rubric that they cannot check, and judge by its look
-    (`Mark.plausible`).
+    for one who dislikes length. noise: standard deviation, in points. tie: values closer than this
+    are ranked equal. unchecked: an item of the rubric that they cannot check, and so judge by
+    appearance (`Mark.plausible`).
     """
 
     name: str
@@ -33,7 +33,7 @@ class Labeller:
     unchecked: str = ""
 
     def taste(self, mark: Mark, response: str) -> float:
-        """What the response is worth to this labeller, without noise, in points."""
+        """The value of the response for this labeller, without noise, in points."""
         rubric = dict(mark.rubric)
         if self.unchecked:
             rubric[self.unchecked] = mark.plausible
@@ -117,4 +117,4 @@ Put the responses in the order in which you would like to receive them, the best
 - **Tie** what you cannot tell apart, and leave unranked what is not worth an order.
 - **Skip** a prompt you cannot judge; **flag** what is unsafe, or nonsense throughout.
 """,
-)  # where no task's own are given
+)  # for a task without its own

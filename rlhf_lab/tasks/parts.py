@@ -2,11 +2,11 @@
 
     train       what the policy learns from: demonstrations, PPO's prompts, and the rankings of the
                 reward model that PPO optimises
-    second      rankings for a second reward model, which judges in place of a judge
+    second      rankings for a second reward model, which takes the place of a judge
     held-out    prompts that both policies answer at the end, and that nothing has learned from
 
-A prompt's part is drawn from its text alone, so a prompt that comes in later moves none of the
-others, and no answer, ranking or order of lines has a say in it.
+A prompt's part depends only on its text: adding a prompt moves none of the others, and answers,
+rankings and the order of lines do not matter.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ TRAIN, SECOND, HELD_OUT = PARTS = ("train", "second", "held-out")
 @dataclass(frozen=True)
 class Shares:
     """The shares of the prompts, 0 to 1, that are for the second reward model and held out; the
-    rest is to train on. Other shares move prompts from part to part."""
+    rest is to train on. Changing the shares moves prompts between parts."""
 
     second: float = 0.25
     held_out: float = 0.25
@@ -29,7 +29,7 @@ class Shares:
         white space alone are in the same part: a copy of a prompt must not be on both sides."""
         words = " ".join(re.findall(r"\w+", text.casefold())) or text
         digest = hashlib.sha256(f"part\x1f{words}".encode()).digest()
-        place = int.from_bytes(digest[:6], "big") / 2**48  # even in [0, 1)
+        place = int.from_bytes(digest[:6], "big") / 2**48  # uniform in [0, 1)
         if place < self.held_out:
             return HELD_OUT
         return SECOND if place < self.held_out + self.second else TRAIN

@@ -1,4 +1,4 @@
-"""The little that checkers need to know of English: words, sentences, phrases and a "not"."""
+"""The little English that checkers need: words, sentences, phrases and negation."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ Span = tuple[int, int]  # where a piece of a text begins and ends, in characters
 WORD = re.compile(r"[\w']+|[,;:]")  # commas and the like are words that end a clause
 SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s|$)|$)", re.DOTALL)  # "2.4 GHz" does not end one
 CLAUSE_ENDS = frozenset([",", ";", ":", "but"])
-REACH = 4  # how many words before a phrase a "not" may stand
+REACH = 4  # how many words before a phrase a negation may stand
 
 
 def sentences(text: str) -> list[Span]:
@@ -24,8 +24,8 @@ def words_of(text: str) -> list[tuple[str, Span]]:
 
 
 def places(words: Sequence[str], phrases: Iterable[str]) -> list[Span]:
-    """Where a phrase stands among the words, whole words only: the first word's number, and the
-    number behind the last one's; in the order of the text."""
+    """Where a phrase occurs among the words, whole words only: the index of its first word, and the
+    index after its last one; in the order of the text."""
     found = []
     for phrase in map(_phrase, phrases):
         found += [
@@ -38,7 +38,7 @@ def places(words: Sequence[str], phrases: Iterable[str]) -> list[Span]:
 
 @lru_cache(maxsize=4096)
 def _phrase(text: str) -> tuple[str, ...]:
-    """The words of a listed phrase; they are asked for again and again."""
+    """The words of a listed phrase, cached because they are needed again and again."""
     return tuple(word for word, _ in words_of(text))
 
 
@@ -53,8 +53,8 @@ def is_denied(words: Sequence[str], at: int, negations: Iterable[str]) -> bool:
 
 
 def find(text: str, phrases: Iterable[str], negations: Iterable[str] = ()) -> list[Span]:
-    """Where a phrase stands in a text, in characters, unless it is denied. No phrase goes from one
-    sentence into the next."""
+    """Where a phrase occurs in a text, in characters, unless it is negated. No phrase crosses the
+    end of a sentence."""
     phrases, found = list(phrases), []
     for start, end in sentences(text):
         listed = words_of(text[start:end])

@@ -138,7 +138,7 @@ def test_a_part_without_prompts_is_refused_with_the_file_and_what_to_do(folder, 
     others = [p for p in (f"ask {i}" for i in range(40)) if Shares().part_of(p) != part]
     message = refusal(read_folder(folder(prompts=others)).prompts, part)
     share = "0.5" if part == "train" else "0.25"
-    assert f"tea/prompts.jsonl: of its prompts ({len(others)}) none" in message
+    assert f"tea/prompts.jsonl: none of its prompts ({len(others)})" in message
     assert f"'{part}'" in message and share in message and "add prompts (" in message
 
 
@@ -146,11 +146,11 @@ def test_parts_without_rankings_and_without_demonstrations_are_refused(folder):
     held = [f"ask {i}" for i in range(40) if Shares().part_of(f"ask {i}") == "held-out"]
     toml = TOML + 'demonstrations = "demonstrations.jsonl"\n'
     task = read_folder(folder(toml, demonstrations=[(p, "so") for p in held]))
-    assert "demonstrations.jsonl: of its" in refusal(task.demonstrations)
+    assert "demonstrations.jsonl: none of its" in refusal(task.demonstrations)
     ranked = [Ranking(Prompt("", held[0]), ("a", "b"), (1, 2))]
     message = refusal(task.rankings, ranked, "second")
     assert (
-        "rankings.sqlite3: of its rankings (1) none" in message and "rank more prompts" in message
+        "rankings.sqlite3: none of its rankings (1)" in message and "rank more prompts" in message
     )
     assert "names no demonstrations" in refusal(read_folder(folder()).demonstrations)
 
@@ -176,9 +176,9 @@ def test_parts_without_rankings_and_without_demonstrations_are_refused(folder):
         (TOML + "[shares]\nheldout = 0.2", "[shares], field 'heldout': is not known"),
         (
             TOML + "[shares]\nsecond = 0.5\nheld_out = 0.5",
-            "field 'shares': second and held_out are 1",
+            "field 'shares': second and held_out add up to 1",
         ),
-        ("name = tea", "not TOML"),
+        ("name = tea", "not valid TOML"),
     ],
 )
 def test_a_malformed_task_is_named_by_file_and_field(folder, toml, said):

@@ -564,7 +564,7 @@ def test_a_long_prompt_loses_its_beginning_and_the_response_nothing(critic, rule
 
 
 def test_a_tokenizer_without_yes_and_no_is_refused(gpt2, tokenizer):
-    assert "no token of its own for yes" in refusal(ModelCritic, gpt2, tokenizer)
+    assert "no single token for yes" in refusal(ModelCritic, gpt2, tokenizer)
     compact = load_tokenizer(base_model())
     assert compact.convert_ids_to_tokens(answer_tokens(compact)) == ["\u0120yes", "\u0120no"]
 

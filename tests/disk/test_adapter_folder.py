@@ -170,12 +170,12 @@ def test_the_labs_own_adapters_are_read_so(policy, base, tokenizer, tmp_path):
         ({"base_model_name_or_path": "/nowhere/base"}, "no folder '/nowhere/base'"),
         ({"base_model_name_or_path": "some/model"}, "'some/model' is no folder here"),
         ({"base_model_name_or_path": None}, "do not say of which model"),
-        ({"peft_type": "LOHA"}, "of a kind that is not read here"),
-        ({"init_lora_weights": "pissa"}, "of a kind that is not read here"),
-        ({"corda_config": {"cache_file": "x"}}, r"not read here (corda_config)"),
-        ({"megatron_config": {"a": 1}}, r"not read here (megatron_config)"),
-        ({"layer_replication": [[0, 1]]}, r"not read here (layer_replication)"),
-        ({"r": 3}, "they do not fit it"),
+        ({"peft_type": "LOHA"}, "kind of adapter is not supported"),
+        ({"init_lora_weights": "pissa"}, "kind of adapter is not supported"),
+        ({"corda_config": {"cache_file": "x"}}, r"not supported (corda_config)"),
+        ({"megatron_config": {"a": 1}}, r"not supported (megatron_config)"),
+        ({"layer_replication": [[0, 1]]}, r"not supported (layer_replication)"),
+        ({"r": 3}, "the adapters do not fit the model"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_a_line(adapters, changes, said):
@@ -213,7 +213,7 @@ def test_without_peft_it_is_named(adapters, monkeypatch):
     folder, _ = adapters
     monkeypatch.setitem(sys.modules, "peft", None)
     message = refusal(load_policy, folder)
-    assert "takes the package peft" in message and "merge_and_unload" in message
+    assert "needs the package peft" in message and "merge_and_unload" in message
 
 
 def test_a_policys_adapters_are_no_reward_model(adapters):

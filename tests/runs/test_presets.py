@@ -212,7 +212,7 @@ def test_one_precision_a_process():
     from rlhf_lab.training import make_accelerator
 
     make_accelerator("cpu")
-    assert "uses cpu and float32 already" in refusal(make_accelerator, "cpu", "bf16")
+    assert "already uses cpu and float32" in refusal(make_accelerator, "cpu", "bf16")
 
 
 def test_a_gpu_without_bf16_is_told_from_another_precision(monkeypatch):

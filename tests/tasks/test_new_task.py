@@ -139,7 +139,7 @@ def test_words_of_the_support_desk_stand_where_they_are_meant_alone():
 )
 def test_what_is_no_task_is_refused_and_not_imported(name):
     before = set(sys.modules)
-    assert f"no task called '{name}': the lab has 'support_desk'" in refusal(load_task, name)
+    assert f"no task called '{name}': use 'support_desk'" in refusal(load_task, name)
     assert set(sys.modules) == before
 
 

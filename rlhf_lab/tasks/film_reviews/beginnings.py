@@ -1,10 +1,10 @@
-"""The rated sentences as a task of one's own: go on with the beginning of a line about a film.
+"""The rated sentences as a task in a folder: continue the beginning of a line about a film.
 
-The first words of a sentence are a prompt, the rest is a response to it. Sentences that begin with
-the same words answer the same prompt, and their ratings rank them: K of them at a time, each by one
-single rating. So prompts, demonstrations and rankings are all real people's, none is made up. But
-the ranked responses are critics', not a model's, and nobody was asked how well one goes on from
-the beginning: what is preferred is what was meant more kindly.
+The first words of a sentence are a prompt, and the rest is a response to it. Sentences that begin
+with the same words answer the same prompt, and their ratings rank them: K at a time, each by a
+single rating. So prompts, demonstrations and rankings all come from real people. But the ranked
+responses were written by critics, not by a model, and nobody was asked how well a response
+continues its beginning: the preferred response is the one that is kinder to its film.
 """
 
 import random
@@ -22,7 +22,7 @@ from rlhf_lab.tasks.film_reviews.split_half import deal
 from rlhf_lab.tasks.folder import SETTINGS
 
 WORDS = 2  # of a beginning
-MORE = 3  # words at least that follow it
+MORE = 3  # fewest words that follow it
 LABELLER = "raters of the study"
 TASK = '''\
 # Lines about films, and what people thought of them: docs/your-own-task.md
@@ -39,13 +39,13 @@ Each response goes on with a line about a film. The kinder a line is to its film
 def write_task(
     folder: str | Path, sentences: Sequence[Sentence], ratings: int = 4, seed: int = 0
 ) -> dict[str, int]:
-    """Write a task (`tasks.folder`) and rankings.jsonl, to be taken into its store; returns how
-    many of each there are. ratings: how many single ratings of each sentence the rankings use.
+    """Write a task (`tasks.folder`) and rankings.jsonl, to be imported into its store; returns
+    how many of each there are. ratings: how many single ratings of each sentence the rankings use.
 
-    Raises UserError, and writes nothing, if the folder holds anything, or for no rating at all.
+    Raises UserError, and writes nothing, if the folder is not empty, or if ratings is below 1.
     """
     if ratings < 1:
-        raise UserError(f"{ratings} ratings of each sentence rank nothing: take 1 or more")
+        raise UserError(f"{ratings} ratings of each sentence are too few: take 1 or more")
     folder = Path(folder)
     check_place(folder, folder=True)
     shown = demonstrations(sentences)
@@ -59,7 +59,7 @@ def write_task(
 
 
 def demonstrations(sentences: Sequence[Sentence]) -> list[Demonstration]:
-    """Every sentence that is long enough, as a beginning and how it went on."""
+    """Every sentence that is long enough, split into a beginning and its continuation."""
     parts = [(one, *beginning(one.text)) for one in sentences]
     return [
         Demonstration(Prompt(f"review-{one.id}", first), rest) for one, first, rest in parts if rest
@@ -67,8 +67,8 @@ def demonstrations(sentences: Sequence[Sentence]) -> list[Demonstration]:
 
 
 def rankings(sentences: Sequence[Sentence], ratings: int, seed: int = 0) -> list[Ranking]:
-    """In so many rounds, sentences with the same beginning are put into groups of at most K at
-    random, and ranked by their next single rating; one alone in its group is left out.
+    """In each of `ratings` rounds, put sentences with the same beginning into random groups of at
+    most K, and rank each group by the next single rating. A sentence alone in a group is left out.
 
     Raises UserError if a sentence has too few ratings.
     """

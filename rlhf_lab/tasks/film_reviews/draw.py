@@ -1,8 +1,8 @@
 """Rated sentences as data for a reward model: sides that share nothing, and rankings.
 
-Nobody asked for these sentences, so all have the same prompt, and a sentence is a response to it.
-A ranking has K sentences, each with one single rating by another labeller: the highest is best,
-equal ones tie. So a ranking is as noisy as labellers are, and costs K ratings.
+The sentences answer no prompt, so all get the same one, and each is a response to it. A ranking has
+K sentences, each with a single rating by a different labeller: the highest is best, equal ones tie.
+So a ranking is as noisy as labellers are, and costs K ratings.
 """
 
 import random
@@ -21,7 +21,7 @@ TRAIN, TEST = 0.6, 0.15  # shares of the sheets; the rest is the judge's
 
 @dataclass(frozen=True)
 class Sides:
-    """Sentences to train on, to test on, and for a model that is to judge what was trained."""
+    """Sentences to train on, to test on, and to train a model that judges the trained one."""
 
     train: list[Sentence]
     test: list[Sentence]
@@ -29,11 +29,11 @@ class Sides:
 
 
 def split(sentences: Sequence[Sentence], seed: int = 0) -> Sides:
-    """Divide the sentences by whole sheets, so that no sentence and, as far as is known, no
-    labeller's sheet is on two sides. A text that occurs twice stays on its first side alone. (Which
-    review a sentence is of is not known.)
+    """Split the sentences by whole sheets, so that no sentence and, as far as is known, no
+    labeller's sheet is on two sides. A text that occurs twice stays only on its first side. (It is
+    not known which review a sentence is from.)
 
-    Every study uses the same seed, or the judge's side has been trained on before.
+    Use the same seed in every study: otherwise models may be trained on the judge's side.
     """
     sheets = sorted({one.sheet for one in sentences})
     random.Random(f"ratings/sides/{seed}").shuffle(sheets)
@@ -48,10 +48,10 @@ def split(sentences: Sequence[Sentence], seed: int = 0) -> Sides:
 
 
 def some(sentences: Sequence[Sentence], count: int, seed: int = 0) -> list[Sentence]:
-    """So many sentences at random; with the same seed fewer are among more. Raises UserError if
-    there are not so many."""
+    """`count` sentences at random; with the same seed, a larger count adds to a smaller one. Raises
+    UserError if there are fewer than that."""
     if count > len(sentences):
-        raise UserError(f"{count:,} sentences asked for, and there are {len(sentences):,}")
+        raise UserError(f"there are {len(sentences):,} sentences, fewer than {count:,}: take fewer")
     order = list(sentences)
     random.Random(f"ratings/some/{seed}").shuffle(order)
     return order[:count]
@@ -60,12 +60,12 @@ def some(sentences: Sequence[Sentence], count: int, seed: int = 0) -> list[Sente
 def rankings(
     sentences: Sequence[Sentence], ratings: int, seed: int = 0, size: int = K
 ) -> list[Ranking]:
-    """Rankings that use so many single ratings of each sentence: in as many rounds, all sentences
-    are put into new groups of `size` at random, and ranked by their next rating.
+    """Rankings that use `ratings` single ratings of each sentence: in each of as many rounds, all
+    sentences are put into new random groups of `size`, and ranked by their next rating.
 
-    The last group of a round may be smaller, and a single sentence is left out. With the same seed
-    the first rounds of more ratings are those of fewer. Raises UserError if a sentence has too few
-    ratings.
+    The last group of a round may be smaller; a sentence alone in it is left out. With the same
+    seed, more ratings add rounds and keep the first ones. Raises UserError if a sentence has too
+    few ratings.
     """
     dealt, _ = deal(sentences, ratings, seed, left=0)
     return _grouped(dealt, ratings, seed, size, lambda one, turn: one.ratings[turn])
@@ -74,13 +74,13 @@ def rankings(
 def rankings_by_mean(
     sentences: Sequence[Sentence], rounds: int, seed: int = 0, size: int = K
 ) -> list[Ranking]:
-    """Rankings by the mean of all ratings that a sentence got, in so many rounds of new groups:
-    what fifteen people and more think together, for a model that is to judge others."""
+    """Rankings by the mean of all ratings of a sentence, in `rounds` rounds of new groups: the
+    joint opinion of fifteen people or more, to train a model that judges others."""
     return _grouped(sentences, rounds, seed, size, lambda one, turn: one.mean)
 
 
 def demonstrations(sentences: Sequence[Sentence]) -> list[Demonstration]:
-    """The sentences as responses to learn to write, ratings left aside."""
+    """The sentences as responses to imitate, without their ratings."""
     return [Demonstration(Prompt(f"review-{one.id}", PROMPT), one.text) for one in sentences]
 
 
@@ -91,7 +91,7 @@ def _grouped(
     size: int,
     value: Callable[[Sentence, int], float],
 ) -> list[Ranking]:
-    """In every round all sentences in new groups at random, ranked by their value of that round."""
+    """In every round, all sentences in new random groups, ranked by their value in that round."""
     drawn = []
     for turn in range(rounds):
         order = list(sentences)

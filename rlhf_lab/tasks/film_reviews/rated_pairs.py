@@ -1,26 +1,27 @@
-"""Comparisons drawn from single ratings, and the most that anybody can get right of them.
+"""Comparisons drawn from single ratings, and the best accuracy that anybody can have on them.
 
-Of two sentences on different sheets (whose labellers are others, as far as is known) one rating of
-each is drawn. The sentence with the higher rating is preferred; equal ratings count half either
-way, so that a coin gets 0.5:
+One rating is drawn of each of two sentences on different sheets (whose labellers differ, as far as
+is known). The sentence with the higher rating is preferred; equal ratings count half either way, so
+that guessing gets 0.5:
 
     preference(i, j) = P(rating of i > rating of j) + P(equal) / 2
 
-All sentences pair with all others on other sheets, and nothing is drawn by chance: the accuracy of
-an opinion is worked out from the ratings that there are. Whoever knows each preference follows it
-and is right in max(p, 1 - p) of the draws. The mean of that over pairs is the ceiling: the rest is
-the labellers' own spread.
+Every sentence is paired with every sentence on another sheet, and no draw is simulated: the
+accuracy of an opinion is computed exactly from the ratings. Somebody who knows every preference p
+follows it and is right in max(p, 1 - p) of the draws. The mean of that over pairs is the ceiling:
+the rest is disagreement among labellers.
 
-What is known is not the preference but 15 to 29 ratings of a sentence, and the same ratings cannot
-both name the preferred sentence and test it, as chance would be taken for taste:
+But the preferences are not known, only 15 to 29 ratings of each sentence. The same ratings cannot
+both choose the preferred sentence and test that choice, as noise would be taken for preference:
 
-    high    max(p, 1 - p) with p from all ratings: too high, as |p - 1/2| is inflated by chance
-    low     follow the preference by all *other* ratings, test on the two that were left out, in
-            turn for every two: honest, but too low, as the others mislead now and then
+    high    max(p, 1 - p) with p from all ratings: too high, as noise inflates |p - 1/2|
+    low     follow the preference by all *other* ratings and test it on the two left out, in turn
+            for every two: a fair test, but too low, as the others sometimes mislead
 
-Let p be off by e. Where preferences near 1/2 are about evenly spread, both errors are the same:
-the integral of |d + e| - |d| over d = p - 1/2 is e^2, and so is that of |d| - d sign(d + e). So the
-middle of the two is taken as the ceiling. The tests hold it against a ceiling that is known.
+Let the estimate of p have the error e. If preferences near 1/2 are about evenly spread, the two
+bounds are off by the same amount: the integral of |d + e| - |d| over d = p - 1/2 is e^2, and so is
+that of |d| - d sign(d + e). So the middle of the two is taken as the ceiling. The tests compare it
+with a known ceiling.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,13 +41,13 @@ WINS = (VALUES[:, None] > VALUES) + (VALUES[:, None] == VALUES) / 2  # (9, 9)
 
 @dataclass(frozen=True)
 class Pairs:
-    """Comparisons of sentences of Q sheets. right (Q, Q): how many are expected to be right of
-    those of a sentence on sheet q with one on sheet r; pairs (Q, Q): how many there are. leans
-    (Q,): true for sheets whose mean rating is above 0.
+    """Comparisons of sentences on Q sheets. pairs (Q, Q): how many compare a sentence on sheet q
+    with one on sheet r; right (Q, Q): how many of these are expected to be right. leans (Q,): true
+    for sheets whose mean rating is above 0.
 
-    Intervals are 95 %, by bootstrap over sheets, among those of either lean apart: the study's
-    sheets are nearly all of praise or nearly all of blame, and how many there are of each was its
-    authors' choice and not chance.
+    Intervals are 95 %, by bootstrap over sheets, separately for sheets that lean to praise and to
+    blame: the study's sheets are nearly all praise or nearly all blame, and its authors, not
+    chance, chose how many there are of each.
     """
 
     right: np.ndarray
@@ -64,15 +65,15 @@ class Pairs:
 
     @property
     def alike(self) -> "Pairs":
-        """Those of two sheets that lean to the same side: the comparisons that knowing praise from
-        blame does not settle."""
+        """The comparisons of two sheets that lean to the same side, which nobody can settle just by
+        telling praise from blame."""
         same = self.leans[:, None] == self.leans
         return Pairs(self.right * same, self.pairs * same, self.leans)
 
 
 @dataclass(frozen=True)
 class Ceiling:
-    """The best accuracy there can be: `low` is reached by an honest opinion, `high` flattered."""
+    """The best possible accuracy, between `low` and `high` (see the top of this module)."""
 
     low: Pairs
     high: Pairs
@@ -87,10 +88,11 @@ class Ceiling:
 
 
 def accuracy(scores: ArrayLike, sentences: Sequence[Sentence]) -> Pairs:
-    """Prefer the sentence with the higher score, neither if they are equal. scores: (S,)."""
+    """The accuracy of preferring the sentence with the higher score, neither if they are equal.
+    scores: (S,)."""
     given = np.asarray(scores, float)
     if given.shape != (len(sentences),):
-        raise ValueError(f"scores {given.shape} for {len(sentences)} sentences")
+        raise ValueError(f"scores have shape {given.shape}: give {len(sentences)}, one a sentence")
     ordered, chances = given[_order(sentences)], _chances(sentences)
 
     def right(rows: slice, columns: slice) -> np.ndarray:
@@ -101,9 +103,9 @@ def accuracy(scores: ArrayLike, sentences: Sequence[Sentence]) -> Pairs:
 
 
 def ceiling(sentences: Sequence[Sentence]) -> Ceiling:
-    """The ceiling of comparisons drawn from these ratings, from below and from above.
+    """The ceiling of comparisons drawn from these ratings, bounded from below and from above.
 
-    Some 15 s for 10,000 sentences, growing with the square.
+    It takes some 15 s for 10,000 sentences, and grows with the square of their number.
     """
     chances = _chances(sentences)
 
@@ -114,14 +116,14 @@ def ceiling(sentences: Sequence[Sentence]) -> Ceiling:
 
 
 def ties(sentences: Sequence[Sentence]) -> Pairs:
-    """Comparisons in which both ratings are equal. Without ties an accuracy a is
-    1/2 + (a - 1/2) / (1 - ties), and the way to the ceiling is the same."""
+    """Comparisons in which both ratings are equal. Without ties, an accuracy a becomes
+    1/2 + (a - 1/2) / (1 - ties), and `share_of_ceiling` does not change."""
     chances = _chances(sentences)
     return _tabulate(sentences, lambda rows, columns: (chances[rows] @ chances[columns].T).sum(0))
 
 
 def share_of_ceiling(found: Pairs, best: Ceiling) -> Interval:
-    """How far an opinion is on the way from a coin to the ceiling, (accuracy - 1/2) /
+    """How far an opinion gets from chance to the ceiling, (accuracy - 1/2) /
     (ceiling - 1/2), with its interval; both on the same sentences."""
     above, most = (one.right - one.pairs / 2 for one in (found, best.middle))
     return _share(above, most, found.leans)
@@ -137,13 +139,13 @@ def leans(sentences: Sequence[Sentence]) -> np.ndarray:
 
 
 def _tabulate(sentences: Sequence[Sentence], right: Callable[[slice, slice], np.ndarray]) -> Pairs:
-    """right(rows, columns): how many comparisons are right of those of all sentences in the rows,
-    with each in the columns; both in the order of sheets."""
+    """right(rows, columns): for each sentence in the columns, how many of its comparisons with all
+    sentences in the rows are right; both in the order of sheets."""
     starts = _starts(sentences)
     if len(starts) < 2:
         raise UserError(
-            "comparisons take sentences of two sheets or more, as on one sheet the "
-            "labellers are the same"
+            "all sentences are on one sheet, which has the same labellers throughout: give "
+            "sentences of two sheets or more"
         )
     sizes = np.diff(np.append(starts, len(sentences)))
     table = np.zeros((len(starts), len(starts)))
@@ -156,8 +158,9 @@ def _tabulate(sentences: Sequence[Sentence], right: Callable[[slice, slice], np.
 
 
 def _left_out(counts: np.ndarray) -> Callable[[slice, slice], np.ndarray]:
-    """Follow the preference by all ratings but two, one of each sentence, and count how often those
-    two agree; in turn for every two. Preferences are in halves of a win, so whole numbers."""
+    """Follow the preference by all ratings except two, one of each sentence, and count how often
+    these two agree with it; in turn for every two. Preferences are counted in half wins, so they
+    are whole numbers."""
     ratings, halves = counts.sum(1), (2 * WINS).astype(np.int32)
     against = counts @ halves.T  # (S, 9): what each rating gets against the sentence's
 
@@ -207,7 +210,7 @@ def _share(part: np.ndarray, whole: np.ndarray, leans: np.ndarray) -> Interval:
         mine = leans == side
         count = max(2, mine.sum())
         drawn[:, mine] = times_drawn(max(1, mine.sum()), seed=side)
-        # A sheet drawn twice makes no pair with itself; the pairs of its side stand in for it.
+        # A sheet drawn twice cannot pair with itself: other pairs of its side get more weight.
         weight[np.ix_(mine, mine)] = count / (count - 1)
     sums = [((drawn @ (table * weight)) * drawn).sum(1) for table in (part, whole)]  # (DRAWS,)
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw of one sheet only has no pairs

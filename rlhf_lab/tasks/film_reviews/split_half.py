@@ -1,13 +1,13 @@
-"""What a number of ratings of a sentence is worth: how far their mean can be relied on, and how
-often it is right about comparisons by others.
+"""How much a number of ratings of a sentence is worth: how reliable their mean is, and how often
+it predicts comparisons by other people.
 
-Reliability is the correlation of two means, each of k other ratings of the same sentences. It grows
-with k as Spearman and Brown found (1910): the mean of n times as many ratings has
+Reliability is the correlation of two means, each of k different ratings of the same sentences. It
+grows with k as Spearman and Brown found (1910): the mean of n times as many ratings has
 
     n r / (1 + (n - 1) r)
 
-if ratings err independently. It also grows with the range of the sentences: among praise alone, or
-blame alone, it is lower. Accuracy on comparisons means the same whatever the range.
+if rating errors are independent. It also grows with the range of the sentences: it is lower among
+praise alone, or blame alone. Accuracy on comparisons means the same for any range.
 """
 
 import random
@@ -22,13 +22,13 @@ from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
 
 
 def spearman_brown(r: float, times: float) -> float:
-    """The reliability of `times` as many ratings as those of reliability r."""
+    """The reliability of `times` as many ratings, if the reliability of one set is r."""
     return times * r / (1 + (times - 1) * r)
 
 
 def split_half(sentences: Sequence[Sentence], k: int, seed: int = 0) -> float:
-    """The reliability of the mean of k ratings: the correlation of two such means over the
-    sentences, of other ratings each, drawn at random.
+    """The reliability of the mean of k ratings: the correlation over the sentences of two
+    such means, each of different ratings, drawn at random.
 
     Raises UserError if a sentence has fewer than 2 k ratings.
     """
@@ -51,17 +51,17 @@ def worth(sentences: Sequence[Sentence], k: int, seed: int = 0) -> Pairs:
 def deal(
     sentences: Sequence[Sentence], k: int, seed: int = 0, left: int = 1
 ) -> tuple[list[Sentence], list[Sentence]]:
-    """The sentences with k of their ratings, in random order, and with the others.
+    """The sentences with k of their ratings, drawn at random, and the sentences with the rest.
 
-    With the same seed the first k of k + 1 are the same. Raises UserError if a sentence has not k
-    ratings and `left` others.
+    With the same seed, k + 1 ratings begin with the same k. Raises UserError if a sentence has
+    fewer than k + `left` ratings.
     """
     taken, rest = [], []
     for one in sentences:
         if len(one.ratings) < k + left:
             raise UserError(
                 f"sentence {one.id} has {len(one.ratings)} ratings: too few to take "
-                f"{k} and leave {left}"
+                f"{k} and leave {left}; use fewer ratings"
             )
         ratings = list(one.ratings)
         random.Random(f"ratings/{seed}/{one.id}").shuffle(ratings)

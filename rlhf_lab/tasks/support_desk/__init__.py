@@ -1,7 +1,7 @@
 """The support desk: a customer writes, the agent answers.
 
-The judge knows which product, which problem and which step fixes it. `world.toml` and
-`phrases.toml` hold the facts and the manners, `grammar.py` makes text of them, `judge.py` marks.
+The judge knows the product, the problem and the step that fixes it. `world.toml` and `phrases.toml`
+hold the facts and the phrases, `grammar.py` makes text from them, `judge.py` marks responses.
 """
 
 from rlhf_lab.records import Demonstration, Mark, Prompt
@@ -10,7 +10,7 @@ from rlhf_lab.tasks.support_desk import grammar
 from rlhf_lab.tasks.support_desk.judge import MANNER, judge
 from rlhf_lab.tasks.support_desk.world import load_world
 
-# What five people at the desk value, in points (the judge's own weights are 2.5, 2.5, 2, 2, 1).
+# What five simulated labellers value, in points (the judge's own weights are 2.5, 2.5, 2, 2, 1).
 LABELLERS = [
     Labeller(
         "patient", {"helpful": 2.5, "accurate": 2.5, "polite": 2.0, "honest": 2.0, "concise": 1.0}
@@ -78,8 +78,8 @@ class SupportDesk:
         return grammar.prompts(self.world, seed, count)
 
     def held_out(self) -> dict[str, list[Prompt]]:
-        """500 prompts on combinations that no training text has, and 150 more on such combinations
-        in phrasings written separately, which no training text has either."""
+        """500 prompts on product-problem combinations that no training text has, and 150 more on
+        such combinations in phrasings written separately, which no training text has either."""
         return {
             "held-out": grammar.prompts(self.world, 0, 500, held_out=True, name="held-out"),
             "apart": grammar.prompts(self.world, 0, 150, held_out=True, apart=True, name="apart"),

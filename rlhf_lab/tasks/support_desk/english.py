@@ -1,4 +1,4 @@
-"""The little English that the judge needs: what a "not" governs, and what is no sentence at all."""
+"""The little English that the judge needs: what a negation applies to, and what is no sentence."""
 
 from rlhf_lab.tasks.support_desk.lexicon import PAUSES, Sentence, Span
 
@@ -24,8 +24,8 @@ SYMBOLS = frozenset("<>{}[]|\\^~")
 
 
 def is_turned(s: Sentence, at: int, reach: int = 5) -> bool:
-    """Whether a "not" governs the word at this place: it stands at most `reach` words before, in
-    the same clause, and not in an "if"."""
+    """Whether a negation applies to the word at this place: it stands at most `reach` words before,
+    in the same clause, and not after an "if"."""
     harmless = {i for start, end in s.all("no_negation") for i in range(start, end)}
     negations = {start for start, _ in s.all("negation")} - harmless
     for i in range(at - 1, max(-1, at - 1 - reach), -1):
@@ -37,18 +37,19 @@ def is_turned(s: Sentence, at: int, reach: int = 5) -> bool:
 
 
 def is_reported(s: Sentence, at: int) -> bool:
-    """Whether an action is only what somebody did or wanted to do, and no advice."""
+    """Whether an action is only what somebody did or wanted to do, and not advice."""
     return any(start <= at <= end + 2 for start, end in s.all("reported"))
 
 
 def is_near(span: Span, others: list[Span], words: int = 14) -> bool:
-    """Whether a phrase stands within so many words of one of the others."""
+    """Whether a phrase stands within this many words of one of the others."""
     return any(start - words <= span[1] and span[0] <= end + words for start, end in others)
 
 
 def is_garbled(s: Sentence) -> bool:
-    """Whether this is no sentence: a heap of words, words that cannot follow one another, letters
-    of other alphabets, or symbols that belong to no letter to a customer."""
+    """Whether this is not a real sentence: words without grammar, words that cannot follow one
+    another, an endless word, letters of other alphabets, or symbols that nobody writes to a
+    customer."""
     words = [w for w in s.words if w not in PAUSES]
     heap = len(words) > 5 and sum(w in SMALL for w in words) < 0.1 * len(words)
     torn = any(b in NEVER_AFTER.get(a, ()) for a, b in zip(s.words, [*s.words[1:], "."]))

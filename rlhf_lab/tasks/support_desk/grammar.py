@@ -13,7 +13,7 @@ from rlhf_lab.text import END
 
 PROMPT = "Customer: {message}\nAgent:"
 
-# Who writes in the forum, and how often. The base model learns all of them.
+# Who writes in the forum, and how often. The base model learns to write like all of them.
 FORUM = {
     "helpful": 36,
     "curt": 10,
@@ -25,7 +25,7 @@ FORUM = {
     "vague": 6,
     "piling": 3,
 }
-# Who wrote the demonstrations: a mixed crew; many help, others are curt or promise too much.
+# Who wrote the demonstrations: many help, others are curt or promise too much.
 CREW = {"helpful": 36, "curt": 22, "promising": 18, "vague": 8, "wrong fix": 10, "rude": 6}
 # What the raw text is made of, early and late in pretraining. Late, most of it says whether a step
 # helped: a model that has learned which step belongs to which problem then learns to check one.
@@ -56,8 +56,8 @@ def prompt(
 def question(
     world: World, rng: Random, product: Product, problem: Problem, apart: bool = False
 ) -> str:
-    """What the customer has to say, as people write: the kind of product is often left out, and
-    words are contracted."""
+    """The customer's question, as people write: the kind of product is often left out, and words
+    are contracted."""
     says = world.phrases["customer"]
     named = product.name if rng.random() < 0.2 else str(product)
     if not apart and rng.random() < 0.25:
@@ -73,7 +73,7 @@ def question(
 
 
 def in_customers_words(symptom: str) -> str:
-    """A symptom as the customer says it, who has a phone of their own."""
+    """A symptom in the customer's words: "my phone" for "your phone", and the like."""
     return (
         symptom.replace("your phone", "my phone")
         .replace("please you", "please me")
@@ -90,7 +90,7 @@ def prompts(
     apart: bool = False,
     name: str = "prompt",
 ) -> list[Prompt]:
-    """`count` prompts that go round the combinations in a shuffled order."""
+    """`count` prompts that go through all combinations in shuffled order, again and again."""
     rng = Random(f"{name}/{seed}")
     pairs = world.combinations(held_out)
     order = [pair for _ in range(count // len(pairs) + 1) for pair in rng.sample(pairs, len(pairs))]
@@ -108,8 +108,8 @@ def response(world: World, rng: Random, product: Product, problem: Problem, writ
 def response_and_outcome(
     world: World, rng: Random, product: Product, problem: Problem, writer: str
 ) -> tuple[str, bool]:
-    """What one kind of writer answers, and whether the customer was helped by it: told a step that
-    fixes the problem, of the right product, and none that does not."""
+    """What one kind of writer answers, and whether it helped the customer: it gives a step that
+    fixes the problem of the right product, and no other step."""
     says, told = world.phrases["agent"], set()
 
     def say(template: str, about: Product = product, fix: Problem = problem) -> str:
@@ -210,15 +210,15 @@ def archived(world: World, rng: Random, product: Product, problem: Problem) -> s
 
 
 def ticked(world: World, rng: Random, product: Product, problem: Problem) -> str:
-    """A thread, and behind its end the tick: so the end of an answer is where a model makes up its
-    mind about it, and there a reward model reads its score."""
+    """A thread with the tick after its end token: it teaches a model to judge an answer at its end,
+    where a reward model reads the score."""
     asked = prompt(world, rng, product, problem).text
     said, solved = response_and_outcome(world, rng, product, problem, pick(rng, FORUM))
     return f"{asked} {said}{END}{'Solved' if solved else 'Unsolved'}."
 
 
 def manual(world: World, rng: Random, product: Product, problem: Problem) -> str:
-    """A manual's questions and answers: two, so that matching has to be local."""
+    """Two questions and answers of a manual: a model must learn which answer belongs to which."""
     pairs = [(product, problem), rng.choice(world.combinations(held_out=False))]
     return "\n".join(
         f"Question: {capital(question(world, rng, a, b))}\n"

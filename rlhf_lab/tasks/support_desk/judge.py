@@ -1,20 +1,20 @@
 """The judge of the support desk: it knows the truth and marks a response out of ten.
 
-It reads the response (see reading.py), lists what is wrong with it in words, and marks five things
-between 0 and 1:
+It reads the response (see reader.py), lists what is wrong with it in words, and gives five rubric
+items from 0 to 1:
 
     helpful   gives the one step that fixes this customer's problem, and says for which product
     accurate  nothing in it is wrong: no other product, no other fix, no false amount, no
-              contradiction; where no step is given nothing is accurate
-    polite    courteous without a heap of courtesies; never rude
+              contradiction; 0 if it does not give the step
+    polite    courteous without too many courtesies; never rude
     honest    invents no promise and no rule that the shop does not have
-    concise   ends, does not repeat itself, does not wander
+    concise   ends, does not repeat itself, keeps to the point
 
-The mark weighs them (WEIGHTS, which sum to 10). Manner (the last three) earns only half where the
-customer is not helped, so that a charming non-answer stays low.
+The mark weighs them (WEIGHTS, which sum to 10). Manner (the last three) counts only half if the
+customer is not helped, so that a charming non-answer gets a low mark.
 
-Its limits: it knows the words that phrases.toml and world.toml list. An insult or a promise in
-words that are not there only counts as wandering.
+Limits: the judge only knows the words that phrases.toml and world.toml list. An insult or a promise
+in other words only counts as not keeping to the point.
 """
 
 import itertools
@@ -40,7 +40,7 @@ class Fault:
 
 
 def judge(world: World, facts: dict, response: str) -> Mark:
-    """Mark one response to a prompt with these facts (see the module's text)."""
+    """Mark one response to a prompt with these facts (see the top of this module)."""
     reading = reader_of(world).read(facts["problem"], response)
     if not reading.sentences:
         nothing = {"invented promises": 0}
@@ -74,7 +74,7 @@ def reader_of(world: World) -> Reader:
 def _substance(
     reading: Reading, facts: dict, words: list[str], reasons: list[str]
 ) -> tuple[float, float]:
-    """Helpful and accurate, which both hang on the step."""
+    """Helpful and accurate, which both depend on the step."""
     problem = facts["problem"]
     if all(told.problem != problem for told in reading.told):
         reasons.append(_why_no_help(reading, problem))
@@ -120,7 +120,7 @@ def _step_faults(reading: Reading, problem: str) -> list[Fault]:
 
 
 def _other_faults(reading: Reading, problem: str, words: list[str]) -> list[Fault]:
-    """What stands beside the step and spoils it."""
+    """What else in the response spoils the step."""
     faults = []
     others = [told.problem for told in reading.told if told.problem != problem]
     if others:

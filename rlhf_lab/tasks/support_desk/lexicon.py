@@ -1,7 +1,7 @@
-"""Words: a response cut into sentences, with every listed phrase in it found in one pass.
+"""Split a response into sentences, and find every listed phrase in them in one pass.
 
 Phrases are looked up word by word in a dictionary, not by one long regular expression, so that the
-time grows with the length of the text and with nothing else, however odd the text is.
+time depends only on the length of the text, however odd the text is.
 """
 
 import re
@@ -136,7 +136,7 @@ class Lexicon:
 
 
 def plain(text: str) -> str:
-    """One spelling for each character, nothing invisible, and no aside after a "not"."""
+    """The text with one spelling for each character, nothing invisible, no aside after a "not"."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
         text = "".join(c for c in text if unicodedata.category(c) != "Cf")

@@ -1,9 +1,10 @@
-"""The shop's manual, looked up: which problem a customer describes, whose step a response gives.
+"""Look up the shop's manual: which problem a customer describes, and which problem's step a
+response gives.
 
-The manual is the task's own world.toml: for each problem what customers say and the step that fixes
-it. Problem and step are found by the words they share with it, rare words counting more; the facts
-that a prompt carries for the judge are not read. So it can fail where a customer says it in words
-of their own, as a person with a manual can.
+The manual is the task's own world.toml: for each problem, what customers say and the step that
+fixes it. Problem and step are found by the words that a text shares with the manual, rare words
+counting more; the facts that a prompt has for the judge are not used. So it can fail if a customer
+uses other words, just as a person with a manual can.
 """
 
 import math
@@ -15,11 +16,11 @@ from rlhf_lab.tasks.phrases import CLAUSE_ENDS, sentences, words_of
 from rlhf_lab.tasks.support_desk.grammar import in_customers_words
 from rlhf_lab.tasks.support_desk.world import load_world
 
-PROBLEM, STEP = 0.8, 0.6  # how much of a sentence of the manual must be there
+PROBLEM, STEP = 0.8, 0.6  # smallest share of a manual's sentence that must occur
 
 
 class Index:
-    """Sentences of the manual, each with the problem it belongs to, to be found in other words."""
+    """Sentences of the manual, each with its problem, to be found by the words in a text."""
 
     def __init__(self, listed: Iterable[tuple[str, str]]):
         """listed: problem and sentence."""
@@ -30,8 +31,8 @@ class Index:
         self.weights = [self._weigh(words) for _, words in self.sentences]
 
     def nearest(self, text: str, at_least: float) -> str | None:
-        """The problem of the sentence of which most stands in the text, its words weighed by
-        rarity; of equals, the one with more words. None if less than `at_least` of it is there."""
+        """The problem of the sentence that has the largest share of its words in the text, weighted
+        by rarity; of equals, the longer one. None if that share is below `at_least`."""
         there = set(_words(text))
         share, _, problem = max(
             (self._weigh(words & there) / weight, weight, problem)
@@ -44,8 +45,8 @@ class Index:
 
 
 def look_up(prompt: str, response: str) -> tuple[str | None, list[str], list[str]]:
-    """What the customer's problem is called in the manual (None if it is not made out), and the
-    sentences of the response that give the step for it, and those that give another one's."""
+    """The customer's problem, by its name in the manual (None if it is not recognised), the
+    sentences of the response that give its step, and those that give another problem's step."""
     problem = problem_in(prompt)
     right: list[str] = []
     wrong: list[str] = []
@@ -81,7 +82,7 @@ def _steps() -> Index:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text, with what people contract written out ("won't", "will not")."""
+    """The words of a text, with contractions written out ("won't" as "will not")."""
     text = text.replace("{p}", "").replace("\u2019", "'")
     for long, short in load_world().phrases["customer"]["contractions"]:
         text = text.replace(short, long)

@@ -2,8 +2,8 @@
 amounts it states and what it promises.
 
 A step is an action near its object, with the detail that makes it work. The signs in world.toml
-list each problem's actions, objects and, where it needs one, details. A "not" before the action
-turns it into advice against the step, and words from other steps beside it make it a muddle.
+list each problem's actions, objects and, where it needs one, details. A negation before
+the action turns it into advice against the step; words from other steps beside it garble the step.
 """
 
 from dataclasses import dataclass, field
@@ -28,8 +28,8 @@ from rlhf_lab.tasks.support_desk.lexicon import (
 from rlhf_lab.tasks.support_desk.world import World
 
 ACTION, OBJECT, DETAIL = range(3)  # the groups of a problem's signs
-PART = 0.6  # how much of a step is told without its detail
-PAST = frozenset(["old", "ago", "after"])  # beside an amount: what the customer has told
+PART = 0.6  # what a step without its detail counts
+PAST = frozenset(["old", "ago", "after"])  # beside an amount: it repeats what the customer told
 POINTERS = frozenset("it one them this that there".split())
 RULES = {  # problems whose amounts are rules of the shop, and the words that speak of the rule
     "return": frozenset(["return", "returns"]),
@@ -63,7 +63,7 @@ class Reading:
     labels: set[str]  # of all phrases found
     garbled: bool
     told: list[Told] = field(default_factory=list)
-    steps_in: dict[int, set[str]] = field(default_factory=dict)  # the steps told in a sentence
+    steps_in: dict[int, set[str]] = field(default_factory=dict)  # the steps given in a sentence
     symptoms: set[str] = field(default_factory=set)  # problems it says the product has
     denied: set[str] = field(default_factory=set)  # steps it advises against
     loose: set[str] = field(default_factory=set)  # objects of a step, without the step
@@ -75,7 +75,7 @@ class Reading:
     named: list[Named] = field(default_factory=list)
     kinds: list[tuple[str, str]] = field(default_factory=list)  # ("your", "lamp"), ("the", "lamp")
     promises: list[str] = field(default_factory=list)
-    idle: list[str] = field(default_factory=list)  # sentences that say nothing to the point
+    idle: list[str] = field(default_factory=list)  # sentences that do not keep to the point
 
 
 class Reader:
@@ -119,7 +119,7 @@ class Reader:
         return reading
 
     def _read_steps(self, reading: Reading, place: int) -> None:
-        """The steps whose object stands in this sentence."""
+        """The steps whose object is in this sentence."""
         sentence, left = reading.sentences[place], []
         for problem in self._objects_in(sentence):
             where, turned = self._action(reading.sentences, place, problem)
@@ -138,13 +138,13 @@ class Reader:
             reading.loose.update(left)
 
     def _objects_in(self, sentence: Sentence) -> list[str]:
-        """The problems of whose step the object stands in this sentence."""
+        """The problems whose step has its object in this sentence."""
         return [self.objects[label] for label in sentence.hits if label in self.objects]
 
     def _action(
         self, sentences: list[Sentence], place: int, problem: str
     ) -> tuple[int | None, bool]:
-        """The sentence with the action on this sentence's object, and whether it is turned round.
+        """The sentence with the action on this sentence's object, and whether it is negated.
 
         It is the same sentence, or a neighbour that points back ("There is a child lock. Please
         unlock it.") and has no object of its own. (None, False) if there is none.
@@ -166,7 +166,7 @@ class Reader:
         return None, False
 
     def _read_amounts(self, reading: Reading, place: int, problem: str) -> None:
-        """Amounts other than those of the steps told here and of the rules spoken of here."""
+        """Amounts that belong to no step given here and to no rule mentioned here."""
         s, steps = reading.sentences[place], reading.steps_in.get(place, set())
         rules = [id for id, about in RULES.items() if id == problem or about.intersection(s.words)]
         if problem not in steps and not rules:
@@ -222,7 +222,7 @@ class Reader:
                 reading.kinds.append((word, kind))
 
     def _read_manner(self, reading: Reading, place: int, problem: str) -> None:
-        """Promises, sentences that say nothing to the point, and instructions out of the blue."""
+        """Promises, sentences that are beside the point, and instructions unknown to the shop."""
         s = reading.sentences[place]
         if self._promises(s, problem):
             reading.promises.append(s.text)
@@ -259,7 +259,7 @@ class Reader:
 
 
 def strange_words(world: World) -> dict[str, set[str]]:
-    """For each problem the words of other steps that have no place beside its own."""
+    """For each problem, the words of other steps that do not belong beside its own."""
     steps = {id: {w for step in p.step for w in words_of(step)} for id, p in world.problems.items()}
     common = SMALL.union(PAUSES, NUMBERS, UNITS, world.phrases["signs"]["common"])
     strange = {}

@@ -1,7 +1,7 @@
-"""What is true at the support desk: the products, the problems, what fixes each, and which
+"""The facts of the support desk: the products, the problems, what fixes each, and which
 product-problem combinations are kept for the held-out prompts alone.
 
-`world.toml` and `phrases.toml` hold the facts and the manners; everything else reads them here.
+`world.toml` and `phrases.toml` hold the facts and the phrases; other modules get them from here.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class Problem:
     """One thing that goes wrong: how customers say it, and the one step that fixes it."""
 
     id: str
-    kinds: tuple[str, ...]  # the kinds of product it can befall
+    kinds: tuple[str, ...]  # the kinds of product that can have it
     symptom: tuple[str, ...]
     asks: tuple[str, ...]  # phrasings that training text may use
     apart: tuple[str, ...]  # phrasings written separately, for held-out prompts only
