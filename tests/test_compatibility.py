@@ -99,7 +99,9 @@ def test_a_store_gives_its_rankings_and_exports_the_same():
         "undo": 1,
     }
     export_jsonl(store, "again.jsonl")
-    assert Path("again.jsonl").read_bytes() == Path("feedback.jsonl").read_bytes()
+    *lines, forgotten = Path("again.jsonl").read_bytes().splitlines(keepends=True)
+    assert b"".join(lines) == Path("feedback.jsonl").read_bytes()
+    assert json.loads(forgotten)["kind"] == "forgotten"  # which 0.1.0 did not export
 
 
 def test_a_store_and_its_export_are_taken_in_by_a_new_one():
@@ -108,10 +110,11 @@ def test_a_store_and_its_export_are_taken_in_by_a_new_one():
     new = merged.merge("feedback.sqlite3")
     assert Path("feedback.sqlite3").read_bytes() == before
     assert new == take_in(imported, "feedback.jsonl", contents_of("feedback.jsonl"))
-    assert new["prompts"] == 4 and new["samples"] == 20 and new["ranking"] == 6
+    assert new.new["prompts"] == 4 and new.new["samples"] == 20 and new.new["ranking"] == 6
     opened = FeedbackStore("feedback.sqlite3")
-    assert merged.contents() == imported.contents() == opened.contents()
-    assert sum(opened.merge("merged.sqlite3").values()) == 0
+    assert merged.contents() == opened.contents()
+    assert imported.contents() == replace(opened.contents(), forgotten=[])
+    assert sum(opened.merge("merged.sqlite3").new.values()) == 0
 
 
 def test_a_store_still_knows_whom_it_forgot():

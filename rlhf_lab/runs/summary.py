@@ -51,10 +51,6 @@ def _interval(value: Any) -> str:
     return "" if inside else f"is {value}: the estimate lies outside its interval"
 
 
-def _interval_known(value: Any) -> str:
-    return _interval(value) or ("holds no numbers" if None in value else "")
-
-
 def _or_none(shape: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: "" if value is None else shape(value)
 
@@ -71,7 +67,7 @@ MODEL = {
     "ended": _count,
     "distinct": _or_none(_count),
     "flaws": {EACH: _interval},
-    "flaws_against_sft": {EACH: _interval_known},
+    "flaws_against_sft": {EACH: _or_none(_interval)},
 }
 SUMMARY: dict = {
     "task": _text,

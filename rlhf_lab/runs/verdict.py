@@ -93,8 +93,8 @@ def warnings(summary: dict) -> list[str]:
     ]
     more = [
         f"The policy's answers have more often {flaw} than SFT's."
-        for flaw, (_, low, _) in (policy.get("flaws_against_sft") or {}).items()
-        if low is not None and low > 1
+        for flaw, found in (policy.get("flaws_against_sft") or {}).items()
+        if found and found[1] is not None and found[1] > 1
     ]
     return [sentence for holds, sentence in checks if holds] + more
 
