@@ -103,7 +103,7 @@ def test_a_run_of_ppo_is_one_of_its_models(folder, capsys):
     shutil.rmtree(folder / "r0" / "reward_model")
     shutil.copytree(folder / "r1" / "reward_model", folder / "r0" / "reward_model")
     assert stage(folder, "ppo", "asked", *ask, "@r0/reward_model") == 1
-    assert "its reward model changed since it began" in capsys.readouterr().err
+    assert "its reward model changed since the run began" in capsys.readouterr().err
 
 
 def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monkeypatch, capsys):
@@ -154,7 +154,9 @@ def test_a_model_whose_settings_or_words_changed_is_not_gone_on_with(folder, cap
     capsys.readouterr()
     assert stage(*ppo) == 1
     what = "model" if changed == "model" else "reward model"
-    assert f"(its {what} config and tokenizer changed since it began)" in capsys.readouterr().err
+    assert (
+        f"(its {what} config and tokenizer changed since the run began)" in capsys.readouterr().err
+    )
     (folder / changed / file).write_text(content)
     assert stage(*ppo) == 0
 
@@ -329,7 +331,7 @@ def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsy
     capsys.readouterr()
     (folder / "table.pairs.json").write_text("my choices")
     assert run(folder, *models, "--out", "@table.json") == 1
-    assert "table.pairs.json is there already" in capsys.readouterr().err
+    assert "table.pairs.json already exists" in capsys.readouterr().err
     assert (folder / "table.pairs.json").read_text() == "my choices"
     assert run(folder, *models) == 1
     assert "--out" in capsys.readouterr().err

@@ -256,7 +256,7 @@ def test_a_course_may_grow_where_its_pages_are_as_they_were(desk, capsys):
     Path("class/b.ipynb").unlink()
     page.write_text("my notes")
     assert main("course student class b.ipynb".split()) == 1
-    assert "Makefile is there already" in capsys.readouterr().err
+    assert "Makefile already exists" in capsys.readouterr().err
     assert page.read_text() == "my notes" and not Path("class/b.ipynb").exists()
 
 
@@ -283,12 +283,12 @@ def test_who_may_not_write_is_told_so(tmp_path, monkeypatch):
     (tmp_path / "file").write_text(PRECIOUS)
     locked = {tmp_path, tmp_path / "file"}  # whoever runs as root may write everywhere
     monkeypatch.setattr(os, "access", lambda place, _: Path(place) not in locked)
-    says = f"cannot be made (check who may write in {tmp_path})"
+    says = f"cannot be created (check the permissions of {tmp_path})"
     for place in ("new", "new/run", "file"):
         assert says in refusal(check_place, tmp_path / place, lambda _: "")
     check_place(tmp_path / "lab/file")
     locked.remove(tmp_path)
-    assert "(check who may write to it)" in refusal(check_place, tmp_path / "file", lambda _: "")
+    assert "(check its permissions)" in refusal(check_place, tmp_path / "file", lambda _: "")
     locked.add(tmp_path)
     RunFolder.open(tmp_path / "run", {}).close()  # one's own folder, in a place of others
     locked.add(tmp_path / "run")
@@ -314,13 +314,13 @@ def test_the_folder_one_works_in_is_not_replaced(desk, capsys):
     os.chdir("inner/model")
     for place in (".", "..", "../model", str(desk / "inner")):
         assert main(["pretrain", "--device", "cpu", "--out", place]) == 1
-        assert "is the folder you are in" in capsys.readouterr().err
+        assert "is the current folder" in capsys.readouterr().err
     assert sorted(os.listdir(".")) == sorted(os.listdir(desk / "model"))
     os.mkdir(desk / "empty")
     os.chdir(desk / "empty")
     for place in (".", "../empty"):
         assert main(["pretrain", "--device", "cpu", "--out", place]) == 1
-        assert "is the folder you are in" in capsys.readouterr().err
+        assert "is the current folder" in capsys.readouterr().err
     assert os.listdir(".") == []
 
 

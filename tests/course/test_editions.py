@@ -104,9 +104,9 @@ def test_the_command_writes_and_overwrites_nothing(tmp_path, capsys):
     arguments = ["course", "student", str(tmp_path / "class"), str(tmp_path / "a.ipynb")]
     assert main(arguments) == 0
     written = (tmp_path / "class/a.ipynb").read_text()
-    assert "y + y" not in written and "is there already" not in capsys.readouterr().err
+    assert "y + y" not in written and "already exists" not in capsys.readouterr().err
     assert main(arguments) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert (tmp_path / "class/a.ipynb").read_text() == written
     assert main(["course", "student", str(tmp_path / "b"), str(tmp_path / "none.ipynb")]) == 1
 
@@ -249,7 +249,7 @@ def test_a_students_helpers_are_kept_and_nothing_else_runs(course):
 
 def test_a_class_that_cannot_be_made_or_graded_is_said_to_be_so(course, tmp_path, capsys):
     assert main(["course", "grading", str(course)]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main(["course", "grade", str(tmp_path)]) == 1
     assert "is no class" in capsys.readouterr().err
     (tmp_path / "nbgrader_config.py").touch()

@@ -24,7 +24,7 @@ from rlhf_lab.training import Optimiser, make_accelerator
 resource = pytest.importorskip("resource")  # none on Windows
 FILES = ("policy.safetensors", "optimiser.safetensors", "state.json")
 SHOWN = [Demonstration(Prompt(f"{i}", f"ask {i}:"), " an answer") for i in range(4)]
-ANEW = "delete that folder to begin the stage anew"
+ANEW = "delete that folder to restart the stage"
 
 
 def stepped(model) -> Optimiser:
@@ -243,9 +243,7 @@ def test_on_a_full_disk_the_previous_one_is_kept(kept, gpt2, size):
     with files_of_at_most(size):
         message = refusal(kept.save, 4, {"policy": gpt2}, optimiser)
     assert message.startswith(f"cannot write {kept.folder}: ") and "File too large" in message
-    assert message.endswith(
-        "what was there is kept; free some space, and run the same command again"
-    )
+    assert message.endswith("nothing was changed; free some space, and run the same command again")
     assert {file.name: file.read_bytes() for file in kept.folder.iterdir()} == before
     assert os.listdir(kept.folder.parent) == ["kept"]
 

@@ -261,15 +261,15 @@ BAD_ROWS = [
         "no prompt",
         "begins with the answer",
     ),
-    (RANKED, {"ranking": [1]}, "ranking", "ranking of another length", "1 ranks for 2 responses"),
-    (RANKED, {"ranking": [0, 1]}, "ranking", "no such rank", "0 is not a rank"),
-    (RANKED, {"ranking": [1.5, 1]}, "ranking", "no such rank", "1.5 is not a rank"),
+    (RANKED, {"ranking": [1]}, "ranking", "wrong number of ranks", "1 ranks for 2 responses"),
+    (RANKED, {"ranking": [0, 1]}, "ranking", "invalid rank", "0 is not a rank"),
+    (RANKED, {"ranking": [1.5, 1]}, "ranking", "invalid rank", "1.5 is not a rank"),
     (RANKED, {"ranking": [None, None]}, "ranking", "nothing ranked", "ranks nothing"),
     (
         RANKED,
         {"responses": ["x", "x"]},
         "ranking",
-        "same text ranked apart",
+        "same text ranked differently",
         "leave one of them out",
     ),
     (RANKED, {"ranking": "1, 2"}, "ranking", "wrong type", "is a text: give a list"),
@@ -344,9 +344,9 @@ def test_a_bad_row_is_named_or_passed_over_and_counted(tmp_path, good, changes, 
     ("line", "kind"),
     [
         (b'{"prompt": "a",}', "not JSON"),
-        (b'["a"]', "no object"),
+        (b'["a"]', "not an object"),
         (b'{"prompt": "caf\xe9"}', "not UTF-8"),
-        (b'{"prompt": "\\ud83d"}', "half a character"),
+        (b'{"prompt": "\\ud83d"}', "broken character"),
         (b'{"prompt": "a", "prompt": "b"}', "not JSON"),
         (b'{"prompt": NaN}', "not JSON"),
     ],
@@ -569,7 +569,7 @@ def test_the_page_has_an_example_of_every_layout_and_names_every_kind_of_bad_row
     table = SECTIONS["Rows that cannot be used"]
     kinds = {kind for *_, kind, _ in BAD_ROWS}
     kinds |= {"response too long", "no room for the prompt", "refused by the chat template"}
-    kinds |= {"cells unlike the header", "not CSV", "not UTF-8", "half a character"}
+    kinds |= {"cells unlike the header", "not CSV", "not UTF-8", "broken character"}
     assert {kind for kind in kinds if kind not in table} == set()
 
 

@@ -105,7 +105,7 @@ def test_a_first_line_that_names_the_separator_is_none_of_the_table(tmp_path, co
             "a workbook or another zip file: save the sheet as CSV (UTF-8)",
         ),
         ("t.xls", b"\xd0\xcf\x11\xe0rest", "a workbook: save the sheet as CSV (UTF-8)"),
-        ("t.jsonl", b"PAR1rest", "let its name end in .parquet"),
+        ("t.jsonl", b"PAR1rest", "rename it to end in .parquet"),
         ("t.csv", "prompt,response\na,b\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
         ("t.csv", b"\xfe\xff" + "prompt\na\n".encode("utf-16-be"), "in UTF-16: save it as UTF-8"),
         ("t.jsonl", '{"prompt": "a"}\n'.encode("utf-16"), "in UTF-16: save it as UTF-8"),
