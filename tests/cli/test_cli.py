@@ -474,7 +474,7 @@ def test_of_a_prompt_too_long_for_the_model_the_end_is_kept_and_that_is_said(fol
     )
     out, err = capsys.readouterr()
     assert json.loads(out)["prompt"] == "word " * 11 + "last"  # 59 bytes of 64, less 3 to write
-    assert "1 long prompt kept the end only" in err
+    assert "1 long prompt shortened to the end" in err
 
 
 def test_a_demonstration_too_long_for_the_model_is_named(folder, capsys):
