@@ -238,11 +238,11 @@ def test_pages_and_tables_take_the_place_of_pages_and_tables(desk, monkeypatch, 
     capsys.readouterr()
     swapped = command.replace("table.json", "x").replace("page.html", "table.json")
     assert main(swapped.replace("--out x", "--out page.html").split()) == 1
-    assert "table.json is no page that begins with 'Comparison'" in capsys.readouterr().err
+    assert "table.json is not a page titled 'Comparison'" in capsys.readouterr().err
     assert main(command.replace("page.html", "run/report.html").split()) == 1
-    assert "report.html is no page" in capsys.readouterr().err
+    assert "report.html is not a page" in capsys.readouterr().err
     shutil.copy("page.html", "run/report.html")
-    assert "report.html is no page" in refusal(write_report, run)
+    assert "report.html is not a page" in refusal(write_report, run)
 
 
 def test_a_course_may_grow_where_its_pages_are_as_they_were(desk, capsys):
