@@ -484,7 +484,7 @@ def test_the_reward_model_that_ppo_optimises_is_no_judge(mine, capsys):
 
 
 def test_a_reward_model_that_ppo_optimised_is_named_with_the_policy_wherever_it_lies(tmp_path):
-    said = "is what PPO optimised in mine"
+    said = "PPO optimised mine"
     inside = tmp_path / "whole"  # a run of all stages holds its reward model
     with RunFolder.open(inside, {"seed": 0}):
         pass
@@ -521,10 +521,10 @@ def test_what_learned_the_same_as_the_reward_model_of_ppo_is_no_judge_whichever_
     (tmp_path / "ppo/policy").mkdir()
     models = contestants_of([f"mine={tmp_path / 'ppo'}"])
     [told] = standing_of(second, models)
-    assert "is what PPO optimised" not in told  # this run did not note whose weights they were
+    assert "PPO optimised mine" not in told  # this run did not note whose weights they were
     for judge, better in ((second, "without --part second"), (again, "without --part second")):
         [told] = standing_of(judge, models)
-        assert "learned from the rankings that PPO's" in told and better in told
+        assert "was trained on the same rankings as PPO's" in told and better in told
     assert standing_of(first, models) == [] != standing_of(first)
     assert standing_of(second) == []
 
