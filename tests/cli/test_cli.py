@@ -138,7 +138,7 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
     assert [r["update"] for r in logged] == [1, 2, 3, 4]
     capsys.readouterr()
     assert stage(folder, "ppo", "asked", *arguments, "--max-tokens", 512) == 0
-    assert "nothing was left to train" in capsys.readouterr().out
+    assert "nothing to train: the run in" in capsys.readouterr().out
     assert len((folder / "ppo/metrics.jsonl").read_text().splitlines()) == 4
 
 
@@ -539,7 +539,7 @@ def test_a_full_disk_behind_the_output_is_one_line(folder):
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("rlhf-lab: cannot use what it was to write: No space left")
+    assert done.stderr.startswith("rlhf-lab: cannot use a file: No space left")
 
 
 @pytest.mark.parametrize(

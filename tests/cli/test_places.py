@@ -256,7 +256,7 @@ def test_a_course_may_grow_where_its_pages_are_as_they_were(desk, capsys):
     Path("class/b.ipynb").unlink()
     page.write_text("my notes")
     assert main("course student class b.ipynb".split()) == 1
-    assert "Makefile already exists" in capsys.readouterr().err
+    assert "Makefile is there already" in capsys.readouterr().err
     assert page.read_text() == "my notes" and not Path("class/b.ipynb").exists()
 
 
@@ -292,7 +292,7 @@ def test_who_may_not_write_is_told_so(tmp_path, monkeypatch):
     locked.add(tmp_path)
     RunFolder.open(tmp_path / "run", {}).close()  # one's own folder, in a place of others
     locked.add(tmp_path / "run")
-    assert "check who may write in" in refusal(RunFolder.open, tmp_path / "run", {})
+    assert "check the permissions of" in refusal(RunFolder.open, tmp_path / "run", {})
 
 
 def test_the_longest_name_that_is_taken_can_be_written(tmp_path):
@@ -335,4 +335,4 @@ def test_a_slash_behind_the_name_of_a_new_base_model_does_no_harm(
     assert load_policy("new").config.n_embd == 8 and len(load_tokenizer("new")) <= 300
     assert os.listdir() == ["new"]
     assert main(command.split()) == 1  # a finished model may be anybody's
-    assert "new holds a model already" in capsys.readouterr().err
+    assert "new already holds a model" in capsys.readouterr().err

@@ -371,11 +371,11 @@ def test_show_counts_and_says_what_to_do(mine, capsys):
     run("task show mine")
     shown = capsys.readouterr().out
     assert "'train'" in shown and "'second'" in shown
-    assert "held out: 1." in shown and "does not hold" not in shown
+    assert "held-out prompts: 1." in shown and "are not in" not in shown
     toml = mine / "mine/task.toml"
     toml.write_text(toml.read_text().replace(r'end = "\nAgent:"', r'end = "\nA:"'))
     run("task show mine")
-    assert "mine/prompts.jsonl does not hold: 1. If `end`" in capsys.readouterr().out
+    assert "are not in mine/prompts.jsonl: 1. If `end`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", ["mine", "mine/rankings.sqlite3"])
@@ -421,18 +421,24 @@ def test_the_tasks_length_holds_unless_another_is_given(mine):
     "command, said",
     [
         ("sft --model model --out o", "give --data FILE, or --task FOLDER"),
-        ("sft --model model --out o --task mine --data mine/prompts.jsonl", "give one of them"),
+        (
+            "sft --model model --out o --task mine --data mine/prompts.jsonl",
+            "give only one of them",
+        ),
         ("sft --model model --out o --task support_desk", "no task in support_desk"),
-        ("sft --model model --out o --task mine --layout messages", "--layout goes with --data"),
+        (
+            "sft --model model --out o --task mine --layout messages",
+            "--layout works only with --data",
+        ),
         ("reward --model model --out o --task mine", "no rankings in mine yet"),
         (
             "reward --model model --out o --data x.jsonl --part second",
-            "--part and --labellers go with",
+            "--part and --labellers need",
         ),
         ("sample --model model --task mine --max-new-tokens 500", "mine/prompts.jsonl: the prompt"),
         ("sample --model model --task support_desk", "no task in support_desk"),
         ("sample --model model --task chess --message hi", "no task called 'chess'"),
-        ("rank mine --task support_desk --labeller ada", "mine is in a task's folder"),
+        ("rank mine --task support_desk --labeller ada", "mine belongs to a task's folder"),
         ("rank x.sqlite3 --task chess --labeller ada", "no task called 'chess'"),
         ("demo --task mine --out o", "has no judge"),
         ("compare model --task mine", "mine has no judge: give --reward-model"),

@@ -113,7 +113,7 @@ def test_the_command_writes_and_overwrites_nothing(tmp_path, capsys):
 
 def test_the_whole_course_is_written_with_what_it_links_to(tmp_path, capsys):
     assert main(["course", "notebooks", str(tmp_path)]) == 0
-    assert "to read" in capsys.readouterr().out
+    assert "the pages they link to are in" in capsys.readouterr().out
     written = sorted(tmp_path.glob("*.ipynb"))
     assert [path.name for path in written] == [path.name for path in NOTEBOOKS]
     for path, original in zip(written, NOTEBOOKS):
