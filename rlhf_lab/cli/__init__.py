@@ -30,13 +30,7 @@ COMMANDS = {  # in the order of --help; each is a module here, with add_options 
     "study": "run the arms (variants) of a study from the notebooks, a few minutes each",
     "course": "write the notebooks into a folder: complete, without solutions, or for grading",
 }
-SHARED = (
-    "demo",
-    "pretrain",
-    "sft",
-    "reward",
-    "ppo",
-)  # commands that several processes can run together
+SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # several processes can run these together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,10 +30,10 @@ from rlhf_lab.training import make_accelerator
 MODEL = "a run's folder (its final policy), a model's folder, or a hub id; NAME=FOLDER gives a name"
 TABLE = {"rows", "groups", "examples", "key"}  # what --out holds
 NOTE = """\
-In brackets or after ±: 95 % intervals, each prompt counted once"""
-RIVAL = """; difference and wins are against
-{rival}, on the same prompts, a tie is half a win"""
-SEEDS = " Of several seeds: mean [lowest, highest]."
+Figures in brackets or after ± are 95 % intervals, with each prompt counted once"""
+RIVAL = """; difference and wins
+compare with {rival} on the same prompts, and a tie is half a win"""
+SEEDS = " For several seeds: mean [lowest, highest]."
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:

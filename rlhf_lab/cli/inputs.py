@@ -260,8 +260,8 @@ def store_of(task: FolderTask) -> FeedbackStore:
     if not task.store.exists():
         raise UserError(
             f"there are no rankings in {task.folder} yet: make some with `rlhf-lab rank "
-            f"{task.folder} "
-            "--labeller NAME --samples FILE`, or import some with `rlhf-lab feedback import`"
+            f"{task.folder} --labeller NAME --samples FILE`, or import some with `rlhf-lab "
+            "feedback import`"
         )
     return FeedbackStore(task.store)
 

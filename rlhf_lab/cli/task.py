@@ -27,9 +27,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     for action, text in (
         (
             new,
-            "write an example task into a new folder, for you to change; it works unchanged "
-            "with the "
-            "shipped model",
+            "write an example task into a new folder, for you to change; it works unchanged with "
+            "the shipped model",
         ),
         (show, "count the rows in each part of a task, and list what is missing"),
     ):

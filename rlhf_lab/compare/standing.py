@@ -55,8 +55,8 @@ def _optimised(reward_model: str | Path, models: Sequence[Contestant]) -> str:
     if not names:
         return ""
     return (
-        f"PPO optimised {' and '.join(names)} against {reward_model}, so its scores "
-        "are no evidence there; give a reward model that was trained on other rankings"
+        f"PPO optimised {' and '.join(names)} against {reward_model}, so the scores that "
+        "it gives there are no evidence; give a reward model that was trained on other rankings"
     )
 
 
@@ -85,7 +85,7 @@ def _learned_alike(reward_model: str | Path, models: Sequence[Contestant]) -> st
     other = "`reward --part second`" if part == TRAIN else "`reward` without --part second"
     return (
         f"{reward_model} was trained on the same rankings as PPO's reward model: its scores of a "
-        f"policy are no evidence; give the one of {other}"
+        f"policy are no evidence; give the one made by {other}"
     )
 
 

@@ -130,8 +130,7 @@ class Checkpoint:
             if misfit := _misfit(module, still, saved[name], state["format"]):
                 raise UserError(
                     f"the checkpoint in {self.folder} does not fit the {name} ({misfit}): "
-                    f"{BEGIN_ANEW}, "
-                    "or resume with the versions that the run began with"
+                    f"{BEGIN_ANEW}, or resume with the versions that the run began with"
                 )
         try:
             optimiser.load_tensors(saved[OPTIMISER])

@@ -195,8 +195,7 @@ class Reading(Generic[Item]):
         if not text:
             row.reject(
                 f"the limits leave {limit} tokens for the prompt, too few for any of it: allow "
-                "more, "
-                "or shorten the response",
+                "more, or shorten the response",
                 "no room for the prompt",
             )
         return text, cut

@@ -152,8 +152,7 @@ def _next(path: Path, number: int, rows: Iterator[list[str]]) -> list[str] | Bad
         if "limit" in why:
             raise UserError(
                 f"{where}: a cell has more than {csv.field_size_limit():,} characters: close an "
-                "open "
-                "quote, or write texts that long as JSON lines"
+                "open quote, or write texts that long as JSON lines"
             ) from error
         if "unexpected end" in why:  # the rest of the file is inside the quote
             raise UserError(f"{where}: not CSV ({why}): close the open quote") from error

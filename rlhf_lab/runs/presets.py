@@ -5,10 +5,9 @@ figures from publications about models of similar size; "own" marks our own choi
 
 gpt2, 124M parameters
 - SFT: learning rate 6.25e-5, batch 32, 3 epochs, linear decay, as Radford et al. (2018) fine-tuned
-GPT-1, a model of nearly this shape. (Ouyang et al. 2022 train for 16 epochs.)
+  GPT-1, a model of nearly this shape. (Ouyang et al. 2022 train for 16 epochs.)
 - Reward model: learning rate 5e-5, batch 32, one epoch, the same rate for head and trunk: Ziegler
-et al.
-  (2019) in their released code for the 124M model (openai/lm-human-preferences, launch.py).
+  et al. (2019) in their released code for the 124M model (openai/lm-human-preferences, launch.py).
 - PPO: learning rate 1e-5, batch 512, a beta of .15 that adapts to a KL of 6 nats over a horizon of
   10,000 episodes, 4 epochs of one minibatch, temperature .7: the same code. (TRL's GPT-2 sentiment
   example uses 1.41e-5.) At most 53 tokens a response, as for summaries of TL;DR (Stiennon et al.

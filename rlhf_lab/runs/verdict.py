@@ -53,8 +53,7 @@ def warnings(summary: dict) -> list[str]:
         (
             change(policy, sft, "score") == 1 and change(policy, sft, "mark") in (0, -1),
             "The reward model clearly prefers the policy's answers to SFT's, but the judge does "
-            "not: "
-            "PPO has exploited errors of the reward model (over-optimisation).",
+            "not: PPO has exploited errors of the reward model (over-optimisation).",
         ),
         (worse, f"The policy does worse than SFT on: {', '.join(worse)}."),
         (
@@ -69,8 +68,7 @@ def warnings(summary: dict) -> list[str]:
         (
             _below(estimate(clear, "accuracy"), 0.65),
             "The reward model is hardly better than chance, even on clear pairs: use more "
-            "rankings, "
-            "or labellers who agree more.",
+            "rankings, or labellers who agree more.",
         ),
         (
             _below(estimate(policy, "distinct"), 0.6 * (estimate(sft, "distinct") or 0)),

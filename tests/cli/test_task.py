@@ -257,7 +257,7 @@ def test_the_pages_commands_lead_from_the_template_to_the_evaluation(mine, monke
         command = re.sub(" +", " ", line.removeprefix("rlhf-lab ")).replace("mytask", "mine")
         run(f"{command.replace('data/base', 'model')} {SMALL[command.split()[0]]}")
         said[command.split()[0]] = capsys.readouterr()
-    assert "give the one of" not in said["compare"].err and "orders" in said["compare"].err
+    assert "give the one made by" not in said["compare"].err and "orders" in said["compare"].err
     assert re.search("After [1-9]", said["blind"].out)
     runs = {name: f"runs/{name}" for name in ("sft", "first", "second", "ppo")}
     task = read_folder("mine")
@@ -486,7 +486,7 @@ def test_the_reward_model_that_ppo_optimises_is_no_judge(mine, capsys):
         "compare model --task mine --reward-model first/reward_model --samples 1 --prompts 3 "
         "--max-new-tokens 4 --device cpu"
     )
-    assert "no evidence; give the one of" in capsys.readouterr().err
+    assert "no evidence; give the one made by" in capsys.readouterr().err
 
 
 def test_a_reward_model_that_ppo_optimised_is_named_with_the_policy_wherever_it_lies(tmp_path):

@@ -20,8 +20,8 @@ from rlhf_lab.tasks.labellers import GENERAL, Guidelines
 from rlhf_lab.training import seed_of
 
 INTRO = """\
-Two responses to each prompt, by two models, in a new random order every time; the end tells which
-model wrote which. Type the letter of the better one, a or b, or a=b if you cannot tell."""
+Two responses to each prompt, by two models, in a new random order every time; you learn at the end
+which model wrote which. Type the letter of the better one, a or b, or a=b if you cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class BlindComparison:
     first, second: the models' responses to the same prompts; only the first response to each
     counts. count: how many choices to make. The prompts are drawn at random (`seed`), and a larger
     count begins with the prompts of a smaller one. Prompts with equal responses are not shown; they
-    count as ties. names: the models' names, told at the end. store: the file of a feedback store,
+    count as ties. names: the models' names, shown at the end. store: the file of a feedback store,
     in which the person can continue later, also to a larger count; without it a temporary store is
     used, so running the cell again starts from zero. labeller: any name for the person. guidelines:
     what the person should look for.
@@ -90,9 +90,7 @@ class BlindComparison:
         self.pairs, self._same_after = draw_pairs(first, second, count, seed)
         self.kept = store is not None
         if store is None:
-            self._folder = tempfile.TemporaryDirectory(
-                prefix="rlhf-lab-"
-            )  # deleted with this object
+            self._folder = tempfile.TemporaryDirectory(prefix="rlhf-lab-")  # deleted with self
             store = Path(self._folder.name) / "blind.sqlite3"
         self.store = FeedbackStore(store)
         self.store.add_all(

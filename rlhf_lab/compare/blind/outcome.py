@@ -68,9 +68,8 @@ class Outcome:
     def _share(self) -> str:
         rate, low, high = (100 * share for share in self.share)
         return (
-            f"Ties counted half, {self.second} wins {rate:.0f} %; these choices fit any rate "
-            f"from {low:.0f} "
-            f"to {high:.0f} % (95 % interval)."
+            f"Ties counted half, {self.second} wins {rate:.0f} %; these choices fit any rate from "
+            f"{low:.0f} to {high:.0f} % (95 % interval)."
         )
 
     def _verdict(self) -> str:

@@ -178,9 +178,7 @@ def estimate_ppo(
                 both + logits + tokens * layer,
             )
         )
-    whole = (
-        decoder_of(policy) is WholeDecoder
-    )  # without a cache it reads all tokens again for each new one
+    whole = decoder_of(policy) is WholeDecoder  # no cache: it rereads all tokens for each new one
     cache = 0 if whole else cache_bytes(policy, B, max(map(len, asked)) + N)
     sampling = cache + 5 * FLOAT * B * vocabulary(policy)
     read = sum(forward(model, some) for model in (policy, reference, value, *scorers))
