@@ -47,7 +47,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     prompt_options(sub)
     sampling_options(sub)
     sub.add_argument(
-        "--reference", help="model from which the KL is measured; if not given, the first model"
+        "--reference",
+        help="model from which the KL is measured; if not given, the one compared with",
     )
     sub.add_argument(
         "--reward-model", help="a second reward model as judge, trained on other rankings"

@@ -497,7 +497,7 @@ def test_compare_finds_the_task_the_policies_and_the_seeds(runs, capsys):
         == 0
     )
     screen = capsys.readouterr().out
-    assert "all 2 seeds" in screen and "difference" in screen and "against\nsft" in screen
+    assert "all 2 seeds" in screen and "difference" in screen and "compare with sft on" in screen
     table = json.loads((runs / "table.json").read_text())
     assert [r["seed"] for r in table["rows"]] == [0, 0, 1] and len(table["key"]) == 3
     assert set(table["key"]) <= {"first", "second"} and "pairs" not in table

@@ -200,7 +200,7 @@ def test_the_least_a_line_must_say(fresh, tmp_path):
         ({"responses": ["a"], "ranks": [1]}, "it ranks 1 response: it takes two"),
         ({"shown": [0, 0]}, "shown is [0, 0]"),
         ({"responses": ["a", "c"]}, "the response 'c'"),
-        ({"seconds": 1e999}, "not JSON"),
+        ({"seconds": 1e999}, "unusable JSON"),
         ({"made": "now"}, "made is 'now'"),
     ],
 )

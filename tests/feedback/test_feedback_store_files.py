@@ -135,7 +135,7 @@ def test_a_folder_where_nothing_may_be_written(store, tmp_path):
     os.chown(mine, 65534, 65534)
     before = store.path.read_bytes()
     with another_user():
-        assert "check who may write" in refusal(FeedbackStore, store.path)
+        assert "check the permissions of" in refusal(FeedbackStore, store.path)
         assert "check who may write" in refusal(store.write, ranking())
         assert "check the permissions of" in refusal(FeedbackStore, tmp_path / "new.sqlite")
         own = FeedbackStore(mine / "b.sqlite")

@@ -527,8 +527,8 @@ def test_an_id_that_a_table_made_a_fraction_names_the_prompt_as_before(tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--columns", "question"), "--columns question: write yours=known"),
-        (("--columns", "a=b=c"), "--columns a=b=c: write yours=known"),
+        (("--columns", "question"), "--columns question: write pairs yours=known"),
+        (("--columns", "a=b=c"), "--columns a=b=c: write pairs yours=known"),
         (("--rows", 0), "--rows 0: take 1 or more"),
         (("--max-prompt-tokens", 0), "--max-prompt-tokens 0: take 1 or more"),
         (("--max-new-tokens", 64), "responses of 64 tokens leave no room for a prompt"),
