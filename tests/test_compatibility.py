@@ -232,7 +232,7 @@ def test_a_setting_that_is_no_more_names_the_version_that_goes_on(monkeypatch, c
     assert go_on("sft") == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "knob was 3, now unset" in error
-    assert error.endswith("or go on with rlhf-lab 0.1.0, which began it")
+    assert error.endswith("or resume it with rlhf-lab 0.1.0, which began it")
 
 
 def test_going_on_with_other_versions_is_said_in_one_line(old, monkeypatch, capsys):
@@ -245,7 +245,7 @@ def test_going_on_with_other_versions_is_said_in_one_line(old, monkeypatch, caps
     monkeypatch.setattr(provenance, "__version__", "9.0.0")
     assert go_on("sft") == 0
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "other versions" in x]
-    assert line.startswith('sft goes on with other versions than it began with (rlhf-lab was "')
+    assert line.startswith('sft resumes with other versions than it began with (rlhf-lab was "')
     assert 'now "9.0.0"; run format was 1, now 2)' in line and line.count("was") == 2
 
 
@@ -253,7 +253,7 @@ def test_a_pretraining_that_goes_on_with_another_format_says_so(capsys):
     shutil.rmtree("base")
     assert main(EXPECTED["commands"]["pretrain"].split()) == 0
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "other versions" in x]
-    assert line.startswith("base.checkpoint goes on with other versions than it began with ")
+    assert line.startswith("base.checkpoint resumes with other versions than it began with ")
     assert "(checkpoint format was 1, now 2)" in line
 
 
@@ -271,8 +271,8 @@ def test_a_run_of_a_newer_format_is_refused_by_its_version(capsys):
     edit("demo/config.json", later)
     before = {file: file.read_bytes() for file in Path("ppo").rglob("*") if file.is_file()}
     says = (
-        f"the run in ppo was written by rlhf-lab 9.0.0 (format {number}, this one knows "
-        f"{number - 1}): update rlhf-lab; the files are as they were"
+        f"the run in ppo was written by rlhf-lab 9.0.0 (format {number}, this one reads up to "
+        f"{number - 1}): update rlhf-lab; no file was changed"
     )
     assert refusal(RunFolder.view, "ppo") == refusal(RunFolder.open, "ppo", {}) == says
     assert go_on("ppo") == 1 and says in capsys.readouterr().err
@@ -289,7 +289,7 @@ def test_a_checkpoint_of_a_newer_format_is_refused(capsys):
     assert go_on("reward") == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("rlhf-lab: the checkpoint in ") and "stage was written by a " in error
-    assert f"newer rlhf-lab (format {number}, this one knows {number - 1}): update" in error
+    assert f"newer rlhf-lab (format {number}, this one reads up to {number - 1}): update" in error
 
 
 def test_a_checkpoint_that_lacks_weights_of_the_model_is_refused(capsys):
@@ -298,4 +298,7 @@ def test_a_checkpoint_that_lacks_weights_of_the_model_is_refused(capsys):
     weights["transformer.h.0.renamed"] = weights.pop("transformer.h.0.ln_1.weight")
     save_file(weights, file)
     assert go_on("sft") == 1
-    assert "lacks 'transformer.h.0.ln_1.weight' of the policy" in capsys.readouterr().err
+    assert (
+        "does not fit the policy (it lacks 'transformer.h.0.ln_1.weight')"
+        in capsys.readouterr().err
+    )

@@ -401,7 +401,7 @@ def test_it_is_replaced_read_at_half_and_is_no_policy(trunk_and_head, tokenizer)
     loaded, batch = ScalarModel.load(folder), pad_left(ROWS, 257)
     assert {x.dtype for x in loaded.parameters()} == {torch.float32}
     torch.testing.assert_close(loaded.score(*batch), scorer.score(*batch), atol=0.02, rtol=0)
-    assert "but a reward model" in refusal(load_policy, folder)
+    assert "is a reward model, not a" in refusal(load_policy, folder)
 
 
 def test_adapters_are_merged_into_it(trunk_and_head, tokenizer):
@@ -419,7 +419,7 @@ def test_adapters_are_merged_into_it(trunk_and_head, tokenizer):
 def test_a_head_that_does_not_fit_is_named(trunk_and_head, tokenizer):
     _, folder = trunk_and_head
     (folder / HEAD_FILE).write_bytes(b"no safetensors")
-    assert "holds no reward model that loads" in refusal(ScalarModel.load, folder)
+    assert "cannot load a reward model" in refusal(ScalarModel.load, folder)
 
 
 def test_of_what_cannot_be_saved_the_training_does_not_begin(tokenizer):

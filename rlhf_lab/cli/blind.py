@@ -22,21 +22,21 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--count", type=int, default=20, help="how many choices to make")
     sub.add_argument(
         "--store",
-        help="file to keep the choices in, so that you can stop and go on, "
-        "also to a larger --count; a feedback store, made if there is none",
+        help="feedback store to keep the choices in, created if missing, so that you can stop "
+        "and continue later, also with a larger --count",
     )
-    sub.add_argument("--labeller", default="me", help="a name of your own choice")
+    sub.add_argument("--labeller", default="me", help="your name in the store; any name will do")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Let the person choose on the terminal, and say what their choices show."""
+    """Let the person choose on the terminal, then print the result."""
     if options.store:
         check_store(Path(options.store))
     config = read_config(options, SamplingConfig)
     device = make_accelerator(options.device).device
     models = contestants_of(options.models)
     task, prompts, _ = asked(options, models)
-    enough = 3 * options.count + 20  # some will draw the same response from both
+    enough = 3 * options.count + 20  # for some both models give the same response
     prompts = [prompts[place] for place in drawn(prompts, options.seed)[:enough]]
     first, second = (
         respond(

@@ -1,4 +1,4 @@
-"""`rlhf-lab compare` and `rlhf-lab blind`: models against each other, by a judge and by you."""
+"""`rlhf-lab compare`: compare models by a judge or a reward model. `blind` shares its options."""
 
 import argparse
 import json
@@ -27,13 +27,13 @@ from rlhf_lab.show.markup import name_alone
 from rlhf_lab.tasks import FolderTask, Task, load_task
 from rlhf_lab.training import make_accelerator
 
-MODEL = "a run's folder (its final policy), a model's folder, or a hub id; NAME=FOLDER names it"
+MODEL = "a run's folder (its final policy), a model's folder, or a hub id; NAME=FOLDER gives a name"
 TABLE = {"rows", "groups", "examples", "key"}  # what --out holds
 NOTE = """\
-In brackets or after ±: 95 % intervals, each prompt counted once"""
-RIVAL = """; difference and wins are against
-{rival}, on the same prompts, a tie is half a win"""
-SEEDS = " Of several seeds: mean [lowest, highest]."
+Figures in brackets or after ± are 95 % intervals, with each prompt counted once"""
+RIVAL = """; difference and wins
+compare with {rival} on the same prompts, and a tie is half a win"""
+SEEDS = " For several seeds: mean [lowest, highest]."
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -41,51 +41,59 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         "models",
         nargs="+",
         metavar="MODEL",
-        help=f"{MODEL}; the first is the rival; "
-        "runs of the same settings with other seeds are kept together",
+        help=f"{MODEL}; the others are compared with the first; "
+        "runs that differ only in their seed form a group",
     )
     prompt_options(sub)
     sampling_options(sub)
-    sub.add_argument("--reference", help="model from which the KL is taken, if not the rival")
-    sub.add_argument("--reward-model", help="a second reward model, trained on other rankings")
+    sub.add_argument(
+        "--reference",
+        help="model from which the KL is measured; if not given, the one compared with",
+    )
+    sub.add_argument(
+        "--reward-model", help="a second reward model as judge, trained on other rankings"
+    )
     sub.add_argument("--samples", type=int, default=4, help="responses to each prompt")
     sub.add_argument(
         "--blind",
         type=int,
         default=0,
-        help="write so many blind pairs of the first "
-        "two models beside --out, for a person to choose from",
+        help="how many blind pairs of the first two models to write beside --out, for a person "
+        "to choose from",
     )
-    sub.add_argument("--html", help="file for the whole comparison as a page")
+    sub.add_argument("--html", help="file for the whole comparison as a web page")
     sub.add_argument("--out", help="file for the table as JSON")
 
 
 def prompt_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--task",
-        help="the task whose judge and held-out prompts to use; if not "
-        "given, and no --data, that of the runs",
+        help="task whose judge and held-out prompts to use; if neither this nor --data is given, "
+        "the runs' task",
     )
     sub.add_argument(
-        "--set", help="which set of the task's held-out prompts; if not given, the main one"
+        "--set", help="which set of the task's held-out prompts to use; if not given, the main one"
     )
     data_options(
-        sub, "prompts, alone or with responses, in place of the task's", required=False, rows=False
+        sub,
+        "prompts, alone or with responses, used in place of the task's",
+        required=False,
+        rows=False,
     )
-    sub.add_argument("--prompts", type=int, help="take only so many, from the top")
+    sub.add_argument("--prompts", type=int, help="use only the first PROMPTS prompts")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the table; write the page and the JSON that were asked for."""
     if options.blind and not options.out:
-        raise UserError("--blind writes its pairs beside the file of --out: give --out FILE too")
+        raise UserError("--blind writes its pairs beside the --out file: give --out FILE too")
     pairs = Path(options.out).with_suffix(".pairs.json") if options.blind else None
     read = {"--data": options.data, "--out": options.out}
     if options.html:
         check_place(options.html, other_than_page(TITLE), read=read)
     if options.out:
         check_place(options.out, _other_than_table, read={"--data": options.data})
-    if pairs:  # somebody may have chosen in one that is there
+    if pairs:  # never replaced: it may hold somebody's choices
         check_place(pairs, read={"--data": options.data, "--html": options.html})
     config = read_config(options, SamplingConfig)
     device = make_accelerator(options.device).device
@@ -139,17 +147,17 @@ def run(options: argparse.Namespace) -> None:
     if result.pairs:
         _write(str(pairs), _json(result.pairs))
         print(
-            f'which is which in {pairs} stands under "key" in {options.out}; `rlhf-lab blind` '
-            "asks for the choices instead"
+            f'"key" in {options.out} says which model is which in {pairs}; to choose on the '
+            "terminal instead, run `rlhf-lab blind`"
         )
 
 
 def asked(
     options: argparse.Namespace, models: Sequence[Contestant]
 ) -> tuple[Task | FolderTask | None, list[Prompt], str]:
-    """The task, the prompts and where they are from.
+    """The task, the prompts and where they come from.
 
-    Raises UserError if there are none, or there is no such set.
+    Raises UserError if there are no prompts, or no such set.
     """
     named = ((model.settings or {}).get("task") for model in models)
     names = sorted({name for name in named if name is not None})
@@ -165,7 +173,9 @@ def asked(
         sets = task.held_out()
         chosen = options.set or next(iter(sets))
         if chosen not in sets:
-            raise UserError(f"no set '{chosen}' of held-out prompts: there are {', '.join(sets)}")
+            raise UserError(
+                f"there is no set '{chosen}' of held-out prompts: choose one of {', '.join(sets)}"
+            )
         prompts, source = sets[chosen], f"{task.name.replace('_', ' ')}, {chosen}"
         if isinstance(task, FolderTask):
             _check_room(task, prompts[: options.prompts], models, options.max_new_tokens)
@@ -173,8 +183,8 @@ def asked(
 
 
 def _read(options: argparse.Namespace, models: Sequence[Contestant]) -> list[Prompt]:
-    """The prompts in --data; chat messages as the first model has them, all short enough for
-    each."""
+    """The prompts in --data, short enough for every model. Chat messages use the first model's
+    template."""
 
     contexts = [context for m in models if (context := read_context(m.folder))]
     return read_data(
@@ -190,7 +200,7 @@ def _read(options: argparse.Namespace, models: Sequence[Contestant]) -> list[Pro
 def _check_room(
     task: FolderTask, prompts: Sequence[Prompt], models: Sequence[Contestant], new_tokens: int
 ) -> None:
-    """Raise UserError if a prompt of one's own task and its response are too long for a model."""
+    """Raise UserError if a prompt of a task folder and its response are too long for a model."""
 
     for folder in dict.fromkeys(model.folder for model in models):
         check_room(
@@ -207,16 +217,16 @@ def _why_no_task(models: Sequence[Contestant], names: Sequence[str]) -> str:
     return (
         f"the runs are of several tasks: {', '.join(names)}"
         if names
-        else f"no run of a task is in {places}"
+        else f"no task is recorded in {places}"
     )
 
 
 def _why_no_judge(options: argparse.Namespace, task: Task | FolderTask | None) -> str:
     if not isinstance(task, FolderTask):
-        return "give --task of a task with a judge, or --reward-model"
+        return "give --task with a task that has a judge, or --reward-model"
     return (
-        f"the task in {task.folder} has no judge: give --reward-model, the one that `rlhf-lab "
-        f"reward --task {task.folder} --part second` makes, or choose by eye with `rlhf-lab blind`"
+        f"the task in {task.folder} has no judge: give --reward-model with the result of `rlhf-lab "
+        f"reward --task {task.folder} --part second`, or choose yourself with `rlhf-lab blind`"
     )
 
 

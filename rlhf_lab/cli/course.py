@@ -1,4 +1,4 @@
-"""`rlhf-lab course`: the notebooks in a folder of one's own, whole or for a class."""
+"""`rlhf-lab course`: write the notebooks into a folder, complete or for a class."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "edition",
         choices=[*EDITIONS, "grading", "grade"],
-        help="notebooks: whole, as they were run; student: without solutions; instructor: "
-        "solutions in the stubs, for nbgrader; grading: a class's folder for nbgrader, with what "
-        "to hand out; grade: mark what was handed in there",
+        help="notebooks: complete, with their outputs; student: without solutions; instructor: "
+        "solutions in the stubs, for nbgrader; grading: a class's folder for nbgrader, with the "
+        "notebooks to hand out; grade: grade the notebooks handed in to that folder",
     )
-    sub.add_argument("folder", help="where to write it; of grade: the class's folder")
-    sub.add_argument("notebooks", nargs="*", help="which notebooks; if none are named, all")
+    sub.add_argument("folder", help="folder to write to; for grade: the class's folder")
+    sub.add_argument("notebooks", nargs="*", help="files of the notebooks; if none are given, all")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     if options.edition == "grading":
         release = write_class(Path(options.folder), notebooks)
         print(
-            f"hand out {release}; put what comes back into "
+            f"hand out {release}; put what the students hand in into "
             f"{Path(options.folder, 'submitted', 'STUDENT', ASSIGNMENT)}, then: rlhf-lab course "
             f"grade {options.folder}"
         )
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {path}")
     linked = Path(options.folder) / LINKED
     if linked.is_dir():
-        print(f"what they link to is in {linked}, to read")
+        print(f"the pages they link to are in {linked}")
 
 
 def _grade(folder: Path) -> None:

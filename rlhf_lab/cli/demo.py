@@ -1,4 +1,4 @@
-"""`rlhf-lab demo`: all three stages on the shipped model, and the outcome."""
+"""`rlhf-lab demo`: run all three stages on the shipped model, and print the result."""
 
 import argparse
 import sys
@@ -22,8 +22,10 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     add_config(sub, PPOConfig, only=("seed", "beta", "updates"))
     sub.add_argument("--model", help="base model to start from; if not given, the shipped one")
     preset_option(sub)
-    sub.add_argument("--task", default=SHIPPED, help="the task")
-    sub.add_argument("--smoke", action="store_true", help="a run of a minute, to see that it works")
+    sub.add_argument("--task", default=SHIPPED, help="task with a judge")
+    sub.add_argument(
+        "--smoke", action="store_true", help="run for one minute only, to test the installation"
+    )
     device_option(sub)
 
 
@@ -47,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     if options.smoke:
         config = smoke(config)
     settings = asdict(config) | {"task": options.task}
-    del settings["device"]  # a run may go on elsewhere
+    del settings["device"]  # a run may resume on another device
     defaults = asdict(PipelineConfig(base))
     with RunFolder.open(options.out, settings, data=noted(base), defaults=defaults) as run:
         if note := run.other_versions():
@@ -55,4 +57,4 @@ def run(options: argparse.Namespace) -> None:
         Pipeline(chosen, config, run, watch).run_all()
         print_table(run.read_summary())
         parallel.once(write_report, run)
-        print(f"\nThe whole story: {run.report}")
+        print(f"\nThe full report: {run.report}")

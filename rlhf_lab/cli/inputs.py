@@ -1,4 +1,4 @@
-"""What the commands read: the data in --data, or a task of one's own in --task FOLDER."""
+"""The input of the commands: the data in --data, or your own task in --task FOLDER."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ from rlhf_lab.tasks.parts import HELD_OUT, SECOND, TRAIN
 from rlhf_lab.text import encode_prompt, encode_response
 
 WHERE = "a file (JSON lines, CSV, Parquet) or hub:owner/name[:split]; see docs/data-formats.md"
-TASK = "folder of a task of your own (docs/your-own-task.md), in place of --data"
+TASK = "folder of a task of your own (docs/your-own-task.md), used in place of --data"
 ONLY_DATA = ("layout", "columns", "max_prompt_tokens", "skip_bad_rows")  # options of --data
 
 
@@ -30,27 +30,27 @@ ONLY_DATA = ("layout", "columns", "max_prompt_tokens", "skip_bad_rows")  # optio
 def data_options(
     sub: argparse.ArgumentParser, what: str, required: bool = True, rows: bool = True
 ) -> None:
-    """Where the data is and how it is read. what: the columns it should have. rows: whether to ask
-    how many to take; False if the command has an option of its own for that."""
+    """Add the options for the data and how to read it. what: the columns it should have. rows:
+    whether to add --rows; False if the command has its own option for that."""
     sub.add_argument("--data", required=required, help=f"{what}: {WHERE}")
-    sub.add_argument("--layout", help="the layout of --data, where its columns fit several")
+    sub.add_argument("--layout", help="the layout of --data, if its columns fit several")
     sub.add_argument(
         "--columns",
         metavar="YOURS=KNOWN,...",
-        help="other names for columns of --data, such as question=prompt,answer=response",
+        help="rename columns of --data, such as question=prompt,answer=response",
     )
     if rows:
-        sub.add_argument("--rows", type=int, help="take only so many rows of --data, from the top")
+        sub.add_argument("--rows", type=int, help="use only the first ROWS rows of --data")
     sub.add_argument(
         "--max-prompt-tokens",
         type=int,
-        help="longest prompt; of a longer one, and "
-        "of one that the model has no room for, the end is kept",
+        help="longest prompt, in tokens; of a longer prompt, or one that does not fit the model, "
+        "only the end is kept",
     )
     sub.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="pass over rows of --data that cannot be used, and count them, in place of stopping",
+        help="skip and count rows of --data that cannot be used, instead of stopping at the first",
     )
 
 
@@ -62,11 +62,11 @@ def read_data(
     new_tokens: int = 0,
     count: int | None = None,
 ) -> list:
-    """The data that was asked for; what came of it is said on standard error.
+    """The items in --data; a report on the rows goes to standard error.
 
-    context: tokens the model reads, None if there is no limit. new_tokens: how many of them to keep
-    free, as the response is yet to be written; 0 if it is in the data. count: how many to take, if
-    not as many as --rows says.
+    context: the model's context length in tokens, None for no limit. new_tokens: how many of them
+    to reserve for the response; 0 if the response is in the data. count: how many items to take; if
+    None, as --rows says.
     """
     longest, count = options.max_prompt_tokens, count or getattr(options, "rows", None)
     for name, value in (("--rows", count), ("--max-prompt-tokens", longest)):
@@ -75,8 +75,8 @@ def read_data(
     if new_tokens and context:
         if new_tokens >= context:
             raise UserError(
-                f"responses of {new_tokens} tokens leave no room for a prompt: the "
-                f"model reads {context} in all"
+                f"responses of {new_tokens} tokens leave no room for a prompt in the model's "
+                f"{context} tokens: lower --max-new-tokens"
             )
         longest = min(longest or context, context - new_tokens)
     reading = read(
@@ -96,7 +96,7 @@ def read_data(
 def _columns(text: str | None) -> dict[str, str]:
     pairs = [part.split("=") for part in text.split(",")] if text else []
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
-        raise UserError(f"--columns {text}: write yours=known, such as question=prompt")
+        raise UserError(f"--columns {text}: write pairs yours=known, such as question=prompt")
     return {yours.strip(): known.strip() for yours, known in pairs}
 
 
@@ -104,36 +104,38 @@ def _columns(text: str | None) -> dict[str, str]:
 
 
 def folder_task(options: argparse.Namespace, judged: bool = False) -> FolderTask | None:
-    """The task in a folder that --task names; None if the data is in --data. judged: whether
-    --task beside --data may name a task of the lab, whose judge then marks the responses.
+    """The task in the folder that --task names; None if the data is in --data. judged: whether
+    --task may be given together with --data, to name a task of the lab whose judge marks the
+    responses.
 
-    Raises UserError unless one of the two is given, for options that go with the other one, and for
-    --rows below 1.
+    Raises UserError if neither or both are given, if an option does not go with the one given, or
+    if --rows is below 1.
     """
     if getattr(options, "rows", None) is not None and options.rows < 1:
         raise UserError(f"--rows {options.rows}: take 1 or more")
     chooses = getattr(options, "labellers", None) or getattr(options, "part", TRAIN) != TRAIN
     if options.data and chooses:
-        raise UserError("--part and --labellers go with --task: --data has its file's rankings")
+        raise UserError("--part and --labellers need --task FOLDER: leave them out with --data")
     looks_on = judged and options.task and not is_folder(options.task)
     if options.data and (looks_on or not options.task):
         return None
     if options.data:
-        raise UserError("--data and --task both say where the data is: give one of them")
+        raise UserError("--data and --task both name the data: give only one of them")
     if not options.task:
         raise UserError("no data: give --data FILE, or --task FOLDER for a task of your own")
     for name in ONLY_DATA:
         if getattr(options, name):
             raise UserError(
-                f"--{name.replace('_', '-')} goes with --data: a task's files are read as they are"
+                f"--{name.replace('_', '-')} works only with --data: leave it out with --task "
+                "FOLDER"
             )
     return read_folder(options.task)
 
 
 def defaults(options: argparse.Namespace) -> dict:
-    """Where a command on a task in a folder has other defaults: its longest response; and a seed of
-    its own for the second reward model, which would else begin with the very head that the first
-    began with, and share what that happens to like."""
+    """The defaults that differ for a task in a folder: the longest response, and another seed for
+    the second reward model. With the first one's seed it would start from the same random head, and
+    share its accidental preferences."""
     if not is_folder(getattr(options, "task", None)):
         return {}
     length = {"max_new_tokens": read_folder(options.task).longest_response}
@@ -142,7 +144,7 @@ def defaults(options: argparse.Namespace) -> dict:
 
 
 def settings(options: argparse.Namespace) -> dict:
-    """What a run notes of the task it is of; `compare` finds the task by it."""
+    """What a run records about its task; `compare` finds the task by it."""
     if not is_folder(getattr(options, "task", None)):
         return {}
     part = {"part": options.part, "labellers": options.labellers} if "part" in options else {}
@@ -152,7 +154,7 @@ def settings(options: argparse.Namespace) -> dict:
 def demonstrations(
     options: argparse.Namespace, tokenizer, context: int | None
 ) -> tuple[list[Demonstration], list[Demonstration]]:
-    """Those to imitate, and of a task those whose prompts are held out."""
+    """The demonstrations to train on, and the held-out ones (of a task; [] with --data)."""
 
     task = folder_task(options)
     if task is None:
@@ -168,8 +170,8 @@ def demonstrations(
 def rankings(
     options: argparse.Namespace, tokenizer, context: int | None
 ) -> tuple[list[Ranking], list[Ranking]]:
-    """Those to learn from, and of a task those of the other reward model's part to test on: none
-    of their prompts is among the first, and chance picked them."""
+    """The rankings to train on, and those to test on ([] with --data). The test rankings are of the
+    task's other part, so they share no prompt with the first, and were picked at random."""
 
     task = folder_task(options)
     if task is None:
@@ -196,7 +198,7 @@ def prompts(
     parts: Sequence[str],
     judged: bool = False,
 ) -> list[Prompt]:
-    """Prompts to answer; of a task, those of these parts."""
+    """The prompts to answer; for a task, those of these parts."""
 
     task = folder_task(options, judged)
     if task is None:
@@ -206,7 +208,7 @@ def prompts(
 
 
 def other_than_samples(file: Path) -> str:
-    """Why no samples may take the place of a file: it holds none; "" if it does."""
+    """Why samples must not replace this file: it holds none; "" if they may."""
     try:
         first = next((Row.parse(*line).fields for line in read_numbered(file)), {})
     except UserError:
@@ -221,8 +223,9 @@ def check_room(
     context: int | None,
     new_tokens: int = 0,
 ) -> None:
-    """Raise UserError if a prompt and a response, there or to come, are longer than what the model
-    reads. (Nothing is cut, as it is with --data: a shorter text could be in another part.)"""
+    """Raise UserError if a prompt and its response, given or still to be sampled, do not fit the
+    model's context. (Unlike --data, nothing is cut: the shortened text could fall into another
+    part.)"""
 
     if not context:
         return
@@ -240,37 +243,37 @@ def check_room(
             todo = "its response" if responses else f"longest_response in {SETTINGS}"
             raise UserError(
                 f"{file}: the prompt {prompt.text[:40]!r} and its response have "
-                f"{tokens} tokens, and the model reads {context}: shorten it, or {todo}"
+                f"{tokens} tokens, but the model reads {context}: shorten the prompt, or {todo}"
             )
 
 
 def _check_prompts(task: FolderTask, tokenizer, context: int | None, new_tokens: int) -> None:
-    """The same of every prompt of a task, whatever its part: what is held out is read last of all,
-    and hours of work later is late to learn that one is too long."""
+    """The same for every prompt of a task, in any part: held-out prompts are read last, and hours
+    into the work is too late to learn that one is too long."""
     check_room(
         task.sources[0], [(p, []) for p in task.every_prompt], tokenizer, context, new_tokens
     )
 
 
 def store_of(task: FolderTask) -> FeedbackStore:
-    """The task's rankings. Raises UserError if nothing was ranked yet."""
+    """The task's feedback store. Raises UserError if nothing was ranked yet."""
     if not task.store.exists():
         raise UserError(
-            f"there are no rankings in {task.folder} yet: `rlhf-lab rank {task.folder} "
-            "--labeller NAME --samples FILE` makes some, `rlhf-lab feedback import` "
-            "takes some in"
+            f"there are no rankings in {task.folder} yet: make some with `rlhf-lab rank "
+            f"{task.folder} --labeller NAME --samples FILE`, or import some with `rlhf-lab "
+            "feedback import`"
         )
     return FeedbackStore(task.store)
 
 
 def note_use(store: Path, place: str, labellers: Iterable[str]) -> None:
-    """Note in a store that a run or file was made from rankings of these labellers; where that
-    cannot be written, say so on standard error."""
+    """Record in a store that a run or file was made from rankings of these labellers. If the store
+    cannot be written, print a warning on standard error."""
     try:
         FeedbackStore(store).note_use(str(place), labellers)
     except UserError as error:
         print(
-            f"{store} could not note that {place} was made from it ({error}): if somebody asks to "
-            "be forgotten, think of it yourself",
+            f"{store} could not record that {place} was made from it ({error}): if a labeller "
+            "asks to be forgotten, delete or remake it yourself",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the config objects that they become."""
+"""Options that several commands share, and the config objects made from them."""
 
 import argparse
 from collections.abc import Collection
@@ -13,15 +13,15 @@ from rlhf_lab.sampling import SamplingConfig
 
 
 def device_option(sub: argparse.ArgumentParser) -> None:
-    """The option that says where to compute."""
+    """Add the option for the device."""
     sub.add_argument(
-        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to compute"
+        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="device to compute on"
     )
 
 
 def seed_option(sub: argparse.ArgumentParser) -> None:
-    """The option of a command's seed, where no config class has one."""
-    help = f"the seed of everything random [0 to {HIGHEST_SEED:,}]"
+    """Add the option for the seed, for commands whose config class has none."""
+    help = f"seed of all random choices [0 to {HIGHEST_SEED:,}]"
     sub.add_argument("--seed", type=_seed, default=0, help=help)
 
 
@@ -32,7 +32,7 @@ def _seed(text: str) -> int:
 
 
 def sampling_options(sub: argparse.ArgumentParser) -> None:
-    """How responses are sampled, and where to compute."""
+    """Add the options for sampling responses, and for the device."""
 
     seed_option(sub)
     add_config(sub, SamplingConfig)
@@ -40,38 +40,39 @@ def sampling_options(sub: argparse.ArgumentParser) -> None:
 
 
 def preset_option(sub: argparse.ArgumentParser) -> None:
-    """The option that names a preset."""
+    """Add the option for a preset."""
 
     sub.add_argument(
         "--preset",
         choices=list(PRESETS),
-        help="settings that go with a model of a certain "
-        "size (docs/larger-models.md); what you give yourself comes before them",
+        help="settings for a model of a certain size (docs/larger-models.md); options that you "
+        "give override them",
     )
 
 
 def memory_options(sub: argparse.ArgumentParser) -> None:
-    """Options for models that are large for the machine."""
+    """Add the options for models that are large for the machine."""
 
     add_config(sub, MemoryConfig)
     sub.add_argument(
         "--precision",
         default="auto",
         choices=["auto", "float32", "bf16"],
-        help="of the arithmetic; auto: bf16 on a GPU that has it, else float32",
+        help="precision of the arithmetic; auto: bf16 on a GPU that supports it, else float32",
     )
     sub.add_argument(
         "--estimate",
         action="store_true",
-        help="say what memory and time the run will need, and stop",
+        help="print the memory and time that the run will need, and stop",
     )
 
 
 def input_options(
     sub: argparse.ArgumentParser, what: str, judged: bool = False, begins: bool = False
 ) -> None:
-    """Options that every single stage has. what: the columns of its data. judged: whether --task
-    may also name a task whose judge watches. begins: whether a preset's model will do."""
+    """Add the options of every stage. what: the columns of its data. judged: whether --task may
+    also name a task whose judge marks the responses. begins: whether a preset may supply the
+    model."""
 
     sub.add_argument(
         "--model",
@@ -81,13 +82,16 @@ def input_options(
     )
     preset_option(sub)
     data_options(sub, what, required=False)
-    sub.add_argument("--task", help=TASK + "; or, beside it, a task whose judge watches" * judged)
+    sub.add_argument(
+        "--task",
+        help=TASK + "; or, together with --data, a task whose judge marks the responses" * judged,
+    )
     sub.add_argument("--out", required=True, help="folder of the run")
     device_option(sub)
 
 
 def add_config(sub: argparse.ArgumentParser, config: type, only: Collection[str] = ()) -> None:
-    """One option for every setting of a config class (or `only` some), unless there is one."""
+    """Add an option for every setting of a config class (or those in `only`) that has none yet."""
     taken = {action.dest for action in sub._actions}
     for item in fields(config):
         if item.name in taken or (only and item.name not in only):
@@ -104,8 +108,8 @@ def add_config(sub: argparse.ArgumentParser, config: type, only: Collection[str]
 
 
 def read_config(options: argparse.Namespace, config: type):
-    """A config object from the options. Raises UserError, with the option's name, for a value that
-    makes no sense, such as a count of nothing."""
+    """A config object from the options. Raises UserError, with the option's name, for a value out
+    of its range, such as a count of 0."""
     check_options(options, config)
     return config(**{item.name: getattr(options, item.name) for item in fields(config)})
 

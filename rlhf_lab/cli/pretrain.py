@@ -1,4 +1,4 @@
-"""`rlhf-lab pretrain`: tokenizer and base model from a task's raw text."""
+"""`rlhf-lab pretrain`: train a tokenizer and a base model on a task's raw text."""
 
 import argparse
 import sys
@@ -17,14 +17,14 @@ from rlhf_lab.training import make_accelerator
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--task", default=SHIPPED, help="the task")
+    sub.add_argument("--task", default=SHIPPED, help="task with raw text")
     sub.add_argument("--out", required=True, help="folder for the base model")
     add_config(sub, PretrainConfig)
     device_option(sub)
 
 
 def run(options: argparse.Namespace) -> None:
-    out = Path(options.out)  # without a slash at its end
+    out = Path(options.out)  # Path drops a slash at the end
     kept = Path(f"{out}.checkpoint")
     check_place(out, lambda place: _other_than_base(place, kept), folder=True)
     check_place(kept, other_than_checkpoint, folder=True)
@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _other_than_base(place: Path, kept: Path) -> str:
-    """A model may be anybody's: one is replaced only where this command stopped before its end."""
+    """Why a base model must not replace this folder, "" if it may. A finished model is never
+    replaced, only what this command left when it was stopped."""
     free = kept.exists() or not any(place.iterdir())
-    return other_than_model(place) or ("" if free else "holds a model already")
+    return other_than_model(place) or ("" if free else "already holds a model")

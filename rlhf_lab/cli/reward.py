@@ -16,16 +16,19 @@ from rlhf_lab.runs.costs.estimate import estimate_reward
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     input_options(
-        sub, "prompt, chosen and rejected, or prompt, responses and ranking, or whole dialogues"
+        sub, "prompt, chosen and rejected; or prompt, responses and ranking; or whole dialogues"
     )
     sub.add_argument(
         "--part",
         default="train",
         choices=["train", "second"],
-        help="with --task: whose "
-        "rankings, the reward model's that PPO optimises or the one's that judges",
+        help="with --task: which "
+        "rankings to use; train: for the reward model that PPO optimises, second: for the one that "
+        "judges",
     )
-    sub.add_argument("--labellers", nargs="+", help="with --task: of these alone")
+    sub.add_argument(
+        "--labellers", nargs="+", help="with --task: use only the rankings of these labellers"
+    )
     add_config(sub, RewardConfig)
     memory_options(sub)
 

@@ -23,16 +23,16 @@ from rlhf_lab.training import make_accelerator
 def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--model", required=True, help="folder or hub id of a causal language model")
     data_options(sub, "prompts, alone or with responses", required=False)
-    sub.add_argument("--task", help=f"{TASK}: the prompts that are to be ranked")
+    sub.add_argument("--task", help=f"{TASK}: the prompts to rank responses to")
     sub.add_argument("--prompt", action="append", help="a prompt; may be given several times")
     sub.add_argument(
         "--message",
         action="append",
-        help="a message in plain words; it is put into the form of the prompts of --task, a folder "
-        f"or the name of a task of the lab (if not given, {SHIPPED})",
+        help="a message in plain words; it is formatted as a prompt of --task, a task's folder "
+        f"or the name of a task of the lab (if not given, {SHIPPED}); may be given several times",
     )
     sub.add_argument("--responses", type=int, default=1, help="responses to each prompt")
-    sub.add_argument("--out", help="file for the responses; if not given, the screen")
+    sub.add_argument("--out", help="file for the responses; if not given, they are printed")
     seed_option(sub)
     add_config(sub, SamplingConfig)
     device_option(sub)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     texts, messages = options.prompt or [], options.message or []
     if messages:
         texts = texts + [load_task(options.task or SHIPPED).prompt_of(m) for m in messages]
-    form_alone = messages and not is_folder(options.task)  # --task says how to ask, not what
+    form_alone = messages and not is_folder(options.task)  # --task only formats the messages
     prompts = [Prompt(f"given-{i}", text) for i, text in enumerate(texts)]
     if not prompts and not options.data and not options.task:
         raise UserError("nothing to answer: give --prompt, --message, --data or --task")

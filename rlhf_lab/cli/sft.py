@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
     check_out(options)
     if not options.model:
         raise UserError(
-            "no model: give --model, a folder or a hub id, or a --preset that names one"
+            "no model: give --model (a folder or hub id), or a --preset that has a model"
         )
     config, tokenizer = read_config(options, SFTConfig), load_tokenizer(options.model)
     memory = read_config(options, MemoryConfig)

@@ -1,4 +1,4 @@
-"""One stage in a folder of its own: its run folder, checkpoint and device, and its estimate."""
+"""One stage in its own run folder: the folder, checkpoint and device, and the estimate."""
 
 import argparse
 import sys
@@ -26,16 +26,16 @@ LESS = (
 
 
 def train_and_log(run, stage: str, records: Iterator[dict]) -> None:
-    """Run one stage to its end, into the run's metrics."""
+    """Run one stage to its end, and log its records in the run's metrics."""
     if sum(1 for _ in watch(stage, run.logged(stage, records))) == 0:
-        print(f"nothing was left to train: the run in {run.path} was at its end already")
+        print(f"nothing to train: the run in {run.path} is already finished")
 
 
 def print_estimate(
     options: argparse.Namespace, accelerator, estimate: Callable, *arguments
 ) -> bool:
-    """Print what a run will need; returns whether only that was asked for (--estimate). An estimate
-    may fail for an unknown kind of model: the run then goes on without one."""
+    """Print what a run will need; returns whether to stop after that (--estimate). The estimate may
+    fail for an unknown kind of model: then the run continues without it."""
     try:
         needs = estimate(*arguments, accelerator)
         print(needs.lines(matmul_speed(accelerator) * parallel.count()), flush=True)
@@ -55,7 +55,7 @@ def print_estimate(
 
 
 def check_out(options: argparse.Namespace) -> None:
-    """Raise UserError unless --out may hold the run. With --estimate nothing is written there."""
+    """Raise UserError unless the run may be written to --out. --estimate writes nothing there."""
     if not options.estimate:
         check_run_place(options.out)
 

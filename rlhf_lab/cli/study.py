@@ -1,4 +1,4 @@
-"""`rlhf-lab study`: run the arms of a study one after the other and print a line for each run."""
+"""`rlhf-lab study`: run the arms of a study one after another and print a line for each run."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -10,13 +10,13 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.studies import constitution, hacking, labels, praise, ratings, roads, rounds, second
 from rlhf_lab.studies.ground import Ground
 
-COSTS = "costs.json"  # what `benchmarks/roads.py` puts beside the runs of its study
+COSTS = "costs.json"  # a file that `benchmarks/roads.py` writes beside its runs
 ANY_MODEL = ("ratings", "praise")  # the studies that can start from another model
 Run = Callable[[Ground, int], dict]
 
 
 def arms_of(study: str) -> dict[str, Run]:
-    """Every arm of a study by its name: what runs it, given the ground and the seed."""
+    """Every arm of a study by its name: a function of the ground and the seed that runs it."""
     if study == "hacking":
         arms = (*hacking.ARMS, hacking.CONSTANT_RATE, *hacking.ENSEMBLE_ARMS)
         return _named(hacking.run_arm, arms) | {hacking.BEST_OF_N: hacking.run_best_of_n}
@@ -44,7 +44,7 @@ def _named(run_arm: Callable, arms: Sequence) -> dict[str, Run]:
 
 
 def _tuned(road: str, strength: float, variant: str) -> Run:
-    """A road with the best setting of its trials, which are run first if they were not."""
+    """A run of a road with the best setting of its trials, which run first if they have not."""
     return lambda ground, seed: roads.run_arm(
         ground, roads.tuned(ground, road, strength, variant), seed
     )
@@ -67,38 +67,40 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--out",
-        help="folder of the study; what is there already is not run again; if "
-        "not given, runs/STUDY",
+        help="folder of the study; finished runs in it are not repeated; if not given, runs/STUDY",
     )
-    sub.add_argument("--arms", nargs="+", metavar="ARM", help="which arms; all if not given")
+    sub.add_argument("--arms", nargs="+", metavar="ARM", help="arms to run; if not given, all")
     sub.add_argument(
         "--model",
-        help="of the studies of ratings and praise: folder or hub id to start "
+        help="for the studies ratings and praise: folder or hub id of the model to start "
         "from; if not given, the compact model, as in the other studies",
     )
     sub.add_argument(
         "--precision",
         default="auto",
         choices=["auto", "float32", "bf16"],
-        help="of those studies' arithmetic: bf16 is twice as fast on a processor that has it",
+        help="for the same two studies: precision of the arithmetic; bf16 is twice as fast on a "
+        "processor that supports it",
     )
-    sub.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="each arm's seeds")
+    sub.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds to run each arm with"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the arms, some minutes each. Raises UserError for an arm that the study has not, or a
-    model or precision for a study that takes none."""
+    """Run the arms, a few minutes each. Raises UserError for an arm that the study does not have,
+    and for a model or precision if the study cannot use them."""
     for name, usual in (("model", None), ("precision", "auto")):
         if getattr(options, name) != usual and options.study not in ANY_MODEL:
             raise UserError(
-                f"--{name} goes with the studies of {' and '.join(ANY_MODEL)}: the study "
-                f"{options.study} starts from the compact model; leave --{name} out"
+                f"--{name} works only for the studies {' and '.join(ANY_MODEL)}, and the study "
+                f"{options.study} starts from the compact model: leave --{name} out"
             )
     arms = arms_of(options.study)
     for name in options.arms or arms:
         if name not in arms:
             raise UserError(
-                f"no arm '{name}' in the study {options.study}: there are "
+                f"no arm '{name}' in the study {options.study}: choose from "
                 + ", ".join(f"'{arm}'" for arm in arms)
             )
     folder = Path(options.out or f"runs/{options.study}")
@@ -110,7 +112,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _other_than_study(folder: Path) -> str:
-    """Why no study may be in a folder: runs are in ARM/SEED, beside the models they start from."""
+    """Why a study must not use this folder, "" if it may. A study holds runs in ARM/SEED, and the
+    models they start from."""
     for entry in sorted(folder.iterdir()):
         if entry.name == COSTS or entry.name.startswith("."):
             continue
@@ -121,7 +124,7 @@ def _other_than_study(folder: Path) -> str:
 
 
 def line(name: str, seed: int, summary: dict) -> str:
-    """What a run came to, in one line."""
+    """The result of a run in one line."""
     if "way" in summary:
         share, low, high = summary["way"]
         return (

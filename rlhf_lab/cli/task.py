@@ -1,4 +1,4 @@
-"""`rlhf-lab task`: begin a task of your own, and see how far it is."""
+"""`rlhf-lab task`: start a task of your own, and see what it still needs."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from rlhf_lab.tasks.parts import HELD_OUT, PARTS, SECOND, TRAIN
 from rlhf_lab.text import counted
 
 PROMPTS, DEMONSTRATIONS = 400, 200  # in a new task
-GAP = "..."  # where the message stands in a prompt
+GAP = "..."  # stands for the message in a prompt
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -27,10 +27,10 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     for action, text in (
         (
             new,
-            "write a task into a new folder, for you to change; it runs as it is, with the shipped "
-            "model and that model's prompts",
+            "write an example task into a new folder, for you to change; it works unchanged with "
+            "the shipped model",
         ),
-        (show, "count what is in each part of a task, and say what is missing"),
+        (show, "count the rows in each part of a task, and list what is missing"),
     ):
         chosen = actions.add_parser(
             action.__name__, help=text, description=text[0].upper() + text[1:] + "."
@@ -40,12 +40,12 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what the options say. Raises UserError if that cannot be done."""
+    """Run the chosen action. Raises UserError if it fails."""
     options.action(options)
 
 
 def new(options: argparse.Namespace) -> None:
-    """Write the template. Raises UserError, and writes nothing, if the folder holds anything."""
+    """Write the template. Raises UserError, and writes nothing, if the folder is not empty."""
 
     folder = Path(options.folder)
     check_place(folder, folder=True)
@@ -61,15 +61,15 @@ def new(options: argparse.Namespace) -> None:
     ]
     _write(folder / "prompts.jsonl", [{"prompt": text} for text in list(asked)[:PROMPTS]])
     _write(folder / "demonstrations.jsonl", shown)
-    write_whole(folder / SETTINGS, settings)  # last: what has it is a task
+    write_whole(folder / SETTINGS, settings)  # last: a folder with this file is a task
     print(
         f"wrote {folder}: change {SETTINGS}, and put your own prompts and demonstrations into "
-        f"its files; `rlhf-lab task show {options.folder}` says how far it is"
+        f"its files; `rlhf-lab task show {options.folder}` lists what is missing"
     )
 
 
 def show(options: argparse.Namespace) -> None:
-    """Print how much each part holds, and what is missing."""
+    """Print the number of rows in each part, and what is missing."""
     task = read_folder(options.folder)
     store = store_of(task) if task.store.exists() else None
     ranked = store.rankings() if store else []
@@ -90,7 +90,7 @@ def show(options: argparse.Namespace) -> None:
 
 
 def _missing(task: FolderTask, ranked: Sequence[Ranking]) -> list[str]:
-    """What there is still to do, in the order of doing it."""
+    """The steps still to do, in order."""
     said = []
     if not ranked:
         said.append(
@@ -105,13 +105,13 @@ def _missing(task: FolderTask, ranked: Sequence[Ranking]) -> list[str]:
             said.append(str(error))
     unused = sum(task.part_of(r.prompt) == HELD_OUT for r in ranked)
     if unused:
-        said.append(f"Rankings of prompts that are held out: {unused}. Nothing learns from them.")
+        said.append(f"Rankings of held-out prompts: {unused}. No model is trained on them.")
     strangers = len(task.strangers(ranked))
     if strangers:
         said.append(
-            f"Rankings of prompts that {task.sources[0]} does not hold: {strangers}. If `end` "
-            f"in {SETTINGS} was changed since they were ranked, put it back: with another end "
-            "a prompt may be in another part, and what was ranked held out."
+            f"Rankings of prompts that are not in {task.sources[0]}: {strangers}. If `end` "
+            f"in {SETTINGS} was changed after the ranking, restore it: with another end "
+            "a prompt may move to another part, and a ranked prompt may become held out."
         )
     return said
 

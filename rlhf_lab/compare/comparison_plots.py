@@ -1,6 +1,6 @@
-"""Pictures of a comparison: the marks with their intervals, and the mark against the KL it took.
+"""Pictures of a comparison: the marks with their intervals, and the mark against the KL.
 
-Every seed is a dot of its own; a colour is one way to train.
+Every seed has its own dot; runs that differ only in their seed share a colour.
 """
 
 import matplotlib
@@ -15,11 +15,11 @@ from rlhf_lab.show.plots import STYLE, Picture
 COLOURS = tuple(
     SERIES[name] for name in ("sft", "policy", "best_of_n", "score", "kl", "value", "base")
 )
-LONGEST = 28  # characters of a name beside an axis; its end says most
+LONGEST = 28  # characters of a name beside an axis; longer names show their end
 
 
 def colours_of(comparison: Comparison) -> dict[str, str]:
-    """A colour for each model: those of one group share theirs; the first group has SFT's."""
+    """A colour for each model. Models of one group share a colour; the first group has SFT's."""
     return {
         name: COLOURS[number % len(COLOURS)]
         for number, group in enumerate(comparison.groups)
@@ -33,7 +33,7 @@ def values(comparison: Comparison, unit: str) -> Picture:
 
 
 def differences(comparison: Comparison, unit: str) -> Picture:
-    """How much more or less than its rival each model has, prompt by prompt."""
+    """The difference of each model from its rival, paired by prompt."""
     drawn = _dots(
         comparison,
         "difference",
@@ -45,7 +45,7 @@ def differences(comparison: Comparison, unit: str) -> Picture:
 
 
 def value_against_kl(comparison: Comparison, unit: str) -> Picture:
-    """What each nat bought: the mark over the KL, a dot a model, with both intervals."""
+    """The mark against the KL: one dot for each model, with both intervals."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(5.2, 3.6))
         axes = figure.add_subplot()
@@ -95,7 +95,7 @@ def _dot(axes: Axes, place: int, value: list, colour: str) -> None:
 
 
 def _point(row: dict) -> tuple[float, float, float | None, float | None]:
-    """x, y, and the halves of their intervals, as `errorbar` takes them."""
+    """x, y, and half the widths of the intervals of y and x, as `errorbar` takes them."""
     (kl, kl_low, _), (value, low, _) = row["kl"], row["value"]
     return kl, value, None if low is None else value - low, None if kl_low is None else kl - kl_low
 

@@ -1,5 +1,5 @@
-"""A comparison's figures as rows of short texts, for a screen or a page: a row a model, and beneath
-the seeds of one way to train a row for all of them."""
+"""A comparison's figures as rows of short texts, for a terminal or a page: one row for each model
+and, below several seeds of the same settings, one row for all of them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from rlhf_lab.disk.jsonl import plain
 from rlhf_lab.show.tables import NOTHING, Cell, Table, cell
 
 ALL_SEEDS = "  all {n} seeds"
-LONGEST = 34  # characters of a name on the terminal; its end says most
+LONGEST = 34  # characters of a name on the terminal; longer names show their end
 
 
 @dataclass(frozen=True)
 class Column:
-    """One measure: its key in a row, its title, and how its numbers are written. brief: of several
-    seeds the mean is enough. sign: as
-    differences are, with + or −, and those of shares in percentage points (pp)."""
+    """One measure: its key in a row, its title, and how its numbers are written. sign: write + or
+    −, as for differences; differences of shares are in percentage points (pp). brief: for several
+    seeds, show only the mean."""
 
     measure: str
     title: str
@@ -35,7 +35,7 @@ class Column:
         return Cell(number, shown.margin.replace("-", "−"), " pp" if self.percent else "")
 
     def with_range(self, value) -> Cell:
-        """The mean of several seeds, with the lowest and the highest of them."""
+        """The mean over several seeds, with the lowest and the highest value."""
         if value is None:
             return NOTHING
         mean, low, high = (self.cell(number).estimate for number in value)
@@ -43,7 +43,7 @@ class Column:
 
 
 def columns_of(comparison: Comparison, unit: str) -> list[Column]:
-    """The columns of the one table: those that any model has a figure for."""
+    """The columns of the main table: those in which any model has a figure."""
     known = [
         Column("value", unit),
         Column("difference", "difference", sign=True),
@@ -57,8 +57,8 @@ def columns_of(comparison: Comparison, unit: str) -> list[Column]:
 
 
 def rows_of(comparison: Comparison) -> Iterator[tuple[str, dict, bool]]:
-    """Every row of the one table as its label, what was found, and whether it is one for all seeds
-    of a group, which follows them."""
+    """Every row of the main table as its label, its figures, and whether it stands for all seeds of
+    a group; such a row follows the rows of its seeds."""
     rows = {row["model"]: row for row in plain(comparison.rows)}
     for group in plain(comparison.groups):
         for name in group["models"]:
@@ -68,7 +68,7 @@ def rows_of(comparison: Comparison) -> Iterator[tuple[str, dict, bool]]:
 
 
 def main_table(comparison: Comparison, unit: str = "mark") -> Table:
-    """The one table: a row a model."""
+    """The main table: one row for each model."""
     columns = columns_of(comparison, unit)
     rows = [
         (
@@ -84,17 +84,17 @@ def main_table(comparison: Comparison, unit: str = "mark") -> Table:
 
 
 def rubric_table(comparison: Comparison) -> Table:
-    """Each item of the rubric, from 0 to 1, and each flaw, as the share of responses with it."""
+    """The mean of each rubric item, from 0 to 1, and the share of responses with each flaw."""
     return _by_item(comparison, lambda row, kind: row[kind], sign=False)
 
 
 def rubric_differences(comparison: Comparison) -> Table:
-    """The same as paired differences from the rival, for the models that have one."""
+    """The same as paired differences from the rival, for models that have a rival."""
     return _by_item(comparison, lambda row, kind: row[f"{kind}_difference"], sign=True)
 
 
 def terminal_lines(comparison: Comparison, unit: str = "mark") -> list[str]:
-    """The one table as aligned text; of long names the end."""
+    """The main table as aligned text; of long names, only the end."""
     table = main_table(comparison, unit)
     rows = [
         (label if len(label) <= LONGEST else f"…{label[1 - LONGEST :]}", cells)

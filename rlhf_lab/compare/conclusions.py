@@ -1,16 +1,16 @@
-"""What a comparison came to, in plain words, and what to be wary of."""
+"""The outcome of a comparison in plain words, and warnings."""
 
 from rlhf_lab.compare.measure import Comparison
 from rlhf_lab.disk.jsonl import plain
 
-FEW = 30  # prompts, below which a normal interval is too narrow
-MOST = 4  # ways to train that get a sentence of their own
+FEW = 30  # with fewer prompts, a normal interval is too narrow
+MOST = 4  # groups that get a sentence of their own
 WAYS = {1: "higher", -1: "lower"}
 
 
 def clearly(row: dict) -> int | None:
-    """1 if a model is above its rival by more than chance, -1 if below, 0 if neither; None for a
-    model without a rival, or without an interval."""
+    """1 if a model is above its rival by more than chance explains, -1 if below, 0 if neither; None
+    for a model without a rival or an interval."""
     value = row["difference"]
     if not value or None in value:
         return None
@@ -40,7 +40,7 @@ def headline(comparison: Comparison, unit: str) -> str:
 
 
 def sentences(comparison: Comparison, unit: str) -> list[str]:
-    """A sentence for each way to train that has a rival; of several seeds, for all of them."""
+    """One sentence for each group that has a rival; it covers all seeds of the group."""
     rows = {row["model"]: row for row in plain(comparison.rows)}
     groups = [
         [rows[name] for name in g["models"] if clearly(rows[name]) is not None]
@@ -55,8 +55,8 @@ def sentences(comparison: Comparison, unit: str) -> list[str]:
 
 
 def pairing(comparison: Comparison) -> str:
-    """What comparing prompt by prompt did to the width of the differences' intervals; empty where
-    nothing is compared. It may widen them: where one model does well on what is hard for the other.
+    """How pairing by prompt changed the width of the differences' intervals; "" if nothing is
+    compared. It may widen them, if one model does well on the prompts that are hard for the other.
     """
     rows = [row for row in plain(comparison.rows) if clearly(row) is not None]
     widths = [
@@ -69,44 +69,42 @@ def pairing(comparison: Comparison) -> str:
     few, most = (f"{width:.2f}" for width in (min(widths), max(widths)))
     times = few if few == most else f"{few} to {most}"
     return (
-        f"Taken prompt by prompt, the differences have intervals {times} times as wide as they "
-        "would be had each model had prompts of its own."
+        f"Because of pairing by prompt, the differences have intervals {times} times as wide as "
+        "those from separate prompts for each model."
     )
 
 
 def cautions(comparison: Comparison, prompts: int, unit: str) -> list[str]:
-    """What a reader should be wary of, a sentence each."""
+    """Warnings for the reader, one sentence each."""
     rows = plain(comparison.rows)
     checks = [
         (
             prompts < FEW,
-            f"Only {prompts} prompts: intervals from so few are too narrow, and a "
-            "difference should be large to be believed.",
+            f"Only {prompts} prompts: intervals from so few are too narrow, so believe only a "
+            "large difference.",
         ),
         (
             unit == "score",
-            "No judge was there. Scores are a reward model's, and say something only "
-            "if it learned from rankings that no model here was trained on.",
+            "There was no judge. The scores are a reward model's: they are evidence only "
+            "if it was trained on rankings that no model here was trained on.",
         ),
         (
             len(rows) > 1 and all(len(g["models"]) == 1 for g in comparison.groups),
-            "One seed of each: the intervals say what other prompts would give, not what another "
-            "training run would.",
+            "One seed of each: the intervals cover other prompts, but not another training run.",
         ),
         (
             any(row["kl"] is None for row in rows),
             "Where the KL is missing, the two models have "
-            "different vocabularies, and there is none.",
+            "different vocabularies, so it is not defined.",
         ),
         (
             any(_hacked(row) for row in rows),
-            "A model has a clearly higher score than the first and "
-            "no clearly higher mark: it pleases the reward model "
-            "and not the judge (over-optimisation).",
+            "A model has a clearly higher score than the first but no clearly higher mark: it "
+            "satisfies the reward model but not the judge (over-optimisation).",
         ),
     ]
     worse = [
-        f"{row['model']} has clearly more {flaw}."
+        f"{row['model']} shows this flaw clearly more often: {flaw}."
         for row in rows
         for flaw, value in row["flaws_difference"].items()
         if None not in value and value[1] > 0
@@ -124,7 +122,7 @@ def _of_one(row: dict, unit: str) -> str:
     return (
         f"On the same prompts {row['model']} gets {difference:.2f} {points}{more} than "
         f"{row['rival']} (95 % interval {low:.2f} to {high:.2f}, paired by prompt), "
-        f"and wins {rate:.0f} % of pairs, ties half ({worst:.0f} to {best:.0f} %)."
+        f"and wins {rate:.0f} % of pairs, ties counted half ({worst:.0f} to {best:.0f} %)."
     )
 
 

@@ -1,7 +1,7 @@
-"""Which models a comparison is between, what they are called, and which are seeds of one another.
+"""The models of a comparison, their names, and which of them are the same run with other seeds.
 
-Runs of the same settings with other seeds are one way to train, done several times: they stay
-apart in every table, and each of them is a dot in every picture.
+Runs that differ only in their seed form a group. They are never pooled: each has its own row in
+every table and its own dot in every picture.
 """
 
 import json
@@ -20,9 +20,9 @@ from rlhf_lab.show.markup import name_alone
 class Contestant:
     """A model in a comparison.
 
-    name: what it is called. folder: what it is loaded from, a folder or a hub id. group: those who
-    share it differ in their seed alone. seed and settings: of the run that made it, where it is in
-    one.
+    name: shown for it. folder: the folder or hub id it is loaded from. group: models with the same
+    group differ only in their seed. seed, settings: of the run that the model is in; None outside a
+    run.
     """
 
     name: str
@@ -33,19 +33,20 @@ class Contestant:
 
 
 def contestants_of(given: Sequence[str | Path]) -> list[Contestant]:
-    """The models that are meant: each a run (its final policy), a model's folder, also inside a
-    run, or a hub id; NAME=FOLDER gives it a name, and the same name puts several into one group.
+    """The models to compare. Each is a run's folder (its final policy), a model's folder, also one
+    inside a run, or a hub id; NAME=FOLDER gives it a name, and models with the same name form a
+    group.
 
-    Raises UserError for a run that holds no policy yet, and for a folder that holds no model.
+    Raises UserError for a run that holds no policy yet, and for a file.
     """
     found = [_contestant(str(text)) for text in given]
     return _names_apart([_alone_where_twice(found, place) for place in range(len(found))])
 
 
 def rival_of(contestants: Sequence[Contestant], place: int) -> int:
-    """The place of the model that the one at `place` is measured against: the first, or, where the
-    first is one of several seeds, the one of them with the same seed. These have no rival (they get
-    their own place), unless there is nobody else."""
+    """The index of the model that the model at `place` is compared with: the first or, if the first
+    is one of several seeds, the one of them with the same seed. Models of the first group have no
+    rival (the result is their own index), unless there is no other group: then it is the first."""
     one, group = contestants[place], contestants[0].group
     if all(other.group == group for other in contestants):
         return 0
@@ -58,7 +59,7 @@ def rival_of(contestants: Sequence[Contestant], place: int) -> int:
 
 
 def groups_of(contestants: Sequence[Contestant]) -> list[list[int]]:
-    """The places of the contestants, those of a group together, in the order they were given."""
+    """The indices of the contestants, group by group, in the order they were given."""
     groups: dict[str, list[int]] = {}
     for place, one in enumerate(contestants):
         groups.setdefault(one.group, []).append(place)
@@ -66,7 +67,7 @@ def groups_of(contestants: Sequence[Contestant]) -> list[list[int]]:
 
 
 def set_apart(contestants: Sequence[Contestant]) -> list[dict[str, str]]:
-    """For each contestant the settings of its run in which the runs differ, seeds aside."""
+    """For each contestant the settings in which the runs differ, except seeds."""
     every = [flat(without_seeds(one.settings)) if one.settings else {} for one in contestants]
     known = [settings for settings in every if settings]
     differ = {
@@ -81,8 +82,7 @@ def set_apart(contestants: Sequence[Contestant]) -> list[dict[str, str]]:
 
 
 def without_seeds(settings):
-    """Settings as they are for every seed: nothing in them that is called a seed, or that changes
-    no result."""
+    """The settings without seeds and without those that change no result (FREE)."""
     if not isinstance(settings, dict):
         return settings
     return {
@@ -105,18 +105,18 @@ def _contestant(given: str) -> Contestant:
 
 
 def _shown(place: str, run: RunFolder | None, part: str) -> str:
-    """What a model is called that was given no name: as it was given, but of a path that tells of
-    the machine the end alone."""
+    """The name of a model that was given no name: what was given, but only the end of a path that
+    would identify the machine."""
     short = name_alone(place)
     return f"{run.path.name}/{part}" if run and short == part != place else short
 
 
 def model_in(place: str) -> str:
-    """The model's folder that a person means: of a run the policy it ended with, or the SFT policy
-    where it is a run of that stage alone. What is no folder is taken as a hub id."""
+    """The model's folder for what a person gave: for a run, its final policy, or its SFT policy if
+    it is a run of SFT alone. Anything that is not a folder is taken as a hub id."""
     path = Path(place)
     if path.is_file():
-        raise UserError(f"{place} is a file: name a run's folder or a model's")
+        raise UserError(f"{place} is a file: give a run's folder or a model's folder")
     if not path.is_dir():
         return place
     if not is_run(path):
@@ -128,13 +128,14 @@ def model_in(place: str) -> str:
     if run.sft.is_dir() and "ppo" not in (settings if isinstance(settings, dict) else {}):
         return str(run.sft)
     raise UserError(
-        f"the run in {place} holds no policy yet: run it to its end, or name a model's "
+        f"the run in {place} holds no policy yet: run it to its end, or give a model's "
         f"folder, such as {path / 'sft'}"
     )
 
 
 def run_around(folder: str) -> tuple[RunFolder | None, str]:
-    """The run that a model's folder lies in, and its place there, such as "policy"."""
+    """The run that contains a model's folder, and the folder's name in it, such as "policy"; (None,
+    "") if there is none."""
     path = Path(folder).resolve()
     try:
         return (RunFolder.view(path.parent), path.name) if path.is_dir() else (None, "")
@@ -143,8 +144,8 @@ def run_around(folder: str) -> tuple[RunFolder | None, str]:
 
 
 def _alone_where_twice(found: list[Contestant], place: int) -> Contestant:
-    """The contestant as it is; but in a group of its own where its group has its seed twice: such
-    are not other seeds, they are the same run again, or differ in what no settings tell."""
+    """The contestant, moved to a group of its own if a seed is missing or occurs twice in its
+    group: then its models are not the same run with other seeds. Groups made by NAME= stay."""
     one = found[place]
     if one.group.startswith("name "):
         return one
@@ -156,7 +157,8 @@ def _alone_where_twice(found: list[Contestant], place: int) -> Contestant:
 
 
 def _names_apart(found: list[Contestant]) -> list[Contestant]:
-    """The contestants with no name twice: the seed, or else a number, is put behind those."""
+    """The contestants with unique names: a repeated name gets its seed, or else a number,
+    appended."""
     names = Counter(one.name for one in found)
     pairs = Counter((one.name, one.seed) for one in found)
     seen: Counter[str] = Counter()

@@ -1,8 +1,8 @@
-"""Let every model answer every prompt, and measure what came of it.
+"""Let every model answer every prompt, and measure the responses.
 
-Each prompt counts once, with the mean of its responses: several responses to one prompt are not
-independent. Two models are compared prompt by prompt, which takes out that some prompts are hard
-for both. Seeds are never pooled.
+Each prompt counts once, with the mean of its responses, because several responses to one prompt are
+not independent. Two models are compared prompt by prompt, so the difficulty of a prompt cancels
+out. Seeds are never pooled.
 """
 
 import math
@@ -46,13 +46,14 @@ FIRST, WORST = 6, 3  # examples: prompts from the top of the set, and the best m
 
 @dataclass(frozen=True)
 class Comparison:
-    """Plain values, as JSON holds them.
+    """The result, as plain values that JSON can store.
 
-    rows: one a model, all in the same units (the judge's marks or the reward model's scores).
-    groups: one for each way to train, with the rows of its seeds and their means. examples: prompts
-    with each model's first response. pairs: blind ones of the first two models, as `draw_pairs`
-    draws them, each {"prompt", "left", "right"}; key: for each pair which model is on the left,
-    "first" or "second". (A file for who is to choose has the pairs alone: the examples tell, too.)
+    rows: one for each model, all in the same unit (the judge's marks or the reward model's scores).
+    groups: one for each group of seeds, with their names and means. examples: prompts with each
+    model's first response. pairs: blind pairs of the first two models, from `draw_pairs`, each
+    {"prompt", "left", "right"}. key: for each pair, which model is on the left, "first" or
+    "second". (The file for the person who chooses contains only the pairs, because the examples,
+    too, reveal which model wrote what.)
     """
 
     rows: list[dict]
@@ -64,7 +65,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Played:
-    """What a model did: its responses, the values they go by, (P, S), and their KL, (P, S)."""
+    """A model's responses, their values, scores and KL, each (P, S): P prompts, S samples."""
 
     answers: Responses
     values: Tensor
@@ -85,19 +86,22 @@ def compare(
     reference: str | None = None,
     watch: Callable[[list[Contestant]], Iterable[Contestant]] = iter,
 ) -> Comparison:
-    """Let every model answer every prompt with the same seeds, and measure it against its rival.
+    """Let every model answer every prompt with the same seeds, and compare it with its rival.
 
-    folders: as `contestants_of` takes them. The rival, and the reference of the KL, is the first
-    one, or its twin of the same seed (`rival_of`); reference: another model for the KL. watch: may
-    show the models as their turn comes. In memory are two models at a time, and the reward model.
+    folders: as `contestants_of` takes them. The rival, also the reference for the KL, is the first
+    model, or the one of its group with the same seed (`rival_of`). reference: another model for the
+    KL. watch: may show progress; it must yield the models. Two models and the reward model are in
+    memory at a time.
 
-    Raises UserError without a judge or a reward model to go by, without prompts, and for a reward
-    model with another tokenizer than a model's.
+    Raises UserError if there is neither a judge nor a reward model, if there are no prompts, and if
+    the reward model's tokenizer differs from a model's.
     """
     if judge is None and reward_model is None:
         raise UserError("nothing to compare by: give --task, or --reward-model with --data")
     if not prompts or samples < 1:
-        raise UserError("nothing to compare on: give at least one prompt, and 1 sample or more")
+        raise UserError(
+            "no prompts or samples to compare: give at least one prompt, and 1 sample or more"
+        )
     models = contestants_of(folders)
     if reward_model:
         for model in models:
@@ -129,18 +133,18 @@ def compare(
 
 
 def paired(values: Tensor, rival: Tensor) -> Interval:
-    """The mean difference between two models on the same prompts, (P, S) and (P, R), with its 95 %
-    interval, which is that of the differences prompt by prompt.
+    """The mean difference between two models on the same prompts, with a 95 % interval that is
+    paired by prompt. values, rival: (P, S) and (P, R).
 
-    How hard a prompt is cancels out, so it is narrower than two independent means would give
-    wherever the two find the same prompts hard.
+    The difficulty of a prompt cancels out, so the interval is narrower than that of two independent
+    means if both models find the same prompts hard.
     """
     return interval((values.float().mean(1) - rival.float().mean(1))[:, None])
 
 
 def paired_shares(values: Tensor, rival: Tensor) -> Interval:
-    """The same for what a response has or has not, 0 or 1: where neither model ever has it, that is
-    no certainty about the next prompt."""
+    """The same for a property that a response has (1) or not (0). The interval has a width even if
+    no response has the property: the next prompt may show it."""
     difference = values.float().mean(1) - rival.float().mean(1)  # (P,), from -1 to 1
     share, low, high = share_interval((difference + 1) / 2)
     return 2 * share - 1, 2 * low - 1, 2 * high - 1
@@ -163,7 +167,7 @@ def _play(
     kl: Tensor | None = torch.zeros(answers.ended.shape)
     if reference != model.folder:
         alike = load_tokenizer(reference).get_vocab() == tokenizer.get_vocab()
-        kl = None  # between two vocabularies there is none
+        kl = None  # not defined between two vocabularies
         if alike:
             start = load_policy(reference, device)
             kl = sequence_kl(policy, start, answers, config.temperature)
@@ -174,7 +178,7 @@ def _play(
 def _row(
     model: Contestant, own: _Played, against: Contestant, rival: _Played | None, flaws: list[str]
 ) -> dict:
-    """All that was found about a model; what needs a rival is None where it has none."""
+    """All figures of a model; those that need a rival are None without one."""
     answers = own.answers
     first = answers.marks[0][0] if answers.marks else None
     rival_scores = rival.scores if rival else None
@@ -214,14 +218,15 @@ def _row(
 
 
 def _kl(table: Tensor | None) -> Interval | None:
-    """The mean KL; 0, about which nothing is uncertain, for the reference itself."""
+    """The mean KL; exactly 0, without an interval, for the reference itself."""
     if table is None:
         return None
     return interval(table) if table.any() else (0.0, math.nan, math.nan)
 
 
 def _unpaired_half(values: Tensor, rival: Tensor) -> float:
-    """Half the interval that the difference would have, had each model had prompts of its own."""
+    """Half the width of the difference's interval, if each model had been given different
+    prompts."""
     halves = [(high - low) / 2 for _, low, high in (interval(values), interval(rival))]
     return sum(half**2 for half in halves) ** 0.5
 
@@ -232,14 +237,14 @@ def _blind_row(pair: Pair) -> dict:
 
 
 def _flaws(played: list[_Played]) -> list[str]:
-    """The flaws that a judge named in any of the responses: it may name only those it found."""
+    """The flaws that the judge named in any response (it need not name those it did not find)."""
     rows = [row for one in played for row in one.answers.marks or []]
     return sorted({flaw for row in rows for mark in row for flaw in mark.flaws})
 
 
 def _distinct(answers: Responses) -> float | None:
-    """The share of different responses to a prompt, what the prompt names aside; None where there
-    is one response to each."""
+    """The share of different responses to a prompt, ignoring words from its facts; None if each
+    prompt has only one response."""
     if answers.per_prompt < 2:
         return None
     words = sorted({str(v) for p in answers.prompts for v in p.facts.values() if str(v).strip()})
@@ -247,8 +252,8 @@ def _distinct(answers: Responses) -> float | None:
 
 
 def _group(rows: list[dict]) -> dict:
-    """The seeds of one way to train: their names, and for each measure mean, lowest and highest of
-    their estimates. No interval: how far seeds scatter is shown, not worked out from three."""
+    """The seeds of one group: their names and, for each measure, the mean, lowest and highest of
+    their estimates. There is no interval: a few seeds are too few to compute one."""
     group: dict[str, Any] = {
         "models": [row["model"] for row in rows],
         "seeds": [row["seed"] for row in rows],
@@ -262,8 +267,8 @@ def _group(rows: list[dict]) -> dict:
 
 
 def _examples(prompts: Sequence[Prompt], rows: list[dict], played: list[_Played]) -> list[dict]:
-    """The first prompts, then those others to which the best model's first response was worst:
-    nobody picks them."""
+    """The first prompts, then those of the others to which the best model's first response was
+    worst. Nobody picks them by hand."""
     best = max(range(len(rows)), key=lambda i: rows[i]["value"][0])
     by_value = played[best].values[:, 0]
     others = sorted(range(FIRST, len(prompts)), key=lambda p: float(by_value[p]))[:WORST]

@@ -1,4 +1,4 @@
-"""A comparison on one page, which needs no network and holds no script: the table, the rubric, two
+"""A comparison on one page, which needs no network and contains no script: the table, the rubric,
 pictures, responses side by side, and what was compared."""
 
 from dataclasses import dataclass
@@ -17,30 +17,32 @@ from rlhf_lab.show.tables import NOTHING, Cell, Table
 
 TITLE = "Comparison: "
 HOW_TO_READ = {
-    "interval": "The small figures are 95 % intervals. They say how far the figure may move on "
-    "other prompts of the same kind. They do not say what another seed of the training "
-    "would give, nor whether the judge is right.",
+    "interval": "The small figures are 95 % intervals. They show how much the figure may change on "
+    "other prompts of the same kind. They do not cover another seed of the training, "
+    "nor errors of the judge.",
     "by prompt": "Several answers to one prompt are not independent, so each prompt counts once, "
     "with the mean of its answers.",
     "difference": "The mean of the differences prompt by prompt. What makes a prompt hard for both "
     "models cancels out, so the interval is narrower than two separate ones suggest "
-    "wherever they find the same prompts hard. Where it does not hold 0, the two "
-    "differ by more than chance.",
+    "if they find the same prompts hard. If it does not contain 0, the two "
+    "differ by more than chance explains.",
     "wins": "How often an answer beats the other model's to the same prompt; a tie is half a win.",
     "all seeds": "The mean of the seeds and, in brackets, the lowest and the highest. They are not "
     "pooled into one interval: 3 seeds on 500 prompts are not 1,500 independent "
-    "marks. One more seed falls outside the range of 3 in 1 of 2 cases, of 9 in 1 of "
-    "5 (2 in n + 1).",
-    "KL": "How far the model's answers have gone from the reference's, in nats, summed over an "
-    "answer. Compare marks at like KL: a model that moved further has paid more.",
-    "distinct": "Of several answers to one prompt, how many differ, the prompt's names aside.",
+    "marks. One more seed falls outside the range of 3 seeds in 1 of 2 cases, and "
+    "outside the range of 9 in 1 of 5 (of n: 2 in n + 1).",
+    "KL": "How far the model has moved from the reference, in nats, summed over an "
+    "answer. Compare marks at similar KL: a higher mark may cost a higher KL.",
+    "distinct": "The share of different answers among several to one prompt, not counting "
+    "names from the prompt.",
 }
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How a comparison was made. source: where the prompts are from. unit: what is compared, "mark"
-    or "score", and judged_by, who gives it."""
+    """How a comparison was made. source: where the prompts come from. unit: what is compared,
+    "mark" or "score". judged_by: who gives it. held_out: whether the prompts are a task's held-out
+    ones."""
 
     source: str
     prompts: int
@@ -90,7 +92,7 @@ def _header(title: str, comparison: Comparison, setup: Setup) -> Html:
 
 
 def _figures(comparison: Comparison, setup: Setup) -> Html:
-    """The one table."""
+    """The main table."""
     note = (
         f"Every model gave {setup.samples} answers to each of {setup.prompts} prompts, with "
         "the same seeds. Small figures are 95\u00a0% intervals, each prompt counted once."
@@ -101,7 +103,7 @@ def _figures(comparison: Comparison, setup: Setup) -> Html:
 
 
 def _pictures(comparison: Comparison, unit: str) -> Html:
-    """Marks and differences one above the other, and beside them what they cost in KL."""
+    """Marks above differences, and beside them the mark against the KL."""
     drawn = [figure(plots.values(comparison, unit), f"The mean {unit} of each model")]
     if any(row["difference"] for row in comparison.rows):
         drawn.append(figure(plots.differences(comparison, unit), "The paired differences"))
@@ -112,15 +114,15 @@ def _pictures(comparison: Comparison, unit: str) -> Html:
 
 
 def _items(comparison: Comparison) -> Html | None:
-    """The rubric and the flaws: of each model, and as differences from its rival."""
+    """The rubric and the flaws of each model, and their differences from its rival."""
     items, differences = rubric_table(comparison), rubric_differences(comparison)
     if not items.rows:
         return None
     parts = [
         tag(
             "p",
-            "Rubric items go from 0 to 1; flaws are the share of answers that have one, "
-            "their differences in percentage points (pp).",
+            "Rubric items go from 0 to 1. Flaws are the share of answers that show them; "
+            "their differences are in percentage points (pp).",
         ),
         _stack(items, comparison),
     ]
@@ -154,12 +156,12 @@ def _side_by_side(comparison: Comparison, unit: str) -> Html:
     worst = next((e["worst_of"] for e in comparison.examples if e["worst_of"]), None)
     rule = f"The first {min(FIRST, len(cards))} prompts and each model's first answer"
     if len(shown) < len(comparison.rows):
-        rule += ", of several seeds the first"
+        rule += "; of several seeds, only the first is shown"
     if worst is None:
         return join(tag("p", f"{rule}. None was picked by hand."), *cards)
     rule += (
-        f"; then those other prompts on which the first answer of {worst}, the best by its "
-        "mean, was worst. None was picked by hand."
+        f"; then the other prompts on which {worst}, which has the best mean, gave its worst "
+        "first answers. None was picked by hand."
     )
     return join(
         tag("p", rule), *cards[:FIRST], tag("h3", f"Where {worst} did worst"), *cards[FIRST:]
@@ -203,9 +205,9 @@ def _compared(comparison: Comparison, setup: Setup) -> Html:
     facts = {
         "prompts": f"{setup.prompts}, from {setup.source}"
         + (
-            "; the task keeps them out of all that it trains on"
+            "; the task never trains on them"
             if setup.held_out
-            else "; whether a model has seen them in training is not known here"
+            else "; it is not known whether a model was trained on them"
         ),
         f"{setup.unit}s": f"given by {setup.judged_by}",
         "answers": f"{setup.samples} to each prompt, seed {setup.seed}, temperature "
@@ -224,8 +226,8 @@ def _compared(comparison: Comparison, setup: Setup) -> Html:
 def _stack(
     table: Table, comparison: Comparison, many: list[bool] | None = None, words: bool = False
 ) -> Html:
-    """A table whose rows become cards on a narrow screen. many: which rows stand for several seeds;
-    words: whether cells hold texts."""
+    """A table whose rows become cards on a narrow screen. many: which rows stand for several seeds.
+    words: whether the cells contain text."""
     colours = plots.colours_of(comparison)
     head = tag("tr", *(tag("th", text, scope="col") for text in table.head))
     rows = []
@@ -250,7 +252,7 @@ def _cell(one: Cell, title: str) -> Html:
 
 
 def _setting(value: str) -> str:
-    """A setting in JSON, of a path the name alone."""
+    """A setting in JSON; of a path, only the last name."""
     return f'"{name_alone(value[1:-1])}"' if value.startswith('"') else value
 
 

@@ -1,5 +1,5 @@
-"""What is known of a reward model that is to judge: how well it orders what people ranked and it
-has not seen, and whether PPO optimised it, or one that learned the same. The runs say both."""
+"""What the runs tell about a reward model that judges: how well it orders rankings that it was not
+trained on, and whether PPO optimised it or one trained on the same rankings."""
 
 import json
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from rlhf_lab.compare.contestants import Contestant, run_around
 from rlhf_lab.disk.storage import fingerprint
 from rlhf_lab.tasks.parts import SECOND, TRAIN
 
-TESTED = "tested.json"  # share of comparisons that it orders as people did, and its interval
+TESTED = "tested.json"  # share of comparisons ordered as people did, and its interval
 
 
 def standing_of(reward_model: str | Path | None, models: Sequence[Contestant] = ()) -> list[str]:
-    """What to know before believing what this reward model says of these models, a sentence
+    """What to know before you trust this reward model's scores of these models, one sentence
     each."""
     if reward_model is None:
         return []
@@ -27,13 +27,13 @@ def spent(reward_model: str | Path) -> str:
         return ""
     return (
         f"{reward_model} is the second reward model, which is kept for judging: it cannot judge "
-        "a policy that was optimised against it; use the one that `reward` made without --part "
-        "second"
+        "a policy that is optimised against it; use the reward model that `reward` made without "
+        "--part second"
     )
 
 
 def tested_as(reward_model: str | Path) -> str:
-    """How it did on rankings of prompts that it has not seen; "" where that was not tested."""
+    """Its accuracy on rankings of prompts it was not trained on, in words; "" if not tested."""
     file = Path(reward_model).resolve().parent / TESTED
     if not file.is_file():
         return ""
@@ -41,7 +41,7 @@ def tested_as(reward_model: str | Path) -> str:
     if right is None:
         return ""
     text = (
-        f"{reward_model} orders {100 * right:.0f} % of comparisons on prompts it has not seen "
+        f"{reward_model} orders {100 * right:.0f} % of comparisons on unseen prompts "
         f"as people did (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
     coin = ", which is not distinguishable from chance: its scores are no evidence"
@@ -49,20 +49,19 @@ def tested_as(reward_model: str | Path) -> str:
 
 
 def _optimised(reward_model: str | Path, models: Sequence[Contestant]) -> str:
-    """Whether a policy among the models was optimised against this very reward model."""
+    """A warning if one of the models was optimised against this reward model; else ""."""
     weights = fingerprint(reward_model)
     names = [model.name for model in models if weights and _optimised_by(model.folder) == weights]
     if not names:
         return ""
     return (
-        f"{reward_model} is what PPO optimised in {' and '.join(names)}: what it says of that is "
-        "no evidence; give one that learned from other rankings"
+        f"PPO optimised {' and '.join(names)} against {reward_model}, so the scores that "
+        "it gives there are no evidence; give a reward model that was trained on other rankings"
     )
 
 
 def _optimised_by(folder: str) -> str:
-    """The fingerprint of the reward model that made the policy in a folder; "" where none is
-    known."""
+    """The fingerprint of the reward model that a policy was optimised against; "" if unknown."""
     run, part = run_around(folder)
     if run is None or part != run.policy.name:
         return ""
@@ -72,8 +71,9 @@ def _optimised_by(folder: str) -> str:
 
 
 def _learned_alike(reward_model: str | Path, models: Sequence[Contestant]) -> str:
-    """Whether it learned from the same part of a task as the reward model that PPO optimised: then
-    PPO has found out what pleases it. Where no run says which that was, it was the first."""
+    """A warning if it was trained on the same part of a task as the reward model that PPO
+    optimised: PPO has then exploited what both have learned. If no run records PPO's reward model,
+    it is taken to be the one of the first part. "" if there is nothing to warn of."""
     part = _part(reward_model)
     asked = [
         settings["reward_model"]
@@ -84,13 +84,13 @@ def _learned_alike(reward_model: str | Path, models: Sequence[Contestant]) -> st
         return ""
     other = "`reward --part second`" if part == TRAIN else "`reward` without --part second"
     return (
-        f"{reward_model} learned from the rankings that PPO's reward model learned from: what "
-        f"it says of a policy is no evidence; give the one of {other}"
+        f"{reward_model} was trained on the same rankings as PPO's reward model: its scores of a "
+        f"policy are no evidence; give the one made by {other}"
     )
 
 
 def _part(reward_model: str | Path) -> str | None:
-    """The part of a task whose rankings it learned from; None where its run does not say."""
+    """The part of a task whose rankings it was trained on; None if its run does not say."""
     run, _ = run_around(str(reward_model))
     settings = run.config.get("settings") if run else {}
     return settings.get("part") if isinstance(settings, dict) else None

@@ -1,7 +1,7 @@
-"""Checkpoints from which a stopped stage goes on as if it had not stopped.
+"""Checkpoints: a stopped stage resumes from one and ends with the same result.
 
-All chance in a stage comes from its seed and the number of the update, so a checkpoint needs no
-random state: weights, optimiser and a step number are enough.
+Every random choice in a stage depends only on its seed and the update number, so a checkpoint needs
+no random state: weights, optimiser and update number are enough.
 """
 
 import hashlib
@@ -22,13 +22,14 @@ from rlhf_lab.disk.provenance import check_format, differences, surroundings, ve
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 
-FORMAT = 2  # of state.json, which has no number where 0.1.0 wrote it; since 2 it has checksums
+FORMAT = 2  # of state.json; rlhf-lab 0.1.0 wrote no number; format 2 added checksums
 STATE, OPTIMISER = "state.json", "optimiser"
-BEGIN_ANEW = "delete that folder to begin the stage anew"
+BEGIN_ANEW = "delete that folder to restart the stage"
 
 
 class HasTensors(Protocol):
-    """What is saved beside the models: an optimiser whose state is named tensors."""
+    """Something saved with the models, such as an optimiser: its state is a dict of named
+    tensors."""
 
     def tensors(self) -> dict[str, Tensor]: ...
 
@@ -39,15 +40,18 @@ class HasTensors(Protocol):
 class Checkpoint:
     """Where a stage keeps its state while it trains: one folder, replaced as a whole.
 
-    every: updates between two saves. settings: where no RunFolder holds them, what a run that goes
-    on must have in common with the one that saved; defaults: as in `RunFolder.open`. A full disk or
-    a kill leaves the previous one intact, and checksums tell whether every file is still as it was
-    saved. Stages save after they have yielded an update's record: a record logged twice can be
-    dropped on resuming (`RunFolder.logged`), one never logged would be lost. Of several processes
-    the main one saves and all restore, in any number.
+    every: updates between two saves. settings: the settings that a resumed run must share with the
+    run that saved; for stages without a RunFolder, which would check them. defaults: as in
+    `RunFolder.open`.
 
-    Where adapters are trained, the weights beneath them are not saved: they are those of the
-    model's folder, and a checksum tells whether they still are.
+    A full disk or a kill leaves the previous checkpoint intact, and checksums detect any file that
+    has changed since it was saved. Stages save after they have yielded an update's record: a record
+    logged twice can be dropped on resuming (`RunFolder.logged`), but one never logged would be
+    lost. With several processes, the main one saves and all of them restore; their number may
+    change in between.
+
+    When adapters are trained, the frozen weights under them are not saved: they are in the model's
+    folder, and a checksum detects any change to them.
     """
 
     folder: Path
@@ -96,15 +100,15 @@ class Checkpoint:
     def restore(self, modules: Mapping[str, nn.Module], optimiser: HasTensors) -> dict:
         """Load the saved state and return it; {"update": 0} if there is none.
 
-        Raises UserError, and loads nothing, if some process does not see what the others do, if the
-        checkpoint is damaged, if a newer version saved it, if the settings are not those it was
-        saved with, if the weights beneath adapters are not those the run began with, or if the
-        weights are not exactly the model's by name and shape.
+        Raises UserError, and loads nothing, if the processes do not all see the same checkpoint, if
+        it is damaged, if a newer version saved it, if it was saved with other settings, if the
+        frozen weights under the adapters have changed, or if the names and shapes of its tensors
+        are not exactly the model's.
         """
         parallel.once(tidy, self.folder.parent, self.folder.name)
         state = self._state()
         parallel.check_same(
-            f"the checkpoint it finds in {self.folder}: use a folder that all machines share",
+            f"the checkpoint in {self.folder}: use a folder that all machines share",
             state["update"],
         )
         if state["update"] == 0:
@@ -112,21 +116,21 @@ class Checkpoint:
         found = differences(state.pop("settings", {}), self.settings or {}, self.defaults)
         if found:
             raise UserError(
-                f"the checkpoint in {self.folder} is of a run with other settings "
-                f"({'; '.join(found)}): give those, choose another --out, or delete it"
+                f"the checkpoint in {self.folder} was saved with other settings "
+                f"({'; '.join(found)}): use the same settings, choose another --out, or delete it"
             )
         still = _still(modules)
         if state.pop("still", 0) != parallel.checksum(still.values()):
             raise UserError(
-                f"the checkpoint in {self.folder} is of adapters on other weights: name "
-                "the model that the run began with, or choose another --out"
+                f"the checkpoint in {self.folder} has adapters for other weights: give the model "
+                "that the run began with, or choose another --out"
             )
         saved = {name: self._tensors(name) for name in (*modules, OPTIMISER)}
         for name, module in modules.items():
             if misfit := _misfit(module, still, saved[name], state["format"]):
                 raise UserError(
-                    f"the checkpoint in {self.folder} {misfit} of the {name}: {BEGIN_ANEW}, or go "
-                    "on with the versions that the run began with"
+                    f"the checkpoint in {self.folder} does not fit the {name} ({misfit}): "
+                    f"{BEGIN_ANEW}, or resume with the versions that the run began with"
                 )
         try:
             optimiser.load_tensors(saved[OPTIMISER])
@@ -137,8 +141,8 @@ class Checkpoint:
         return {k: v for k, v in state.items() if k not in ("format", "versions", "files")}
 
     def other_versions(self) -> str:
-        """One line that names the versions that are not those it was saved with; "" if there are
-        none, or no checkpoint."""
+        """One line that names the versions that have changed since the checkpoint was saved; "" if
+        none have, or there is no checkpoint."""
         state = self._state()
         if state["update"] == 0:
             return ""
@@ -146,8 +150,8 @@ class Checkpoint:
         return version_note(self.folder, was, {"checkpoint format": FORMAT})
 
     def _state(self) -> dict:
-        """What state.json holds, and "update" 0 where there is no checkpoint. Raises UserError if
-        any file is not as it was saved."""
+        """The content of state.json; {"update": 0} if there is no checkpoint. Raises UserError if
+        any file has changed since it was saved."""
         empty = self.folder.is_dir() and not any(self.folder.iterdir())
         if empty or not os.path.lexists(self.folder):
             return {"update": 0}
@@ -157,12 +161,12 @@ class Checkpoint:
         except OSError as error:
             raise self._damaged(f"{STATE}: {error.strerror}") from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise self._damaged(f"{STATE} does not hold what was saved") from error
+            raise self._damaged(f"{STATE} has invalid content") from error
         if type(number) is int:
             check_format(f"the checkpoint in {self.folder}", number, FORMAT)
         if type(number) is not int or type(update) is not int or update < 1:
-            raise self._damaged(f"{STATE} does not hold what was saved")
-        if number > 1:  # those before have no checksums
+            raise self._damaged(f"{STATE} has invalid content")
+        if number > 1:  # format 1 has no checksums
             if state.pop("sha256", "") != _digest(state):
                 raise self._damaged(f"{STATE} has changed since it was saved")
             for name, sum_ in state["files"].items():
@@ -185,11 +189,11 @@ class Checkpoint:
 
 
 def other_than_checkpoint(folder: Path) -> str:
-    """Why no checkpoint may take the place of a folder: what else it holds; "" if nothing."""
+    """Why a checkpoint must not replace this folder: it holds another file; "" if it may."""
     others = sorted(
         e.name for e in folder.iterdir() if e.name != STATE and e.suffix != ".safetensors"
     )
-    return f"holds '{others[0]}', which is no part of a checkpoint" if others else ""
+    return f"holds '{others[0]}', which is not part of a checkpoint" if others else ""
 
 
 def resumable(
@@ -199,12 +203,12 @@ def resumable(
     updates: int,
     state: dict | None = None,
 ) -> Iterator[int]:
-    """The numbers, from 1 to `updates`, of the updates that are still to be made.
+    """The numbers of the updates still to be made, out of 1 to `updates`.
 
-    What the checkpoint has saved is put back at once: the modules, the optimiser and `state`, a
-    dict of whatever else an update changes. After each update that is due, once the loop asks for
-    the next, they are saved. Without a checkpoint it is range(1, updates + 1). Raises what
-    `Checkpoint.restore` and `Checkpoint.save` do.
+    The call itself restores what the checkpoint holds: the modules, the optimiser and `state`, a
+    dict of anything else that an update changes. It saves them again after each update that is
+    `due`, when the loop asks for the next number. Without a checkpoint the result is range(1,
+    updates + 1). Raises what `Checkpoint.restore` and `Checkpoint.save` raise.
     """
     state = {} if state is None else state
     saved = checkpoint.restore(modules, optimiser) if checkpoint else {"update": 0}
@@ -221,15 +225,15 @@ def resumable(
 
 
 def _still(modules: Mapping[str, nn.Module]) -> dict[int, nn.Parameter]:
-    """By id, the frozen weights in a module of which others are trained: those under adapters. (A
-    module without any trained weight, such as a reference, has none of them.)"""
+    """The frozen weights under adapters, by id: those in modules that also have trained weights. (A
+    module without any trained weight, such as a reference, adds none.)"""
     adapted = [m for m in modules.values() if any(p.requires_grad for p in m.parameters())]
     return {id(p): p for m in adapted for p in m.parameters() if not p.requires_grad}
 
 
 def _unshared(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, Tensor]:
-    """What a module must get back, by name, each tensor once: tied weights are stored under one
-    name, frozen ones under none."""
+    """The tensors of a module to save, by name: tied weights once, under one name; the frozen
+    weights in `still` not at all."""
     named: dict[int, tuple[str, Tensor]] = {}
     for name, x in module.state_dict(keep_vars=True).items():
         if id(x) not in still:
@@ -240,16 +244,16 @@ def _unshared(module: nn.Module, still: dict[int, nn.Parameter]) -> dict[str, Te
 def _misfit(
     module: nn.Module, still: dict[int, nn.Parameter], saved: dict[str, Tensor], number: int
 ) -> str:
-    """What keeps saved tensors from being exactly those of a module, in words; "" if nothing does.
-    Format 1 held buffers, too, that a module makes by itself."""
+    """How saved tensors differ from a module's in name or shape, in words; "" if they do not.
+    Format 1 also saved buffers, which a module makes by itself."""
     all_ = module.state_dict(keep_vars=True)
     there = {id(all_[name]) for name in saved if name in all_} | still.keys()
     lacking = [name for name, x in all_.items() if id(x) not in there]
     extra = [name for name in saved if name not in all_] if number > 1 else []
     misshapen = [n for n, x in saved.items() if n in all_ and x.shape != all_[n].shape]
     if lacking or extra:
-        return f"lacks '{min(lacking)}'" if lacking else f"holds '{min(extra)}', which is no part"
-    return f"holds another shape of '{min(misshapen)}'" if misshapen else ""
+        return f"it lacks '{min(lacking)}'" if lacking else f"it has an extra '{min(extra)}'"
+    return f"'{min(misshapen)}' has another shape" if misshapen else ""
 
 
 def _digest(state: dict) -> str:

@@ -11,9 +11,8 @@ SHIPPED = PACKAGE / "_shipped"
 
 
 def project_file(name: str) -> Path:
-    """Where a file or folder of the project is, such as "notebooks" or "rlhf_lab/ppo.py", by its
-    path in a clone. A package that was installed without its clone has most of them; the path may
-    lead to nothing."""
+    """The path of a project file or folder, such as "notebooks" or "rlhf_lab/ppo.py", given its
+    path in a clone. An installed package has most of them, but not all: the path may not exist."""
     root = SHIPPED if SHIPPED.is_dir() and not name.startswith("rlhf_lab") else PACKAGE.parent
     return root / name
 
@@ -37,8 +36,9 @@ def base_model() -> Path:
 
 
 def base_model_name() -> str:
-    """The same, as a run notes it: relative to the working folder, so that a run in a clone names
-    no machine's paths. On Windows it is absolute if the two are on different drives."""
+    """The same path as a run records it: relative to the working folder, so that a run in a clone
+    contains no path of this machine. On Windows it is absolute if the two are on different
+    drives."""
     try:
         return os.path.relpath(base_model())
     except ValueError:
@@ -49,10 +49,10 @@ def shipped(name: str) -> Path:
     """A file or folder of the run that comes with the lab (data/demo): the models "sft",
     "reward_model" and "policy", "rankings.jsonl.gz", "metrics.jsonl", "summary.json", ...
 
-    Raises UserError, with what there is, for any other name.
+    Raises UserError, which lists the known names, for any other name.
     """
     folder = data_folder() / "demo"
     if not (folder / name).exists():
         there = ", ".join(sorted(path.name for path in folder.iterdir()))
-        raise UserError(f"no '{name}' in {folder}: there are {there}")
+        raise UserError(f"no '{name}' in {folder}: choose one of {there}")
     return folder / name

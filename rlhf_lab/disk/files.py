@@ -8,12 +8,13 @@ One JSON object a line, UTF-8; a name that ends in .gz is compressed:
     rankings        {"prompt": "...", "responses": ["...", "..."], "ranking": [2, 1]}
     comparisons     {"prompt": "...", "chosen": "...", "rejected": "..."}
 
-Any row may have an "id" of its prompt and the "facts" a judge needs, a ranking also its "labeller",
-samples also the "model" that made them and its "settings". Where a response was cut off before its
-end, "ended" says so: false in a demonstration, else a list such as [true, false], in comparisons of
-chosen and rejected; without it all have ended.
-In a ranking 1 is best, equal ranks are ties and null is unranked. A bad row is a UserError that
-names file, line and field; what is written here is always read back the same.
+Any row may have an "id" of its prompt and the "facts" a judge needs. A ranking may also have its
+"labeller", and samples the "model" that made them and its "settings". "ended" says which responses
+ended by themselves and which were cut off: true or false in a demonstration, elsewhere a list such
+as [true, false] (in a comparison: chosen, then rejected). Without it, all of them ended.
+
+In a ranking, 1 is best, equal ranks are ties and null is unranked. A bad row raises a UserError
+that names file, line and field. What is written here is always read back the same.
 """
 
 import hashlib
@@ -36,10 +37,10 @@ COMPARED = ("prompt", "chosen", "rejected", "ended", "labeller", "id", "facts")
 
 
 def read_rankings(path: str | Path) -> list[Ranking]:
-    """The rankings in a file, each comparison as a ranking of two; rows may be of both kinds. A row
-    without an id gets one that depends on the text of its prompt alone.
+    """The rankings in a file. A comparison becomes a ranking of two, and a file may hold both. A
+    row without an id gets one made from the text of its prompt.
 
-    Raises UserError on the first line that is not right; so does `read_samples`.
+    Raises UserError at the first invalid line; so does `read_samples`.
     """
     return [_ranking(row) for row in read_rows(path)]
 
@@ -50,11 +51,12 @@ def read_samples(path: str | Path) -> list[tuple[Prompt, list[Sample]]]:
 
 
 def write_prompts(path: str | Path, prompts: Iterable[Prompt]) -> None:
-    """Write a file that `formats.read_prompts` reads back the same, at once or not at all.
+    """Write a file that `formats.read_prompts` reads back the same: all of it or, after a failure,
+    none.
 
-    Raises UserError, and leaves the file as it was, if a reader would refuse an item (an empty
-    text, facts that JSON cannot hold), if there are none, or if the file cannot be written; so do
-    the other writers.
+    Raises UserError, and leaves an existing file unchanged, if a reader would refuse an item (an
+    empty text, facts that JSON cannot store), if there are no items, or if the file cannot be
+    written. So do the other writers.
     """
     _write(path, prompts, _prompt)
 
@@ -101,9 +103,7 @@ def _ranked(row: Row) -> Ranking:
     prompt = _prompt(row, RANKED if either else tuple(dict.fromkeys(RANKED + COMPARED)))
     if not either:
         row.refuse(
-            "responses",
-            "is missing, and so are 'chosen' and 'rejected': give 'responses' "
-            "and their 'ranking', or those two",
+            "responses", "is missing: give 'responses' and 'ranking', or 'chosen' and 'rejected'"
         )
     responses, ranks = ranked(row)
     labeller = row.get("labeller", str, "")
@@ -111,32 +111,31 @@ def _ranked(row: Row) -> Ranking:
 
 
 def ended(row: Row, count: int) -> tuple[bool, ...]:
-    """Which of a row's `count` responses ended; BadRow if the field says something else."""
+    """Which of a row's `count` responses ended. Raises BadRow if the field is not that many
+    booleans."""
     values = row.get("ended", list, [True] * count)
     if len(values) != count or not all(type(value) is bool for value in values):
         row.refuse(
             "ended",
             f"is {json.dumps(values, default=str)[:60]}: give true or false for each of the "
             f"{count} responses, or leave it out",
-            "ended of another shape",
+            "wrong 'ended' values",
         )
     return tuple(values)
 
 
 def ranked(row: Row) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
-    """The responses of a row and their ranks; BadRow if they are not such as a Ranking has."""
+    """The responses of a row and their ranks. Raises BadRow if they do not make a valid Ranking."""
     responses, ranks = row.get("responses", list), row.get("ranking", list)
     if len(responses) < 2:
         row.refuse(
-            "responses", f"has {len(responses)}: it takes two to compare", "too few responses"
+            "responses", f"has {len(responses)}: a ranking needs at least 2", "too few responses"
         )
     _check_texts(row, responses)
     if len(ranks) != len(responses):
         counts = f"{len(ranks)} ranks for {len(responses)} responses"
         row.refuse(
-            "ranking",
-            f"has {counts}: give each response a rank, or null",
-            "ranking of another length",
+            "ranking", f"has {counts}: give each response a rank, or null", "wrong number of ranks"
         )
     for rank in ranks:
         if rank is not None and not is_rank(rank):
@@ -145,20 +144,20 @@ def ranked(row: Row) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
                 "ranking",
                 f"{shown} is not a rank: use 1 for the best, then 2, 3, ..., the "
                 "same for ties, and null for unranked",
-                "no such rank",
+                "invalid rank",
             )
     told: dict[str, int] = {}
     for response, rank in zip(responses, ranks):
         if rank is not None and told.setdefault(response, rank) != rank:
             row.refuse(
                 "ranking",
-                "ranks the same text twice, and not alike: leave one of them out",
-                "same text ranked apart",
+                "gives the same text two different ranks: leave one of them out",
+                "same text ranked differently",
             )
     if all(rank is None for rank in ranks):
         row.refuse(
             "ranking",
-            "ranks nothing (null throughout): rank one or leave the row out",
+            "ranks nothing, as all ranks are null: rank at least one, or leave the row out",
             "nothing ranked",
         )
     return tuple(responses), tuple(ranks)
@@ -205,13 +204,13 @@ def _write(path: str | Path, items: Iterable[Item], parse: Callable[[Row], Item]
         try:
             read_back = parse(Row.parse(where, json.dumps(row).encode()))
         except (TypeError, ValueError) as error:
-            raise UserError(f"{where}: {error}: use what JSON can hold") from error
+            raise UserError(f"{where}: {error}: use only values that JSON can store") from error
         if _as_row(read_back) != row:
             raise UserError(
-                f"{where}, field 'facts': JSON would change them: use lists, not "
-                "tuples, and texts as keys"
+                f"{where}, field 'facts': JSON would change the values: use lists, not tuples, "
+                "and text as keys"
             )
         lines.append(_line(item))
     if not lines:
-        raise UserError(f"nothing to write to {path}: it would be empty")
+        raise UserError(f"nothing to write to {path}: give at least one row")
     write_whole(path, "".join(lines))

@@ -1,9 +1,9 @@
-"""A GGUF file as an ordinary folder: `python -m rlhf_lab.disk.gguf_folder FILE FOLDER` writes one
-that plain transformers loads, and prints a checksum of its weights.
+"""Convert a GGUF file to a model folder: `python -m rlhf_lab.disk.gguf_folder FILE FOLDER` writes a
+folder that plain transformers loads, and prints a checksum of its weights.
 
-transformers undoes the quantisation when it reads the file, but keeps the setting in the config,
-and a model with that setting can be neither saved nor trained: here the numbers go into a model
-without it. They stay what they were, in float32. Needs the package `gguf`.
+transformers dequantises the weights when it reads the file, but keeps the quantisation setting in
+the config, and a model with that setting can be neither saved nor trained. So the weights are
+copied, unchanged, into a float32 model without that setting. Needs the package `gguf`.
 """
 
 import copy
@@ -30,7 +30,7 @@ def convert(file: Path, folder: Path) -> str:
 
 
 def plain_model(file: Path) -> PreTrainedModel:
-    """The model in a GGUF file, without a trace of its quantisation, in float32."""
+    """The model in a GGUF file, in float32 and without the quantisation setting."""
     read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype="float32")
     config = copy.deepcopy(read.config)
     del config.quantization_config
@@ -41,11 +41,11 @@ def plain_model(file: Path) -> PreTrainedModel:
 
 
 def plain_tokenizer(file: Path, context: int) -> PreTrainedTokenizerBase:
-    """Its tokenizer, which reads at most `context` tokens.
+    """The tokenizer in a GGUF file, for at most `context` tokens.
 
-    The file says by a name how text is cut into words before the merges apply, and transformers
-    passes that over. The one of SmolLM cuts around every digit, then as GPT-2 does: without it, two
-    spaces before a number would become other tokens than the model was trained on.
+    The file names its pre-tokenizer, which splits text before the BPE merges, but transformers
+    ignores that name. SmolLM's pre-tokenizer splits off each digit and then splits as GPT-2's does.
+    Without it, two spaces before a number would give other tokens than the model was trained on.
     """
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(

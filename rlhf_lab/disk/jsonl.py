@@ -26,41 +26,42 @@ KINDS = {
     float: "a number",
     type(None): "null",
 }
-UTF16 = 'in UTF-16: save it as UTF-8 (Excel: "CSV UTF-8"), or iconv -f UTF-16 -t UTF-8'
-# What a file begins with that is no text in UTF-8, and what to do about it.
+UTF16 = 'in UTF-16: save it as UTF-8 (Excel: "CSV UTF-8"), or run iconv -f UTF-16 -t UTF-8'
+# The first bytes of files that are not UTF-8 text: what such a file is, and what to do.
 STRANGE = {
     b"PK\x03\x04": "a workbook or another zip file: save the sheet as CSV (UTF-8), or unpack it",
     b"\xd0\xcf\x11\xe0": "a workbook: save the sheet as CSV (UTF-8)",
-    b"PAR1": "a Parquet file: let its name end in .parquet",
+    b"PAR1": "a Parquet file: rename it to end in .parquet",
     codecs.BOM_UTF16_LE: UTF16,
     codecs.BOM_UTF16_BE: UTF16,
 }
 ONE_A_LINE = "write one object a line, with double quotes"
-# Of one row, in bytes: JSON may take a hundred times as much in memory. The longest dialogues of
-# public data sets have some 100,000.
+# The largest row allowed, in bytes: parsed JSON may need a hundred times as much memory. The
+# longest dialogues in public data sets have about 100,000 bytes.
 MOST = 4 * 2**20
-MOST_BLANK = 10**6  # blank lines that follow one another
+MOST_BLANK = 10**6  # consecutive blank lines allowed
 
 
 @dataclass(frozen=True)
 class Row:
-    """The fields of one line, and where it stands."""
+    """The fields of one line, and its place, such as "FILE, line 3"."""
 
     where: str
     fields: dict
 
     @classmethod
     def parse(cls, where: str, line: bytes) -> Self:
-        """Read one line of strict JSON: an object, no field twice, no NaN, no half characters."""
+        """Parse one line of strict JSON: an object, no field twice, no NaN, no lone surrogates."""
         return cls.of(where, strict_json(where, line))
 
     @classmethod
     def of(cls, where: str, fields: object) -> Self:
-        """A row of what was read as JSON: an object without half characters."""
+        """A row from parsed JSON. Raises BadRow if it is no object, or has a lone surrogate in
+        it."""
         if type(fields) is not dict:
             raise BadRow(
                 f"{where}: a row must be an object {{...}}, not {kind_of(fields)}",
-                "no object",
+                "not an object",
                 where,
             )
         row = cls(where, fields)
@@ -70,17 +71,17 @@ class Row:
             except UnicodeEncodeError:
                 row.refuse(
                     field,
-                    "holds half a character (a lone surrogate): write the text anew",
-                    "half a character",
+                    "holds a broken character (a lone surrogate): type the text again",
+                    "broken character",
                 )
         return row
 
-    def refuse(self, field: str, why: str, kind: str = "not right") -> NoReturn:
+    def refuse(self, field: str, why: str, kind: str = "invalid field") -> NoReturn:
         """Raise the BadRow that says what is wrong with a field."""
         raise BadRow(f"{self.where}, field {field!r}: {why}", kind, self.where)
 
     def only(self, known: tuple[str, ...]) -> None:
-        """Refuse fields that are not among these: a misspelt one would silently go unread."""
+        """Refuse any field that is not in `known`: a misspelt field would be silently ignored."""
         for field in self.fields:
             if field not in known:
                 close = difflib.get_close_matches(field, known, n=1)
@@ -88,7 +89,8 @@ class Row:
                 self.refuse(field, f"is not known: {hint}the fields are {', '.join(known)}")
 
     def get(self, field: str, kind: type, default: Any = None) -> Any:
-        """A field of that kind; the default, if there is one, where the row has none or null."""
+        """The value of a field, of type `kind`; a default, if given, replaces a missing field or
+        null."""
         value = self.fields.get(field)
         if value is None and default is not None:
             return default
@@ -109,10 +111,9 @@ class Row:
 
 
 def read_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of a file; blank lines, Windows line ends and byte-order marks are passed over.
+    """The rows of a file. Blank lines, Windows line ends and byte-order marks are ignored.
 
-    Raises UserError at the first line that is not right, if there is no row, or if the file cannot
-    be read.
+    Raises UserError at the first invalid line, if there is no row, or if the file cannot be read.
     """
     found = False
     for where, line in read_numbered(path):
@@ -123,16 +124,16 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
 
 def read_numbered(path: str | Path) -> Iterator[tuple[str, bytes]]:
-    """Where each line of a file stands, and the line; blank ones are passed over.
+    """The place of each line of a file, such as "FILE, line 3", and the line; without blank ones.
 
-    Raises UserError for a line of more than MOST bytes, before it is read, and for a file of
-    endless blank lines.
+    Raises UserError for a line of more than MOST bytes, without reading all of it, and for more
+    than MOST_BLANK consecutive blank lines.
     """
     check_text(path)
     blank = 0
     with opened(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(MOST + 1), b""), 1):
-            where = f"{path}, line {number}"  # lines end at \n alone: U+2028 may stand in a text
+            where = f"{path}, line {number}"  # only \n ends a line: a text may hold U+2028
             check_length(where, len(line))
             if line := line.removeprefix(codecs.BOM_UTF8).strip():
                 yield where, line
@@ -144,21 +145,22 @@ def check_length(where: str, length: int) -> None:
     """Raise UserError for a row of more than MOST bytes or characters."""
     if length > MOST:
         raise UserError(
-            f"{where}: longer than {MOST:,} bytes, the most that one row may have: if a line break "
-            "is missing, add it; if not, shorten the row"
+            f"{where}: longer than {MOST:,} bytes, the most that one row may have: add a missing "
+            "line break, or shorten the row"
         )
 
 
 def check_blank(where: str, blank: int) -> None:
-    """Raise UserError where more than MOST_BLANK blank lines follow one another."""
+    """Raise UserError for more than MOST_BLANK consecutive blank lines."""
     if blank > MOST_BLANK:
         raise UserError(
-            f"{where}: more than {MOST_BLANK:,} blank lines one after another: check the file"
+            f"{where}: more than {MOST_BLANK:,} consecutive blank lines: check the file"
         )
 
 
 def check_text(path: str | Path) -> None:
-    """Raise UserError for a file that is none of text, with what it is."""
+    """Raise UserError for a file that is not UTF-8 text by its first bytes; it says what the file
+    is."""
     with opened(path) as file:
         first = file.read(4)
     for beginning, what in STRANGE.items():
@@ -168,9 +170,9 @@ def check_text(path: str | Path) -> None:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[gzip.GzipFile | BufferedReader]:
-    """A file to read bytes from, uncompressed if its name ends in .gz.
+    """A file opened to read bytes, decompressed if its name ends in .gz.
 
-    Raises UserError if it cannot be opened, or not be read to where the block reads.
+    Raises UserError if it cannot be opened, or if reading from it in the block fails.
     """
     path = Path(path)
     try:
@@ -186,9 +188,9 @@ def opened(path: str | Path) -> Iterator[gzip.GzipFile | BufferedReader]:
 
 
 def write_whole(path: str | Path, text: str | bytes) -> None:
-    """Replace a file by this text in UTF-8: all of it or, on a full disk or a kill, none of it.
-
-    Folders are made where they are missing. Raises UserError if the file cannot be written.
+    """Replace a file with this text in UTF-8, atomically: after a kill or on a full disk, the old
+    file is still there. Missing folders are created. Raises UserError if the file cannot be
+    written.
     """
     path, content = Path(path), text if isinstance(text, bytes) else text.encode()
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -201,8 +203,8 @@ def write_whole(path: str | Path, text: str | bytes) -> None:
         os.replace(fresh, path)
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}: what was there is kept; free some "
-            "space, or name another place"
+            f"cannot write {path}: {error.strerror}: nothing was changed; free some space, or "
+            "choose another place"
         ) from error
     finally:
         if os.path.lexists(fresh):
@@ -210,10 +212,10 @@ def write_whole(path: str | Path, text: str | bytes) -> None:
 
 
 def append_line(path: str | Path, record: dict) -> None:
-    """Add one record to a log; when this returns, a kill no longer loses it.
+    """Append one record to a log. Once this returns, the record survives a killed process.
 
-    The record is made `plain`. A line that a kill or a full disk tore before is dropped. Raises
-    UserError if the log cannot be written.
+    `plain` converts the record. An incomplete last line, left by a kill or a full disk, is dropped.
+    Raises UserError if the log cannot be written.
     """
     line = json.dumps(plain(record), ensure_ascii=False, allow_nan=False) + "\n"
     try:
@@ -228,15 +230,15 @@ def append_line(path: str | Path, record: dict) -> None:
         ) from error
     except OSError as error:
         raise UserError(
-            f"cannot write {path}: {error.strerror}: what was there is kept; free some "
-            "space, then run the same command again"
+            f"cannot write {path}: {error.strerror}: earlier records are kept; free some space, "
+            "then run the same command again"
         ) from error
 
 
 def read_lines(path: str | Path) -> list[dict]:
-    """The records of a log, none if there is no log; a torn last line is left out.
+    """The records of a log, [] if there is no log. An incomplete last line is ignored.
 
-    Raises UserError if any other line is not right, or the file cannot be read.
+    Raises UserError if any other line is invalid, or the file cannot be read.
     """
     path = Path(path)
     try:
@@ -250,8 +252,8 @@ def read_lines(path: str | Path) -> list[dict]:
 
 
 def strict_json(where: str, text: bytes, advice: str = ONE_A_LINE) -> Any:
-    """What a text in JSON holds; BadRow if it is none, with this advice, or has a field twice or a
-    NaN."""
+    """The value of a JSON text. Raises BadRow, with this advice, if it is not JSON; also if an
+    object has a field twice, or a number is NaN or infinite."""
     try:
         return json.loads(text.decode(), object_pairs_hook=_once, parse_constant=_no)
     except UnicodeDecodeError as error:
@@ -268,17 +270,18 @@ def strict_json(where: str, text: bytes, advice: str = ONE_A_LINE) -> Any:
             where,
         ) from error
     except (ValueError, RecursionError) as error:
-        raise BadRow(f"{where}: not JSON that can be used: {error}", "not JSON", where) from error
+        raise BadRow(f"{where}: unusable JSON: {error}", "not JSON", where) from error
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in words."""
+    """The type of a value in words, such as "a list"."""
     return KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 def plain(value: Any) -> Any:
-    """The value as strict JSON can hold it: infinities and NaN become None, paths and other
-    objects texts, dataclasses objects, tuples lists, and one-element tensors numbers."""
+    """The value as strict JSON can store it: infinities and NaN become None, dataclasses become
+    dicts, tuples become lists, one-element tensors become numbers, paths and other objects become
+    text."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     elif hasattr(value, "item"):
@@ -308,9 +311,9 @@ def _once(pairs: list[tuple[str, object]]) -> dict:
     names = [name for name, _ in pairs]
     for name in names if len(set(names)) < len(names) else ():
         if names.count(name) > 1:
-            raise ValueError(f"field {name!r} stands twice; keep one")
+            raise ValueError(f"field {name!r} appears twice; keep one")
     return dict(pairs)
 
 
 def _no(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number; use null")
+    raise ValueError(f"{constant} is not a JSON number; use null")

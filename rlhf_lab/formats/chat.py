@@ -1,7 +1,7 @@
 """Chat messages, {"role": "user", "content": "..."}, as a prompt's text and a response.
 
-Pure functions; the text is what the tokenizer's own chat template makes of them or, where it has
-none, plain Human:/Assistant: turns.
+Pure functions. The tokenizer's chat template turns the messages into text; a tokenizer without a
+template gets plain Human:/Assistant: turns.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_lab.disk.jsonl import Row, kind_of
 
-# "human" and "gpt" with "from" and "value" are how ShareGPT wrote its messages.
+# ShareGPT's messages have the roles "human" and "gpt", and the keys "from" and "value".
 ROLES = {
     "system": "system",
     "user": "user",
@@ -25,7 +25,7 @@ PLAIN = {"system": "{}", "user": "\n\nHuman: {}", "assistant": "\n\nAssistant: {
 
 @dataclass(frozen=True)
 class Message:
-    """What one of system, user and assistant said."""
+    """One message of the system, the user or the assistant."""
 
     role: str
     content: str
@@ -35,10 +35,10 @@ Messages = tuple[Message, ...]
 
 
 def render(messages: Messages, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
-    """What the model reads before it responds: the messages, and the beginning of its own turn.
+    """The text that the model reads before it responds: the messages and the start of its own turn.
 
-    The start token is left out where `text.encode_prompt` puts it in front. Raises jinja2's
-    TemplateError where the chat template does not take such messages.
+    It has no start token if `text.encode_prompt` adds one. Raises jinja2's TemplateError if the
+    chat template does not accept these messages.
     """
     if tokenizer is None or not tokenizer.chat_template:
         turns = "".join(PLAIN[message.role].format(message.content) for message in messages)
@@ -52,16 +52,16 @@ def render(messages: Messages, tokenizer: PreTrainedTokenizerBase | None = None)
 
 
 def split_last(messages: Messages) -> tuple[Messages, str | None]:
-    """The messages before the assistant's last, and what that says; None if the user has the last
-    word."""
+    """The messages before the assistant's last one, and the text of that; None for the text if the
+    last message is not the assistant's."""
     if messages and messages[-1].role == "assistant":
         return messages[:-1], messages[-1].content
     return messages, None
 
 
 def split_pair(chosen: Messages, rejected: Messages) -> tuple[Messages, str, str] | None:
-    """Two dialogues as the messages they share and the response that ends each; None where they
-    part before that."""
+    """Two dialogues as the messages that they share and the last response of each; None if they
+    differ before the last response."""
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
@@ -72,7 +72,7 @@ def split_pair(chosen: Messages, rejected: Messages) -> tuple[Messages, str, str
 
 
 def messages_in(row: Row, field: str, values: Sequence) -> Messages:
-    """A field's list as messages, empty ones of the system left out; BadRow if it is none."""
+    """A field's list as messages, without empty system messages. Raises BadRow if it is not one."""
     messages = tuple(_message(row, field, n, value) for n, value in enumerate(values, 1))
     messages = tuple(m for m in messages if m.content.strip() or m.role != "system")
     if not messages:
@@ -107,7 +107,8 @@ def _message(row: Row, field: str, number: int, value: object) -> Message:
 
 
 def _joined(content: Any) -> Any:
-    """Content that is a list of texts alone ({"type": "text", "text": ...}) as one text."""
+    """Content that is a list of nothing but texts ({"type": "text", "text": ...}), joined into
+    one."""
     if (
         type(content) is list
         and content

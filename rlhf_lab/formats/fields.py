@@ -1,4 +1,4 @@
-"""The fields of one row, by name and type, whatever kind of file they came from."""
+"""The fields of one row, by name and type, from any kind of file."""
 
 import math
 import re
@@ -9,15 +9,15 @@ from rlhf_lab.disk.jsonl import Row, strict_json
 from rlhf_lab.errors import BadRow
 from rlhf_lab.formats.chat import Messages, messages_in
 
-# How pandas writes messages to CSV.
+# The beginning of messages as pandas writes them to CSV.
 PYTHON = re.compile(r"\s*\[\{\s*'(role|from|content|value)'\s*:")
 EXAMPLES = {list: '["a", "b"]', dict: '{"a": 1}', int: "2"}
 
 
 @dataclass(frozen=True)
 class Fields(Row):
-    """A row, and whether its fields are cells of text, as in CSV: lists and objects are then
-    written as JSON, and an empty cell is a field left out where it may be."""
+    """A row, and whether its fields are cells of text, as in CSV. In a cell, lists and objects are
+    JSON, and an empty cell counts as missing if the field has a default."""
 
     cells: bool = False
 
@@ -26,7 +26,7 @@ class Fields(Row):
         raise BadRow(f"{self.where}: {why}", kind, self.where)
 
     def get(self, field: str, kind: type, default: Any = None) -> Any:
-        """A field of that kind, as `Row.get` has it; 2.0 will do for 2, NaN for null."""
+        """A field of that type, as `Row.get` returns it; 2.0 also counts as 2, and NaN as null."""
         value = self.fields.get(field)
         if self.cells and isinstance(value, str):
             value = self._read_cell(field, kind, value, default)
@@ -41,12 +41,12 @@ class Fields(Row):
         if self.cells and isinstance(value, str) and value.lstrip().startswith("[{"):
             try:
                 value = strict_json(self.where, value.encode())
-            except BadRow:  # an answer may begin like that
+            except BadRow:  # an answer may begin with [{ too
                 if PYTHON.match(value):
                     self.refuse(
                         field,
                         "is a list in Python's notation: write it as JSON (json.dumps), or "
-                        "the table as Parquet",
+                        "save the table as Parquet",
                         "not JSON",
                     )
         return messages_in(self, field, value) if isinstance(value, list) else self.text(field)
@@ -59,11 +59,11 @@ class Fields(Row):
         try:
             return strict_json(self.where, cell.encode())
         except BadRow:
-            self.refuse(field, f"is no JSON: write {EXAMPLES[kind]} for example", "not JSON")
+            self.refuse(field, f"is not JSON: write for example {EXAMPLES[kind]}", "not JSON")
 
 
 def _whole(value: Any) -> Any:
-    """Numbers as they were before a table made all of a column, or list, fractions."""
+    """A number as it was before a table converted its whole column, or list, to floats."""
     if type(value) is not float:
         return value
     if math.isnan(value):

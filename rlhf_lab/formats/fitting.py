@@ -1,7 +1,7 @@
-"""Prompts that are too long for the model keep their end: the question that is to be answered.
+"""Shorten prompts that are too long for the model: their end, the question to answer, is kept.
 
-A dialogue loses its first turns, whole ones, so that it still begins with a question (and with the
-system's message, if it had one). Where the last question alone is too long, its own end is kept.
+A dialogue loses whole turns from its beginning, so that it still begins with a question (after the
+system's message, if it has one). If even the last question is too long, only its end is kept.
 """
 
 from bisect import bisect_left
@@ -17,8 +17,9 @@ from rlhf_lab.text import encode_prompt, longest_end
 def fit_prompt(
     whole: str, tokenizer: PreTrainedTokenizerBase, limit: int, messages: Messages = ()
 ) -> tuple[str, bool]:
-    """A prompt as text of at most `limit` tokens, and whether something had to go; "" if nothing
-    would be left. whole: all of its text. messages: those that this was rendered from, if any."""
+    """A prompt as text of at most `limit` tokens, and whether it was shortened; the text is "" if
+    none of it fits. whole: the prompt's whole text. messages: those that it was rendered from, if
+    any."""
 
     def fits(text: str) -> bool:
         return len(encode_prompt(tokenizer, text)) <= limit
@@ -50,7 +51,7 @@ def _shorter_chat(
     asked = [i for i, message in enumerate(messages) if message.role == "user"]
     if not asked:
         return longest_end(whole, fits)
-    later = [i for i in asked if i > len(system)]  # from the first message on, it is the whole
+    later = [i for i in asked if i > len(system)]  # from the first message it is the whole prompt
     ends = [render(system + messages[i:], tokenizer) for i in later]
     if (kept := _longest(ends, fits)) is not None:
         return kept
@@ -63,6 +64,6 @@ def _shorter_chat(
 
 
 def _longest(ends: list[str], fits: Callable[[str], bool]) -> str | None:
-    """The first of ever shorter texts that fits, if one does."""
+    """The first text that fits, of texts ordered from long to short; None if none does."""
     index = bisect_left(ends, True, key=fits)
     return ends[index] if index < len(ends) else None

@@ -1,7 +1,7 @@
-"""The layouts that data comes in, each recognised by its columns, and what a row of each holds.
+"""The layouts of data, each recognised by its columns, and how to read a row of each.
 
     preferences      prompt/chosen/rejected      two responses to a prompt
-                     chosen/rejected             two whole dialogues that end differently
+                     chosen/rejected             two whole dialogues with different ends
                      prompt/responses/ranking    the lab's own: ranks, 1 is best, null is unranked
                      query/sample0.../best       the best of several (Ziegler et al. 2019)
     demonstrations   prompt/response, prompt/completion
@@ -9,8 +9,8 @@
     prompts          prompt
 
 A prompt, response or dialogue is a text or a list of chat messages; a dialogue in one text has
-Human: and Assistant: turns. Any row may have an "id", "facts" for a judge, and a "labeller"; and
-"ended", true or false for each of its responses, or a single one for a single response.
+Human: and Assistant: turns. Any row may have an "id", "facts" for a judge, a "labeller", and
+"ended": a list of true or false, one for each response, or a single value for a single response.
 """
 
 import re
@@ -28,19 +28,19 @@ from rlhf_lab.formats.fields import Fields
 
 OPTIONAL = ("id", "facts", "labeller", "ended")
 SAMPLE = r"sample\d+"
-GPT2_VOCABULARY = 50257  # the labels of Ziegler et al. are tokens of GPT-2; higher numbers pad them
+GPT2_VOCABULARY = 50257  # Ziegler et al. published GPT-2 tokens; higher ids are padding
 
-MIXED = "is a list, and the other a text: write both alike", "wrong type"
+MIXED = "is a list, and the other is a text: write both as lists or both as text", "wrong type"
 EARLY = (
-    "has turns after the one in which the two part: only dialogues that differ in their last "
-    "answer can be compared",
-    "dialogues part before their end",
+    "differs from the other dialogue before the last answer: give two dialogues that differ in "
+    "the last answer only",
+    "dialogues differ before their end",
 )
 
 
 @dataclass(frozen=True)
 class Example:
-    """What a row holds: a prompt, the responses to it (none, one, several) and their ranks."""
+    """The content of a row: a prompt, any number of responses to it, and their ranks."""
 
     prompt: str | Messages
     responses: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Layout:
-    """columns: those that tell it. read: a row's content; raises BadRow."""
+    """A layout. columns: those that identify it. read: parses a row; raises BadRow."""
 
     name: str
     columns: tuple[str, ...]
@@ -65,16 +65,16 @@ def recognise(
 ) -> Layout:
     """The layout that a row's columns fit, or the `chosen` one.
 
-    families: sets of layouts in the order of preference. options: whether there are --layout and
-    --columns to advise. Raises UserError, with the columns and the layouts there are, if none fits,
-    or several of one family do.
+    families: groups of layouts, the preferred group first. options: whether the message may advise
+    --layout and --columns. Raises UserError, which lists columns and layouts, if no layout fits, or
+    if several of one family do.
     """
     known = [layout for family in families for layout in family]
     names = ", ".join(layout.name for layout in known)
     if chosen:
         if found := [layout for layout in known if layout.name == chosen]:
             return found[0]
-        raise UserError(f"no layout {chosen!r} of such data: the layouts are {names}")
+        raise UserError(f"there is no layout {chosen!r} for this data: choose one of {names}")
     for family in families:
         fitting = matching(columns, family)
         if len(fitting) == 1:
@@ -84,42 +84,45 @@ def recognise(
             todo = (
                 f"choose with --layout {fitting[0].name} (layout=)"
                 if options
-                else "keep those of one"
+                else "keep the columns of one of them"
             )
             raise UserError(f"{where}: the columns {', '.join(columns)} fit {several}: {todo}")
     raise UserError(
-        f"{where}: the columns are {', '.join(columns)}, and no layout has these: the "
+        f"{where}: the columns {', '.join(columns)} fit no layout: the "
         f"layouts are {names}; {_renaming(columns, known, options)}"
     )
 
 
 def _renaming(columns: Collection[str], known: Sequence[Layout], options: bool) -> str:
-    """How to give columns the names of a layout: spelled out where they have them all, but for
-    capital letters and white space."""
+    """Advice on renaming columns to those of a layout: the exact names, if the columns differ from
+    them only in capital letters and white space."""
     theirs = {name.strip().lower(): name for name in columns}
     fitting = matching(theirs, known)
-    alike = len(theirs) < len(columns)  # "Prompt" and "prompt": which of them is it?
+    alike = len(theirs) < len(columns)  # both "Prompt" and "prompt": ambiguous
     if len(fitting) != 1 or alike or _may_lose_the_prompt(fitting[0], theirs):
         return (
-            "--columns yours=known (columns=) renames them"
+            "rename them with --columns yours=known (columns=)"
             if options
             else "rename them in the file"
         )
     others = unused(fitting[0], list(theirs))
     meant = {name: ours for ours, name in theirs.items() if name != ours and ours not in others}
     if options and all(name == name.strip() for name in meant):
-        return f"--columns {','.join(f'{name}={ours}' for name, ours in meant.items())} (columns=)"
-    pairs = ", ".join(f"{ours!r} for {name!r}" for name, ours in meant.items())
-    return f"in the file, write {pairs}"
+        names = ",".join(f"{name}={ours}" for name, ours in meant.items())
+        return f"add --columns {names} (columns=)"
+    pairs = ", ".join(f"{name!r} to {ours!r}" for name, ours in meant.items())
+    return f"in the file, rename {pairs}"
 
 
 def _may_lose_the_prompt(layout: Layout, columns: Collection[str]) -> bool:
-    """Whether a column that the layout passes over may be the prompt, as it names none itself."""
+    """Whether the layout has no prompt column, and one of the columns it ignores might be the
+    prompt."""
     return not {"prompt", "query"} & set(layout.columns) and bool(unused(layout, list(columns)))
 
 
 def matching(columns: Collection[str], family: Sequence[Layout]) -> list[Layout]:
-    """The layouts whose columns are all there, less those that ask for a part of another's."""
+    """The layouts whose columns are all present, without those whose columns are a part of
+    another's."""
     fitting = [layout for layout in family if set(layout.columns) <= set(columns)]
     return [
         layout
@@ -129,7 +132,7 @@ def matching(columns: Collection[str], family: Sequence[Layout]) -> list[Layout]
 
 
 def unused(layout: Layout, columns: Sequence[str]) -> list[str]:
-    """The columns that a layout passes over."""
+    """The columns that a layout ignores."""
     known = (*layout.columns, *OPTIONAL)
     return [
         name
@@ -145,13 +148,13 @@ def _three(row: Fields, _: object) -> Example:
     prompt, chosen, rejected = row.said("prompt"), row.said("chosen"), row.said("rejected")
     if isinstance(chosen, tuple) and isinstance(rejected, tuple):
         if chosen[0].role != "assistant":
-            return _two_dialogues(row, chosen, rejected)  # the prompt is in there once more
+            return _two_dialogues(row, chosen, rejected)  # these repeat the prompt
         responses = _one(row, "chosen", chosen), _one(row, "rejected", rejected)
         return _pair(row, _asked(prompt), *responses)
     if isinstance(chosen, tuple) or isinstance(rejected, tuple):
         row.refuse(
             "rejected",
-            f"is {kind_of(row.fields['rejected'])} and 'chosen' is not: write both alike",
+            f"is {kind_of(row.fields['rejected'])} and 'chosen' is not: give both the same type",
             "wrong type",
         )
     start = prompt if isinstance(prompt, str) and prompt.rstrip().endswith("Assistant:") else None
@@ -172,8 +175,8 @@ def _two(row: Fields, _: object) -> Example:
     if split is None:
         row.refuse(
             "chosen",
-            "has no 'Assistant:' turn that 'rejected' has too: without a prompt "
-            "that both share there is nothing to compare",
+            "shares no 'Assistant:' turn with 'rejected': give two dialogues that begin with the "
+            "same prompt",
             "no Assistant: turn in common",
         )
     prompt, *rests = split
@@ -192,7 +195,7 @@ def _two_dialogues(row: Fields, chosen: Messages, rejected: Messages) -> Example
 
 def _pair(row: Fields, prompt: str | Messages, chosen: str, rejected: str) -> Example:
     if not prompt:
-        row.refuse("chosen", "begins with the answer: give what it answers", "no prompt")
+        row.refuse("chosen", "begins with the answer: put the prompt before it", "no prompt")
     for field, response in (("chosen", chosen), ("rejected", rejected)):
         if not response.strip():
             row.refuse(field, "has an empty answer: leave the row out", "empty text")
@@ -221,7 +224,7 @@ def _best(row: Fields, tokenizer: PreTrainedTokenizerBase | None) -> Example:
     if not 0 <= best < len(names):
         row.refuse(
             "best",
-            f"is {best}: with {len(names)} samples it is from 0 to {len(names) - 1}",
+            f"is {best}: with {len(names)} samples it must be from 0 to {len(names) - 1}",
             "best out of range",
         )
     prompt = _text_or_tokens(row, "query", tokenizer)
@@ -230,7 +233,9 @@ def _best(row: Fields, tokenizer: PreTrainedTokenizerBase | None) -> Example:
     samples = tuple(_text_or_tokens(row, name, tokenizer) for name in wanted)
     if len(set(samples)) == 1:
         row.refuse(
-            "best", "says nothing: all the samples are the same text", "samples all the same"
+            "best",
+            "prefers nothing, as all samples are the same text: leave the row out",
+            "samples all the same",
         )
     return Example(prompt, samples, tuple(1 if i == best else None for i in range(len(samples))))
 
@@ -240,7 +245,7 @@ def _text_or_tokens(row: Fields, field: str, tokenizer: PreTrainedTokenizerBase 
         return row.get(field, str)
     tokens = row.get(field, list)
     if any(type(token) is not int for token in tokens):
-        row.refuse(field, "is a list, but not of tokens: give a text", "wrong type")
+        row.refuse(field, "is a list of other things than token ids: give a text", "wrong type")
     if (
         tokenizer is None
         or tokenizer.vocab_size != GPT2_VOCABULARY
@@ -248,8 +253,8 @@ def _text_or_tokens(row: Fields, field: str, tokenizer: PreTrainedTokenizerBase 
     ):
         row.refuse(
             field,
-            "holds tokens, as the labels of Ziegler et al. do: GPT-2's tokenizer "
-            "reads them (--model gpt2); for another, decode them first",
+            "holds GPT-2 tokens, as the labels of Ziegler et al. do: use a model with GPT-2's "
+            "tokenizer (--model gpt2), or decode the tokens first",
             "tokens",
         )
     text = tokenizer.decode([token for token in tokens if 0 <= token < GPT2_VOCABULARY - 1])
@@ -273,7 +278,7 @@ def _messages(row: Fields, _: object) -> Example:
         row.refuse("messages", "is a text: give a list of {role, content}", "wrong type")
     prompt, response = chat.split_last(said)
     if not prompt:
-        row.refuse("messages", "begins with the answer: give what it answers", "no prompt")
+        row.refuse("messages", "begins with the answer: put the prompt before it", "no prompt")
     return Example(prompt) if response is None else Example(prompt, (response,), (1,))
 
 
@@ -282,8 +287,7 @@ def _text(row: Fields, _: object) -> Example:
     if split is None:
         row.refuse(
             "text",
-            "has no 'Assistant:' turn: what is the prompt in it, and what the "
-            "response? Write them as two columns",
+            "has no 'Assistant:' turn to split it at: write prompt and response as two columns",
             "no Assistant: turn",
         )
     prompt, response = split
@@ -301,7 +305,7 @@ def _prompt(row: Fields, _: object) -> Example:
 
 
 def _asked(prompt: str | Messages) -> Messages:
-    """A prompt as a message of the user's, beside responses that are messages."""
+    """A prompt as a user's message, to go with responses that are messages."""
     return (Message("user", prompt),) if isinstance(prompt, str) else prompt
 
 

@@ -1,7 +1,7 @@
-"""Read a source to its end, or as far as one likes: rows to rankings, demonstrations or prompts.
+"""Read the rows of a source, all or the first few, as rankings, demonstrations or prompts.
 
-A row that cannot be used is a BadRow that names file, row and field; with `skip_bad` it is passed
-over, and counted by what is wrong with it.
+A row that cannot be used raises a BadRow that names file, row and field. With `skip_bad` such rows
+are skipped, and counted by what is wrong with them.
 """
 
 import hashlib
@@ -26,24 +26,24 @@ from rlhf_lab.text import encode_behind, encode_prompt
 
 Item = TypeVar("Item", Ranking, Demonstration, Prompt)
 
-NAMED = 3  # how many bad rows of a kind are named
-PATIENCE = 100  # rows of no layout known, from the first on, before a source is given up
-STRANGE = "of no layout known"
-HINT = "; to pass over such rows: --skip-bad-rows (skip_bad=True)"
+NAMED = 3  # bad rows of each kind whose places are listed
+PATIENCE = 100  # first rows that may fit no known layout before reading stops
+STRANGE = "in no known layout"
+HINT = "; to skip such rows, add --skip-bad-rows (skip_bad=True)"
 
 
 @dataclass
 class Reading(Generic[Item]):
-    """A source to iterate over, from its beginning each time; as text, what came of the last time.
+    """A source to iterate over, each time from its beginning. str() reports on the last iteration.
 
-    tokenizer: gives chat messages their template, and prompts their length. max_tokens: of a prompt
-    and its longest response together; max_prompt_tokens: of a prompt alone. Of a prompt that is
-    longer the end is kept. skip_bad: pass over bad rows. layout: its name, where the columns fit
-    several. columns: new names for columns, {theirs: ours}. options: whether errors advise such
-    options, which the files of a task have not.
+    tokenizer: renders chat messages and counts tokens. max_tokens: limit for a prompt and its
+    longest response together. max_prompt_tokens: limit for a prompt alone. Of a longer prompt, only
+    the end is kept. skip_bad: skip bad rows. layout: the name of the layout, if the columns fit
+    several. columns: new names for columns, {theirs: ours}. options: whether messages may advise
+    command-line options; a task's files have none.
 
-    read, shortened: how many items were read, and how many prompts lost their beginning. bad,
-    places: how many rows of each kind were passed over, and where the first few are.
+    read, shortened: the numbers of items read and of prompts that lost their beginning. bad,
+    places: the number of skipped rows of each kind, and where the first few are.
     """
 
     source: str | Path
@@ -59,7 +59,9 @@ class Reading(Generic[Item]):
 
     def __post_init__(self) -> None:
         if self.tokenizer is None and (self.max_tokens or self.max_prompt_tokens):
-            raise UserError("lengths are counted in tokens: give a tokenizer, or no length")
+            raise UserError(
+                "a length limit needs a tokenizer to count tokens: give a tokenizer, or no limit"
+            )
         self._begin()
 
     def _begin(self) -> None:
@@ -71,8 +73,8 @@ class Reading(Generic[Item]):
         self.unused: list[str] = []
 
     def __iter__(self) -> Iterator[Item]:
-        """The items, one at a time. Raises UserError if the source cannot be read, has no row that
-        can be used, or is in no layout known; BadRow, unless skip_bad, at the first bad row."""
+        """The items, one at a time. Raises UserError if the source cannot be read, has no usable
+        row, or is in no known layout; raises BadRow at the first bad row, unless skip_bad."""
         self._begin()
         for row in rows_of(self.source):
             try:
@@ -86,7 +88,7 @@ class Reading(Generic[Item]):
             raise self.strange
         if not self.read:
             what = self._bad_rows() or "it is empty"
-            raise UserError(f"there is no row to use in {self.source}: {what}")
+            raise UserError(f"there is no usable row in {self.source}: {what}")
 
     def __str__(self) -> str:
         how = " and ".join(self.used)
@@ -102,7 +104,7 @@ class Reading(Generic[Item]):
             parts.append(self._bad_rows())
         if self.shortened:
             prompts = f"prompt{'s' * (self.shortened != 1)}"
-            parts.append(f"{self.shortened:,} long {prompts} kept the end only")
+            parts.append(f"{self.shortened:,} long {prompts} shortened to the end")
         if self.unused:
             parts.append(f"columns not used: {', '.join(self.unused)}")
         return "; ".join(parts)
@@ -139,7 +141,7 @@ class Reading(Generic[Item]):
         return replace(row, fields=kept | new)
 
     def _layout_of(self, row: Fields) -> Layout:
-        """The layout of the first row, unless this row's columns are those of another."""
+        """The layout of the first row, unless this row's columns fit only another one."""
         if self.first is None:
             columns = list(row.fields)
             try:
@@ -155,8 +157,8 @@ class Reading(Generic[Item]):
         return next((fitting[0] for fitting in others if len(fitting) == 1), self.first)
 
     def _unknown(self, row: Fields, error: UserError) -> NoReturn:
-        """A row before the first of a layout known: a bad row, where such are passed over. After
-        PATIENCE of them it is no longer one row that is strange, but the source."""
+        """Handle a row that fits no layout, before any row did. With skip_bad it counts as a bad
+        row; after PATIENCE such rows the whole source is refused."""
         self.strange = self.strange or error
         if not self.skip_bad or self.layout or self.bad[STRANGE] == PATIENCE:
             raise self.strange
@@ -169,7 +171,7 @@ class Reading(Generic[Item]):
         except TemplateError as error:
             why = " ".join(str(error).split())
             row.reject(
-                f"the tokenizer's chat template refuses its messages: {why}",
+                f"the tokenizer's chat template does not accept these messages: {why}",
                 "refused by the chat template",
             )
         self.shortened += cut
@@ -180,26 +182,26 @@ class Reading(Generic[Item]):
         return Prompt(row.text("id", by_text), text, row.get("facts", dict, {}))
 
     def _fitted(self, row: Fields, example: Example) -> tuple[str, bool]:
-        """The prompt's text, of its end alone if all of it is too long; and whether it was."""
+        """The prompt's text, or only its end if it is too long; and whether it was too long."""
         messages: Messages = ()
         whole = example.prompt
         if not isinstance(whole, str):
             messages, whole = whole, render(whole, self.tokenizer)
         limits = self.max_prompt_tokens, self._room(row, whole, example)
         limit = min((n for n in limits if n is not None), default=None)
-        if limit is None or self.tokenizer is None:  # `__post_init__`: no limit without a tokenizer
+        if limit is None or self.tokenizer is None:  # no limit without a tokenizer
             return whole, False
         text, cut = fit_prompt(whole, self.tokenizer, limit, messages)
         if not text:
             row.reject(
-                f"{limit} tokens are too few for any of the prompt: allow more, or shorten "
-                "the response",
+                f"the limits leave {limit} tokens for the prompt, too few for any of it: allow "
+                "more, or shorten the response",
                 "no room for the prompt",
             )
         return text, cut
 
     def _room(self, row: Fields, prompt: str, example: Example) -> int | None:
-        """How many tokens the longest response, with its end token, leaves for the prompt."""
+        """The number of tokens that the longest response and its end token leave for the prompt."""
         if self.max_tokens is None or self.tokenizer is None:
             return None
         before = encode_prompt(self.tokenizer, prompt)
@@ -209,8 +211,8 @@ class Reading(Generic[Item]):
         longest = max(lengths, default=0)
         if longest >= self.max_tokens:
             row.reject(
-                f"a response has {longest} tokens with its end, and the model reads "
-                f"{self.max_tokens} with the prompt: shorten it",
+                f"a response has {longest} tokens with its end token, but the model reads only "
+                f"{self.max_tokens} with the prompt: shorten the response",
                 "response too long",
             )
         return self.max_tokens - longest
@@ -231,15 +233,15 @@ class Reading(Generic[Item]):
             more = ", ..." if count > NAMED else ""
             kinds.append(f"{count:,} {kind} ({', '.join(self.places[kind])}{more})")
         total = self.bad.total()
-        return f"passed over {total:,} bad row{'s' * (total != 1)}: {', '.join(kinds)}"
+        return f"skipped {total:,} bad row{'s' * (total != 1)}: {', '.join(kinds)}"
 
 
 def read_preferences(
     source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how: Any
 ) -> Reading[Ranking]:
-    """The rankings in a source; of two responses, where one was chosen and one rejected.
+    """The rankings in a source; a chosen and a rejected response make a ranking of two.
 
-    how: as `Reading` has it, for all three readers.
+    how: the fields of `Reading`, in all three readers.
     """
     return Reading(source, (layouts.PREFERENCES,), _ranking, tokenizer, **how)
 
@@ -247,7 +249,7 @@ def read_preferences(
 def read_demonstrations(
     source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how: Any
 ) -> Reading[Demonstration]:
-    """The demonstrations in a source; of preferences, the best response."""
+    """The demonstrations in a source; from preferences, the best response is taken."""
     families = (layouts.DEMONSTRATIONS, layouts.PREFERENCES)
     return Reading(source, families, _demonstration, tokenizer, **how)
 
@@ -255,7 +257,7 @@ def read_demonstrations(
 def read_prompts(
     source: str | Path, tokenizer: PreTrainedTokenizerBase | None = None, **how: Any
 ) -> Reading[Prompt]:
-    """The prompts in a source, also of preferences and demonstrations: the same text as there."""
+    """The prompts in a source; preferences and demonstrations give the same text as in training."""
     families = (layouts.PREFERENCES, layouts.DEMONSTRATIONS, layouts.PROMPTS)
     return Reading(source, families, _prompt_alone, tokenizer, **how)
 
@@ -285,7 +287,7 @@ def _demonstration(row: Fields, example: Example, prompt: Prompt) -> Demonstrati
     ranked = [(rank, response, ended) for rank, response, ended in each if rank is not None]
     if not ranked:
         row.reject(
-            "there is no answer at the end: give a response to learn from", "no answer at the end"
+            "there is no answer at the end: add a response to learn from", "no answer at the end"
         )
     _, response, ended = min(ranked, key=lambda one: one[0])
     if not response.strip():

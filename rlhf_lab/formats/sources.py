@@ -1,13 +1,13 @@
-"""Rows, one at a time, from a file or the hub; the name says of what kind it is.
+"""Rows, one at a time, from a file or the hub. The name tells the kind of source.
 
     .jsonl                              JSON lines
     .json and any other name            JSON lines, or one JSON list (which is read whole)
-    .csv .tsv                           a header and rows; commas, semicolons or tabs, or what a
-                                        first line such as Excel's sep=; says
+    .csv .tsv                           a header and rows, separated by commas, semicolons or tabs;
+                                        a first line such as Excel's sep=; may name the separator
     .parquet                            needs pyarrow (extra "parquet")
     hub:owner/name[/part][:split]       needs datasets (extra "hub")
 
-A name that ends in .gz as well is uncompressed on the way.
+A file whose name also ends in .gz is decompressed while it is read.
 """
 
 import codecs
@@ -36,9 +36,9 @@ LIST = "put one comma between objects, none after the last, and ] at the end; us
 
 
 def rows_of(source: str | Path) -> Iterator[Fields | BadRow]:
-    """The rows in their order; in the place of one that cannot be read, what is wrong with it.
+    """The rows in order; a row that cannot be read is replaced with its BadRow.
 
-    Raises UserError where there is no going on: no such file, a broken one, no network.
+    Raises UserError if reading cannot continue: no such file, a broken file, no network.
     """
     if str(source).startswith("hub:"):
         return hub_rows(str(source))
@@ -65,8 +65,8 @@ def _list(path: Path) -> Iterator[Fields | BadRow]:
         content = file.read(MOST_LIST + 1).removeprefix(codecs.BOM_UTF8)
     if len(content) > MOST_LIST:
         raise UserError(
-            f"{path}: one JSON list of more than {MOST_LIST >> 20} MB, which would have to be read "
-            "whole: write one object a line (JSON lines)"
+            f"{path}: a JSON list of more than {MOST_LIST >> 20} MB is too large to read whole: "
+            "write one object a line (JSON lines)"
         )
     for number, entry in enumerate(strict_json(str(path), content, LIST), 1):
         where = f"{path}, row {number}"
@@ -83,7 +83,7 @@ def _first_byte(path: Path) -> bytes:
 
 def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
     number = 0
-    check_text(path)  # of JSON lines, `read_numbered` does
+    check_text(path)  # for JSON lines, `read_numbered` calls it
     with opened(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         try:
@@ -104,15 +104,15 @@ def _cells(path: Path, delimiter: str | None) -> Iterator[Fields | BadRow]:
         except UnicodeDecodeError as error:
             where = f"{path}, line {_first_strange(path)}"
             raise UserError(
-                f"{where}: not UTF-8, but Windows-1252 perhaps, "
-                'as Excel writes "CSV": save it as "CSV UTF-8", or convert it with '
+                f"{where}: not UTF-8; perhaps Windows-1252, as in "
+                'Excel\'s plain "CSV": save it as "CSV UTF-8", or convert it with '
                 "iconv -f WINDOWS-1252 -t UTF-8"
             ) from error
 
 
 def _text_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of a text. Raises UserError for one that is too long, and for endless blank
-    ones."""
+    """The lines of a text. Raises UserError for one that is too long, and for too many consecutive
+    blank ones."""
     blank = 0
     for number, line in enumerate(iter(lambda: text.readline(MOST + 1), ""), 1):
         where = f"{path}, line {number}"
@@ -139,23 +139,23 @@ def _header(path: Path, rows: Iterator[list[str]]) -> list[str]:
         raise names
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"{path}: the column {twice[0]!r} stands twice in the header: keep one")
+        raise UserError(f"{path}: the column {twice[0]!r} appears twice in the header: keep one")
     return names
 
 
 def _next(path: Path, number: int, rows: Iterator[list[str]]) -> list[str] | BadRow | None:
-    """The cells of the next row, what is wrong with it, or None at the end."""
+    """The cells of the next row, or a BadRow if it is invalid, or None at the end."""
     try:
         return next(rows, None)
     except csv.Error as error:
         where, why = f"{path}, row {number + 1}", str(error)
         if "limit" in why:
             raise UserError(
-                f"{where}: a cell of more than {csv.field_size_limit():,} characters: is a "
-                "quote never closed? Texts that long go into JSON lines"
+                f"{where}: a cell has more than {csv.field_size_limit():,} characters: close an "
+                "open quote, or write texts that long as JSON lines"
             ) from error
-        if "unexpected end" in why:  # all that follows is inside the quote
-            raise UserError(f"{where}: not CSV: is a quote never closed? ({why})") from error
+        if "unexpected end" in why:  # the rest of the file is inside the quote
+            raise UserError(f"{where}: not CSV ({why}): close the open quote") from error
         return BadRow(
             f'{where}: not CSV ({why}): write "" for a quote inside a quoted cell', "not CSV", where
         )
@@ -166,9 +166,9 @@ def _row(where: str, names: list[str], cells: list[str] | BadRow) -> Fields | Ba
         return cells
     if len(cells) != len(names):
         return BadRow(
-            f"{where}: {len(cells)} cells under a header of {len(names)}: quote a text "
-            "that holds a comma or a new line",
-            "cells unlike the header",
+            f"{where}: {len(cells)} cells under a header of {len(names)}: put quotes around a text "
+            "with a comma or a new line in it",
+            "wrong number of cells",
             where,
         )
     return Fields(where, dict(zip(names, cells)), cells=True)
@@ -179,8 +179,8 @@ SOURCE = re.compile(r"hub:(?P<name>\w[\w.-]*/\w[\w.-]*)(/(?P<part>[^:]+))?(:(?P<
 
 def hub_rows(source: str) -> Iterator[Fields]:
     """The rows of a split ("train" if none is named) of a data set or of one part (configuration)
-    of it. They are fetched as they are read, and nothing is stored; without a network, what an
-    earlier download by `datasets` left is read.
+    of it. They are downloaded while they are read, and nothing is stored. Offline (HF_HUB_OFFLINE),
+    the rows come from an earlier download by `datasets`.
 
     Raises UserError if there is no such data set, it cannot be reached, or `datasets` is not
     installed.
@@ -188,7 +188,7 @@ def hub_rows(source: str) -> Iterator[Fields]:
     match = SOURCE.fullmatch(source)
     if not match:
         raise UserError(
-            f"'{source}' names no data set: write hub:owner/name or hub:owner/name:split"
+            f"'{source}' is not a data set's name: write hub:owner/name or hub:owner/name:split"
         )
     split = match["split"] or "train"
     number = 0
@@ -199,12 +199,12 @@ def hub_rows(source: str) -> Iterator[Fields]:
             yield Fields(where, dict(fields))
     except UserError:
         raise
-    except Exception as error:  # every layer below, down to the network, has errors of its own
+    except Exception as error:  # every library below raises its own errors
         raise UserError(_explanation(source, error, number)) from error
 
 
 def _size(value: object) -> int:
-    """How many characters all the texts in a row have."""
+    """The number of characters in all texts of a row."""
     if isinstance(value, str | bytes):
         return len(value)
     parts = value.values() if isinstance(value, Mapping) else value
@@ -216,7 +216,7 @@ def _load(source: str, name: str, part: str | None, split: str) -> Iterable[Mapp
         import datasets
     except ImportError as error:
         raise UserError(
-            f"reading {source} takes the package datasets: pip install 'rlhf-lab[hub]'"
+            f"reading {source} needs the package datasets: pip install 'rlhf-lab[hub]'"
         ) from error
     online = not datasets.config.HF_HUB_OFFLINE
     return datasets.load_dataset(name, part, split=split, streaming=online)
@@ -227,11 +227,11 @@ def _explanation(source: str, error: Exception, number: int) -> str:
     after = f", after row {number}" if number else ""
     return (
         f"cannot read {source}{after}: {why}: check the name, the split and the network, or "
-        "fetch the files on a machine with one and give their path instead"
+        "download the files on a machine with a network and give their path instead"
     )
 
 
-BATCH = 256  # rows turned into Python's types at once
+BATCH = 256  # rows converted to Python objects at a time
 
 
 def parquet_rows(path: Path) -> Iterator[Fields]:
@@ -241,7 +241,7 @@ def parquet_rows(path: Path) -> Iterator[Fields]:
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise UserError(
-            f"reading {path} takes the package pyarrow: pip install 'rlhf-lab[parquet]'"
+            f"reading {path} needs the package pyarrow: pip install 'rlhf-lab[parquet]'"
         ) from error
     number = 0
     with opened(path) as file:
@@ -257,7 +257,7 @@ def parquet_rows(path: Path) -> Iterator[Fields]:
                         yield Fields(f"{path}, row {number}", fields)
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{path}, after row {number}: not UTF-8: write its texts as UTF-8"
+                f"{path}, after row {number}: not UTF-8: save its texts as UTF-8"
             ) from error
         except ArrowException as error:
             why = f"{path}, after row {number}: {str(error).splitlines()[0]}"

@@ -1,6 +1,6 @@
-"""Before and after: the same prompts answered by base, SFT and policy, side by side.
+"""Before and after: the answers of base, SFT and policy to the same prompts, side by side.
 
-A fixed rule chooses the prompts, so that nobody can pick the ones that look well.
+A fixed rule chooses the prompts, so that nobody can pick the ones that look good.
 """
 
 from rlhf_lab.show.markup import Html, join, tag
@@ -12,9 +12,9 @@ COMPARED = ("base", "sft", "policy")
 
 
 def examples(summary: dict, rows: list[dict]) -> Html | None:
-    """The same prompts answered by base, SFT and policy; which ones, a fixed rule decides.
+    """The answers of base, SFT and policy to prompts that a fixed rule chooses.
 
-    rows: those of samples.jsonl. None where there are none.
+    rows: those of samples.jsonl. None if there are no rows.
     """
     answers: dict[str, dict[str, dict]] = {}
     for row in rows:  # the first answer of each model to each prompt
@@ -35,8 +35,8 @@ def examples(summary: dict, rows: list[dict]) -> Html | None:
 
 
 def choose(summary: dict, answers: dict[str, dict[str, dict]]) -> tuple[list[str], list[str]]:
-    """Which prompts to show: the first of the main held-out set, and others where the policy's
-    answer has the lowest marks (of equal marks, the earlier)."""
+    """The prompts to show: the first of the main held-out set, then those of the others where the
+    policy's answer has the lowest mark (of equal marks, the earlier)."""
     main = list(answers)[: next(iter((summary.get("prompts") or {}).values()), None)]
     given = ((i, answers[i].get("policy", {}).get("mark")) for i in main[FIRST:])
     marks = {i: mark for i, mark in given if mark is not None}
@@ -52,7 +52,7 @@ def example(answers: dict[str, dict]) -> Html:
 
 
 def card(row: dict, name: str, kind: str) -> Html:
-    """One model's answer with its mark, where a judge gave it one, and the reasons."""
+    """One model's answer with its mark and the judge's reasons, if there are any."""
     mark = row.get("mark")
     points = None if mark is None else tag("span", f"{mark:.1f} points", class_="mark")
     reasons = [tag("li", clipped(reason), dir="auto") for reason in row.get("reasons") or []]
@@ -66,12 +66,12 @@ def card(row: dict, name: str, kind: str) -> Html:
 
 
 def said(text: str, kind: str = "said") -> Html:
-    """What somebody wrote: escaped, in its own direction, and cut where it is very long."""
+    """A person's or model's text: escaped, in its own writing direction, and cut if very long."""
     shown = clipped(text) if text.strip() else tag("em", "nothing")
     return tag("p", shown, class_=kind, dir="auto")
 
 
 def clipped(text: str) -> Html:
-    """The text, or its beginning and how much more there is."""
+    """The text; if it is long, its beginning and the number of characters left out."""
     cut = len(text) - LONGEST
-    return join(text[:LONGEST], tag("em", f" … and {cut:,} characters more") if cut > 0 else None)
+    return join(text[:LONGEST], tag("em", f" … and {cut:,} more characters") if cut > 0 else None)

@@ -1,8 +1,8 @@
-"""The main job: all three stages of a task from a base model, then the judge's table.
+"""A whole run: all three stages of a task from a base model, then the evaluation by the judge.
 
     base --sft--> SFT policy --sample, rank--> rankings --reward--> reward model --ppo--> policy
 
-Everything goes into one run folder, and a run that was stopped goes on where it was.
+Everything goes into one run folder, and a stopped run resumes where it was.
 """
 
 import time
@@ -43,20 +43,21 @@ from rlhf_lab.training import Record, make_accelerator
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """Everything that decides a run.
+    """All settings of a run.
 
     base: the model to start from. demonstrations, ranked_prompts, ppo_prompts: how many prompts
-    each stage gets. responses: K, ranked per prompt. samples: responses per held-out prompt in the
-    evaluation. held_out: at most this many prompts of each held-out set.
+    each stage gets. responses: how many responses are ranked per prompt (K). samples: responses per
+    held-out prompt in the evaluation. held_out: the most prompts to use of each held-out set (None:
+    all).
     """
 
     base: str
     seed: int = seed_setting()
     device: str = "auto"
-    demonstrations: int = setting(2000, "demonstrations of SFT", at_least=1)
+    demonstrations: int = setting(2000, "demonstrations for SFT", at_least=1)
     ranked_prompts: int = setting(1000, "prompts whose responses are ranked", at_least=1)
     responses: int = setting(4, "responses ranked for each prompt", at_least=2)
-    ppo_prompts: int = setting(4000, "prompts of PPO", at_least=1)
+    ppo_prompts: int = setting(4000, "prompts for PPO", at_least=1)
     samples: int = setting(4, "responses to each held-out prompt", at_least=1)
     held_out: int | None = setting(None, "prompts of each held-out set", at_least=1)
     sft: SFTConfig = field(default_factory=SFTConfig)
@@ -68,7 +69,7 @@ class PipelineConfig:
         check_settings(self)
 
     def seeded(self, seed: int) -> "PipelineConfig":
-        """The same run with another seed, in every stage."""
+        """The same settings with another seed in every stage."""
         return replace(
             self,
             seed=seed,
@@ -79,7 +80,7 @@ class PipelineConfig:
 
 
 def smoke(config: PipelineConfig) -> PipelineConfig:
-    """A run of a minute, to see that everything works; its figures mean nothing."""
+    """Settings for a one-minute run that shows that everything works; its figures mean nothing."""
     return replace(
         config,
         demonstrations=200,
@@ -94,9 +95,9 @@ def smoke(config: PipelineConfig) -> PipelineConfig:
 
 
 class Pipeline:
-    """The stages of one run, in order; each leaves its result in the run folder and is passed over
-    when that is there already. `watch(stage, records)` may draw or print the records on their
-    way."""
+    """The stages of one run, in order. Each writes its result into the run folder, and is skipped
+    if the result is already there. `watch(stage, records)` may draw or print the records and must
+    yield them."""
 
     def __init__(
         self,
@@ -139,7 +140,8 @@ class Pipeline:
         save_policy(policy, self.tokenizer, self.run.sft)
 
     def rankings(self) -> None:
-        """Sample K responses to each prompt from the SFT policy and have them ranked."""
+        """Sample K responses to each prompt from the SFT policy and let the task's labellers rank
+        them."""
         if self.run.rankings.exists():
             return
         c = self.config
@@ -167,7 +169,8 @@ class Pipeline:
             )
 
     def reward_model(self) -> None:
-        """Stage two: learn the rankings; then scores of mean 0 and sd 1 on the SFT responses."""
+        """Stage two: train on the rankings, then shift and scale the scores to mean 0 and standard
+        deviation 1 on the SFT responses."""
         if self.run.reward_model.exists():
             return
         c, ranked = self.config, read_rankings(self.run.rankings)
@@ -213,7 +216,7 @@ class Pipeline:
     # ---- the judge's table -------------------------------------------------------------------
 
     def evaluate(self) -> dict:
-        """Have base, SFT policy, best-of-n and policy answer the held-out prompts; write and return
+        """Let base, SFT policy, best of n and policy answer the held-out prompts; write and return
         the summary."""
         with self._measured("evaluate"):
             summary = self._judged()
@@ -225,7 +228,7 @@ class Pipeline:
         return summary
 
     def _judged(self) -> dict:
-        """The judge's table and what the reward model sees; writes samples.jsonl."""
+        """The judge's table and the reward model's accuracy; writes samples.jsonl."""
         c, sets = (
             self.config,
             {k: v[: self.config.held_out] for k, v in self.task.held_out().items()},
@@ -280,7 +283,7 @@ class Pipeline:
         }
 
     def _held_out_metrics(self) -> dict:
-        """How the reward model stood, at the end of its training, on rankings kept out of it."""
+        """The reward model's last metrics, from its training, on held-out rankings."""
         found = [r for r in self.run.metrics("reward") if "reward/held_out_accuracy" in r]
         name = "reward/held_out_"
         return (
@@ -292,8 +295,8 @@ class Pipeline:
     def _row(
         self, every: Responses, every_sft: Responses, scores: torch.Tensor, kl, sets: dict
     ) -> dict:
-        """One line of the judge's table: on the main held-out set, whose scores these are, and the
-        mark on the others too."""
+        """One column of the judge's table: figures on the main held-out set (which `scores`
+        covers), and the mark on each of the other sets."""
         ends = torch.tensor([len(group) for group in sets.values()]).cumsum(0).tolist()
         spans = dict(zip(sets, map(slice, [0, *ends], ends)))
         main = spans[next(iter(sets))]
@@ -335,7 +338,7 @@ class Pipeline:
         return Checkpoint(self.run.checkpoints / stage)
 
     def _train(self, stage: str, records: Iterator[Record]) -> None:
-        """Run a stage to its end, logging every record with the seconds since the stage began."""
+        """Run a stage to its end and log every record with the seconds since the stage began."""
         started = time.perf_counter()
         timed = (record | {"seconds": time.perf_counter() - started} for record in records)
         with self._measured(stage):
@@ -344,7 +347,7 @@ class Pipeline:
 
     @contextmanager
     def _measured(self, stage: str) -> Iterator[None]:
-        """Log what the block cost as {"stage": "cost", "of": stage, "seconds",
+        """Log the cost of the block as {"stage": "cost", "of": stage, "seconds",
         "peak_memory_mb"}."""
         with spending() as cost:
             yield
@@ -352,7 +355,7 @@ class Pipeline:
 
 
 def sample_rows(prompts, answers: dict[str, Responses]) -> Iterator[dict]:
-    """A row for each prompt and model: what it answered, and the marks with their reasons."""
+    """A row for each response of each model to each prompt, with its mark and the reasons."""
     for i, prompt in enumerate(prompts):
         for name, given in answers.items():
             for text, mark in zip(given.texts[i], given.judged[i]):

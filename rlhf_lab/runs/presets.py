@@ -1,29 +1,27 @@
-"""Presets: settings for all three stages that go with a model of a certain size.
+"""Presets: settings of all three stages for a model of a certain size.
 
 `compact` is the shipped model with the defaults of every config class. The others take their
-figures from what was published for models of about that size; "own" marks what is our own choice.
+figures from publications about models of similar size; "own" marks our own choices.
 
 gpt2, 124M parameters
-- SFT: learning rate 6.25e-5, batch 32, 3 epochs, linear decay: how Radford et al. (2018) fine-tuned
-  GPT-1, a model of nearly this shape. (Ouyang et al. 2022 go through their demonstrations 16
-  times.)
-- Reward model: learning rate 5e-5, batch 32, one pass, head and trunk at one rate: Ziegler et al.
-  (2019) in their released code for the 124M model (openai/lm-human-preferences, launch.py).
-- PPO: learning rate 1e-5, batch 512, beta .15 that adapts to a KL of 6 nats over a horizon of
-10,000
-  episodes, 4 epochs of one minibatch, temperature .7: the same code. (TRL's GPT-2 sentiment example
-  uses 1.41e-5.) At most 53 tokens a response, as in summaries of TL;DR (Stiennon et al. 2020, by
-  Huang et al. 2024, "The N+ implementation details of RLHF with PPO"); Ziegler et al. have 24.
-  Rewards are not whitened, as in Huang et al. Own: 200 updates, about 100,000 episodes, where
+- SFT: learning rate 6.25e-5, batch 32, 3 epochs, linear decay, as Radford et al. (2018) fine-tuned
+  GPT-1, a model of nearly this shape. (Ouyang et al. 2022 train for 16 epochs.)
+- Reward model: learning rate 5e-5, batch 32, one epoch, the same rate for head and trunk: Ziegler
+  et al. (2019) in their released code for the 124M model (openai/lm-human-preferences, launch.py).
+- PPO: learning rate 1e-5, batch 512, a beta of .15 that adapts to a KL of 6 nats over a horizon of
+  10,000 episodes, 4 epochs of one minibatch, temperature .7: the same code. (TRL's GPT-2 sentiment
+  example uses 1.41e-5.) At most 53 tokens a response, as for summaries of TL;DR (Stiennon et al.
+  2020, by Huang et al. 2024, "The N+ implementation details of RLHF with PPO"); Ziegler et al. have
+  24. Rewards are not whitened, as in Huang et al. Own: 200 updates, about 100,000 episodes, where
   Ziegler et al. take a million.
 
-gpt2-medium, 355M parameters: nobody published all three stages for this size, so learning rates are
-our own, between those above and the 3e-6 that Huang et al. use in every stage from 1B parameters
-on. Batches, epochs and beta are those of gpt2.
+gpt2-medium, 355M parameters: nobody has published all three stages for this size, so the learning
+rates are our own, between those above and the 3e-6 that Huang et al. use in every stage for models
+of 1B parameters and more. Batches, epochs and beta are those of gpt2.
 
-For all of them precision is bf16 where a GPU has it and float32 elsewhere (own), and the tokens of
-a forward pass (own) are what fits a GPU of 16 GB by `estimate.py`, gpt2-medium's PPO with --lora;
-they do not change the result. Nothing here has been run with the real GPT-2
+All presets compute in bf16 on a GPU that supports it and in float32 elsewhere (own). max_tokens
+(own) is what fits a GPU of 16 GB according to `estimate.py` (gpt2-medium's PPO only with --lora);
+it does not change the result. Nothing here has been run with the real GPT-2
 (docs/larger-models.md).
 """
 
@@ -47,12 +45,12 @@ class Preset:
 
     @property
     def sampling(self) -> SamplingConfig:
-        """How to sample what is ranked: as PPO will."""
+        """How to sample the responses to rank: as PPO samples."""
         return SamplingConfig(self.ppo.max_new_tokens, self.ppo.temperature)
 
     def defaults(self, stage: str) -> dict:
-        """What the command line of a stage ("sft", "reward", "ppo") has in place of its
-        defaults."""
+        """The preset's defaults for the command-line options of a stage ("sft", "reward",
+        "ppo")."""
         config = getattr(self, stage)
         values = {item.name: getattr(config, item.name) for item in fields(config)}
         return values | {"precision": self.precision}

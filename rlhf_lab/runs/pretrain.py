@@ -1,8 +1,8 @@
-"""Before stage one, the base model: a tokenizer and a compact GPT-2 learned from raw text.
+"""Before stage one, the base model: train a tokenizer and a compact GPT-2 on raw text.
 
-Done once and shipped in data/. The raw text is endless (a task draws as much as is wanted), so no
-document is seen twice and there is nothing to overfit. Every document starts at position 0 and
-ends with the end token; documents of like length share a batch.
+This was done once, and the result is shipped in data/. A task can generate any amount of raw text,
+so no document is seen twice and the model cannot overfit. Every document starts at position 0 and
+ends with the end token; documents of similar length share a batch.
 """
 
 import itertools
@@ -44,9 +44,13 @@ class PretrainConfig:
     vocabulary: int = setting(2048, "tokens in the vocabulary, at most", at_least=1, at_most=10**7)
     tokenizer_documents: int = setting(20_000, "documents the tokenizer learns from", at_least=1)
     updates: int = setting(3000, "how many updates to make", at_least=1)
-    late_from: int = setting(1600, "update after which the late text is read", at_least=0)
-    batch_size: int = setting(64, "rows of text in one update", at_least=1, at_most=10**6)
-    learning_rate: float = setting(2e-3, "at the start; it falls linearly to 0", above=0)
+    late_from: int = setting(
+        1600, "update after which the task's late raw text is used", at_least=0
+    )
+    batch_size: int = setting(64, "documents in one update", at_least=1, at_most=10**6)
+    learning_rate: float = setting(
+        2e-3, "learning rate at the start; it falls linearly to 0", above=0
+    )
     warmup: int = setting(100, "updates over which the learning rate rises", at_least=0)
     weight_decay: float = setting(0.05, "weight decay of the matrices", at_least=0)
     seed: int = seed_setting()
@@ -56,7 +60,7 @@ class PretrainConfig:
 
 
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer (as GPT-2's) with an end token and another to pad with."""
+    """A byte-level BPE tokenizer, like GPT-2's, with an end token and a padding token."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -111,7 +115,7 @@ def train_base(
 ) -> Iterator[Record]:
     """Train `model` in place on the task's raw text; yields one metrics record an update.
 
-    loss/pretrain is the mean cross entropy of all tokens of the batch, in nats.
+    loss/pretrain is the mean cross-entropy per token of the batch, in nats.
     """
     accelerator = accelerator or make_accelerator()
     parallel.check_minibatches(config.batch_size, 1)
@@ -158,7 +162,7 @@ def train_base(
 def text_batches(
     task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig, first: int
 ) -> Iterator[list[list[int]]]:
-    """Batches of encoded documents from batch number `first` on, without end."""
+    """An endless sequence of batches of encoded documents, from batch number `first` on."""
     for chunk in itertools.count(first // CHUNK):
         batches = chunk_of_text(task, tokenizer, config, chunk)
         yield from batches[first % CHUNK :]
@@ -168,7 +172,7 @@ def text_batches(
 def chunk_of_text(
     task: Task, tokenizer, config: PretrainConfig, chunk: int
 ) -> list[list[list[int]]]:
-    """CHUNK batches of documents of like length, in a shuffled order."""
+    """CHUNK batches in shuffled order, each of documents of similar length."""
     documents = task.raw_text(
         1 + chunk + 100_000 * (config.seed + 1),
         CHUNK * config.batch_size,

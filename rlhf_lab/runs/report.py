@@ -1,7 +1,7 @@
-"""A run on one page: report.html, which needs no network and holds no script.
+"""A run on one page: report.html, which needs no network and contains no script.
 
-Every section is a function of the run's files that returns its part of the page, or None where the
-run has nothing to show for it: a run of one stage, or one without a judge, gets a shorter page.
+Every section is a function of the run's files. It returns its part of the page, or None if the run
+has no data for it: a run of one stage, or without a judge, gets a shorter page.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from rlhf_lab.show.panels import panels_of
 from rlhf_lab.show.tables import Cell, Table, cell, judge_table, model_names, table_by_set
 
 TITLE = "RLHF run: "
-# What the browser may load for the page: nothing, from anywhere.
+# The content security policy: the browser may load nothing for the page.
 SECURITY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 ACCURACY = {
     "all": "all pairs",
@@ -39,36 +39,35 @@ STAGES = {
 }
 GLOSSARY = {
     "SFT": "supervised fine-tuning: the base model imitates demonstrations. PPO starts there.",
-    "policy": "the model that PPO trains; here, what came out of it.",
-    "reward model": "a model that learned from rankings which of two answers people prefer.",
-    "score": "what the reward model gives an answer. 0 is SFT's mean, 1 its standard deviation.",
-    "judge": "the task's own standard, which knows the truth. PPO never sees it; a lab has none.",
+    "policy": "the model that PPO trains; here, after training.",
+    "reward model": "a model trained on rankings to predict which of two answers people prefer.",
+    "score": "what the reward model gives an answer, with mean 0 and standard deviation 1 for SFT.",
+    "judge": "the task's standard, which knows the truth. PPO never sees it. Real tasks have none.",
     "mark": "what the judge gives an answer, in points.",
     "win rate": "how often the judge prefers an answer to SFT's to the same prompt; a tie is half.",
-    "best of n": "of n SFT answers, the one that the reward model scores highest: no training.",
-    "KL": "how far the policy's answers have gone from SFT's, in nats, summed over an answer.",
+    "best of n": "the one of n SFT answers with the highest score. It needs no training.",
+    "KL": "how far the policy has moved from SFT, in nats, summed over an answer.",
     "nat": "a unit of information: 1 nat is 1.44 bits.",
-    "beta": "what PPO pays, in score, for every nat of KL.",
-    "entropy": "how open the policy is about the next token. Near 0, it always says the same.",
-    "clip fraction": "the share of tokens whose probability moved as far as one batch may move it.",
-    "value fit": "how much of what a response will still earn the value network foretells: 1 is "
-    "all "
-    "of it, 0 no more than the mean.",
-    "distinct answers": "of several answers to one prompt, how many differ, the prompt's names "
-    "aside.",
-    "calibration error": "how far the reward model's confidence is from how often it is right: "
-    "0.05 means that of the pairs it is 80 % sure of, it orders some 75 or "
-    "85 % rightly.",
-    "95 % interval": "the range that would hold the true figure in 95 of 100 such runs on other "
+    "beta": "the penalty, in units of score, for every nat of KL.",
+    "entropy": "how uncertain the policy is about the next token. Near 0, it always says the same.",
+    "clip fraction": "the share of tokens whose probability changed by more than the clip range.",
+    "value fit": "the share of the variance of the returns that the value network explains: 1 is "
+    "all of it, 0 is no better than predicting the mean.",
+    "distinct answers": "the share of different answers among several to one prompt, not counting "
+    "names from the prompt.",
+    "calibration error": "the gap between the reward model's confidence and how often it is right: "
+    "0.05 means that of the pairs it is 80 % sure of, it orders about 75 or "
+    "85 % correctly.",
+    "95 % interval": "a range that contains the true figure in 95 of 100 evaluations on other "
     "prompts. Responses to one prompt count as one.",
 }
 
 
 def write_report(run: RunFolder) -> Path:
-    """Write report.html into a run's folder, whatever the run has got to, and return its path.
+    """Write report.html into a run's folder and return its path; the run need not be finished.
 
-    Raises UserError if a file of the run cannot be read or the page cannot be written, or if
-    something else has its name.
+    Raises UserError if a file of the run cannot be read, if the page cannot be written, or if
+    report.html is not a report.
     """
     check_report(run)
     write_whole(run.report, page(run))
@@ -76,23 +75,24 @@ def write_report(run: RunFolder) -> Path:
 
 
 def check_report(run: RunFolder) -> None:
-    """Raise UserError if report.html is there and is no report."""
+    """Raise UserError if report.html exists and is not a report."""
     check_place(run.report, other_than_page(TITLE))
 
 
 def other_than_page(title: str) -> Callable[[Path], str]:
-    """What says of a file that it is none of our pages whose title begins like this."""
+    """The check, for `check_place`, that a file is one of our pages whose title begins with
+    `title`."""
 
     def why(place: Path) -> str:
         with place.open("rb") as file:
             ours = f"<title>{title}".encode() in file.read(1000)
-        return "" if ours else f"is no page that begins with '{title.strip(': ')}'"
+        return "" if ours else f"is not a page titled '{title.strip(': ')}'"
 
     return why
 
 
 def print_table(summary: dict) -> None:
-    """Print the judge's table in at most 100 columns, and the verdict beneath."""
+    """Print the judge's table, at most 100 characters wide, and the verdict below it."""
     for table in (judge_table(summary), table_by_set(summary)):
         if table.rows:
             print("\n".join(table.lines()) + "\n")
@@ -130,7 +130,7 @@ def page(run: RunFolder) -> Html:
 
 
 def document(title: str, body: Html, more_style: str = "") -> Html:
-    """A whole page in the style of the report, which loads nothing and runs nothing."""
+    """A whole page in the report's style. It loads nothing and runs no code."""
     style = files("rlhf_lab.runs").joinpath("report.css").read_text(encoding="utf-8") + more_style
     head = join(
         tag("meta", charset="utf-8"),
@@ -148,14 +148,14 @@ def document(title: str, body: Html, more_style: str = "") -> Html:
 
 
 def name_of(run: RunFolder, summary: dict) -> str:
-    """The task and the seed, or the folder where the run was not evaluated."""
+    """The task and the seed; the folder's name if the run was not evaluated."""
     if not summary.get("task"):
         return run.path.resolve().name
     return f"{str(summary['task']).replace('_', ' ')}, seed {summary.get('seed', 0)}"
 
 
 def header(title: str, summary: dict) -> Html:
-    """The verdict as headline and sentence, and what to be wary of."""
+    """The verdict as headline and sentence, and the warnings."""
     headline, _, why = verdict(summary).replace(" %", "\u00a0%").partition(": ")
     return tag(
         "header",
@@ -172,8 +172,8 @@ def judged(summary: dict) -> Html | None:
         return None
     total = sum((summary.get("prompts") or {}).values())
     note = (
-        f"{total} held-out prompts, to each of which every model gave {summary.get('samples')} "
-        "answers. Rubric items go from 0 to 1; small figures are 95\u00a0% intervals; a tie is "
+        f"Every model gave {summary.get('samples')} answers to each of {total} held-out prompts. "
+        "Rubric items go from 0 to 1; small figures are 95\u00a0% intervals; a tie is "
         "half a win."
     )
     sets = table_by_set(summary)
@@ -185,7 +185,7 @@ def judged(summary: dict) -> Html | None:
 
 
 def pictures(summary: dict, metrics: list[dict]) -> Html | None:
-    """What PPO raised, what it cost, and whether it was worth it."""
+    """Pictures of score, mark and KL over PPO, and of the marks of each model."""
     ppo = [r for r in metrics if r.get("stage") == "ppo"]
     watched = any(r.get("judge/mark") is not None for r in ppo)
     marked = any(row.get("mark") for row in (summary.get("models") or {}).values())
@@ -193,23 +193,23 @@ def pictures(summary: dict, metrics: list[dict]) -> Html | None:
         figure(
             plots.reward_and_kl(ppo),
             "Score, judge's mark and KL over the updates of PPO",
-            "PPO sees the score alone. Where it goes on rising and the mark does not, the "
-            "policy pleases the reward model and not the judge.",
+            "PPO sees only the score. If the score keeps rising and the mark does not, the "
+            "policy satisfies the reward model but not the judge.",
         )
         if ppo
         else None,
         figure(
             plots.marks_by_rubric(summary),
             "Mark and rubric of each model",
-            "What the judge gave each model, in all and by item of its rubric.",
+            "The judge's mean mark for each model, and the mean of each rubric item.",
         )
         if marked
         else None,
         figure(
             plots.score_against_mark(ppo),
             "The judge's mark over the score, update by update",
-            "An update a dot. Up and to the right is what one hopes for; a path that bends down "
-            "is over-optimisation.",
+            "Each dot is one update. A path up and to the right is good; one that bends down "
+            "shows over-optimisation.",
             "narrow",
         )
         if watched
@@ -236,7 +236,7 @@ def reward_model(summary: dict) -> Html | None:
         )
     if not rows:
         return None
-    notes = ["How often it puts two SFT answers to one held-out prompt in the judge's order."]
+    notes = ["How often it orders two SFT answers to one held-out prompt as the judge does."]
     if clear.get("threshold") is not None and clear.get("share") is not None:
         notes.append(
             f"Clear pairs are {clear['threshold']:.2f} points apart or more, one standard "
@@ -246,11 +246,11 @@ def reward_model(summary: dict) -> Html | None:
         notes.append(
             f"On the labellers' rankings its calibration error is {labellers['calibration']:.3f}."
         )
-    return join(html_table(Table(["", "in order", "pairs"], rows)), tag("p", " ".join(notes)))
+    return join(html_table(Table(["", "accuracy", "pairs"], rows)), tag("p", " ".join(notes)))
 
 
 def curves(metrics: list[dict]) -> Html | None:
-    """Every curve as a picture of its own, so that they stand beside or beneath each other."""
+    """Every curve as a separate picture, so that the page can arrange them by its width."""
     drawn = [(panel, plots.curve(panel, metrics)) for panel in panels_of(metrics)]
     return (
         tag(
@@ -264,7 +264,7 @@ def curves(metrics: list[dict]) -> Html | None:
 
 
 def cost(summary: dict, logged: dict[str, float]) -> Html | None:
-    """Seconds, and memory where it was measured, by stage."""
+    """Seconds of each stage, and its memory if measured."""
     seconds = summary.get("seconds") or logged
     memory = summary.get("peak_memory_mb") or {}
     rows = [
@@ -282,7 +282,7 @@ def cost(summary: dict, logged: dict[str, float]) -> Html | None:
 
 
 def settings(config: dict) -> Html:
-    """Everything that decided the run, as in config.json, but of paths the names alone."""
+    """All settings, data and versions in config.json; of each path only the last name."""
     shown = flat(names_alone(config))
     entries = {name.removeprefix("settings."): value for name, value in shown.items()}
     rows = [tag("tr", tag("th", name, scope="row"), tag("td", v)) for name, v in entries.items()]
@@ -297,7 +297,8 @@ def settings(config: dict) -> Html:
 
 
 def html_table(table: Table, summary: dict | None = None) -> Html:
-    """A table; with a summary, whose models its columns are, these get their colours."""
+    """A table. If its columns are the models of a summary, give that too: they get their
+    colours."""
     kinds = model_names(summary) if summary else [None] * len(table.head)
     head = [tag("th", table.head[0], scope="col")]
     head += [tag("th", text, scope="col", class_=k) for text, k in zip(table.head[1:], kinds)]

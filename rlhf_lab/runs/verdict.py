@@ -1,10 +1,10 @@
-"""A run's outcome in plain words, worked out from its summary: good, bad or unclear."""
+"""A run's outcome in plain words, from its summary: better, worse or unclear."""
 
 import math
 
 from rlhf_lab.disk.jsonl import plain
 
-# What to say, by whether wins are more than half (1), less (-1) or neither, and the mark's change.
+# What to say, by two signs: wins clearly above half (1), below (-1) or neither (0); mark likewise.
 OUTCOMES = {
     (1, 1): "PPO made the answers better",
     (-1, -1): "PPO made the answers worse",
@@ -21,8 +21,8 @@ OUTCOMES = {
 def verdict(summary: dict) -> str:
     """One sentence: did PPO make the answers better, by the judge's mark and win rate?
 
-    Better or worse is said only where both changed clearly: the win rate's 95 % interval lies on
-    one side of a half, and the mean mark differs by more than chance would have it.
+    It says better or worse only if both changed clearly: the 95 % interval of the win rate lies on
+    one side of a half, and the mean mark differs by more than chance explains (`change`).
     """
     base, sft, policy, _ = _models(summary)
     before, mark = estimate(sft, "mark"), estimate(policy, "mark")
@@ -44,7 +44,7 @@ def verdict(summary: dict) -> str:
 
 
 def warnings(summary: dict) -> list[str]:
-    """What a reader should be wary of, a sentence each; none if all looks well."""
+    """Warnings for the reader, one sentence each; [] if nothing is wrong."""
     base, sft, policy, best = _models(summary)
     clear = (summary.get("reward_model") or {}).get("clear") or {}
     ours, before = (model.get("rubric") or {} for model in (policy, sft))
@@ -52,47 +52,44 @@ def warnings(summary: dict) -> list[str]:
     checks = [
         (
             change(policy, sft, "score") == 1 and change(policy, sft, "mark") in (0, -1),
-            "The reward model likes the policy's answers clearly better than SFT's and the judge "
-            "does "
-            "not: PPO has found what the reward model gets wrong (over-optimisation).",
+            "The reward model clearly prefers the policy's answers to SFT's, but the judge does "
+            "not: PPO has exploited errors of the reward model (over-optimisation).",
         ),
         (worse, f"The policy does worse than SFT on: {', '.join(worse)}."),
         (
             change(best, policy, "mark") == 1,
-            "The best of a few SFT answers, which takes no training, has a higher mark than the "
-            "policy's.",
+            "Best of n, which needs no training, has a clearly higher mark than the policy.",
         ),
         (
             change(sft, base, "mark") in (0, -1),
-            "SFT did not clearly raise the mark, so PPO had a poor start: look at SFT's loss.",
+            "SFT did not clearly raise the mark, so PPO started from a poor model: check SFT's "
+            "loss.",
         ),
         (
             _below(estimate(clear, "accuracy"), 0.65),
-            "The reward model is hardly better than guessing, even on clear pairs: more "
-            "rankings, or "
-            "more agreement between labellers, would help.",
+            "The reward model is hardly better than chance, even on clear pairs: use more "
+            "rankings, or labellers who agree more.",
         ),
         (
             _below(estimate(policy, "distinct"), 0.6 * (estimate(sft, "distinct") or 0)),
-            "The policy repeats itself: of its answers to one prompt, far fewer differ than SFT's.",
+            "The policy repeats itself: its answers to one prompt are far less varied than SFT's.",
         ),
         (
             _below(20, estimate(policy, "kl")),
-            "The policy has gone far from SFT (over 20 nats of KL): a higher beta holds it nearer.",
+            "The policy is far from SFT (over 20 nats of KL): a higher beta keeps it closer.",
         ),
         (
             _below(estimate(policy, "kl"), 0.5),
             "The policy has hardly moved from SFT (less than half a nat of KL): try a lower "
-            "beta, a "
-            "higher learning rate or more updates.",
+            "beta, a higher learning rate or more updates.",
         ),
         (
             _below(estimate(policy, "ended"), 0.9),
-            "More than one answer of the policy in ten breaks off at the longest length allowed.",
+            "More than one in ten of the policy's answers is cut off at the length limit.",
         ),
     ]
     more = [
-        f"The policy's answers have more often {flaw} than SFT's."
+        f"The policy's answers show this flaw more often than SFT's: {flaw}."
         for flaw, found in (policy.get("flaws_against_sft") or {}).items()
         if found and found[1] is not None and found[1] > 1
     ]
@@ -100,17 +97,18 @@ def warnings(summary: dict) -> list[str]:
 
 
 def estimate(entries: dict, key: str) -> float | None:
-    """An entry's number, without its interval; None where there is none."""
+    """The number of an entry, without its interval; None if there is none."""
     value = entries.get(key)
     return value[0] if isinstance(value, list) else value
 
 
 def change(model: dict, before: dict, key: str) -> int | None:
-    """1 if a figure is clearly higher than before, -1 if clearly lower, else 0; None where one is
-    not known.
+    """1 if a figure is clearly higher than before, -1 if clearly lower, else 0; None if one of the
+    two is unknown.
 
-    Clearly: by more than half the 95 % interval of the difference, were the two independent. They
-    share their prompts, which makes the true error smaller: this errs towards 0.
+    Clearly means by more than half the width of the 95 % interval that the difference would have if
+    the two were independent. They share their prompts, so the true error is smaller and the result
+    errs towards 0.
     """
     now, then = model.get(key), before.get(key)
     if not now or not then or None in (now[0], then[0]):
@@ -133,11 +131,10 @@ def _without_judge(sft: dict, policy: dict) -> str:
     before, score = estimate(sft, "score"), estimate(policy, "score")
     if before is None or score is None:
         return (
-            "This run has not been evaluated: it shows how training went, not how good the "
+            "This run has not been evaluated: it shows how training went, but not how good the "
             "answers are."
         )
     return (
         f"No judge marked this run: its own reward model gives the policy {score:.2f} and SFT "
-        f"{before:.2f}, which alone does not show that people would like its answers "
-        "better."
+        f"{before:.2f}, which alone does not show that people would prefer its answers."
     )

@@ -103,7 +103,7 @@ def test_a_run_of_ppo_is_one_of_its_models(folder, capsys):
     shutil.rmtree(folder / "r0" / "reward_model")
     shutil.copytree(folder / "r1" / "reward_model", folder / "r0" / "reward_model")
     assert stage(folder, "ppo", "asked", *ask, "@r0/reward_model") == 1
-    assert "its reward model changed since it began" in capsys.readouterr().err
+    assert "its reward model changed since the run began" in capsys.readouterr().err
 
 
 def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monkeypatch, capsys):
@@ -138,7 +138,7 @@ def test_a_run_that_was_stopped_goes_on_and_logs_every_update_once(folder, monke
     assert [r["update"] for r in logged] == [1, 2, 3, 4]
     capsys.readouterr()
     assert stage(folder, "ppo", "asked", *arguments, "--max-tokens", 512) == 0
-    assert "nothing was left to train" in capsys.readouterr().out
+    assert "nothing to train: the run in" in capsys.readouterr().out
     assert len((folder / "ppo/metrics.jsonl").read_text().splitlines()) == 4
 
 
@@ -154,7 +154,9 @@ def test_a_model_whose_settings_or_words_changed_is_not_gone_on_with(folder, cap
     capsys.readouterr()
     assert stage(*ppo) == 1
     what = "model" if changed == "model" else "reward model"
-    assert f"(its {what} config and tokenizer changed since it began)" in capsys.readouterr().err
+    assert (
+        f"(its {what} config and tokenizer changed since the run began)" in capsys.readouterr().err
+    )
     (folder / changed / file).write_text(content)
     assert stage(*ppo) == 0
 
@@ -329,7 +331,7 @@ def test_blind_pairs_are_of_different_responses_and_go_into_a_file(folder, capsy
     capsys.readouterr()
     (folder / "table.pairs.json").write_text("my choices")
     assert run(folder, *models, "--out", "@table.json") == 1
-    assert "table.pairs.json is there already" in capsys.readouterr().err
+    assert "table.pairs.json already exists" in capsys.readouterr().err
     assert (folder / "table.pairs.json").read_text() == "my choices"
     assert run(folder, *models) == 1
     assert "--out" in capsys.readouterr().err
@@ -474,7 +476,7 @@ def test_of_a_prompt_too_long_for_the_model_the_end_is_kept_and_that_is_said(fol
     )
     out, err = capsys.readouterr()
     assert json.loads(out)["prompt"] == "word " * 11 + "last"  # 59 bytes of 64, less 3 to write
-    assert "1 long prompt kept the end only" in err
+    assert "1 long prompt shortened to the end" in err
 
 
 def test_a_demonstration_too_long_for_the_model_is_named(folder, capsys):
@@ -539,7 +541,7 @@ def test_a_full_disk_behind_the_output_is_one_line(folder):
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("rlhf-lab: cannot use what it was to write: No space left")
+    assert done.stderr.startswith("rlhf-lab: cannot use a file: No space left")
 
 
 @pytest.mark.parametrize(

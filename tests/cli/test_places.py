@@ -238,11 +238,11 @@ def test_pages_and_tables_take_the_place_of_pages_and_tables(desk, monkeypatch, 
     capsys.readouterr()
     swapped = command.replace("table.json", "x").replace("page.html", "table.json")
     assert main(swapped.replace("--out x", "--out page.html").split()) == 1
-    assert "table.json is no page that begins with 'Comparison'" in capsys.readouterr().err
+    assert "table.json is not a page titled 'Comparison'" in capsys.readouterr().err
     assert main(command.replace("page.html", "run/report.html").split()) == 1
-    assert "report.html is no page" in capsys.readouterr().err
+    assert "report.html is not a page" in capsys.readouterr().err
     shutil.copy("page.html", "run/report.html")
-    assert "report.html is no page" in refusal(write_report, run)
+    assert "report.html is not a page" in refusal(write_report, run)
 
 
 def test_a_course_may_grow_where_its_pages_are_as_they_were(desk, capsys):
@@ -283,16 +283,16 @@ def test_who_may_not_write_is_told_so(tmp_path, monkeypatch):
     (tmp_path / "file").write_text(PRECIOUS)
     locked = {tmp_path, tmp_path / "file"}  # whoever runs as root may write everywhere
     monkeypatch.setattr(os, "access", lambda place, _: Path(place) not in locked)
-    says = f"cannot be made (check who may write in {tmp_path})"
+    says = f"cannot be created (check the permissions of {tmp_path})"
     for place in ("new", "new/run", "file"):
         assert says in refusal(check_place, tmp_path / place, lambda _: "")
     check_place(tmp_path / "lab/file")
     locked.remove(tmp_path)
-    assert "(check who may write to it)" in refusal(check_place, tmp_path / "file", lambda _: "")
+    assert "(check its permissions)" in refusal(check_place, tmp_path / "file", lambda _: "")
     locked.add(tmp_path)
     RunFolder.open(tmp_path / "run", {}).close()  # one's own folder, in a place of others
     locked.add(tmp_path / "run")
-    assert "check who may write in" in refusal(RunFolder.open, tmp_path / "run", {})
+    assert "check the permissions of" in refusal(RunFolder.open, tmp_path / "run", {})
 
 
 def test_the_longest_name_that_is_taken_can_be_written(tmp_path):
@@ -314,13 +314,13 @@ def test_the_folder_one_works_in_is_not_replaced(desk, capsys):
     os.chdir("inner/model")
     for place in (".", "..", "../model", str(desk / "inner")):
         assert main(["pretrain", "--device", "cpu", "--out", place]) == 1
-        assert "is the folder you are in" in capsys.readouterr().err
+        assert "is the current folder" in capsys.readouterr().err
     assert sorted(os.listdir(".")) == sorted(os.listdir(desk / "model"))
     os.mkdir(desk / "empty")
     os.chdir(desk / "empty")
     for place in (".", "../empty"):
         assert main(["pretrain", "--device", "cpu", "--out", place]) == 1
-        assert "is the folder you are in" in capsys.readouterr().err
+        assert "is the current folder" in capsys.readouterr().err
     assert os.listdir(".") == []
 
 
@@ -335,4 +335,4 @@ def test_a_slash_behind_the_name_of_a_new_base_model_does_no_harm(
     assert load_policy("new").config.n_embd == 8 and len(load_tokenizer("new")) <= 300
     assert os.listdir() == ["new"]
     assert main(command.split()) == 1  # a finished model may be anybody's
-    assert "new holds a model already" in capsys.readouterr().err
+    assert "new already holds a model" in capsys.readouterr().err

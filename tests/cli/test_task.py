@@ -257,7 +257,7 @@ def test_the_pages_commands_lead_from_the_template_to_the_evaluation(mine, monke
         command = re.sub(" +", " ", line.removeprefix("rlhf-lab ")).replace("mytask", "mine")
         run(f"{command.replace('data/base', 'model')} {SMALL[command.split()[0]]}")
         said[command.split()[0]] = capsys.readouterr()
-    assert "give the one of" not in said["compare"].err and "orders" in said["compare"].err
+    assert "give the one made by" not in said["compare"].err and "orders" in said["compare"].err
     assert re.search("After [1-9]", said["blind"].out)
     runs = {name: f"runs/{name}" for name in ("sft", "first", "second", "ppo")}
     task = read_folder("mine")
@@ -371,11 +371,11 @@ def test_show_counts_and_says_what_to_do(mine, capsys):
     run("task show mine")
     shown = capsys.readouterr().out
     assert "'train'" in shown and "'second'" in shown
-    assert "held out: 1." in shown and "does not hold" not in shown
+    assert "held-out prompts: 1." in shown and "are not in" not in shown
     toml = mine / "mine/task.toml"
     toml.write_text(toml.read_text().replace(r'end = "\nAgent:"', r'end = "\nA:"'))
     run("task show mine")
-    assert "mine/prompts.jsonl does not hold: 1. If `end`" in capsys.readouterr().out
+    assert "are not in mine/prompts.jsonl: 1. If `end`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("place", ["mine", "mine/rankings.sqlite3"])
@@ -421,18 +421,24 @@ def test_the_tasks_length_holds_unless_another_is_given(mine):
     "command, said",
     [
         ("sft --model model --out o", "give --data FILE, or --task FOLDER"),
-        ("sft --model model --out o --task mine --data mine/prompts.jsonl", "give one of them"),
+        (
+            "sft --model model --out o --task mine --data mine/prompts.jsonl",
+            "give only one of them",
+        ),
         ("sft --model model --out o --task support_desk", "no task in support_desk"),
-        ("sft --model model --out o --task mine --layout messages", "--layout goes with --data"),
+        (
+            "sft --model model --out o --task mine --layout messages",
+            "--layout works only with --data",
+        ),
         ("reward --model model --out o --task mine", "no rankings in mine yet"),
         (
             "reward --model model --out o --data x.jsonl --part second",
-            "--part and --labellers go with",
+            "--part and --labellers need",
         ),
         ("sample --model model --task mine --max-new-tokens 500", "mine/prompts.jsonl: the prompt"),
         ("sample --model model --task support_desk", "no task in support_desk"),
         ("sample --model model --task chess --message hi", "no task called 'chess'"),
-        ("rank mine --task support_desk --labeller ada", "mine is in a task's folder"),
+        ("rank mine --task support_desk --labeller ada", "mine belongs to a task's folder"),
         ("rank x.sqlite3 --task chess --labeller ada", "no task called 'chess'"),
         ("demo --task mine --out o", "has no judge"),
         ("compare model --task mine", "mine has no judge: give --reward-model"),
@@ -480,11 +486,11 @@ def test_the_reward_model_that_ppo_optimises_is_no_judge(mine, capsys):
         "compare model --task mine --reward-model first/reward_model --samples 1 --prompts 3 "
         "--max-new-tokens 4 --device cpu"
     )
-    assert "no evidence; give the one of" in capsys.readouterr().err
+    assert "no evidence; give the one made by" in capsys.readouterr().err
 
 
 def test_a_reward_model_that_ppo_optimised_is_named_with_the_policy_wherever_it_lies(tmp_path):
-    said = "is what PPO optimised in mine"
+    said = "PPO optimised mine"
     inside = tmp_path / "whole"  # a run of all stages holds its reward model
     with RunFolder.open(inside, {"seed": 0}):
         pass
@@ -521,10 +527,10 @@ def test_what_learned_the_same_as_the_reward_model_of_ppo_is_no_judge_whichever_
     (tmp_path / "ppo/policy").mkdir()
     models = contestants_of([f"mine={tmp_path / 'ppo'}"])
     [told] = standing_of(second, models)
-    assert "is what PPO optimised" not in told  # this run did not note whose weights they were
+    assert "PPO optimised mine" not in told  # this run did not note whose weights they were
     for judge, better in ((second, "without --part second"), (again, "without --part second")):
         [told] = standing_of(judge, models)
-        assert "learned from the rankings that PPO's" in told and better in told
+        assert "was trained on the same rankings as PPO's" in told and better in told
     assert standing_of(first, models) == [] != standing_of(first)
     assert standing_of(second) == []
 

@@ -78,7 +78,7 @@ def test_equal_responses_are_passed_over_and_counted_as_ties():
     outcome = blind.result()
     assert (outcome.wins, outcome.ties, outcome.losses, outcome.same) == (5, 0, 3, 4)
     assert outcome.share[0] == pytest.approx(7 / 12)
-    assert "To 4 more prompts both wrote the same" in str(outcome)
+    assert "Both wrote the same to 4 more prompts" in str(outcome)
 
 
 def test_equal_responses_count_only_as_far_as_one_has_got():
@@ -89,7 +89,7 @@ def test_equal_responses_count_only_as_far_as_one_has_got():
 
 def test_two_models_that_never_differ():
     blind = BlindComparison(*two(5, same=(0, 1, 2, 3, 4)), names=NAMES)
-    assert "to all 5 prompts both wrote the same" in str(blind.result())
+    assert "both models wrote the same to all 5 prompts" in str(blind.result())
     assert "to all 5 prompts" in blind.still()
 
 
@@ -244,7 +244,5 @@ def test_an_outcome_that_is_hardly_chance_names_the_better_one():
 
 def test_before_the_end_it_tells_only_who_asks():
     outcome = dict(first="SFT", second="policy", wins=3, ties=0, losses=1, left=16)
-    assert str(Outcome(**outcome)) == (
-        "4 choices made. 16 to go; what came of it is told at the end."
-    )
+    assert str(Outcome(**outcome)) == ("4 choices made. 16 to go; the result is shown at the end.")
     assert str(Outcome(**outcome, asked=True)).startswith("After 4 of 20 choices: 3 for policy")

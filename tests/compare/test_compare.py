@@ -381,7 +381,7 @@ def test_of_two_models_one_sentence_tells_which_is_better(difference, half, titl
 def test_cautions_come_where_they_belong(three_seeds):
     assert cautions(three_seeds, 500, "mark") == []
     assert "Only 12 prompts" in cautions(three_seeds, 12, "mark")[0]
-    assert "No judge" in cautions(three_seeds, 500, "score")[0]
+    assert "There was no judge" in cautions(three_seeds, 500, "score")[0]
     hacked = row(
         "new",
         6.0,
@@ -393,7 +393,7 @@ def test_cautions_come_where_they_belong(three_seeds):
     rows = [row("start", 7.0), hacked]
     texts = cautions(Comparison(rows, [], [group(r) for r in rows]), 500, "mark")
     assert "One seed of each" in texts[0] and "over-optimisation" in texts[1]
-    assert texts[2] == "new has clearly more lies."
+    assert texts[2] == "new shows this flaw clearly more often: lies."
 
 
 class Reader(HTMLParser):
@@ -497,7 +497,7 @@ def test_compare_finds_the_task_the_policies_and_the_seeds(runs, capsys):
         == 0
     )
     screen = capsys.readouterr().out
-    assert "all 2 seeds" in screen and "difference" in screen and "against\nsft" in screen
+    assert "all 2 seeds" in screen and "difference" in screen and "compare with sft on" in screen
     table = json.loads((runs / "table.json").read_text())
     assert [r["seed"] for r in table["rows"]] == [0, 0, 1] and len(table["key"]) == 3
     assert set(table["key"]) <= {"first", "second"} and "pairs" not in table

@@ -147,7 +147,7 @@ def test_a_reward_model_comes_out_with_its_head(base, tmp_path):
         wanted = adapted(input_ids=tokens, attention_mask=attention).logits[:, 0]
         found = ScalarModel.load(tmp_path / "lora").score(tokens, attention)
     torch.testing.assert_close(found, wanted, **close)
-    assert "but a reward model" in refusal(load_policy, tmp_path / "lora")
+    assert "are a reward model's" in refusal(load_policy, tmp_path / "lora")
 
 
 def test_the_labs_own_adapters_are_read_so(policy, base, tokenizer, tmp_path):
@@ -168,8 +168,8 @@ def test_the_labs_own_adapters_are_read_so(policy, base, tokenizer, tmp_path):
     ("changes", "said"),
     [
         ({"base_model_name_or_path": "/nowhere/base"}, "no folder '/nowhere/base'"),
-        ({"base_model_name_or_path": "some/model"}, "'some/model' is no folder here"),
-        ({"base_model_name_or_path": None}, "do not say of which model"),
+        ({"base_model_name_or_path": "some/model"}, "'some/model'"),
+        ({"base_model_name_or_path": None}, "do not name their base model"),
         ({"peft_type": "LOHA"}, "kind of adapter is not supported"),
         ({"init_lora_weights": "pissa"}, "kind of adapter is not supported"),
         ({"corda_config": {"cache_file": "x"}}, r"not supported (corda_config)"),
@@ -198,8 +198,8 @@ def test_adapters_of_another_model_are_named(adapters, make_gpt2, make_llama, to
 def test_adapters_on_adapters_are_refused(adapters):
     folder, _ = adapters
     rewrite(folder, base_model_name_or_path=str(folder))  # and without end, too
-    assert "which holds adapters, too" in refusal(load_policy, folder)
-    assert "which holds adapters, too" in refusal(read_context, folder)
+    assert "which itself holds only adapters" in refusal(load_policy, folder)
+    assert "which itself holds only adapters" in refusal(read_context, folder)
 
 
 def test_nothing_is_unpickled(adapters):

@@ -24,7 +24,7 @@ from rlhf_lab.training import Optimiser, make_accelerator
 resource = pytest.importorskip("resource")  # none on Windows
 FILES = ("policy.safetensors", "optimiser.safetensors", "state.json")
 SHOWN = [Demonstration(Prompt(f"{i}", f"ask {i}:"), " an answer") for i in range(4)]
-ANEW = "delete that folder to begin the stage anew"
+ANEW = "delete that folder to restart the stage"
 
 
 def stepped(model) -> Optimiser:
@@ -243,9 +243,7 @@ def test_on_a_full_disk_the_previous_one_is_kept(kept, gpt2, size):
     with files_of_at_most(size):
         message = refusal(kept.save, 4, {"policy": gpt2}, optimiser)
     assert message.startswith(f"cannot write {kept.folder}: ") and "File too large" in message
-    assert message.endswith(
-        "what was there is kept; free some space, and run the same command again"
-    )
+    assert message.endswith("nothing was changed; free some space, and run the same command again")
     assert {file.name: file.read_bytes() for file in kept.folder.iterdir()} == before
     assert os.listdir(kept.folder.parent) == ["kept"]
 
@@ -290,7 +288,7 @@ def test_a_command_goes_on_where_the_disk_was_full(gpt2, tokenizer, tmp_path, mo
         assert last.startswith("rlhf-lab: cannot write ") and "free some space" in last
     monkeypatch.setattr(sft, "save_policy", save)
     assert main([*command.split(), "stopped"]) == 0
-    assert "nothing was left to train" in capsys.readouterr().out
+    assert "nothing to train: the run in" in capsys.readouterr().out
     whole, stopped = (load_file(f"{name}/sft/model.safetensors") for name in ("whole", "stopped"))
     assert all(torch.equal(x, stopped[name]) for name, x in whole.items())
 

@@ -162,8 +162,8 @@ NEITHER = {"responses": LEFT_OUT, "ranking": LEFT_OUT}
         (RANKED, {"zzz": 1}, "zzz", "the fields are prompt, responses, ranking, ended, labeller"),
         (RANKED, {"facts": [1]}, "facts", "is a list: give an object"),
         (RANKED, {"id": 7}, "id", "is a number: give a text"),
-        (RANKED, {"prompt": "\ud83d"}, "prompt", "half a character"),
-        (RANKED, {"facts": {"\udc00": 1}}, "facts", "half a character"),
+        (RANKED, {"prompt": "\ud83d"}, "prompt", "broken character"),
+        (RANKED, {"facts": {"\udc00": 1}}, "facts", "broken character"),
         (RANKED, {"ranking": [1]}, "ranking", "has 1 ranks for 2 responses"),
         (RANKED, {"ranking": [1, 2, 3]}, "ranking", "has 3 ranks for 2 responses"),
         (RANKED, {"ranking": [0, 1]}, "ranking", "0 is not a rank: use 1 for the best"),
@@ -177,13 +177,13 @@ NEITHER = {"responses": LEFT_OUT, "ranking": LEFT_OUT}
         (RANKED, {"ranking": LEFT_OUT}, "ranking", "is missing: give a list"),
         (RANKED, {"responses": LEFT_OUT}, "responses", "is missing: give a list"),
         (RANKED, {"responses": "ab"}, "responses", "is a text: give a list"),
-        (RANKED, {"responses": ["a"], "ranking": [1]}, "responses", "has 1: it takes"),
-        (RANKED, {"responses": [], "ranking": []}, "responses", "has 0: it takes"),
+        (RANKED, {"responses": ["a"], "ranking": [1]}, "responses", "has 1: a ranking needs"),
+        (RANKED, {"responses": [], "ranking": []}, "responses", "has 0: a ranking needs"),
         (RANKED, {"responses": [None, "b"]}, "responses", "number 1 is null"),
         (RANKED, {"labeler": "Ann"}, "labeler", "did you mean 'labeller'?"),
         (RANKED, {"labeller": 3}, "labeller", "is a number: give a text"),
         (RANKED, {"chosen": "a"}, "responses", "is not known"),
-        (RANKED, NEITHER, "responses", "give 'responses' and their 'ranking', or"),
+        (RANKED, NEITHER, "responses", "give 'responses' and 'ranking', or"),
         (RANKED, NEITHER | {"choosen": "a"}, "choosen", "did you mean 'chosen'?"),
         (COMPARED, {"rejected": LEFT_OUT}, "rejected", "is missing: give a text"),
         (COMPARED, {"chosen": ""}, "chosen", "is empty"),
@@ -208,10 +208,10 @@ def test_a_bad_row_is_refused_with_file_line_and_field(tmp_path, good, changes, 
         (b'["a", "b"]', "line 2: ", "a row must be an object {...}, not a list"),
         (b"3", "line 2: ", "not a number"),
         (b'{"prompt": "caf\xe9"}', "line 2: ", "byte 16 is not UTF-8"),
-        (b'{"prompt": "a", "prompt": "b"}', "line 2: ", "field 'prompt' stands twice"),
-        (b'{"prompt": "a", "facts": {"n": NaN}}', "line 2: ", "NaN is no number"),
-        (b'{"prompt": ' + b"9" * 5000 + b"}", "line 2: ", "not JSON that can be used"),
-        (b"[" * 100_000, "line 2: ", "not JSON that can be used"),
+        (b'{"prompt": "a", "prompt": "b"}', "line 2: ", "field 'prompt' appears twice"),
+        (b'{"prompt": "a", "facts": {"n": NaN}}', "line 2: ", "NaN is not a JSON number"),
+        (b'{"prompt": ' + b"9" * 5000 + b"}", "line 2: ", "unusable JSON"),
+        (b"[" * 100_000, "line 2: ", "unusable JSON"),
     ],
 )
 def test_a_line_that_is_no_row_is_refused_with_its_place(tmp_path, line, place, says):
@@ -245,10 +245,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     [
         (Prompt("1", " "), "field 'prompt': is empty"),
         (Prompt("", "x"), "field 'id': is empty"),
-        (Prompt("1", "\ud800"), "field 'prompt': holds half a character"),
-        (Prompt("1", "x", {"a": (1, 2)}), "field 'facts': JSON would change them"),
-        (Prompt("1", "x", {1: "a"}), "field 'facts': JSON would change them"),
-        (Prompt("1", "x", {"a": math.nan}), "NaN is no number"),
+        (Prompt("1", "\ud800"), "field 'prompt': holds a broken character"),
+        (Prompt("1", "x", {"a": (1, 2)}), "field 'facts': JSON would change the values"),
+        (Prompt("1", "x", {1: "a"}), "field 'facts': JSON would change the values"),
+        (Prompt("1", "x", {"a": math.nan}), "NaN is not a JSON number"),
         (Prompt("1", "x", {"a": object()}), "is not JSON serializable"),
     ],
 )
@@ -280,7 +280,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_scraps(tmp_path):
         message = refusal(write_whole, path, "new" * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert f"cannot write {path}: " in message and "what was there is kept" in message
+    assert f"cannot write {path}: " in message and "nothing was changed" in message
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
 

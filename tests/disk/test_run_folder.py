@@ -96,9 +96,9 @@ def test_the_same_settings_go_on_with_a_run(tmp_path):
             "(ppo.beta was 0.05, now 0.1; ppo.updates was 3, now unset)",
         ),
         (CONFIG | {"new": "x"}, DATA, '(new was unset, now "x")'),
-        (CONFIG, {"prompts": "cd" * 32}, "(its prompts changed since it began)"),
+        (CONFIG, {"prompts": "cd" * 32}, "(its prompts changed since the run began)"),
         (CONFIG | {"data": "x"}, {}, 'now "x"; its prompts changed'),
-        (CONFIG, DATA | {"model": "cd" * 32}, "(its model was not noted then)"),
+        (CONFIG, DATA | {"model": "cd" * 32}, "(its model was not recorded then)"),
         ({}, DATA, "seed was 0, now unset"),
         (CONFIG | {f"n{i}": i for i in range(9)}, DATA, "n4 was unset, now 4; and 4 more)"),
     ],
@@ -108,7 +108,10 @@ def test_other_settings_are_named_and_nothing_changes(tmp_path, config, data, sa
         run.log(ppo(1))
     before = contents(tmp_path)
     message = refusal(RunFolder.open, tmp_path, config, data=data)
-    assert message.startswith(f"{tmp_path} holds a run with other settings (") and says in message
+    assert (
+        message.startswith(f"{tmp_path} holds a run with other settings or data (")
+        and says in message
+    )
     assert "choose another --out, or delete the folder" in message
     assert contents(tmp_path) == before
     RunFolder.open(tmp_path, CONFIG, data=DATA).close()  # the refusal did not keep the lock
@@ -139,25 +142,25 @@ def test_a_run_begun_earlier_is_kept_when_going_on_fails(tmp_path):
 def test_what_a_run_of_the_older_format_did_not_note_does_not_bar_it(tmp_path):
     RunFolder.open(tmp_path, CONFIG, data=DATA).close()
     more = DATA | {"model config and tokenizer": "cd" * 32}
-    assert "was not noted then" in refusal(RunFolder.open, tmp_path, CONFIG, data=more)
+    assert "was not recorded then" in refusal(RunFolder.open, tmp_path, CONFIG, data=more)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"rlhf_lab_run": 1}))
     with RunFolder.open(tmp_path, CONFIG, data=more) as run:
         assert "(run format was 1, now 2)" in run.other_versions()
     message = refusal(RunFolder.open, tmp_path, CONFIG, data={"prompts": "ef" * 32})
-    assert "its prompts changed since it began" in message
+    assert "its prompts changed since the run began" in message
 
 
 def test_no_run_is_gone_on_with_unless_wanted(tmp_path):
     RunFolder.open(tmp_path, CONFIG, resume=False).close()
-    assert "holds a run already" in refusal(RunFolder.open, tmp_path, CONFIG, resume=False)
+    assert "already holds a run" in refusal(RunFolder.open, tmp_path, CONFIG, resume=False)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "config.json", "metrics.jsonl"])
 def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, name):
     (tmp_path / name).write_text('{"model_type": "gpt2"}')  # a model's config.json, say
     message = refusal(RunFolder.open, tmp_path, CONFIG)
-    assert message.startswith(f"{tmp_path} holds '{name}' and no run: name another place")
+    assert message.startswith(f"{tmp_path} holds '{name}' but no run: name another place")
     assert os.listdir(tmp_path) == [name]
     assert f"there is no run in {tmp_path}" in refusal(RunFolder.view, tmp_path)
 
@@ -228,7 +231,7 @@ def test_a_lock_file_that_is_also_another_file_is_not_written_to(tmp_path):
         (folder / ".lock").unlink(missing_ok=True)
         os.link(precious, folder / ".lock") if also else shutil.copy(precious, folder / ".lock")
         message = refusal(RunFolder.open, folder, CONFIG)
-        assert message.startswith(f"cannot write to {folder}: its file .lock is not a run's")
+        assert message.startswith(f"cannot write to {folder}: its file .lock was not made by a run")
         assert precious.read_text() == (folder / ".lock").read_text() == content
         assert os.listdir(folder) == [".lock"]
     (folder / ".lock").unlink()

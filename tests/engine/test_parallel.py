@@ -295,7 +295,7 @@ def test_the_smallest_minibatch_is_that_of_the_split(monkeypatch):
 def test_commands_that_are_no_stage_are_not_done_twice(monkeypatch, capsys, folder):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["sample", "--model", str(folder / "model"), "--prompt", "a"]) == 1
-    assert "sample works in one process" in capsys.readouterr().err
+    assert "sample runs in one process" in capsys.readouterr().err
 
 
 def test_models_in_pieces_are_refused(monkeypatch):

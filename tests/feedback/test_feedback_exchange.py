@@ -200,7 +200,7 @@ def test_the_least_a_line_must_say(fresh, tmp_path):
         ({"responses": ["a"], "ranks": [1]}, "it ranks 1 response: it takes two"),
         ({"shown": [0, 0]}, "shown is [0, 0]"),
         ({"responses": ["a", "c"]}, "the response 'c'"),
-        ({"seconds": 1e999}, "not JSON"),
+        ({"seconds": 1e999}, "unusable JSON"),
         ({"made": "now"}, "made is 'now'"),
     ],
 )
@@ -283,7 +283,7 @@ def test_the_same_text_ranked_apart_is_refused_and_ranked_alike_is_not(fresh, tm
     alike = {"prompt": "Why?", "responses": ["a", "b", "a"], "ranking": [1, 2, 1]}
     apart = alike | {"ranking": [1, 2, 3]}
     message = refusal(bring_in, fresh, rows_file(tmp_path, alike, apart), "ann")
-    assert "line 2, field 'ranking': ranks the same text twice, and not alike" in message
+    assert "line 2, field 'ranking': gives the same text two different ranks" in message
     assert fresh.prompts() == []
     bring_in(fresh, rows_file(tmp_path, alike), "ann")
     assert [ranking.ranks for ranking in fresh.rankings()] == [(1, 2, 1)]
@@ -357,7 +357,7 @@ def test_an_export_takes_the_place_of_nothing(store, tmp_path):
     (tmp_path / "mine.jsonl").write_text("what I wrote")
     for file in (tmp_path / "mine.jsonl", store.path):
         for how in ([], ["--pairs"]):
-            assert f"{file} is there already" in refusal(run, "export", store.path, file, *how)
+            assert f"{file} already exists" in refusal(run, "export", store.path, file, *how)
     assert (tmp_path / "mine.jsonl").read_text() == "what I wrote"
     assert store.path.read_bytes() == before
 

@@ -135,9 +135,9 @@ def test_a_folder_where_nothing_may_be_written(store, tmp_path):
     os.chown(mine, 65534, 65534)
     before = store.path.read_bytes()
     with another_user():
-        assert "check who may write" in refusal(FeedbackStore, store.path)
+        assert "check the permissions of" in refusal(FeedbackStore, store.path)
         assert "check who may write" in refusal(store.write, ranking())
-        assert "check who may write in" in refusal(FeedbackStore, tmp_path / "new.sqlite")
+        assert "check the permissions of" in refusal(FeedbackStore, tmp_path / "new.sqlite")
         own = FeedbackStore(mine / "b.sqlite")
         assert own.merge(store.path).new["ranking"] == 1  # whereas taking it in is no harm
         assert own.entries() == [entry]
@@ -375,7 +375,7 @@ def test_a_store_that_may_only_be_read_is_shown_and_exported(store, tmp_path, ca
         assert main(["feedback", "show", str(store.path)]) == 0
         assert main(["feedback", "export", str(store.path), str(mine / "a.jsonl")]) == 0
     out, err = capsys.readouterr()
-    assert "1 entry" in out and "wrote 7 lines" in out and "could not note" in err
+    assert "1 entry" in out and "wrote 7 lines" in out and "could not record" in err
     assert store.path.read_bytes() == before
 
 

@@ -139,9 +139,7 @@ def test_an_id_that_is_a_number_and_numbers_that_a_table_made_fractions(tmp_path
 def test_unknown_columns_are_listed_with_the_layouts_known(tmp_path):
     path = lines(tmp_path, {"question": "a", "choosen": "x", "rejected": "y"})
     message = refusal(list, read_preferences(path, skip_bad=True))
-    assert message.startswith(
-        f"{path}, line 1: the columns are question, choosen, rejected, and no"
-    )
+    assert message.startswith(f"{path}, line 1: the columns question, choosen, rejected fit no")
     for layout in PREFERENCES:
         assert layout.split()[0] in message
     assert "--columns" in message
@@ -205,7 +203,7 @@ BAD_ROWS = [
     (THREE, {"rejected": LEFT_OUT}, "rejected", "missing field", "is missing: give a text"),
     (THREE, {"prompt": None}, "prompt", "wrong type", "is null: give a text"),
     (THREE, {"chosen": 3}, "chosen", "wrong type", "is a number: give a text"),
-    (THREE, {"chosen": [assistant("x")]}, "rejected", "wrong type", "write both alike"),
+    (THREE, {"chosen": [assistant("x")]}, "rejected", "wrong type", "give both the same type"),
     (
         THREE,
         {"chosen": [assistant("x"), user("?")], "rejected": [assistant("y")]},
@@ -221,27 +219,45 @@ BAD_ROWS = [
         {"rejected": "\n\nHuman: no marker"},
         "chosen",
         "no Assistant: turn in common",
-        "has no 'Assistant:' turn that",
+        "shares no 'Assistant:' turn",
     ),
     (TWO, {"chosen": HEAD}, "chosen", "empty text", "has an empty answer"),
     (TWO, {"rejected": HEAD + " \n"}, "rejected", "empty text", "has an empty answer"),
-    (TWO, {"rejected": LONGER}, "rejected", "dialogues part before their end", "has turns after"),
-    (TWO, {"chosen": LONGER}, "chosen", "dialogues part before their end", "has turns after"),
-    (TWO, {"chosen": [assistant("x")]}, "chosen", "wrong type", "is a list, and the other a text"),
+    (
+        TWO,
+        {"rejected": LONGER},
+        "rejected",
+        "dialogues differ before their end",
+        "differs from the other dialogue before",
+    ),
+    (
+        TWO,
+        {"chosen": LONGER},
+        "chosen",
+        "dialogues differ before their end",
+        "differs from the other dialogue before",
+    ),
+    (
+        TWO,
+        {"chosen": [assistant("x")]},
+        "chosen",
+        "wrong type",
+        "is a list, and the other is a text",
+    ),
     (CHATS, {"chosen": [user("a"), assistant("y")]}, "rejected", "chosen same as rejected", "same"),
     (
         CHATS,
         {"chosen": [user("b"), assistant("x")]},
         "chosen",
-        "dialogues part before their end",
-        "has turns after",
+        "dialogues differ before their end",
+        "differs from the other dialogue before",
     ),
     (
         CHATS,
         {"chosen": CHATS["rejected"] + [user("b")]},
         "chosen",
-        "dialogues part before their end",
-        "has turns after",
+        "dialogues differ before their end",
+        "differs from the other dialogue before",
     ),
     (CHATS, {"chosen": []}, "chosen", "empty text", "has no messages"),
     (CHATS, {"chosen": ["a"]}, "chosen", "wrong type", "message 1 is a text: give an object"),
@@ -261,21 +277,21 @@ BAD_ROWS = [
         "no prompt",
         "begins with the answer",
     ),
-    (RANKED, {"ranking": [1]}, "ranking", "ranking of another length", "1 ranks for 2 responses"),
-    (RANKED, {"ranking": [0, 1]}, "ranking", "no such rank", "0 is not a rank"),
-    (RANKED, {"ranking": [1.5, 1]}, "ranking", "no such rank", "1.5 is not a rank"),
+    (RANKED, {"ranking": [1]}, "ranking", "wrong number of ranks", "1 ranks for 2 responses"),
+    (RANKED, {"ranking": [0, 1]}, "ranking", "invalid rank", "0 is not a rank"),
+    (RANKED, {"ranking": [1.5, 1]}, "ranking", "invalid rank", "1.5 is not a rank"),
     (RANKED, {"ranking": [None, None]}, "ranking", "nothing ranked", "ranks nothing"),
     (
         RANKED,
         {"responses": ["x", "x"]},
         "ranking",
-        "same text ranked apart",
+        "same text ranked differently",
         "leave one of them out",
     ),
     (RANKED, {"ranking": "1, 2"}, "ranking", "wrong type", "is a text: give a list"),
     (RANKED, {"responses": ["x"], "ranking": [1]}, "responses", "too few responses", "has 1"),
     (RANKED, {"responses": ["x", None]}, "responses", "wrong type", "number 2 is null"),
-    (BEST, {"best": 3}, "best", "best out of range", "is 3: with 3 samples it is from 0 to 2"),
+    (BEST, {"best": 3}, "best", "best out of range", "is 3: with 3 samples it must be from 0 to 2"),
     (BEST, {"best": -1}, "best", "best out of range", "is -1"),
     (BEST, {"best": "1"}, "best", "wrong type", "is a text: give a number"),
     (BEST, {"best": True}, "best", "wrong type", "is true or false: give a number"),
@@ -289,9 +305,15 @@ BAD_ROWS = [
         "missing field",
         "is missing: number the samples from 0",
     ),
-    (BEST, {"sample0": [5, 7]}, "sample0", "tokens", "GPT-2's tokenizer reads them"),
-    (BEST, {"sample0": ["a"]}, "sample0", "wrong type", "is a list, but not of tokens"),
-    (BEST, {f"sample{i}": "x" for i in range(3)}, "best", "samples all the same", "says nothing"),
+    (BEST, {"sample0": [5, 7]}, "sample0", "tokens", "use a model with GPT-2's tokenizer"),
+    (BEST, {"sample0": ["a"]}, "sample0", "wrong type", "is a list of other things than token ids"),
+    (
+        BEST,
+        {f"sample{i}": "x" for i in range(3)},
+        "best",
+        "samples all the same",
+        "prefers nothing",
+    ),
     (DEMO, {"response": ""}, "response", "empty text", "is empty"),
     (DEMO, {"response": [user("x")]}, "response", "wrong type", "give one, the assistant's"),
     (DEMO, {"id": 1.5}, "id", "wrong type", "is a number: give a text"),
@@ -337,16 +359,16 @@ def test_a_bad_row_is_named_or_passed_over_and_counted(tmp_path, good, changes, 
     reading = read(path, skip_bad=True)
     assert len(list(reading)) == 3
     assert reading.bad == {kind: 1}
-    assert f"passed over 1 bad row: 1 {kind} (line 3)" in str(reading)
+    assert f"skipped 1 bad row: 1 {kind} (line 3)" in str(reading)
 
 
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
         (b'{"prompt": "a",}', "not JSON"),
-        (b'["a"]', "no object"),
+        (b'["a"]', "not an object"),
         (b'{"prompt": "caf\xe9"}', "not UTF-8"),
-        (b'{"prompt": "\\ud83d"}', "half a character"),
+        (b'{"prompt": "\\ud83d"}', "broken character"),
         (b'{"prompt": "a", "prompt": "b"}', "not JSON"),
         (b'{"prompt": NaN}', "not JSON"),
     ],
@@ -358,7 +380,7 @@ def test_a_line_that_is_no_row_is_named_or_passed_over(tmp_path, line, kind):
         list(read_prompts(path))
     reading = read_prompts(path, skip_bad=True)
     assert [p.text for p in reading] == ["good"]
-    assert f"passed over 2 bad rows: 2 {kind} (line 1, line 4)" in str(reading)
+    assert f"skipped 2 bad rows: 2 {kind} (line 1, line 4)" in str(reading)
 
 
 def test_bad_rows_are_counted_by_kind_and_the_first_of_each_are_named(tmp_path):
@@ -366,7 +388,7 @@ def test_bad_rows_are_counted_by_kind_and_the_first_of_each_are_named(tmp_path):
     reading = read_preferences(lines(tmp_path, THREE, *[empty] * 5, same), skip_bad=True)
     assert len(list(reading)) == 1
     assert (
-        "passed over 6 bad rows: 5 empty text (line 2, line 3, line 4, ...), "
+        "skipped 6 bad rows: 5 empty text (line 2, line 3, line 4, ...), "
         "1 chosen same as rejected (line 7)"
     ) in str(reading)
 
@@ -375,7 +397,7 @@ def test_where_no_row_can_be_used_that_is_an_error(tmp_path):
     path = lines(tmp_path, {"prompt": ""}, {"prompt": " "})
     message = refusal(list, read_prompts(path, skip_bad=True))
     assert (
-        message == f"there is no row to use in {path}: passed over 2 bad rows: 2 empty text "
+        message == f"there is no usable row in {path}: skipped 2 bad rows: 2 empty text "
         "(line 1, line 2)"
     )
     assert "it is empty" in refusal(list, read_prompts(lines(tmp_path)))
@@ -392,14 +414,14 @@ def test_a_first_row_of_no_layout_known_is_passed_over_where_bad_rows_are(tmp_pa
     assert f"{path}, line 1: " in refusal(list, read_preferences(path, columns=columns))
     reading = read_preferences(path, columns=columns, skip_bad=True)
     assert len(list(reading)) == 2
-    assert "passed over 1 bad row: 1 of no layout known (line 1)" in str(reading)
+    assert "skipped 1 bad row: 1 in no known layout (line 1)" in str(reading)
 
 
 @pytest.mark.parametrize("rows", [3, 200])
 def test_a_source_of_no_layout_known_is_refused_by_its_first_row(tmp_path, rows):
     path = lines(tmp_path, *[{"made by": "us"}] * rows, *[THREE] * (rows == 200))
     message = refusal(list, read_preferences(path, skip_bad=True))
-    assert message.startswith(f"{path}, line 1: the columns are made by, and no layout has these")
+    assert message.startswith(f"{path}, line 1: the columns made by fit no layout")
 
 
 def test_bad_rows_of_every_kind_of_source_are_named_by_number(stored):
@@ -415,13 +437,13 @@ def test_bad_rows_of_every_kind_of_source_are_named_by_number(stored):
 @pytest.mark.parametrize(
     ("cells", "field", "says"),
     [
-        ({"ranking": "1;2"}, "ranking", 'is no JSON: write ["a", "b"] for example'),
-        ({"ranking": "['1', '2']"}, "ranking", "is no JSON"),
+        ({"ranking": "1;2"}, "ranking", 'is not JSON: write for example ["a", "b"]'),
+        ({"ranking": "['1', '2']"}, "ranking", "is not JSON"),
         ({"ranking": "3"}, "ranking", "is a number: give a list"),
-        ({"ranking": ""}, "ranking", "is no JSON"),
-        ({"responses": '["x"'}, "responses", "is no JSON"),
+        ({"ranking": ""}, "ranking", "is not JSON"),
+        ({"responses": '["x"'}, "responses", "is not JSON"),
         ({"prompt": ""}, "prompt", "is empty"),
-        ({"facts": "kettle"}, "facts", 'is no JSON: write {"a": 1}'),
+        ({"facts": "kettle"}, "facts", 'is not JSON: write for example {"a": 1}'),
     ],
 )
 def test_cells_that_should_hold_json_are_named(tmp_path, cells, field, says):
@@ -461,9 +483,9 @@ def test_all_three_stages_take_the_same_dialogues(folder, capsys):
     common = ("--model", "@model", "--data", "@hh.csv", "--skip-bad-rows")
     assert run(folder, "sft", *common, "--epochs", 1, "--out", "@sft") == 0
     said = capsys.readouterr().err
-    assert f"read 6 rows of {folder}/hh.csv as chosen/rejected; passed over 1 bad row: " in said
+    assert f"read 6 rows of {folder}/hh.csv as chosen/rejected; skipped 1 bad row: " in said
     assert "1 no Assistant: turn in common (row 7" in said
-    assert "1 long prompt kept the end only; columns not used: score" in said
+    assert "1 long prompt shortened to the end; columns not used: score" in said
     assert run(folder, "reward", *common, "--epochs", 1, "--out", "@rm") == 0
     few = ("--updates", 1, "--batch-size", 4, "--max-new-tokens", 5, "--rows", 5)
     trained = ("--reward-model", "@rm/reward_model", "--out", "@ppo")
@@ -505,8 +527,8 @@ def test_an_id_that_a_table_made_a_fraction_names_the_prompt_as_before(tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--columns", "question"), "--columns question: write yours=known"),
-        (("--columns", "a=b=c"), "--columns a=b=c: write yours=known"),
+        (("--columns", "question"), "--columns question: write pairs yours=known"),
+        (("--columns", "a=b=c"), "--columns a=b=c: write pairs yours=known"),
         (("--rows", 0), "--rows 0: take 1 or more"),
         (("--max-prompt-tokens", 0), "--max-prompt-tokens 0: take 1 or more"),
         (("--max-new-tokens", 64), "responses of 64 tokens leave no room for a prompt"),
@@ -569,7 +591,7 @@ def test_the_page_has_an_example_of_every_layout_and_names_every_kind_of_bad_row
     table = SECTIONS["Rows that cannot be used"]
     kinds = {kind for *_, kind, _ in BAD_ROWS}
     kinds |= {"response too long", "no room for the prompt", "refused by the chat template"}
-    kinds |= {"cells unlike the header", "not CSV", "not UTF-8", "half a character"}
+    kinds |= {"wrong number of cells", "not CSV", "not UTF-8", "broken character"}
     assert {kind for kind in kinds if kind not in table} == set()
 
 
@@ -582,14 +604,14 @@ def test_the_page_has_an_example_of_every_layout_and_names_every_kind_of_bad_row
         (("Prompt", "CHOSEN", "rejected"), "--columns Prompt=prompt,CHOSEN=chosen (columns=)"),
         (
             ("prompt", " chosen", "Rejected "),
-            "in the file, write 'chosen' for ' chosen', 'rejected' for 'Rejected '",
+            "in the file, rename ' chosen' to 'chosen', 'Rejected ' to 'rejected'",
         ),
         (
             ("Prompt", "Prompt ", "Chosen", "Rejected"),
-            "--columns yours=known (columns=) renames them",
+            "rename them with --columns yours=known (columns=)",
         ),
-        (("question", "good", "bad"), "--columns yours=known (columns=) renames them"),
-        (("Question", "Chosen", "Rejected"), "--columns yours=known (columns=) renames them"),
+        (("question", "good", "bad"), "rename them with --columns yours=known (columns=)"),
+        (("Question", "Chosen", "Rejected"), "rename them with --columns yours=known (columns=)"),
     ],
 )
 def test_columns_that_are_a_known_layouts_but_for_capitals_are_said_as_options(
@@ -615,7 +637,9 @@ def test_all_columns_that_belong_to_a_layout_are_in_the_advice(tmp_path):
 def test_columns_that_no_layout_uses_stand_not_in_the_way_of_the_advice(tmp_path):
     row = {"Prompt": "Do you ship abroad?", "Chosen": "Yes.", "Rejected": "No.", "Source": "forum"}
     message = refusal(list, read_preferences(lines(tmp_path, row)))
-    assert message.endswith("; --columns Prompt=prompt,Chosen=chosen,Rejected=rejected (columns=)")
+    assert message.endswith(
+        "; add --columns Prompt=prompt,Chosen=chosen,Rejected=rejected (columns=)"
+    )
     row = {"Prompt": "Do you ship abroad?", "Response": "Yes.", "Completion": "We do."}
     message = refusal(list, read_demonstrations(lines(tmp_path, row)))
     assert "--columns yours=known" in message  # which of the two is meant, nobody knows

@@ -44,9 +44,9 @@ def repeated(path, begin, piece, times, end=b""):
         ("late.jsonl.gz", b'{"text": "x"}\n{"text": "', b"a" * 2**20, 400, "line 2: longer than"),
         ("one.csv.gz", b"text,label\n", b"a" * 2**20, 400, "line 2: longer than"),
         ("header.csv.gz", b"", b"a," * 2**19, 400, "line 1: longer than"),
-        ("blank.jsonl.gz", b'{"text": "x"}', b"\n" * 2**20, 3, "blank lines one after another"),
-        ("blank.csv.gz", b"text\nx", b"\n" * 2**20, 3, "blank lines one after another"),
-        ("list.json.gz", b"[", b'{"text": "x"},' * 2**16, 300, "one JSON list of more than 256 MB"),
+        ("blank.jsonl.gz", b'{"text": "x"}', b"\n" * 2**20, 3, "consecutive blank lines"),
+        ("blank.csv.gz", b"text\nx", b"\n" * 2**20, 3, "consecutive blank lines"),
+        ("list.json.gz", b"[", b'{"text": "x"},' * 2**16, 300, "a JSON list of more than 256 MB"),
     ],
 )
 def test_what_would_fill_the_memory_is_refused(name, begin, piece, times, said, tmp_path):

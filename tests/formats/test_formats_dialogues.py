@@ -230,8 +230,8 @@ def test_messages_that_the_template_refuses_are_a_bad_row(tmp_path, chatty):
     path = lines(tmp_path, TALK)
     message = refusal(list, read_demonstrations(path, chatty))
     assert (
-        f"{path}, line 1: the tokenizer's chat template refuses its messages: only the user"
-        in message
+        f"{path}, line 1: the tokenizer's chat template does not accept these messages: only "
+        "the user" in message
     )
 
 
@@ -256,7 +256,7 @@ def test_labels_in_tokens_of_gpt2_are_decoded_and_their_padding_dropped(tmp_path
     assert (ranking.prompt.text, ranking.responses, ranking.ranks) == ("hi", ("a", "bc"), (None, 1))
     other = GPT2Like()
     other.vocab_size = 32000
-    assert "decode them first" in refusal(list, read_preferences(lines(tmp_path, row), other))
+    assert "decode the tokens first" in refusal(list, read_preferences(lines(tmp_path, row), other))
 
 
 # ---- prompts that are too long ------------------------------------------------------------------
@@ -281,14 +281,17 @@ def test_a_long_dialogue_keeps_its_last_turns(tmp_path, tokenizer, limit, prompt
     (ranking,) = reading
     assert ranking.prompt.text == prompt
     assert ranking.responses == ("yes", "no")
-    assert ("1 long prompt kept the end only" in str(reading)) is (prompt != LONG)
+    assert ("1 long prompt shortened to the end" in str(reading)) is (prompt != LONG)
 
 
 def test_a_dialogue_of_which_no_question_fits_is_a_bad_row(tmp_path, tokenizer):
     path = lines(tmp_path, {"prompt": LONG})
     limit = len(f"{H}{A}")
     message = refusal(list, read_prompts(path, tokenizer, max_prompt_tokens=limit))
-    assert f"{path}, line 1: {limit} tokens are too few for any of the prompt" in message
+    assert (
+        f"{path}, line 1: the limits leave {limit} tokens for the prompt, too few for any of it"
+        in message
+    )
 
 
 @pytest.mark.parametrize("make", ["chatty", "starting", "tokenizer"])
@@ -313,7 +316,7 @@ def test_a_long_chat_keeps_the_system_message_and_its_last_turns(make, request, 
     assert kept(length(*messages) - 1) == kept(length(*last)) == text(*last)
     assert kept(length(*last) - 1) == text(SYSTEM, user("question"))
     message = refusal(kept, length(SYSTEM, user("")))
-    assert "too few for any of the prompt" in message
+    assert "too few for any of it" in message
 
 
 def test_a_chat_is_rendered_no_more_often_than_it_must_be(tmp_path, chatty, monkeypatch):
@@ -351,8 +354,9 @@ def test_prompt_and_longest_response_fit_together_and_responses_see_one_prompt(t
     assert ranking.prompt.text == "two three four"
     (ranking,) = read_preferences(path, tokenizer, max_tokens=whole, max_prompt_tokens=5)
     assert ranking.prompt.text == "four"
-    assert "line 1: a response has 8 tokens with its end, and the model reads 8" in refusal(
-        list, read_preferences(path, tokenizer, max_tokens=8)
+    assert (
+        "line 1: a response has 8 tokens with its end token, but the model reads only 8"
+        in refusal(list, read_preferences(path, tokenizer, max_tokens=8))
     )
     reading = read_preferences(lines(tmp_path, row, RANKED), tokenizer, max_tokens=8, skip_bad=True)
     assert len(list(reading)) == 1 and reading.bad == {"response too long": 1}

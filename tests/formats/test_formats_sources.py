@@ -45,7 +45,7 @@ def test_csv_rows_with_too_many_or_too_few_cells_are_bad(tmp_path):
     assert message.startswith(f"{path}, row 2: 3 cells under a header of 2")
     reading = read_demonstrations(path, skip_bad=True)
     assert [d.response for d in reading] == ["x", "w", "i"]
-    assert "2 cells unlike the header (row 2, row 3), 1 not CSV (row 5)" in str(reading)
+    assert "2 wrong number of cells (row 2, row 3), 1 not CSV (row 5)" in str(reading)
 
 
 def test_the_last_line_of_a_row_is_named_where_texts_have_several(tmp_path):
@@ -61,10 +61,10 @@ def test_the_last_line_of_a_row_is_named_where_texts_have_several(tmp_path):
         (b'prompt,response\na,"never closed\nb,y\n', "row 1: not CSV"),
         (
             b'prompt,response\na,"never closed\n' + b"b,y\n" * 50_000,
-            "131,072 characters: is a quote",
+            "131,072 characters: close an open quote",
         ),
-        (b"prompt,response,prompt\na,x,b\n", "the column 'prompt' stands twice"),
-        (b"prompt,response\na,caf\xe9\n", "line 2: not UTF-8, but Windows-1252 perhaps"),
+        (b"prompt,response,prompt\na,x,b\n", "the column 'prompt' appears twice"),
+        (b"prompt,response\na,caf\xe9\n", "line 2: not UTF-8; perhaps Windows-1252"),
     ],
 )
 def test_a_csv_file_that_cannot_be_read_on_is_refused_even_if_bad_rows_are_not(
@@ -105,7 +105,7 @@ def test_a_first_line_that_names_the_separator_is_none_of_the_table(tmp_path, co
             "a workbook or another zip file: save the sheet as CSV (UTF-8)",
         ),
         ("t.xls", b"\xd0\xcf\x11\xe0rest", "a workbook: save the sheet as CSV (UTF-8)"),
-        ("t.jsonl", b"PAR1rest", "let its name end in .parquet"),
+        ("t.jsonl", b"PAR1rest", "rename it to end in .parquet"),
         ("t.csv", "prompt,response\na,b\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8"),
         ("t.csv", b"\xfe\xff" + "prompt\na\n".encode("utf-16-be"), "in UTF-16: save it as UTF-8"),
         ("t.jsonl", '{"prompt": "a"}\n'.encode("utf-16"), "in UTF-16: save it as UTF-8"),
@@ -121,7 +121,7 @@ def test_a_file_that_is_no_text_is_named_by_what_it_is(tmp_path, name, content, 
 @pytest.mark.parametrize("first", [b"sep=\r\n", b'sep="\n', b"sep=x\n"])
 def test_a_first_line_that_names_no_separator_is_a_header(tmp_path, first):
     message = refusal(list, read_prompts(csv_file(tmp_path, first + b"prompt\na\n")))
-    assert "the columns are sep=" in message or "not CSV" in message
+    assert "the columns sep=" in message or "not CSV" in message
 
 
 def test_the_first_line_that_is_not_utf8_is_named_though_the_header_is(tmp_path):
@@ -236,7 +236,7 @@ def test_packages_that_are_not_installed_are_named_with_their_extra(monkeypatch,
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "x.parquet").write_bytes(b"")
     message = refusal(list, read_prompts(tmp_path / "x.parquet"))
-    assert "x.parquet takes the package pyarrow: pip install 'rlhf-lab[parquet]'" in message
+    assert "x.parquet needs the package pyarrow: pip install 'rlhf-lab[parquet]'" in message
 
 
 def test_the_real_package_streams_a_folder(monkeypatch, tmp_path):

@@ -290,7 +290,7 @@ def test_a_very_long_text_is_cut_and_says_so(tmp_path):
     page = report(tmp_path, rows=rows)
     assert "x" * 2000 in page and "x" * 2001 not in page and "y" * 2001 not in page
     text = Reader(page).text
-    assert text.count("and 18,000 characters more") == 2
+    assert text.count("and 18,000 more characters") == 2
     assert "policy 2.0 points nothing" in text
 
 
@@ -468,11 +468,11 @@ def test_the_verdict_says_better_only_where_mark_and_win_rate_do(mark, wins, beg
     [
         ("policy", {"mark": around(6.4), "score": around(2.0)}, "over-optimisation"),
         ("policy", {"rubric": {"helpful": around(0.5, 0.02)}}, "worse than SFT on: helpful"),
-        ("best_of_n", {"mark": around(9.0)}, "takes no training"),
+        ("best_of_n", {"mark": around(9.0)}, "needs no training"),
         ("policy", {"distinct": 0.5}, "repeats itself"),
-        ("policy", {"kl": around(21.0)}, "gone far"),
+        ("policy", {"kl": around(21.0)}, "is far from SFT"),
         ("policy", {"kl": around(0.2)}, "hardly moved"),
-        ("policy", {"ended": 0.8}, "breaks off"),
+        ("policy", {"ended": 0.8}, "cut off at the length limit"),
         (
             "policy",
             {"flaws_against_sft": {"invented promises": [1.5, 1.1, 2.0]}},
@@ -498,7 +498,7 @@ def test_a_change_is_clear_beyond_the_error_of_the_difference():
 
 def test_a_weak_reward_model_carries_a_warning():
     [warning] = warnings(SUMMARY | {"reward_model": {"clear": {"accuracy": 0.55, "pairs": 9}}})
-    assert "hardly better than guessing" in warning
+    assert "hardly better than chance" in warning
 
 
 def test_colours_of_the_page_are_those_of_the_figures():

@@ -107,10 +107,14 @@ PROMPT = b"prompt\nWhere is my parcel?\n"
         (
             b"Prompt \nWhere is it?\n",
             b"",
-            "p.csv, row 1: .* in the file, write 'prompt' for 'Prompt '",
+            "p.csv, row 1: .* in the file, rename 'Prompt ' to 'prompt'",
         ),
         (b"question\nWhere is my parcel?\n", b"", "p.csv, row 1: .*; rename them in the file$"),
-        (b"prompt,response,completion\na,b,c\n", b"", "p.csv, row 1: .*: keep those of one$"),
+        (
+            b"prompt,response,completion\na,b,c\n",
+            b"",
+            "p.csv, row 1: .*: keep the columns of one of them$",
+        ),
         (
             b"prompt,by\nWhere?,Ann\n ,Ann\n",
             b"",

@@ -1,4 +1,4 @@
-"""The pairs of a blind comparison, a person's way through them, and what is kept."""
+"""The pairs of a blind comparison, a person's choices, and the store that keeps them."""
 
 import tempfile
 import textwrap
@@ -20,14 +20,14 @@ from rlhf_lab.tasks.labellers import GENERAL, Guidelines
 from rlhf_lab.training import seed_of
 
 INTRO = """\
-Two responses to each prompt, by two models, in a new random order every time; which model wrote
-which is told at the end. Type the letter of the better one, a or b, or a=b if you cannot tell."""
+Two responses to each prompt, by two models, in a new random order every time; you learn at the end
+which model wrote which. Type the letter of the better one, a or b, or a=b if you cannot tell."""
 
 
 @dataclass(frozen=True)
 class Pair:
     """A prompt, the two models' responses to it, and their order on screen. passed: how many
-    prompts were drawn since the pair before to which both models wrote the same."""
+    prompts with equal responses were drawn after the previous pair and before this one."""
 
     prompt: Prompt
     texts: tuple[str, str]
@@ -37,14 +37,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a session is to show: the pairs in their order, as a `Selection` chooses items."""
+    """The pairs of a session, in order; it chooses items as a `Selection` does."""
 
     pairs: tuple[Pair, ...]
 
     def next_item(
         self, store: FeedbackStore, labeller: str, uncertainty: Mapping[str, float] | None = None
     ) -> Item | None:
-        """The first pair that this labeller has not answered; None when there is none left."""
+        """The first pair that this labeller has not answered; None if none is left."""
         done = {entry.prompt.text for entry in store.entries(labeller)}
         return next(
             (
@@ -59,15 +59,15 @@ class Pairs:
 class BlindComparison:
     """Pairs of two models' responses, and what a person chooses.
 
-    first, second: their answers to the same prompts, of which the first response counts. count: how
-    many choices to make; the prompts are drawn at random (`seed`), more of them beginning with the
-    same as fewer, and those to which both models wrote the same are passed over and counted as
-    ties. names: what the models are called at the end. store: file of a feedback store, where one
-    can go on later, also to a larger count; if none is given, one that goes with this object, so
-    that running the cell again starts afresh. labeller: a name of the person's own choice.
-    guidelines: what the person is asked to look for.
+    first, second: the models' responses to the same prompts; only the first response to each
+    counts. count: how many choices to make. The prompts are drawn at random (`seed`), and a larger
+    count begins with the prompts of a smaller one. Prompts with equal responses are not shown; they
+    count as ties. names: the models' names, shown at the end. store: the file of a feedback store,
+    in which the person can continue later, also to a larger count; without it a temporary store is
+    used, so running the cell again starts from zero. labeller: any name for the person. guidelines:
+    what the person should look for.
 
-    Raises UserError if the two did not answer the same prompts, and for a store that holds choices
+    Raises UserError if the models answered different prompts, and if the store holds choices
     between other responses.
     """
 
@@ -85,12 +85,12 @@ class BlindComparison:
         if [p.text for p in first.prompts] != [p.text for p in second.prompts]:
             raise UserError("the two models answered different prompts: give both the same ones")
         if count < 1:
-            raise UserError(f"{count} choices: make at least 1")
+            raise UserError(f"count is {count}: make at least 1 choice")
         self.names, self.labeller, self.guidelines = names, labeller, guidelines
         self.pairs, self._same_after = draw_pairs(first, second, count, seed)
         self.kept = store is not None
         if store is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="rlhf-lab-")  # goes with this object
+            self._folder = tempfile.TemporaryDirectory(prefix="rlhf-lab-")  # deleted with self
             store = Path(self._folder.name) / "blind.sqlite3"
         self.store = FeedbackStore(store)
         self.store.add_all(
@@ -99,7 +99,7 @@ class BlindComparison:
         self._check_store()
 
     def session(self) -> RankingSession:
-        """The session of one person with the pairs, for any front end."""
+        """The person's session with the pairs, for any front end."""
         return RankingSession(
             self.store,
             self.labeller,
@@ -109,14 +109,15 @@ class BlindComparison:
         )
 
     def ask(self, read: Callable[[str], str] = input, write: Callable[[str], None] = print) -> None:
-        """Let the person choose on the terminal, then tell what came of it. Whoever stops before
-        the end is told what there is, unless a store keeps the choices: then they can go on."""
+        """Let the person choose on the terminal, then print the result. A person who stops early
+        sees the result so far; but if a store keeps the choices, only that there are more to make,
+        since they can continue later."""
         write(INTRO)
         rank_in_terminal(self.session(), read, write, self.kept)
         write(textwrap.fill(str(self.result(early=not self.kept)), WIDTH))
 
     def result(self, early: bool = False) -> Outcome:
-        """What the choices came to. early: tell it even though there are pairs left."""
+        """The result of the choices. early: show it even if pairs are left."""
         given = {entry.prompt.text: entry for entry in self.store.entries(self.labeller)}
         found = [given.get(pair.prompt.text) for pair in self.pairs]
         counts = {"wins": 0, "ties": 0, "losses": 0, "skipped": 0, "same": 0}
@@ -143,7 +144,7 @@ class BlindComparison:
         )
 
     def still(self) -> Html:
-        """The pair that is next, and how far one has got, as a page that needs no front end."""
+        """The next pair and the progress, as HTML that needs no front end."""
         item, outcome = self.session().current, self.result()
         parts = [tag("p", tag("b", "Blind comparison"), f" by {self.labeller}: {outcome}")]
         if item:
@@ -162,7 +163,7 @@ class BlindComparison:
         return tag("div", *parts)
 
     def _repr_mimebundle_(self, **kwargs):
-        """The widget, and beside it a page that needs no front end and no kernel."""
+        """The widget, and HTML that needs no front end and no kernel."""
         data, metadata = self.widget._repr_mimebundle_(**kwargs)
         return data | {"text/html": self.still(), "text/plain": repr(self)}, metadata
 
@@ -170,7 +171,8 @@ class BlindComparison:
         return f"<BlindComparison by {self.labeller!r}: {self.result()}>"
 
     def _check_store(self) -> None:
-        """Refuse a store with choices between other responses, which would be counted as these."""
+        """Raise UserError if the store holds choices between other responses, which would count as
+        these."""
         texts = {pair.prompt.text: pair.texts for pair in self.pairs}
         for entry in self.store.entries(self.labeller):
             if texts.get(entry.prompt.text) != entry.responses:
@@ -183,8 +185,8 @@ class BlindComparison:
 def draw_pairs(
     first: Responses, second: Responses, count: int, seed: int
 ) -> tuple[list[Pair], int]:
-    """Pairs of different responses from prompts drawn at random, at most `count`, each in a random
-    order; and how many prompts with equal responses were drawn after the last of them."""
+    """At most `count` pairs of different responses to prompts drawn at random, each pair in a
+    random order; and how many prompts with equal responses were drawn after the last pair."""
     pairs: list[Pair] = []
     passed = 0
     for place in drawn(first.prompts, seed):
@@ -202,14 +204,14 @@ def draw_pairs(
 
 
 def drawn(prompts: Sequence[Prompt], seed: int) -> list[int]:
-    """The places of the prompts, each text once, in a random order that goes by the texts and the
-    seed alone, so that a larger count begins with the prompts of a smaller one."""
+    """The indices of the prompts, each text once, in a random order that depends only on the texts
+    and the seed, so that a larger count begins with the prompts of a smaller one."""
     places = {prompt.text: place for place, prompt in enumerate(prompts)}
     return [places[text] for text in sorted(places, key=lambda t: seed_of("blind", seed, t))]
 
 
 def _kind(entry) -> str:
-    """What an answer counts as, seen from the second model."""
+    """What a choice counts as for the second model."""
     if entry.kind != "ranking":
         return "skipped"
     first, second = (3 if rank is None else rank for rank in entry.ranks)  # unranked is last

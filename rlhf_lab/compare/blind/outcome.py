@@ -1,4 +1,4 @@
-"""What a person's choices between two models came to, and how sure one can be, in plain words."""
+"""The result of a person's choices between two models, and its uncertainty, in plain words."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from rlhf_lab import intervals
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the choices came to, seen from the second model: wins, ties, losses.
+    """The result of the choices: wins, ties and losses of the second model.
 
-    same: prompts drawn on the way to which both models wrote the same, ties too. skipped: pairs
-    passed over or flagged; left: pairs still open. As text, it tells nothing before the last choice
-    unless it was `asked` to: who looks on the way chooses otherwise, and stops when it suits.
+    same: prompts with equal responses that were drawn; they count as ties. skipped: pairs skipped
+    or flagged. left: pairs still open. str() hides the result before the last choice unless `asked`
+    is true: a person who sees it early chooses differently, and stops when it suits.
     """
 
     first: str
@@ -31,19 +31,20 @@ class Outcome:
 
     @property
     def share(self) -> tuple[float, float, float]:
-        """How often the second model wins, ties half, with its 95 % interval, which is exact."""
+        """The second model's win rate, ties counted half, with its exact 95 % interval."""
         return intervals.exact_interval(self.wins, self.ties + self.same, self.losses)
 
     @property
     def p(self) -> float:
-        """The chance of a split at least this uneven, were the two equally good (sign test)."""
+        """The probability of a split at least this uneven if the two were equally good (sign
+        test)."""
         return intervals.sign_test(self.wins, self.losses)
 
     def __str__(self) -> str:
         if not self.choices + self.skipped + self.left:
-            return f"Nothing to choose: to all {self.same} prompts both wrote the same."
+            return f"Nothing to choose: both models wrote the same to all {self.same} prompts."
         if not self.choices or (self.left and not self.asked):
-            open_ = f" {self.left} to go; what came of it is told at the end." if self.left else ""
+            open_ = f" {self.left} to go; the result is shown at the end." if self.left else ""
             return f"{self.choices} choices made.{open_}"
         parts = [self._counts(), self._share(), self._verdict(), self._power()]
         return " ".join(part for part in parts if part)
@@ -57,18 +58,18 @@ class Outcome:
         )
         if self.same:
             text += (
-                f" To {self.same} more prompt{'s' * (self.same > 1)} both wrote the same, "
+                f" Both wrote the same to {self.same} more prompt{'s' * (self.same > 1)}, "
                 "which counts as a tie."
             )
         if self.skipped:
-            text += f" {self.skipped} skipped or flagged, which does not count."
+            text += f" {self.skipped} skipped or flagged, which do not count."
         return text
 
     def _share(self) -> str:
         rate, low, high = (100 * share for share in self.share)
         return (
-            f"Ties counted half, {self.second} wins {rate:.0f} %; anything from {low:.0f} to "
-            f"{high:.0f} % fits these choices (95 % interval)."
+            f"Ties counted half, {self.second} wins {rate:.0f} %; these choices fit any rate from "
+            f"{low:.0f} to {high:.0f} % (95 % interval)."
         )
 
     def _verdict(self) -> str:
@@ -90,6 +91,6 @@ class Outcome:
     def _power(self) -> str:
         found = 100 * intervals.power(self.wins + self.losses, 0.6)
         return (
-            f"So many choices would notice a true 60 % in {found:.0f} of 100 readings; to "
-            f"notice it in 80 takes about {intervals.choices_needed(0.6)} choices without a tie."
+            f"This many choices would detect a true 60 % in {found:.0f} of 100 readings; to "
+            f"detect it in 80 takes about {intervals.choices_needed(0.6)} choices without a tie."
         )

@@ -1,5 +1,5 @@
 """What a run costs in memory, time and arithmetic.
 
-estimate     before it starts, for each stage, and its plot
-counting     bytes and FLOPs of reading tokens, this machine's speed, and what a block of code took
+estimate     the estimate for each stage before it starts, and its plot
+counting     bytes and FLOPs per token, this machine's speed, and the measured cost of a code block
 """

@@ -1,5 +1,5 @@
-"""What reading tokens costs a model: bytes kept for the backward pass, bytes of the KV cache, and
-multiplications and additions; and how fast this machine does those."""
+"""What a model needs to read tokens: bytes kept for the backward pass, bytes of the KV cache, and
+FLOPs (multiplications and additions); and this machine's speed in FLOPs."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ from rlhf_lab.models import ScalarModel, SharedValue
 from rlhf_lab.sequences import Sequences, positions_before
 
 TOO_MUCH = 1.5  # an estimate may be half as much again as what is needed
-PROBED = 4  # rows that are read to see what is kept of them
+PROBED = 4  # rows read to measure what autograd keeps
 
 
 # ---- bytes ---------------------------------------------------------------------------------------
@@ -31,11 +31,11 @@ PROBED = 4  # rows that are read to see what is kept of them
 def saved(
     model: nn.Module, some: Sequences, accelerator: Accelerator | None = None, at_last: bool = False
 ) -> tuple[float, float]:
-    """Bytes that the trunk of `model` keeps for each token, padding included, by what it keeps of
-    the first rows; and bytes of the gradients inside one layer, taken as half of what a layer
+    """Bytes that the trunk of `model` keeps per token, padding included, measured on the first
+    rows; and bytes per token of the gradients inside one layer, taken as half of what a layer
     keeps.
 
-    at_last: whether it is read at the last token of a row, not before every response token.
+    at_last: whether outputs are read at the last token of a row, not before every response token.
     """
     trunk = trunk_of(model)
     few = some.rows(list(range(min(PROBED, len(some.tokens))))).to(trunk.device)
@@ -47,18 +47,18 @@ def saved(
     try:
         with accelerator.autocast() if accelerator else nullcontext():
             kept = saved_bytes(trunk, few, wanted) / few.tokens.numel()
-    finally:  # a probe that fails, for want of memory say, stops no run
+    finally:  # also after a failure, such as lack of memory
         for layer in layers:
             layer.gradient_checkpointing = True  # type: ignore[assignment]  # not declared
     c = trunk.config.get_text_config()
     one = kept / c.num_hidden_layers
-    if layers:  # the input of each, and all of the one that is being worked out again
+    if layers:  # each layer's input, and all of the layer being recomputed
         kept = len(layers) * c.hidden_size * trunk.dtype.itemsize + one
     return kept, one / 2
 
 
 def saved_bytes(trunk: PreTrainedModel, rows: Sequences, wanted: Tensor) -> int:
-    """Bytes that autograd keeps of one forward pass; weights are there anyway and do not count."""
+    """Bytes that autograd keeps of one forward pass, weights excluded."""
     weights = {p.untyped_storage().data_ptr() for p in trunk.parameters()}
     found: dict[int, int] = {}
 
@@ -70,12 +70,12 @@ def saved_bytes(trunk: PreTrainedModel, rows: Sequences, wanted: Tensor) -> int:
 
     with torch.enable_grad(), saved_tensors_hooks(keep, lambda x: x):
         read = hidden_states(trunk, rows.tokens, rows.attention, wanted)
-    del read  # until here it kept everything alive, so that no storage was counted for another
+    del read  # alive until here, so that no storage was reused and missed
     return sum(found.values())
 
 
 def cache_bytes(policy: PreTrainedModel, rows: int, length: int) -> int:
-    """Keys and values of so many rows of so many tokens."""
+    """Bytes of the keys and values of `rows` rows of `length` tokens."""
     c = policy.config.get_text_config()
     heads = getattr(c, "num_key_value_heads", None) or c.num_attention_heads
     width = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
@@ -83,8 +83,8 @@ def cache_bytes(policy: PreTrainedModel, rows: int, length: int) -> int:
 
 
 def last_gradient(policy: PreTrainedModel) -> int:
-    """The gradient of the output layer, made first and, where it is tied to the embedding, held
-    until the backward pass has reached that."""
+    """Bytes of the output layer's gradient. It is made first and, if the layer is tied to the
+    embedding, kept until the backward pass reaches that."""
     weight = policy.get_output_embeddings().weight
     return bytes_of([weight]) if weight.requires_grad else 0
 
@@ -97,8 +97,8 @@ def bytes_of(parameters: Iterable[Tensor]) -> int:
 
 
 def forward(model: nn.Module, some: Sequences) -> float:
-    """Of the trunk: 2 for each weight of a matrix and token, 4 for each unit of width and pair of
-    tokens in attention (Kaplan et al. 2020)."""
+    """FLOPs of a forward pass of the trunk: 2 for each matrix weight and token, 4 for each unit of
+    width and pair of tokens in attention (Kaplan et al. 2020)."""
     c, lengths = trunk_of(model).config.get_text_config(), some.lengths.double()
     pairs = (lengths * (lengths + 1) / 2).mean()
     weights = sum(w.numel() for w in matrices(model))
@@ -106,15 +106,16 @@ def forward(model: nn.Module, some: Sequences) -> float:
 
 
 def training(model: nn.Module, some: Sequences) -> float:
-    """Of the trunk, forward and backward: as much again for the gradients of the inputs, and for
-    those of the weights as far as they are trained; once more where layers are worked out again."""
+    """FLOPs of a forward and backward pass of the trunk: the forward pass's once more for the
+    gradients of the inputs, once more for those of the trained share of the weights, and once more
+    if layers are recomputed."""
     trained = sum(w.numel() for w in matrices(model) if w.requires_grad)
     share = trained / sum(w.numel() for w in matrices(model))
     return forward(model, some) * (2 + share + any(map(recomputed, trunk_of(model).modules())))
 
 
 def projection(policy: PreTrainedModel, some: Sequences, backward: bool = True) -> float:
-    """Of the logits, which are made for the response tokens alone."""
+    """FLOPs of the logits, which are computed only for the response tokens."""
     weight = policy.get_output_embeddings().weight
     times = 1 + backward * (1 + weight.requires_grad)
     return times * 2 * weight.numel() * float(some.mask.sum()) / len(some.tokens)
@@ -123,15 +124,15 @@ def projection(policy: PreTrainedModel, some: Sequences, backward: bool = True) 
 def matmul_speed(
     accelerator: Accelerator | None = None, size: int = 1024, rounds: int = 5
 ) -> float:
-    """FLOPs a second of a square product where the accelerator computes, in its precision (None:
-    float32 on the CPU), the best of a few."""
+    """FLOPs a second of a product of square matrices, the best of a few, on the accelerator's
+    device and in its precision (None: float32 on the CPU)."""
     device = accelerator.device if accelerator else torch.device("cpu")
     half = accelerator is not None and accelerator.mixed_precision == "bf16"
     a = torch.ones(size, size, device=device, dtype=torch.bfloat16 if half else torch.float32)
     best = float("inf")
     for _ in range(rounds):
         started = time.perf_counter()
-        (a @ a)[0, 0].item()  # to read a number is to wait for it
+        (a @ a)[0, 0].item()  # reading a number waits for the result
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
 
@@ -140,7 +141,7 @@ def matmul_speed(
 
 
 def trunk_of(model: nn.Module) -> PreTrainedModel:
-    """Of a policy, a scalar model, or a value head on a policy's trunk."""
+    """The trunk of a policy, a scalar model, or a value head on a policy's trunk."""
     if isinstance(model, SharedValue):
         return model.trunk[0]
     if isinstance(model, ScalarModel):
@@ -150,12 +151,12 @@ def trunk_of(model: nn.Module) -> PreTrainedModel:
 
 
 def matrices(model: nn.Module) -> list[Tensor]:
-    """What the layers of a trunk multiply with."""
+    """The weight matrices of the layers of a trunk."""
     return [m.weight for m in trunk_of(model).modules() if isinstance(m, (nn.Linear, Conv1D))]
 
 
 def vocabulary(policy: PreTrainedModel) -> int:
-    """Logits of a position."""
+    """The number of logits per position."""
     return policy.get_output_embeddings().weight.shape[0]
 
 
@@ -164,10 +165,10 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @contextmanager
 def spending() -> Iterator[dict[str, float]]:
-    """A dict that holds "seconds" and, where the system tells, "peak_memory_mb" after the block.
+    """A dict that holds "seconds" and, if the system reports it, "peak_memory_mb" after the block.
 
-    On a GPU the memory is torch's there. Else it is the process's resident memory; only Linux lets
-    the peak be set back, so elsewhere it is the highest since the process began.
+    On a GPU it is torch's memory there, else the process's resident memory. Only Linux can reset
+    the peak; elsewhere it is the highest since the process began.
     """
     cost: dict[str, float] = {}
     _forget_peak()
@@ -198,7 +199,7 @@ def peak_memory_mb() -> float | None:
 
 
 def _forget_peak() -> None:
-    """Start measuring the peak afresh, where that can be done."""
+    """Reset the peak, where that is possible."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):

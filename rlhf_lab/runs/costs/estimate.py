@@ -1,10 +1,10 @@
 """What a run will need, before it starts: parameters, memory and time.
 
-Counted exactly: parameters, their gradients, Adam's two moments, the KV cache. Found by a probe:
-what autograd keeps of a few rows for the backward pass, which grows in proportion to the tokens,
-and how fast this machine multiplies matrices. Worked out: the buffers around the logits, which are
-the largest thing in a small model with a large vocabulary, and the multiplications and additions of
-all updates. How close that comes to measured runs: docs/larger-models.md.
+Counted exactly: parameters, their gradients, Adam's two moments, the KV cache. Measured: what
+autograd keeps of a few rows for the backward pass, which is proportional to the number of tokens,
+and how fast this machine multiplies matrices. Computed: the buffers around the logits, the largest
+item in a small model with a large vocabulary, and the FLOPs of all updates. docs/larger-models.md
+compares the estimates with measured runs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,16 +41,16 @@ from rlhf_lab.show.plots import STYLE, Picture
 from rlhf_lab.text import encode_prompt
 from rlhf_lab.training import epochs_of
 
-SAMPLE = 256  # rows that are looked at; more say little more
-REACHED = 0.5  # of a matrix product's speed, by a step on two CPU cores (benchmarks/README.md)
+SAMPLE = 256  # rows to look at; more would change little
+REACHED = 0.5  # share of a matrix product's speed in training on 2 cores (benchmarks/README.md)
 FLOAT = 4  # bytes of a logit, whatever the precision of the rest
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage needs. trained, held: parameters, of all models together and each once; weights,
-    gradients, adam, activations, cache: bytes; flops: multiplications and additions, all
-    updates."""
+    """What a stage needs. trained, held: numbers of trained and of all parameters, over all models,
+    shared ones once. weights, gradients, adam, activations, cache: bytes. flops: multiplications
+    and additions of all updates."""
 
     stage: str
     trained: int
@@ -65,7 +65,7 @@ class Estimate:
 
     @property
     def memory(self) -> int:
-        """Bytes at the worst moment: sampling has no gradients, and training no cache."""
+        """Bytes at the peak: sampling has no gradients, and training has no cache."""
         return self.weights + self.adam + max(self.gradients + self.activations, self.cache)
 
     def lines(self, peak: float) -> str:
@@ -77,7 +77,7 @@ class Estimate:
             ("activations", self.activations),
         ]
         listed = ", ".join(f"{name} {size(n)}" for name, n in parts if n)
-        if self.cache:  # there while nothing is trained: no part of that sum
+        if self.cache:  # exists only while sampling, so not part of that sum
             cache = f"KV cache {size(self.cache)}"
             listed += f"; while sampling {cache} in place of gradients and activations"
         early = ", if no response ends early," if self.stage == "ppo" else ""
@@ -86,8 +86,8 @@ class Estimate:
         return (
             f"{self.stage}: trains {count(self.trained)} of {count(self.held)} parameters; "
             f"memory about {size(self.memory)} beside the libraries' own ({listed})\n"
-            f"{self.stage}: about {time} for {updates}, at half the speed of a "
-            f"matrix product here ({peak / 1e9:,.0f} GFLOP/s)"
+            f"{self.stage}: about {time} for {updates}, at half the speed of a matrix product "
+            f"here ({peak / 1e9:,.0f} GFLOP/s)"
         )
 
 
@@ -180,7 +180,7 @@ def estimate_ppo(
                 both + logits + tokens * layer,
             )
         )
-    whole = decoder_of(policy) is WholeDecoder  # it has no cache, and reads again for each token
+    whole = decoder_of(policy) is WholeDecoder  # no cache: it rereads all tokens for each new one
     cache = 0 if whole else cache_bytes(policy, B, max(map(len, asked)) + N)
     sampling = cache + 5 * FLOAT * B * vocabulary(policy)
     read = sum(forward(model, some) for model in (policy, reference, value, *scorers))
@@ -207,9 +207,9 @@ def estimate(
     flops: float,
     updates: int,
 ) -> Estimate:
-    """From the modules, each weight counted once, and what was worked out. busy: bytes in use
-    beside weights, gradients and Adam in each piece of a batch (of several processes one may have
-    none)."""
+    """The Estimate from the modules, each weight counted once, and the computed figures. busy:
+    bytes in use besides weights, gradients and Adam, for each piece of a batch (with several
+    processes, one may have no piece)."""
     held = {id(p): p for m in (*trained, *others) for p in m.parameters()}.values()
     moved = {id(p): p for m in trained for p in m.parameters() if p.requires_grad}.values()
     gradients = bytes_of(moved)
@@ -231,13 +231,13 @@ def estimate(
 
 
 def pieces(some: Sequences, batch_size: int, max_tokens: int) -> Iterator[Sequences]:
-    """One batch of such rows, cut into forward passes."""
+    """One batch of these rows, split into forward passes."""
     rows = torch.arange(batch_size) % len(some.tokens)
     return (some.rows(rows[part]) for part in micro_batches(some.lengths[rows], max_tokens))
 
 
 def logits_of(policy: PreTrainedModel, piece: Sequences) -> int:
-    """Bytes of the logits of a piece, once."""
+    """Bytes of one copy of the logits of a piece."""
     return FLOAT * int(piece.mask.sum()) * vocabulary(policy)
 
 
@@ -247,7 +247,7 @@ def evenly_spaced(rows: Sequence, most: int = SAMPLE) -> list:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that a person would use."""
+    """A duration in a suitable unit."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.{0 if seconds >= 10 * length else 1}f} {unit}"
@@ -267,9 +267,9 @@ LABELS = {"adam": "Adam's moments", "cache": "KV cache, while sampling"}
 
 
 def memory(estimates: Mapping[str, Estimate]) -> Picture:
-    """A bar for each estimate, in GB, put together from its parts; the mark is the worst moment.
+    """A stacked bar of the parts of each estimate, in GB; a tick marks the peak.
 
-    Sampling has no activations and training no cache, so a bar can be longer than its mark.
+    Sampling has no activations and training no cache, so a bar can be longer than the peak.
     """
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(8.4, 0.9 + 0.42 * len(estimates)))
