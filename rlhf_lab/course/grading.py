@@ -88,7 +88,7 @@ def grade_class(folder: Path) -> list[dict]:
         )
     if not any((folder / "submitted").glob(f"*/{ASSIGNMENT}/*.ipynb")):
         raise UserError(
-            f"nothing has been handed in: put each student's notebooks into "
+            f"nothing was handed in: put each student's notebooks into "
             f"{folder / 'submitted' / 'STUDENT' / ASSIGNMENT}"
         )
     check_place(folder / MARKS, lambda place: "" if _is_marks(place) else "holds no marks")
