@@ -50,7 +50,7 @@ def table(folder: Path, name: str) -> pd.DataFrame:
         rows += [names | row for row in lines(path)] if path.exists() else []
     if not rows:
         raise UserError(
-            f"no run in {folder} has {name}.jsonl.gz: delete the runs there and run the study again"
+            f"no run in {folder} has {name}.jsonl.gz: run the study again into a new folder (--out)"
         )
     return pd.DataFrame(rows)
 

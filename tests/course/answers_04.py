@@ -592,7 +592,7 @@ WRONG["clipped_policy_loss"] = [
     (_policy(reduce=torch.sum), "sum over the tokens"),
     (_policy(ratio=lambda new, old: new - old), "the exp is missing"),
     (_policy(ratio=lambda new, old: new / old), "were divided"),
-    (_policy(ratio=lambda new, old: (old - new).exp()), "upside down"),
+    (_policy(ratio=lambda new, old: (old - new).exp()), "inverted"),
     (_policy(ratio=lambda new, old: new.exp()), "the new probability alone"),
     (_policy(ratio=lambda new, old: new.exp() - old.exp()), "probabilities were subtracted"),
     (policy_by_rows, "mean of each response first"),

@@ -64,7 +64,7 @@ RIGHT["clipped_tokens"] = [
 WRONG["clipped_tokens"] = [
     (lambda n, o, A, e: ((n - o).exp() - 1).abs() > e, "every ratio outside"),
     (lambda n, o, A, e: clipped_by_loop(n, o, -A, e), "sign is reversed"),
-    (lambda n, o, A, e: clipped_by_loop(o, n, A, e), "upside down"),
+    (lambda n, o, A, e: clipped_by_loop(o, n, A, e), "inverted"),
     (lambda n, o, A, e: (A > 0) & ((n - o).exp() > 1 + e), "only good tokens count"),
     (lambda n, o, A, e: (A < 0) & ((n - o).exp() < 1 - e), "only bad tokens count"),
     (lambda n, o, A, e: ~clipped_by_loop(n, o, A, e), "keep their gradient"),
@@ -78,7 +78,7 @@ WRONG["clipped_tokens"] = [
     (lambda n, o, A, e: (n - o).exp() > 1 + e, "clipped when its ratio is too high"),
 ]
 TWO["clipped_tokens"] = [
-    (lambda n, o, A, e: (A < 0) & ((o - n).exp() < 1 - e), "upside|only bad"),
+    (lambda n, o, A, e: (A < 0) & ((o - n).exp() < 1 - e), "inverted|only bad"),
     (lambda n, o, A, e: ~((A > 0) & ((n - o).exp() > 1 + e)), "only good|keep their"),
 ]
 
@@ -124,7 +124,7 @@ RIGHT["response_kl"] = [
 WRONG["response_kl"] = [
     (lambda p, q, m: ((p - q) ** 2 / 2).masked_fill(~m, 0).sum(1), "the estimator k2"),
     (lambda p, q, m: (torch.exp(q - p) - 1 + p - q).masked_fill(~m, 0).sum(1), "the estimator k3"),
-    (lambda p, q, m: (torch.exp(p - q) - 1 - p + q).masked_fill(~m, 0).sum(1), "upside down"),
+    (lambda p, q, m: (torch.exp(p - q) - 1 - p + q).masked_fill(~m, 0).sum(1), "inverted"),
     (lambda p, q, m: abs(p - q).masked_fill(~m, 0).sum(1), "sign of each token was dropped"),
     (lambda p, q, m: torch.relu(p - q).masked_fill(~m, 0).sum(1), "set to 0"),
     (lambda p, q, m: kl_by_loop(q, p, m), "the policy's log-probability minus"),

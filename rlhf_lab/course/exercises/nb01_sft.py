@@ -128,7 +128,7 @@ LABEL_MASK = Exercise(
         ),
         mistake("It is reversed: the prompt counts and the response does not.", prompt="alone"),
         mistake(
-            "It is reversed: False stands where True is wanted.",
+            "It is reversed: True and False are swapped.",
             after=lambda mask, inputs: ~mask if mask.dtype == torch.bool else mask,
         ),
         mistake(

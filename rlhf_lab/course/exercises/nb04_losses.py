@@ -395,24 +395,24 @@ CLIPPED_POLICY_LOSS = Exercise(
             ratio=lambda new, old: new,
         ),
         mistake(
-            "It looks as if the ratio is upside down: new over old, exp(new_logprobs - logprobs).",
+            "The ratio looks inverted: it is new over old, exp(new_logprobs - logprobs).",
             ratio=lambda new, old: (old - new).exp(),
         ),
         mistake(
-            "It looks as if the ratio is held between -epsilon and epsilon: it stays near 1, "
+            "It looks as if the ratio is clipped to -epsilon and epsilon: clip it around 1, to "
             "between 1 - epsilon and 1 + epsilon.",
             clip=lambda r, e: r.clamp(-e, e),
         ),
         mistake(
-            "It looks as if the ratio is only held from above: 1 - epsilon is its lower end.",
+            "It looks as if the ratio is only clipped from above: its lower end is 1 - epsilon.",
             clip=lambda r, e: r.clamp(max=1 + e),
         ),
         mistake(
-            "It looks as if the ratio is only held from below: 1 + epsilon is its upper end.",
+            "It looks as if the ratio is only clipped from below: its upper end is 1 + epsilon.",
             clip=lambda r, e: r.clamp(min=1 - e),
         ),
         mistake(
-            "It looks as if the log of the ratio is held within epsilon: hold the ratio itself, "
+            "It looks as if the log of the ratio is clipped to epsilon: clip the ratio itself, to "
             "between 1 - epsilon and 1 + epsilon.",
             clip=lambda r, e: r.log().clamp(-e, e).exp(),
         ),

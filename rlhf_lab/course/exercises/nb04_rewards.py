@@ -44,7 +44,7 @@ ESTIMATORS = (
         kl=maths.kl_k3,
     ),
     mistake(
-        "This looks like k3 with the ratio upside down. Here the plain estimator is wanted, k1, "
+        "This looks like k3 with the ratio inverted. Here the plain estimator is wanted, k1, "
         "the difference of the log-probabilities.",
         kl=lambda logprobs, ref: maths.kl_k3(ref, logprobs),
     ),

@@ -82,7 +82,7 @@ CLIPPED_TOKENS = Exercise(
             before=lambda x: {**x, "advantages": -x["advantages"]},
         ),
         mistake(
-            "It looks as if the ratio is upside down: it is new over old, exp(new_logprobs "
+            "It looks as if the ratio is inverted: it is new over old, exp(new_logprobs "
             "- logprobs).",
             ratio=lambda new, old: (old - new).exp(),
         ),
