@@ -399,7 +399,7 @@ CLIPPED_POLICY_LOSS = Exercise(
             ratio=lambda new, old: (old - new).exp(),
         ),
         mistake(
-            "It looks as if the ratio is clipped to -epsilon and epsilon: clip it around 1, to "
+            "It looks as if the ratio is clipped to between -epsilon and epsilon: clip it to "
             "between 1 - epsilon and 1 + epsilon.",
             clip=lambda r, e: r.clamp(-e, e),
         ),
