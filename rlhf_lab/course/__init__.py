@@ -1,7 +1,8 @@
-"""What only the notebooks use.
+"""Code that only the notebooks use.
 
 exercises/     checks of the exercises that say what went wrong
-editions       the notebooks for a class: without solutions, or to grade by
+editions       the notebooks for a class: without solutions, or for grading
+grading        grading a class with nbgrader
 tiny_world     a world small enough to enumerate
-bill           what rankings and computing would cost
+bill           what labels and compute would cost
 """

@@ -1,7 +1,7 @@
-"""What a plan costs: labels, and compute on one machine or another, at prices that you put in.
+"""What a plan costs: labels, and compute on different machines, at prices that you enter.
 
-Multiplications and additions come from `estimate`, so the hours are as rough as its own, and
-sampling on a GPU takes longer than they say (docs/larger-models.md). Prices are nobody's but yours.
+The numbers of multiplications and additions come from `estimate`, so the hours are as rough as that
+estimate, and sampling on a GPU takes longer than they say (docs/larger-models.md).
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from rlhf_lab.errors import UserError
 
 @dataclass(frozen=True)
 class Machine:
-    """flops: multiplications and additions a second that it could do; reached: the share of them
-    that training comes to; hour: its price, in the currency of the labels."""
+    """flops: its peak in multiplications and additions per second; reached: the share of that peak
+    that training reaches; hour: price per hour, in the currency of the labels."""
 
     flops: float
     reached: float
@@ -27,8 +27,8 @@ class Machine:
 
 @dataclass(frozen=True)
 class Work:
-    """One part of a plan: so many labels at so much each, and so many multiplications and
-    additions."""
+    """One part of a plan. flops: multiplications and additions; labels: how many; each: price of
+    one label."""
 
     flops: float = 0.0
     labels: int = 0
@@ -37,14 +37,14 @@ class Work:
 
 def bill(plan: Mapping[str, Work], machines: Mapping[str, Machine]) -> pd.DataFrame:
     """A row for each part of the plan and one for all: labels, their price, and hours and price of
-    the compute on each machine by itself.
+    the compute if it is all done on that machine.
 
-    Raises UserError for a machine that does nothing: its hours would have no end.
+    Raises UserError unless a machine's flops is above 0 and reached is above 0 and at most 1.
     """
     for name, machine in machines.items():
         if machine.flops <= 0 or not 0 < machine.reached <= 1:
             raise UserError(
-                f"machine '{name}': flops must be above 0 and reached from 0 to 1, not "
+                f"machine '{name}': flops must be above 0, and reached above 0 and at most 1, not "
                 f"{machine.flops:g} and {machine.reached:g}"
             )
     rows = {}

@@ -1,7 +1,7 @@
-"""The course in a folder of one's own: whole, or for a class an edition to hand out and one to
-grade by. What the notebooks link to is copied beside them.
+"""The course in your own folder: the whole notebooks, or for a class one edition to hand out and
+one for grading. The pages and code that the notebooks link to are copied beside them.
 
-In a notebook an exercise is five cells, told apart by their tags: the question, the stub
+In a notebook an exercise is five cells, recognised by their tags: the question, the stub
 ("exercise", with nbgrader's solution markers), the check ("check"), and a hint ("hint") and a
 solution ("solution") that open on a click. The student edition has no solutions and no outputs. The
 instructor edition has each solution between the markers of its stub, which is what nbgrader's
@@ -34,8 +34,8 @@ ANYWHERE = re.compile(r"""(?:\]\(|(?:href|src)=")([^)"#\s]+)""")  # in a page
 
 @dataclass(frozen=True)
 class Exercise:
-    """name: nbgrader's grade_id. stub, check: their cells' numbers. solution: the code that is
-    right, as the notebook shows it."""
+    """name: nbgrader's grade_id. stub, check: the numbers of their cells. solution: the right code,
+    as the notebook shows it."""
 
     name: str
     stub: int
@@ -75,7 +75,7 @@ def student_edition(notebook: NotebookNode) -> NotebookNode:
 
 
 def instructor_edition(notebook: NotebookNode, where: str = "the notebook") -> NotebookNode:
-    """The student edition, with each solution in its stub, between nbgrader's markers."""
+    """The student edition with each solution written into its stub, between nbgrader's markers."""
     solved = copy.deepcopy(notebook)
     for exercise in exercises(notebook, where):
         stub = solved.cells[exercise.stub]
@@ -97,8 +97,8 @@ def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list
     """Write an edition (a name in EDITIONS) of each notebook into a folder, and the pages and code
     of the project that they link to into its folder "linked".
 
-    Raises UserError, before anything is written, for a notebook that is there already, for a page
-    or code that is there and is another, and for a file that is not a notebook.
+    Raises UserError, before anything is written, if a notebook exists already, if a linked file
+    exists with other content, or if a file is not a notebook.
     """
     targets = [folder / path.name for path in notebooks]
     for target in targets:
@@ -132,15 +132,15 @@ def _notebook(path: Path) -> NotebookNode:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
         return notebook
-    except Exception as error:  # what is not a notebook makes nbformat raise anything
+    except Exception as error:  # nbformat raises all kinds of errors for other files
         why = str(error).splitlines()[0][:100]
         raise UserError(f"{path} is not a notebook ({why}): name .ipynb files") from error
 
 
 def _linked(names: set[str]) -> dict[str, bytes]:
-    """Files of the project, and the files that the pages among them link to in turn, as they are to
-    be read beside the notebooks. The README, which links to everything, is left out, and what links
-    to it says so in place of a link."""
+    """These files of the project and all that their pages link to, changed so that they can be read
+    beside the notebooks. The README, which links to everything, is left out, and what
+    links to it says so in place of a link."""
     waiting, found = sorted(names), dict[str, bytes]()
     while waiting:
         name = waiting.pop()
@@ -165,7 +165,7 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def _body(solution: str, where: str) -> str:
-    """What stands in a solution's function, below its first line."""
+    """The body of a solution's function."""
     functions = ast.parse(solution).body
     if len(functions) != 1 or not isinstance(functions[0], ast.FunctionDef):
         raise UserError(f"{where}: its solution must be one function and nothing else")

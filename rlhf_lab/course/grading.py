@@ -1,12 +1,11 @@
-"""Grading a class with nbgrader: the exercises and their checks run, the rest of the notebooks does
-not.
+"""Grading a class with nbgrader: only the exercises and their checks run, not the whole notebooks.
 
-Students work on the whole notebooks and hand those in. To grade them nothing needs to be sampled or
-trained: of a notebook that was handed in there remain the exercises, the checks, and what these may
-need of the other cells: imports, functions and classes, and names for plain values.
+Students work on whole notebooks and hand those in. Grading must not sample or train, so it keeps
+only the exercises, the checks, and what these may need from other cells: imports, functions,
+classes, and assignments of literal values.
 
-A class is a folder that nbgrader knows: `source` with the solutions, `release` to hand out,
-`submitted/STUDENT/course` with what came back, `autograded`, and the marks in `gradebook.db`.
+A class is a folder with nbgrader's layout: `source` with the solutions, `release` to hand out,
+`submitted/STUDENT/course` for what students hand in, `autograded`, and the marks in `gradebook.db`.
 """
 
 import ast
@@ -56,16 +55,16 @@ c.Autograde.sanitize_preprocessors = [
 
 
 def only_exercises(notebook: NotebookNode) -> NotebookNode:
-    """A copy with the exercises, the checks, and what they may need of the other cells."""
+    """A copy with only the exercises, the checks, and what they may need from other cells."""
     edition = copy.deepcopy(notebook)
     edition.cells = [cell for cell in map(_to_grade, edition.cells) if cell]
     return edition
 
 
 def write_class(folder: Path, notebooks: Sequence[Path]) -> Path:
-    """Make the folder of a class; returns the folder to hand out, which nbgrader makes of the
-    instructor edition. Raises UserError, before anything is written, where something is already,
-    and if nbgrader is not installed or fails."""
+    """Make the folder of a class; returns the folder to hand out, which nbgrader makes from the
+    instructor edition. Raises UserError, before anything is written, if files exist there already
+    or nbgrader is not installed; and if nbgrader fails."""
     _have_nbgrader()
     check_place(folder / CONFIG)
     check_place(folder / "release" / ASSIGNMENT, folder=True)
@@ -76,15 +75,17 @@ def write_class(folder: Path, notebooks: Sequence[Path]) -> Path:
 
 
 def grade_class(folder: Path) -> list[dict]:
-    """Grade all that was handed in, and write the marks to MARKS as well: a row for each student
-    and notebook, with columns student, notebook, points, of.
+    """Grade all that was handed in, return the marks and write them to MARKS: a row for each
+    student and notebook, with columns student, notebook, points, of.
 
-    Raises UserError if the folder is no class, if nothing was handed in, or if nbgrader is not
+    Raises UserError if the folder is not a class, if nothing was handed in, or if nbgrader is not
     installed or fails.
     """
     _have_nbgrader()
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} is no class: `rlhf-lab course grading {folder}` makes one")
+        raise UserError(
+            f"{folder} is not a class: make one with `rlhf-lab course grading {folder}`"
+        )
     if not any((folder / "submitted").glob(f"*/{ASSIGNMENT}/*.ipynb")):
         raise UserError(
             f"nothing was handed in: put each student's notebooks into "
@@ -102,7 +103,7 @@ def grade_class(folder: Path) -> list[dict]:
 
 
 def _to_grade(cell: NotebookNode) -> NotebookNode | None:
-    """What is left of a cell; None if nothing is."""
+    """The part of a cell that grading needs; None if it needs nothing of it."""
     graded = cell.metadata.get("nbgrader", {})
     if {"exercise", "check"} & set(tags(cell)) or graded.get("grade") or graded.get("solution"):
         return cell
@@ -112,8 +113,8 @@ def _to_grade(cell: NotebookNode) -> NotebookNode | None:
 
 
 def _definitions(source: str) -> str:
-    """The imports, functions, classes and names for plain values of a cell; "" for code that is
-    not Python."""
+    """The imports, functions, classes and assignments of literal values of a cell; "" if the code
+    is not Python."""
     plain = "\n".join(
         line for line in source.splitlines() if not line.lstrip().startswith(("%", "!"))
     )
@@ -152,7 +153,7 @@ def _nbgrader(folder: Path, *arguments: str) -> None:
         cwd=folder,
         text=True,
         capture_output=True,
-        env=os.environ | {"PATH": path},  # which has alembic, that nbgrader calls
+        env=os.environ | {"PATH": path},  # so that nbgrader finds alembic
     )
     if ran.returncode:
         why = [line for line in ran.stderr.splitlines() if "ERROR" in line] or [ran.stderr[-500:]]
@@ -183,7 +184,7 @@ def _is_marks(place: Path) -> bool:
 
 
 def points_by_student(rows: Iterable[dict]) -> dict[str, tuple[float, float]]:
-    """Each student's points, and how many there are to get."""
+    """Each student's points, and the highest possible number of points."""
     sums: dict[str, tuple[float, float]] = {}
     for row in rows:
         points, of = sums.get(row["student"], (0.0, 0.0))

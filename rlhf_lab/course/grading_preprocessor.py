@@ -1,4 +1,4 @@
-"""The step of nbgrader that leaves a notebook's exercises and checks alone; see `grading.py`."""
+"""The step of nbgrader that keeps only a notebook's exercises and checks; see `grading.py`."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from rlhf_lab.course.grading import only_exercises
 
 
 class OnlyExercises(NbGraderPreprocessor):
-    """Takes out of a notebook whatever need not run for its marks."""
+    """Removes from a notebook all that is not needed to grade it."""
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict]:
-        """The notebook to run, and the resources as they were."""
+        """The notebook to run, and the resources unchanged."""
         return only_exercises(nb), resources

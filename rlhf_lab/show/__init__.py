@@ -1,4 +1,4 @@
-"""What one looks at and touches.
+"""Figures, tables and widgets: what a person sees and works with.
 
 plots, panels              a run's curves; what each panel of the dashboard shows
 tables, markup             tables and escaped HTML

@@ -1,9 +1,9 @@
-"""What a curve says before a person has learned to read it: alarms, in plain words.
+"""Alarms: warnings in plain words about a training run, from its records.
 
-Each rule looks at PPO's records so far and says what is wrong, or nothing. It is asked again after
-every update, so its threshold is for the whole run: where chance can raise an alarm, it does so in
-at most 5 % of healthy runs of up to 200 updates (tests/show/test_alarms.py simulates them). What
-each one means, and what to try, has a paragraph of its own in docs/alarms.md.
+Each rule reads PPO's records so far and returns a sentence about what is wrong, or "". It is
+applied after every update, so its threshold is set for the whole run: chance raises it in at most
+5 % of healthy runs of up to 200 updates (tests/show/test_alarms.py simulates them). docs/alarms.md
+says for each alarm what it means and what to try.
 """
 
 import itertools
@@ -14,51 +14,52 @@ from dataclasses import dataclass
 from rlhf_lab.training import Record
 
 POLICY_GRADIENTS = ("ppo", "rloo", "grpo")  # the stages whose records hold what the rules read
-# What the first minibatch may show before a mismatch is called one. In float32 it shows 1e-13, 0
-# and 5e-6, with the faults of docs/alarms.md 8e-3, .02 and 1.4 at least; bfloat16 lies between.
+# The most that the first minibatch may show. Healthy runs in float32 show 1e-13, 0 and 5e-6; the
+# faults in docs/alarms.md show at least 8e-3, .02 and 1.4; healthy bfloat16 lies between.
 OFF = {"val/approxkl_first": 2e-4, "val/clipfrac_first": 0.01, "val/log_ratio_first": 0.5}
-WINDOW = 5  # updates that are averaged before anything is said
+WINDOW = 5  # updates that a rule averages over
 RUNAWAY = 20.0  # nats: beyond this a response has little to do with the reference
 COLLAPSED = 0.15  # of the entropy at the start
 CUT_OFF = 0.8  # share of responses that end by themselves
-# Standard errors that the mark must fall from its best window. Simulated: 1 % of runs of 50 updates
-# with a level mark exceed it at some update, 3 % of runs of 200 (6 % where the noise doubles).
+# Standard errors by which the mark must fall below its best window. In simulations with a constant
+# true mark, 1 % of runs of 50 updates exceed it at some update, and 3 % of runs of 200 (6 % if the
+# noise doubles on the way).
 FELL = 4.6
 PATIENCE = 15  # updates after which a reward that has not moved is called flat
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What is wrong. name: of the rule, and of its paragraph in docs/alarms.md; text: in words."""
+    """One problem. name: the rule, and its section in docs/alarms.md; text: what is wrong."""
 
     name: str
     text: str
 
 
 def alarms(records: Sequence[Record]) -> list[Alarm]:
-    """Every alarm that the records of PPO, RLOO or GRPO raise at their end, the gravest first."""
+    """The alarms after the last of these records of PPO, RLOO or GRPO, the most serious first."""
     ppo = [record for record in records if record.get("stage") in POLICY_GRADIENTS]
     found = ((name, rule(ppo)) for name, rule in RULES.items()) if ppo else ()
     return [Alarm(name, text) for name, text in found if text]
 
 
 def ratio_not_one(ppo: Sequence[Record]) -> str:
-    """The first minibatch of the first update reads the very policy that sampled: no token's
-    log-ratio is far from 0 (reference A5). Their mean would not do: over samples of the old policy
-    the ratio is 1 on average whatever the new one is."""
+    """On the first minibatch of the first update the policy is still the one that sampled, so every
+    token's log-ratio must be near 0 (reference A5). The mean ratio would not show a fault: over
+    samples of the old policy it is 1 on average, whatever the new policy is."""
     first = ppo[0]
     if first["update"] != 1 or not any(first.get(name, 0.0) > most for name, most in OFF.items()):
         return ""
     return (
-        f"Before anything was learned a token's log-ratio was {first['val/log_ratio_first']:.2g} "
-        f"and the approximate KL {first['val/approxkl_first']:.2g}, where both should be 0: "
+        f"Before the first step a token's log-ratio was {first['val/log_ratio_first']:.2g} "
+        f"and the approximate KL {first['val/approxkl_first']:.2g}; both should be 0: "
         "sampling and training do not see the same policy."
     )
 
 
 def kl_negative(ppo: Sequence[Record]) -> str:
-    """Two updates in a row below 0 by more than 2.33 standard errors. Where the KL is 0 chance does
-    that once in 10,000 pairs of updates, in 2 % of runs of 200."""
+    """The KL is below 0 by more than 2.33 standard errors in two updates in a row. If the true KL
+    is 0, chance does this once in 10,000 pairs of updates, or in 2 % of runs of 200 updates."""
     low = [record["objective/kl"] + 2.33 * record["objective/kl_se"] for record in ppo[-2:]]
     if len(low) < 2 or max(low) > -1e-3:
         return ""
@@ -69,7 +70,7 @@ def kl_negative(ppo: Sequence[Record]) -> str:
 
 
 def kl_runaway(ppo: Sequence[Record]) -> str:
-    """The KL is far out, or grew by half within a window and is beyond half of that."""
+    """The KL is above RUNAWAY, or above half of it after growing by half within a window."""
     now, before = _mean(ppo[-WINDOW:], "objective/kl"), ppo[-2 * WINDOW : -WINDOW]
     growing = len(before) == WINDOW and now > 1.5 * _mean(before, "objective/kl")
     if now < RUNAWAY / 2 or (now < RUNAWAY and not growing):
@@ -92,7 +93,7 @@ def never_end(ppo: Sequence[Record]) -> str:
 
 
 def entropy_collapse(ppo: Sequence[Record]) -> str:
-    """The policy says nearly the same whatever the dice."""
+    """The entropy has fallen below a small share of what it was: all samples are nearly alike."""
     known = [record for record in ppo if record.get("policy/entropy_avg") is not None]
     if len(known) <= WINDOW:
         return ""
@@ -106,12 +107,12 @@ def entropy_collapse(ppo: Sequence[Record]) -> str:
 
 
 def score_up_mark_down(ppo: Sequence[Record]) -> str:
-    """The best window of marks lies behind, by more than chance, while the score went on rising.
+    """The mark has fallen from its best window by more than chance, while the score kept rising.
 
-    The best of many windows is too high by luck, and the question is asked anew at every update. So
-    the fall, in standard errors of a difference of two windows, must exceed `FELL`. The noise of a
-    mark is taken from the differences of neighbours, of the whole run or of its last updates,
-    whichever is larger.
+    The best of many windows is too high by luck, and the rule is applied after every update. So
+    the fall must exceed `FELL` standard errors of a difference of two windows. The noise of a mark
+    is estimated from the differences between neighbouring updates, over the whole run or over its
+    last updates, whichever is larger.
     """
     if len(ppo) < 3 * WINDOW or any(record.get("judge/mark") is None for record in ppo):
         return ""
@@ -133,7 +134,7 @@ def score_up_mark_down(ppo: Sequence[Record]) -> str:
 
 
 def reward_flat(ppo: Sequence[Record]) -> str:
-    """After some patience, the last window is no better than the first, by twice the error."""
+    """After PATIENCE updates the last window is not above the first by two standard errors."""
     if len(ppo) < PATIENCE:
         return ""
     first, last = (
@@ -145,7 +146,7 @@ def reward_flat(ppo: Sequence[Record]) -> str:
         return ""
     return (
         f"After {ppo[-1]['update']} updates the reward, with its KL penalty, has moved by "
-        f"{gain:+.2f}, which is no more than chance: nothing is being learned."
+        f"{gain:+.2f}, not distinguishable from chance: nothing is being learned."
     )
 
 

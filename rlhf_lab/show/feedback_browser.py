@@ -16,8 +16,8 @@ START = 80  # characters of the prompt in its heading
 
 
 def browse_disagreements(source: Source, most: int = 20) -> Html:
-    """The `most` disputed prompts of `disagreements`, each to be opened with a click; the answers
-    stand in the order of a plain vote. All text is escaped. In a notebook: IPython's HTML(...).
+    """The `most` disputed prompts of `disagreements`; a click opens each. Responses are in the
+    order of a plain vote. All text is escaped. In a notebook, wrap it in IPython's HTML(...).
     """
     rankings = list(rankings_in(source, DISPUTED_PICKS))
     disputed = disagreements(rankings).head(most)
@@ -40,10 +40,10 @@ def browse_disagreements(source: Source, most: int = 20) -> Html:
 
 
 def _table(group: Sequence[Entry | Ranking]) -> Html:
-    """A row for each response, a column for each labeller: the rank, – for unranked, nothing where
-    the response was not shown."""
+    """A row for each response, a column for each labeller: the rank, – if unranked, empty if the
+    labeller was not shown this response."""
     ranks: dict[str, dict[str, int | None]] = {}
-    for ranking in group:  # of two rankings of a labeller, the earlier one counts
+    for ranking in group:  # if a labeller ranked twice, the earlier ranking counts
         ranks[ranking.labeller] = dict(zip(ranking.responses, ranking.ranks)) | ranks.get(
             ranking.labeller, {}
         )
@@ -68,5 +68,5 @@ def _shown(text: str, ranks: dict[str, int | None]) -> str:
 
 
 def _said(element: str, text: str) -> Html:
-    """What somebody wrote, in its own direction, in a box of limited height."""
+    """A person's or a model's text, in its own reading direction, in a box of limited height."""
     return tag(element, text, dir="auto", style=TEXT)

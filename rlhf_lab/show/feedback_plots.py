@@ -1,9 +1,9 @@
-"""Figures of what people ranked, in the style of `plots.py`: whether they agree, whether they sway
-with the place on screen, how reliable each is, and what a reward model made of it.
+"""Figures of people's rankings, in the style of `plots.py`: whether labellers agree, whether the
+place on screen influences them, how reliable each is, and what a reward model learned from them.
 
-Each takes the DataFrame of the function it is named after. Estimates are dots, intervals lines (95
-% unless the axis says otherwise); what chance would give is a dotted line. Names are text of
-people: shown, never interpreted.
+Each function takes the DataFrame of the function it is named after. Dots are estimates, lines are
+intervals (95 % unless the axis says otherwise), and a dotted line is what chance would give. Names
+are written by people: they are shown and never interpreted.
 """
 
 import matplotlib
@@ -18,7 +18,7 @@ DOT = SERIES["sft"]
 
 
 def agreement_by_labeller(table: pd.DataFrame) -> Picture:
-    """How far the others agree with each labeller."""
+    """How often the others agree with each labeller."""
     axes = _dots(table, "agreement", "Do the others agree?", chance=0.5)
     axes.set_xlabel("share of pairs ordered alike, ties half\n(95 % interval)")
     return axes.figure
@@ -47,7 +47,7 @@ def agreement_by_pair(table: pd.DataFrame) -> Picture:
 
 
 def consistency(table: pd.DataFrame) -> Picture:
-    """How far each labeller repeats their own order."""
+    """How often each labeller repeats their own order."""
     axes = _dots(table, "agreement", "Do they say the same twice?", chance=0.5)
     axes.set_xlabel("share of pairs ordered as before, ties half\n(95 % interval)")
     return axes.figure
@@ -71,7 +71,7 @@ def pace(table: pd.DataFrame) -> Picture:
 
 
 def reliability(table: pd.DataFrame) -> Picture:
-    """How closely each labeller follows what all together find good (`Pooled.labellers`)."""
+    """How closely each labeller follows the pooled opinion of all (`Pooled.labellers`)."""
     axes = _dots(table, "reliability", "Whom does the pooled ranking trust?", chance=0.0)
     axes.set_xlabel(
         "reliability: 0 is chance, below 0 upside down\n"
@@ -81,12 +81,12 @@ def reliability(table: pd.DataFrame) -> Picture:
 
 
 def relearned(scores: pd.DataFrame, summary: pd.DataFrame) -> Picture:
-    """What a reward model learned, on prompts not trained on (`relearn.Relearned`): its scores by
-    the person's rank, and how often it orders two responses as the person did."""
+    """What a reward model learned, on held-out prompts (`relearn.Relearned`): its scores by the
+    person's rank, and how often it orders two responses as the person did."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(8.6, 3.4))
         left, right = figure.subplots(1, 2, width_ratios=(5, 4))
-        worst = scores["rank"].max() + 1  # the place of what was not ranked
+        worst = scores["rank"].max() + 1  # the place of unranked responses
         places = scores.assign(place=scores["rank"].fillna(worst)).groupby("place")
         for name in summary["model"]:
             left.plot(places[name].mean(), label=name.partition(" ")[0], **_look(name))
@@ -149,7 +149,7 @@ def _dots(table: pd.DataFrame, value: str, title: str, chance: float | None = No
 
 
 def _numbers(axes: Axes, grid: np.ndarray) -> None:
-    """Write each share into its square, in the colour that can be read there."""
+    """Write each share into its square, in a colour that contrasts with the square."""
     for i, j in zip(*np.nonzero(np.isfinite(grid))):
         colour = "black" if grid[i, j] > 0.78 else "white"
         axes.text(j, i, f"{100 * grid[i, j]:.0f}", ha="center", va="center", color=colour)

@@ -1,7 +1,7 @@
-"""HTML made by functions, in which text is escaped unless it was made here.
+"""HTML made by functions: text is escaped unless these functions made it.
 
-Model output is untrusted: it may hold tags, terminal codes, or marks that turn the direction of
-everything after them. Whoever builds a page from `tag` cannot forget to escape it.
+Model output is untrusted: it may hold tags, terminal codes, or characters that reverse the
+direction of all text after them. A page built with `tag` cannot forget to escape it.
 """
 
 import base64
@@ -16,13 +16,13 @@ VOID = {"img", "meta", "br", "hr"}  # elements without content
 
 
 class Html(str):
-    """A text that is markup already."""
+    """Text that is markup already and is not escaped again."""
 
 
 def tag(element: str, /, *content, **attributes) -> Html:
     """An element: tag("p", "a < b", class_="note") is <p class="note">a &lt; b</p>.
 
-    content: texts and numbers, which are escaped, and Html, which is not; None is left out.
+    content: texts and numbers, which are escaped; Html, which is not; and None, which is left out.
     attributes: an underscore at the end of a name is dropped, others become hyphens.
     """
     given = "".join(
@@ -46,20 +46,20 @@ def join(*content) -> Html:
 
 
 def visible(text: str) -> str:
-    """The text with every character that one cannot see written out, as ⟨U+001B⟩: controls, turns
-    of direction, blanks of no width, tags. Line breaks, tabs and joiners stay."""
+    """The text with every invisible character written out, as ⟨U+001B⟩: control characters, changes
+    of direction, zero-width blanks, tag characters. Line breaks, tabs and joiners stay."""
     return "".join(f"⟨U+{ord(c):04X}⟩" if _hidden(c) else c for c in text)
 
 
 def name_alone(text: str) -> str:
-    """Of a path that tells where things are on somebody's machine, absolute or upwards, its last
-    name; any other text as it is."""
+    """The last name of a path that is absolute or leads upwards, so that it does not reveal where
+    things are on somebody's machine; any other text as it is."""
     tells = PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
     return PureWindowsPath(text).name if tells or text.startswith(("~", "..")) else text
 
 
 def names_alone(value: Any) -> Any:
-    """The same of every text in a value as JSON holds it."""
+    """`name_alone` applied to every text in a value from JSON."""
     if isinstance(value, dict):
         return {key: names_alone(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -68,7 +68,7 @@ def names_alone(value: Any) -> Any:
 
 
 def picture(content: bytes, alt: str, kind: str = "svg+xml", **attributes) -> Html:
-    """An image whose bytes are in the page itself."""
+    """An image embedded in the page itself."""
     data = base64.b64encode(content).decode()
     return tag("img", src=f"data:image/{kind};base64,{data}", alt=alt, **attributes)
 

@@ -1,8 +1,8 @@
-"""One real rollout, number by number: what PPO knew of each token, and what it made of it.
+"""One real rollout, token by token: PPO's inputs for each token, and the numbers it computed.
 
-A rollout is saved as it was sampled, with the log-probabilities and values that one update left
-behind. `recompute` goes through the formulas of `maths` again, with the run's settings or others:
-the numbers that depend on them change, the tokens and the update that was made do not.
+A rollout is saved as it was sampled, together with the log-probabilities and values after one
+update. `recompute` applies the formulas of `maths` again, with the run's settings or others: the
+numbers that depend on the settings change, the tokens and the update that was made do not.
 
     rollout = load_rollout(shipped("rollout.safetensors"))
     token_table(rollout, row=0, numbers=recompute(rollout, lam=0.5))
@@ -50,7 +50,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class SavedRollout:
-    """B responses and what the models said about their N tokens, before and after one update.
+    """B responses and the models' numbers for their N tokens, before and after one update.
 
     prompts, texts: of each row. token_texts: the real tokens of each row as text, the end token
     included. sequences: the same as numbers. ended: (B,) bool. scores: (B,), the reward model's,
@@ -80,13 +80,13 @@ class SavedRollout:
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What the formulas make of a rollout under some settings; (B, N) and 0 on padding.
+    """PPO's numbers for a rollout under some settings; (B, N) and 0 on padding.
 
     scores: (B,), after the no-end penalty. kl: the k1 estimate, in nats. advantages: whitened over
-    the batch, as the loss takes them; raw_advantages: before that. ratio: 1 on padding. pull: how
-    strongly the loss, after the update, still pulls each log-probability up (minus its gradient,
-    times the number of tokens); clipped: the clip has taken this pull away. Losses: of the policy
-    and values that the update left behind, means over tokens.
+    the batch, as the loss uses them; raw_advantages: before that. ratio: 1 on padding. pull: how
+    strongly the loss, after the update, still pushes each log-probability up (minus its gradient,
+    times the number of tokens); clipped: True where the clip has removed this gradient. Losses: of
+    the policy and the values after the update, means over tokens.
     """
 
     settings: Settings
@@ -111,7 +111,7 @@ def recompute(
     lam: float | None = None,
     epsilon: float | None = None,
 ) -> Recomputed:
-    """PPO's numbers for this rollout; what is not given is as it was in the run."""
+    """PPO's numbers for this rollout; settings that are not given are those of the run."""
     given = {"beta": beta, "gamma": gamma, "lam": lam, "epsilon": epsilon}
     s = replace(rollout.settings, **{name: x for name, x in given.items() if x is not None})
     mask = rollout.mask
@@ -147,7 +147,7 @@ def recompute(
 
 
 def token_table(rollout: SavedRollout, row: int, numbers: Recomputed | None = None) -> pd.DataFrame:
-    """One line per real token of a row: its text and everything that is known about it.
+    """One line for each real token of a row: its text and all of its numbers.
 
     Raises UserError if there is no such row.
     """
@@ -178,16 +178,16 @@ def token_table(rollout: SavedRollout, row: int, numbers: Recomputed | None = No
 def check_row(rollout: SavedRollout, row: int) -> None:
     if type(row) is not int or not 0 <= row < len(rollout.texts):
         last = len(rollout.texts) - 1
-        raise UserError(f"there is no row {row!r}: the rollout has rows 0 to {last}")
+        raise UserError(f"there is no row {row!r} in the rollout: choose a row from 0 to {last}")
 
 
 def name_of(text: str) -> str:
-    """A token's text on one line, with its blanks and all that one cannot see written out."""
+    """A token's text on one line, with blanks and invisible characters written out."""
     return visible(text).translate(BLANKS)
 
 
 def spread_by_score(rollout: SavedRollout, count: int = 12) -> list[int]:
-    """Rows from the lowest to the highest score, as evenly spaced in this order as can be."""
+    """`count` rows from the lowest to the highest score, evenly spaced in this order."""
     order = rollout.scores.argsort(stable=True)
     places = torch.linspace(0, len(order) - 1, min(count, len(order))).round().long()
     return order[places].tolist()
@@ -204,11 +204,11 @@ def saved_rollout(
     new_values: Tensor | None = None,
     metrics: dict | None = None,
 ) -> SavedRollout:
-    """A rollout of `ppo.collect`, to look at.
+    """A SavedRollout made from a rollout of `ppo.collect`.
 
     new_logprobs, new_values: (B, N), of the same tokens after the update (`response_logprobs`,
-    `response_values`); without them nothing has moved, and every ratio is 1. metrics: what
-    train_ppo yielded; its objective/beta counts, where beta adapts.
+    `response_values`); if not given, those before the update are used, and every ratio is 1.
+    metrics: the record that train_ppo yielded; its objective/beta is used if beta adapts.
     """
     mask, metrics = rollout.mask, metrics or {}
     settings = Settings(**{f.name: getattr(config, f.name) for f in fields(Settings)})
@@ -274,7 +274,7 @@ def save_rollout(rollout: SavedRollout, path: str | Path) -> None:
 def load_rollout(path: str | Path) -> SavedRollout:
     """Read what `save_rollout` wrote.
 
-    Raises UserError if the file is not there, or is no saved rollout.
+    Raises UserError if the file does not exist or is not a saved rollout.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -284,7 +284,9 @@ def load_rollout(path: str | Path) -> SavedRollout:
         raise UserError(f"could not read a rollout from {path}: {error}") from error
     wanted = {*PER_TOKEN, *SEQUENCES, "scores", "ended"}
     if words.get("format") != FORMAT or set(tensors) != wanted:
-        raise UserError(f"{path} is no saved rollout of this version: make one with save_rollout")
+        raise UserError(
+            f"{path} is not a rollout that this version can read: write it again with save_rollout"
+        )
     sequences = Sequences(
         tensors.pop("tokens").long(),
         tensors.pop("attention").long(),

@@ -1,4 +1,5 @@
-"""Figures of one saved rollout: where its KL sits, how lambda spreads a score, what was pushed."""
+"""Figures of one saved rollout: which tokens hold its KL, how lambda spreads a score over tokens,
+and which tokens the update pushed."""
 
 from collections.abc import Sequence
 
@@ -9,14 +10,14 @@ from matplotlib.axes import Axes
 from rlhf_lab.show.microscope import SavedRollout, check_row, name_of, recompute
 from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
 
-OPEN = 0.9  # a token drawn with a probability below this was a choice
-MARKED = 0.1  # share of the tokens whose share of the KL is written into the figure
+OPEN = 0.9  # a token drawn with a probability below this counts as a choice
+MARKED = 0.1  # share of the tokens for which the figure states their share of the KL
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)  # of the ratio
 LOOKS = (("--", GUIDE), ("-", SERIES["best_of_n"]), ("-", SERIES["policy"]), (":", SERIES["mark"]))
 
 
 def kl_share(rollout: SavedRollout) -> Picture:
-    """How much of all KL the tokens with most of it hold, and how sure the policy was of them."""
+    """The share of the KL that the tokens with most of it hold, and how sure the policy was."""
     kl, probability = recompute(rollout).kl[rollout.mask], rollout.logprobs[rollout.mask].exp()
     sizes = kl.abs().sort(descending=True).values
     share = sizes.cumsum(0) / sizes.sum()
@@ -75,7 +76,7 @@ def advantages_by_lambda(
 
 
 def values_along(rollout: SavedRollout, row: int) -> Picture:
-    """What the value network expected before each token, and what the rewards then added up to."""
+    """The value network's prediction before each token, and the rewards that followed, summed."""
     check_row(rollout, row)
     came = recompute(rollout, gamma=1.0, lam=1.0).returns[row]
     with matplotlib.rc_context(STYLE):
@@ -97,7 +98,7 @@ def values_along(rollout: SavedRollout, row: int) -> Picture:
 
 
 def pushes(rollout: SavedRollout) -> Picture:
-    """The ratio of every token over the advantage that the loss gave it."""
+    """The ratio of every token, plotted against its advantage in the loss."""
     numbers, mask = recompute(rollout), rollout.mask
     ratio, advantage = numbers.ratio[mask], numbers.advantages[mask]
     choice = rollout.logprobs[mask].exp() < OPEN

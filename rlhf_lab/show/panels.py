@@ -18,20 +18,20 @@ SERIES = {
     "value": "#56B4E9",
 }
 MARKERS = "osD^vP*X"  # one for each series of a picture, so that nobody needs to tell colours apart
-# Closer to 0 than this, in its unit, a metric is the rounding of float32, and is drawn as 0.
+# A metric closer to 0 than this, in its unit, is only float32's rounding error and is drawn as 0.
 ROUNDING = {"objective/kl": 1e-4}
 GUIDE = "#595959"  # what is neither data nor frame: notes, lines that mark a level
 
 
 def drawn(metric: str, value: float) -> float:
-    """A metric's value as a picture shows it: 0 where it is 0 but for rounding."""
+    """A metric's value as a picture shows it: 0 if it is only rounding error."""
     return 0.0 if abs(value) < ROUNDING.get(metric, 0.0) else value
 
 
 @dataclass(frozen=True)
 class Line:
-    """One metric of a panel. error: the metric that is its standard error, for a band. rare: logged
-    at some updates only, so drawn as dots."""
+    """One metric of a panel. error: the metric that holds its standard error, drawn as a band.
+    rare: logged at some updates only, so drawn as dots."""
 
     metric: str
     colour: str
@@ -42,8 +42,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """What one pair of axes shows: metrics of one stage, in one unit; level is a value to compare
-    with, and its meaning."""
+    """What one pair of axes shows: metrics of one stage, in one unit. level: a value to compare
+    with, and what it means."""
 
     stage: str
     title: str

@@ -1,7 +1,7 @@
 """Figures of a run, from its metrics and its summary.
 
-Every function takes plain records and returns a figure; none touches pyplot or any other state
-that figures share. Colours are those of Okabe and Ito, which most colour-blind readers can tell
+Every function takes plain records and returns a figure; none uses pyplot or any other shared
+state. Colours are those of Okabe and Ito, which most colour-blind readers can tell
 apart, and a colour means the same thing in every figure (SERIES). Backgrounds are white, so that a
 figure can be printed and can be read on a dark page.
 """
@@ -67,7 +67,7 @@ def blank(width: float, height: float, title: str = "", xlabel: str = "", ylabel
 
 
 def training_curves(metrics: Sequence[dict], columns: int = 2) -> Picture:
-    """Every stage's curves over its updates, panel by panel, those that were logged."""
+    """The logged metrics of every stage over its updates, a panel for each kind."""
     panels = panels_of(metrics)
     if not panels:
         return _nothing("nothing logged yet")
@@ -88,8 +88,8 @@ def curve(panel: Panel, metrics: Sequence[dict]) -> Picture:
 
 
 def reward_and_kl(ppo_metrics: Sequence[dict]) -> Picture:
-    """What PPO does, one panel above the other: the score, the judge's mark if there is one, the KL
-    that they cost, and the learning rate, which sets how far an update can move the policy."""
+    """PPO's progress in panels one above the other: the score, the judge's mark if there is one,
+    the KL, and the learning rate, which limits how far an update can move the policy."""
     if not panels_of(ppo_metrics):
         return _nothing("no update of PPO logged yet")
     panels = [
@@ -117,8 +117,8 @@ def reward_and_kl(ppo_metrics: Sequence[dict]) -> Picture:
 
 
 def score_against_mark(ppo_metrics: Sequence[dict]) -> Picture:
-    """The judge's mark over the score, an update a dot, joined in time; a path that goes right and
-    down is over-optimisation: the score still rises and the answers get worse."""
+    """The judge's mark against the score: a dot for each update, joined in order. A path that goes
+    right and down is over-optimisation: the score still rises while the answers get worse."""
     pairs = [
         (r["objective/scores"], r["judge/mark"])
         for r in ppo_metrics
@@ -191,7 +191,7 @@ def _draw(axes: Axes, panel: Panel, metrics: Sequence[dict]) -> None:
 
 
 def _line(axes: Axes, line: Line, records: Sequence[dict]) -> None:
-    """A metric over the updates: where there are many, pale, and its running mean over it."""
+    """A metric over the updates; if there are many, pale, with its running mean over it."""
     rows = [r for r in records if line.metric in r]
     x, y = _numbers(rows, "update"), _numbers(rows, line.metric)
     colour, window = SERIES[line.colour], len(rows) // 20
@@ -208,8 +208,8 @@ def _line(axes: Axes, line: Line, records: Sequence[dict]) -> None:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean of each value and its neighbours, window // 2 on either side as far as there are
-    any; NaN is left out."""
+    """The mean of each value and its neighbours: window // 2 on either side, fewer at the ends. NaN
+    is left out."""
     half, last = window // 2, len(values)
     known = np.isfinite(values)
     sums = np.concatenate([[0.0], np.where(known, values, 0.0).cumsum()])
@@ -221,7 +221,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _numbers(records: Sequence[dict], name: str) -> np.ndarray:
-    """A metric of each record; NaN, a gap in the line, where it was not finite."""
+    """A metric of each record; NaN, which leaves a gap in the line, where it was not finite."""
     return np.array(
         [math.nan if r.get(name) is None else drawn(name, r[name]) for r in records], dtype=float
     )
@@ -233,7 +233,8 @@ def _coloured_axis(axes: Axes, label: str, colour: str) -> None:
 
 
 def _bars(axes: Axes, items: list[str], rows: dict[str, list], names: dict[str, str]) -> None:
-    """Groups of bars, one group an item, one bar a model: rows are {model: an interval an item}."""
+    """A group of bars for each item, a bar for each model: rows are {model: one interval per
+    item}."""
     width = 0.8 / len(rows)
     for number, (model, intervals) in enumerate(rows.items()):
         value, low, high = np.array(intervals, dtype=float).T  # None becomes NaN

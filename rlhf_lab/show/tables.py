@@ -1,4 +1,4 @@
-"""The judge's table: from a run's summary to rows of short texts, for a page or a screen."""
+"""The judge's table: a run's summary as rows of short texts, for a page or a terminal."""
 
 import math
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ MODELS = {"base": "base", "sft": "SFT", "best_of_n": "best of {n}", "policy": "p
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure as text: the estimate, and its 95 % interval as "± 0.11" or, where it is lopsided,
-    as "(0.13–0.29)"."""
+    """One number as text: the estimate, and its 95 % interval as "± 0.11" or, if it is not
+    symmetric, as "(0.13–0.29)"."""
 
     estimate: str
     margin: str = ""
@@ -27,7 +27,7 @@ NOTHING = Cell("–")
 
 @dataclass(frozen=True)
 class Table:
-    """head: what the columns are, the first one being the rows' labels; rows: label and cells."""
+    """head: the columns' names, first that of the labels; rows: each a label and its cells."""
 
     head: list[str]
     rows: list[tuple[str, list[Cell]]]
@@ -43,7 +43,7 @@ class Table:
 
 
 def cell(value, digits: int = 2, percent: bool = False) -> Cell:
-    """A cell from a number or an interval (estimate, lower end, upper end); None is no number."""
+    """A cell from a number or an interval (estimate, lower end, upper end); None gives "–"."""
     value, low, high = value if isinstance(value, list) else (value, None, None)
     if value is None:
         return NOTHING
@@ -60,14 +60,14 @@ def cell(value, digits: int = 2, percent: bool = False) -> Cell:
 
 
 def model_names(summary: dict) -> dict[str, str]:
-    """The models of a summary in the table's order, with the names a reader is shown."""
+    """The models of a summary in the table's order, with the names that the table shows."""
     models = summary.get("models") or {}
     known = {name: shown.format(n=summary.get("samples", "n")) for name, shown in MODELS.items()}
     return {n: known[n] for n in known if n in models} | {n: n for n in models if n not in known}
 
 
 def judge_table(summary: dict) -> Table:
-    """Everything that was found about each model's responses: a row a measure, a column a model.
+    """All measures of the models' responses: a row for each measure, a column for each model.
 
     Measures that no model has are left out.
     """
@@ -118,12 +118,12 @@ def table_by_set(summary: dict) -> Table:
 
 
 def _keys(models: list[dict], field: str) -> list[str]:
-    """The entries that any model has under a field, in the order they are met."""
+    """The keys that any model has under a field, in order of first appearance."""
     return list(dict.fromkeys(key for m in models for key in m.get(field) or {}))
 
 
 def _flaw(model: dict, flaw: str):
-    """The share of responses with a flaw; a judge may name only those that it found."""
+    """The share of responses with a flaw; 0 if the judge named other flaws but not this one."""
     return model["flaws"].get(flaw, 0.0) if "flaws" in model else None
 
 

@@ -1,7 +1,7 @@
-"""Ranking on the terminal: the session as plain prompts, where there is no notebook.
+"""Ranking in a terminal, for people without a notebook.
 
 Responses and prompts are untrusted: control characters are written out, and every line of a
-response is indented, so that none can pass for another response or steer the terminal.
+response is indented, so that it cannot imitate another response or control the terminal.
 """
 
 import re
@@ -24,7 +24,7 @@ s skip, f unsafe or f nonsense to flag, u undo, m more of long texts, ? guidelin
 OF_TWO = '"b a": b is better; "a=b" is a tie'
 OF_MORE = '"b a=c": b is best, a and c share the next place'
 WIDTH, INDENT = 96, "    "
-SHORT = 2000  # characters of a text; the rest is shown on request
+SHORT = 2000  # characters of a text that are shown at first; the rest on request
 
 
 def rank_in_terminal(
@@ -33,10 +33,11 @@ def rank_in_terminal(
     write: Callable[[str], None] = print,
     kept: bool = True,
 ) -> None:
-    """Ask until the session is finished, or the person quits (q, end of input, Ctrl-C).
+    """Ask until the session is finished or the person quits (q, end of input, Ctrl-C).
 
-    read: shows its argument and returns a line. What the store or the session refuses is shown,
-    and asked again. kept: whether the store stays. One who begins sees the guidelines first.
+    read: shows its argument and returns a line. If the store or the session refuses an answer, the
+    reason is shown and the person is asked again. kept: whether the store is a file that stays. A
+    labeller with no answers yet sees the guidelines first.
     """
     if session.current and session.progress[0] == 0:
         write(_guidelines(session) + "\n")
@@ -57,13 +58,13 @@ def rank_in_terminal(
             write(said)
     done, total = session.progress
     what = (
-        "everything up to here is stored" if kept else "no file keeps them (give a store for that)"
+        "everything up to here is stored" if kept else "nothing was saved (give a store to keep it)"
     )
     write(f"{done} of {total} done; {what}.")
 
 
 def _line(read: Callable[[str], str], question: str) -> str:
-    """What the person writes; the end of input and Ctrl-C are a wish to quit."""
+    """The line that the person writes; "q" at the end of input and for Ctrl-C."""
     try:
         return read(question).strip()
     except (EOFError, KeyboardInterrupt):
@@ -71,7 +72,7 @@ def _line(read: Callable[[str], str], question: str) -> str:
 
 
 def _last_taken_back(session: RankingSession, read: Callable[[str], str]) -> bool:
-    """Whether the person wants the last answer back, now that no item is left."""
+    """Whether the person has undone the last answer, now that no item is left."""
     if session.progress[0] == 0:
         return False
     wish = _line(read, "That was the last one. u to undo it, Enter to finish: ")
@@ -79,7 +80,7 @@ def _last_taken_back(session: RankingSession, read: Callable[[str], str]) -> boo
 
 
 def _answer(session: RankingSession, line: str) -> str:
-    """Do what a line says; returns what to tell the person, if anything."""
+    """Do what the typed line asks; returns the text to show the person, or ""."""
     match line.lower().split():
         case []:
             return help_on(session.current)
@@ -99,20 +100,20 @@ def _answer(session: RankingSession, line: str) -> str:
 
 
 def read_order(line: str, shown: tuple[int, ...]) -> list[int | None]:
-    """Ranks in stored order from letters of places on screen, best first: "b a=c", "b > a = c".
+    """Ranks in stored order, from the letters on screen, best first: "b a=c" or "b > a = c".
 
-    Raises UserError for anything else, and for a letter that stands twice.
+    Raises UserError for anything else, and for a letter that appears twice.
     """
     place = dict(zip(string.ascii_lowercase, shown))
     letter, order = f"[{''.join(place)}]", re.sub(r"[\s>]", "", line.lower())
     if not re.fullmatch(f"{letter}(=?{letter})*", order):
         raise UserError(
-            f"{visible(line[:40])!r} is no order: write letters from a to "
-            f"{max(place)}, best first, = for a tie; Enter shows all that can be typed"
+            f"{visible(line[:40])!r} is not an order: write letters from a to "
+            f"{max(place)}, best first, = for a tie; press Enter to see all commands"
         )
     for sign in place:
         if order.count(sign) > 1:
-            raise UserError(f"{sign} stands twice: name each response at most once")
+            raise UserError(f"{sign} appears twice: name each response at most once")
     groups = [group.split("=") for group in re.findall(f"{letter}(?:={letter})*", order)]
     return ranks_from_order([[place[sign] for sign in group] for group in groups], len(shown))
 
@@ -121,12 +122,12 @@ def read_order(line: str, shown: tuple[int, ...]) -> list[int | None]:
 
 
 def help_on(item: Item | None) -> str:
-    """What can be typed, with letters that are on screen."""
+    """What the person can type, with letters that are on screen."""
     return HELP.format(example=OF_TWO if item and len(item.responses) == 2 else OF_MORE)
 
 
 def _guidelines(session: RankingSession) -> str:
-    """What to look for; it may come from a file, and is made harmless as all else is."""
+    """The guidelines; they may come from a file, so control characters are written out."""
     return visible(session.guidelines.text.strip())
 
 
@@ -150,7 +151,7 @@ def _page(session: RankingSession, limit: int = SHORT) -> str:
 
 
 def order_of(ranks: tuple[int | None, ...], item: Item) -> str:
-    """What a person would have typed for these ranks: the inverse of `read_order`."""
+    """The line that a person would type for these ranks: the inverse of `read_order`."""
     groups: dict[int, list[str]] = {}
     for letter, response in zip(string.ascii_lowercase, item.shown):
         if ranks[response] is not None:
@@ -159,7 +160,7 @@ def order_of(ranks: tuple[int | None, ...], item: Item) -> str:
 
 
 def _indented(text: str, limit: int) -> str:
-    """The text made harmless: its lines are indented, and none is for the terminal to break."""
+    """The text with control characters written out, wrapped to the terminal and indented."""
     text = text.strip()
     left = counted(len(text) - limit, "character")
     more = f"\n... and {left} more (m)" if len(text) > limit else ""

@@ -1,14 +1,14 @@
 """Written rules in place of labellers: the runs behind notebook 09.
 
-After Bai et al. (2022): the SFT policy answers, its responses are critiqued by the rules and
-revised, and it learns from the revisions (the supervised phase). The policy that comes of it
-answers again, the rules rank its responses, a reward model learns from these rankings, and PPO
-trains against it, its KL paid for from where it begins. What each arm is expected to do was written
-down here before any was run (but with the revisions of 150 responses before us). Every arm starts
-from the SFT policy of its seed, gets as many rankings of the same prompts, and is judged on fresh
-responses to the same held-out prompts.
+After Bai et al. (2022): the SFT policy answers, the rules critique and revise its responses, and
+the policy learns from the revisions (the supervised phase). The resulting policy answers again, the
+rules rank its responses, a reward model learns from these rankings, and PPO trains against it, with
+the KL measured from the policy with which PPO begins. What we expected of each arm was written down
+here before any arm was run (but after we had seen the revisions of 150 responses). Every arm starts
+from the SFT policy of its seed, gets the same number of rankings of the same prompts, and is judged
+on fresh responses to the same held-out prompts.
 
-The rules are those of data/constitution.toml: whoever edits it runs another study.
+The rules are those of data/constitution.toml: if you edit it, you run a different study.
 """
 
 from collections.abc import Sequence
@@ -41,17 +41,17 @@ CURT = Rule(
     {"most": 10},
 )
 SUPERVISED = SFTConfig(learning_rate=2e-4)  # gentler than SFT: the policy can answer already
-SHOWN = 40  # revisions that are kept to be read
+SHOWN = 40  # revisions that are saved for reading
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One source of feedback, and what we expect of it, as against the SFT policy.
+    """One source of feedback, and what we expect of it compared with the SFT policy.
 
-    rules: whether rules rank, or the labellers. supervised: whether the policy first learns from
-    revisions. leave_out: names of rules that are not asked about. manual: whether the rule that
-    looks up the step is asked about. extra: a rule more. rankings: how many the reward model learns
-    from.
+    rules: True if the rules rank, False if the labellers do. supervised: whether the policy first
+    learns from revisions. leave_out: names of rules that are not used. manual: whether the rule
+    that looks up the step in the manual is used. extra: one more rule. rankings: how many the
+    reward model learns from.
     """
 
     name: str
@@ -108,19 +108,21 @@ ARMS = (
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
-    """Run one arm, unless it is there already, and return its summary: of "sft", "supervised" (None
-    without that phase) and "policy" what `Ground.judge` finds and "broken", for every rule of the
-    file and the arm's own the share of responses that break it; "rules", the arm's; "conflicts"
-    among those; "revised", what the revisions came to.
+    """Run one arm, unless it was run already, and return its summary.
 
-    Writes metrics.jsonl.gz, samples.jsonl.gz (the watched prompts before, after the supervised
-    phase and at the end) and revisions.jsonl.gz (the first of them).
+    "sft", "supervised" (None without that phase) and "policy" each hold what `Ground.judge` finds,
+    and "broken": for every rule of the file and the arm's own rule, the share of responses that
+    break it. "rules": the arm's rules; "conflicts": between those; "revised": how well the
+    revisions worked.
+
+    Writes metrics.jsonl.gz, samples.jsonl.gz (responses to the watched prompts before training,
+    after the supervised phase and at the end) and revisions.jsonl.gz (the first revisions).
     """
     return ground.once(arm.name, seed, lambda: _train(ground, arm, seed))
 
 
 def rules_of(arm: Arm) -> tuple[Rule, ...]:
-    """The rules that the arm is trained by: none where the labellers rank."""
+    """The rules that the arm trains with: none if the labellers rank."""
     if not arm.rules:
         return ()
     rules = without(read_rules(also=[MANUAL] if arm.manual else []), *arm.leave_out)
@@ -139,10 +141,10 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
             pass
         drawn = respond(policy, ground.tokenizer, drawn.prompts, 4, seed, ground.task.judge)
         samples += _labelled("supervised", ground.look(policy, 0))
-    # 2. Rankings of its responses, by the rules or by labellers, and a reward model of them.
+    # 2. The rules or the labellers rank its responses, and a reward model learns from that.
     reward_model = ground.reward_model(rankings_of(ground, drawn, arm, rules, seed), drawn, seed)
     before = _judged(ground, policy, seed, reward_model) if arm.supervised else None
-    # 3. PPO against it. The KL is paid for from where PPO begins; reported is that from SFT.
+    # 3. PPO against it. PPO's KL is from the policy it begins with; the one reported is from SFT.
     config = PPOConfig(updates=arm.updates, seed=seed, batch_size=ground.batch_size)
     prompts = ground.ppo_prompts(seed)
     for record in train_ppo(
@@ -169,8 +171,8 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
 def revise_drawn(
     ground: Ground, drawn: Responses, arm: Arm, rules: Sequence[Rule]
 ) -> list[Revision]:
-    """The first response to each of the prompts behind the first tenth, revised; the other three
-    are the further samples that a revision may take."""
+    """Revise the first response to each prompt after the first tenth of the prompts; a revision may
+    take one of the other three responses instead."""
     chosen = ground.ranked(arm.rankings)
     return revise_all(drawn.prompts[chosen], drawn.texts[chosen], rules)
 
@@ -187,14 +189,14 @@ def rankings_of(
 
 
 def broken_by(answers: Responses) -> dict[str, float]:
-    """For every rule of the file, on or off, and the arms' own, the share of responses that break
-    it: so that arms can be compared rule by rule, whatever they were trained by."""
+    """The share of responses that break each rule, for all rules of the file, on or off, and the
+    arms' own: so arms can be compared rule by rule, whatever rules they were trained with."""
     rules = (*read_rules(also=[MANUAL]), CURT)
     return broken_shares(answers.prompts, answers.texts, rules)
 
 
 def _judged(ground: Ground, policy, seed: int, reward_model) -> dict:
-    """What the judge finds in fresh responses (as `Ground.judge`), and the rules they break."""
+    """What `Ground.judge` finds in fresh responses, and which rules they break."""
     answers = ground.answers(policy, seed)
     return ground.judge(policy, answers, seed, reward_model) | {"broken": broken_by(answers)}
 
@@ -204,8 +206,8 @@ def _labelled(stage: str, rows: Rows) -> Rows:
 
 
 def _outcome(revisions: Sequence[Revision]) -> dict | None:
-    """How many revisions there were; the share that broke no rule before and after, and of those
-    that took another sample; the mean weight broken before and after."""
+    """How many revisions there were; the share that broke no rule before and after; the share that
+    took another sample; and the mean weight of broken rules before and after."""
     if not revisions:
         return None
     count = len(revisions)

@@ -1,4 +1,4 @@
-"""Reading the study of the constitution: arms by the judge and rule by rule."""
+"""Results of the constitution study: the arms by the judge's marks and rule by rule."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from rlhf_lab.studies.results import summaries
 
 
 def by_the_judge(folder: Path) -> pd.DataFrame:
-    """What each run came to on fresh responses: columns arm, seed, sft, supervised (nan without
+    """Each run's results on fresh responses: columns arm, seed, sft, supervised (nan without
     that phase), mark, low, high, wins, promises (the share of responses that invent one), kl,
     length, and a column for each item of the rubric."""
     rows = []
@@ -53,9 +53,9 @@ def _mean(shares: Sequence[Mapping[str, float]]) -> pd.Series:
 
 
 def conflict_table(folder: Path, arm: str) -> pd.DataFrame:
-    """Which rules of an arm disagreed about which of two responses is better, the most frequent
-    first, means over seeds: columns first, second, share and wins as `constitution.Conflict` has
-    them."""
+    """Pairs of an arm's rules that disagreed about which of two responses is better, the most
+    frequent first, means over seeds: columns first, second, share and wins as in
+    `constitution.Conflict`."""
     rows = [
         conflict
         for run in summaries(folder)
@@ -67,8 +67,8 @@ def conflict_table(folder: Path, arm: str) -> pd.DataFrame:
 
 
 def rule_picture(folder: Path, arms: Mapping[str, str], rules: Sequence[str] = ()) -> Picture:
-    """Rule by rule the share of responses that break it: every seed a dot; arms with their colours,
-    of which "SFT policy" may be one."""
+    """The share of responses that break each rule, a dot for every seed. arms: name and colour of
+    each; "SFT policy" may be one of them."""
     runs = summaries(folder)
     rules = list(rules) or list(runs[0]["sft"]["broken"])
     with matplotlib.rc_context(STYLE):

@@ -1,8 +1,8 @@
-"""What all studies stand on: the SFT policy of a seed, the responses it gave to be ranked, reward
-models learned from them, and one way to judge what came of it.
+"""What all studies share: the SFT policy of a seed, its responses to rank, reward models that
+learned from the rankings, and one way to judge the result.
 
-A run of a study is one arm with one seed. Its records go into a folder of their own, ARM/SEED, the
-summary last: a run that has its summary is not run again.
+A run of a study is one arm with one seed. Its records are written to its own folder, ARM/SEED, the
+summary last: a run that has a summary is not run again.
 """
 
 import gzip
@@ -45,7 +45,7 @@ Rows = list[dict]
 
 
 class Learned(NamedTuple):
-    """A reward model, and the seconds that its training took."""
+    """A reward model and the seconds that its training took."""
 
     model: ScalarModel
     seconds: float
@@ -53,13 +53,14 @@ class Learned(NamedTuple):
 
 @dataclass(frozen=True)
 class Ground:
-    """Where the runs go, and how large they are; smaller ones are for tests.
+    """Where the runs are written and how large they are; tests use smaller ones.
 
-    demonstrations: of SFT. prompts: whose four responses the SFT policy gives to be ranked; the
-    first tenth is left out. batch_size: PPO's. watched: held-out prompts that are answered along
-    the way. judged: other held-out prompts, for the summary, with `samples` responses each. model:
-    folder or hub id that the studies of ratings and praise start from, if not the compact model;
-    precision: of their arithmetic, as in `make_accelerator`.
+    demonstrations: how many SFT learns from. prompts: how many get four responses of the SFT policy
+    each; all but the first tenth can be ranked. batch_size: PPO's. watched: how many held-out
+    prompts are answered during training. judged: how many other held-out prompts the summary is
+    made from, with `samples` responses each. model: folder or hub id of the model from which the
+    studies of ratings and praise start, if not the compact model; precision: of their arithmetic,
+    as in `make_accelerator`.
     """
 
     folder: Path
@@ -79,8 +80,8 @@ class Ground:
         return load_tokenizer(base_model())
 
     def once(self, name: str, seed: int, run: Callable[[], tuple[dict, dict[str, Rows]]]) -> dict:
-        """The summary of a run: of the one in the folder, or of `run`, whose tables are written as
-        NAME.jsonl.gz beside it. The summary also has the version of the lab that made it."""
+        """The summary of a run: read from its folder, or returned by `run`, whose tables are then
+        written beside it as NAME.jsonl.gz. It also holds the version of the lab that made it."""
         place = place_of(self.folder, name, seed)
         if (place / "summary.json").exists():
             return json.loads((place / "summary.json").read_text(encoding="utf-8"))
@@ -96,7 +97,7 @@ class Ground:
     # ---- the common start --------------------------------------------------------------------
 
     def sft(self, seed: int) -> Path:
-        """The folder of the seed's SFT policy, trained as in the main job if it is not there."""
+        """The folder of the seed's SFT policy; trained as in `rlhf-lab demo` if it is missing."""
         return imitator(
             self.folder / f"sft_{seed}",
             base_model(),
@@ -121,15 +122,16 @@ class Ground:
         )
 
     def ranked(self, count: int, skip: int = 0) -> slice:
-        """Which of the prompts are ranked: `count` behind the first tenth, after `skip` others."""
+        """Which of the prompts are ranked: skip the first tenth and `skip` more, then take
+        `count`."""
         first = self.prompts // 10 + skip
         return slice(first, first + count)
 
     def rankings(
         self, drawn: Responses, count: int, seed: int, labellers=None, judge=None, skip: int = 0
     ) -> list[Ranking]:
-        """`count` rankings of drawn responses, by the task's labellers and judge, or by others;
-        skip: of so many prompts none."""
+        """`count` rankings of drawn responses, by the task's labellers and judge unless others are
+        given; skip: how many prompts are left out before them."""
         chosen = self.ranked(count, skip)
         return rank_all(
             drawn.prompts[chosen],
@@ -144,7 +146,8 @@ class Ground:
         self, rankings: Sequence[Ranking], drawn: Responses, seed: int, member: int = 0
     ) -> ScalarModel:
         """A reward model that learned from rankings, with scores of mean 0 and standard deviation 1
-        on what was drawn. member: another one of an ensemble, with its own head and order."""
+        on the drawn responses. member: its number in an ensemble, where each member has its own
+        head and order of the rankings."""
         return self.learn(rankings, drawn, seed, member).model
 
     def learn(
@@ -155,8 +158,8 @@ class Ground:
         member: int = 0,
         as_base: bool = False,
     ) -> Learned:
-        """The same, with what it took; arms that ask for the same one share it. as_base: it begins
-        as the base model, not as the SFT policy."""
+        """The same with its training time; arms that ask for the same model share it. as_base: it
+        starts from the base model, not from the SFT policy."""
         key = fingerprint(rankings), seed, member, as_base
         if key not in self.learned:
             own = seed + 1000 * member
@@ -170,7 +173,7 @@ class Ground:
         return self.learned[key]
 
     def ppo_prompts(self, seed: int) -> list[Prompt]:
-        """The prompts of PPO and of all that samples while it trains."""
+        """The prompts for PPO and every other method that samples while it trains."""
         return self.task.prompts(seed + 1_000_003, 4000)
 
     # ---- what came of it ---------------------------------------------------------------------
@@ -182,8 +185,8 @@ class Ground:
         return self.task.held_out()["held-out"][self.watched :][: self.judged]
 
     def look(self, policy, update: int) -> Rows:
-        """What the policy answers the watched prompts now, with marks; drawn with the same random
-        numbers each time."""
+        """The policy's present responses to the watched prompts, with marks; sampled with the same
+        random numbers each time."""
         answers = respond(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
         return [
             {"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
@@ -198,25 +201,25 @@ class Ground:
 
     @cache  # noqa: B019  a ground lives as long as its study
     def rivals(self, seed: int) -> Responses:
-        """The SFT policy's responses to the judged prompts; all arms are held against them."""
+        """The SFT policy's responses to the judged prompts; all arms are compared with them."""
         return self.answers(self.policy(seed), seed)
 
     def judge(
         self, policy, answers: Responses, seed: int, reward_model: ScalarModel | Ensemble
     ) -> dict:
-        """What a policy's fresh `answers` are worth: mark, score, KL to the SFT policy, win rate
+        """Measures of a policy's fresh `answers`: mark, score, KL to the SFT policy and win rate
         against it, each with its 95 % interval over prompts; rubric and flaws, mean length, share
-        of distinct responses, and every prompt's mean mark, to pair runs by."""
+        of distinct responses; and every prompt's mean mark, with which runs can be paired."""
         kl = sequence_kl(policy, self.policy(seed), answers)
         return self.describe(answers, self.rivals(seed), reward_model, kl)
 
     def judge_sft(self, seed: int, reward_model: ScalarModel | Ensemble) -> dict:
-        """The same of the SFT policy itself, whose KL is 0."""
+        """The same measures of the SFT policy itself, whose KL is 0."""
         rivals = self.rivals(seed)
         return self.describe(rivals, rivals, reward_model, torch.zeros(rivals.ended.shape))
 
     def describe(self, answers: Responses, rivals: Responses, reward_model, kl: Tensor) -> dict:
-        """The same of responses that are there already; kl (P, S), rivals: the SFT policy's."""
+        """The same measures of given responses; kl: (P, S); rivals: the SFT policy's responses."""
         marks = answers.mark_table()
         flaws = sorted({f for row in answers.judged for mark in row for f in mark.flaws})
         words = sorted({str(v) for p in answers.prompts for v in p.facts.values()})
@@ -242,8 +245,8 @@ def imitator(
     shown: Callable[[], Sequence[Demonstration]],
     accelerator: Accelerator | None = None,
 ) -> Path:
-    """The folder of an SFT policy that began as `base` and imitates what is `shown`; trained, and
-    kept for every arm that asks for it, if it is not there."""
+    """The folder of an SFT policy that started from `base` and learned the demonstrations `shown`.
+    It is trained if it is missing, and kept for all arms that ask for it."""
     if not folder.exists():
         policy, tokenizer = load_policy(base), load_tokenizer(base)
         for _ in train_sft(policy, tokenizer, shown(), config(policy), accelerator=accelerator):

@@ -1,8 +1,8 @@
 """When does the score part from the mark? The runs behind notebook 06.
 
-An arm is one way to train: against which scorer, at which price of KL, for how long. Whether we
-expect it to be hacked is written down here, before it was run. Every arm starts from the SFT policy
-of its seed and is judged on fresh samples that no training saw.
+An arm is one way to train: against which scorer, with which beta, for how long. Whether we expect
+it to be hacked was written down here before it was run. Every arm starts from the SFT policy of its
+seed and is judged on fresh samples that were not used in training.
 
     ground = Ground(Path("runs/hacking"))
     for arm in ARMS:
@@ -46,13 +46,13 @@ LOGGED = (
 class Arm:
     """One way to train, and what we expect of it.
 
-    scorer: "reward_model", or as controls "judge" (the score is the mark, in SFT's standard
+    scorer: "reward_model", or for controls "judge" (the score is the mark, in SFT's standard
     deviations) and "shuffled" (a reward model that learned from shuffled rankings). rankings: how
-    many it learned from; flipped: the share of them turned upside down. planted: what the labellers
-    also like, "" or a key of PLANTED. members: how many reward models score, combined as `combine`
-    says. hacked: whether the mark is expected to fall from its peak while the score rises. stop:
-    the update after which a run of `updates` is broken off; the learning rate falls to 0 over
-    `updates`, so that a run of very many, broken off early, has a constant one.
+    many it learned from; flipped: the share of them that is reversed. planted: what the labellers
+    like besides the rubric, "" or a key of PLANTED. members: how many reward models score; combine:
+    how their scores are combined. hacked: whether we expect the mark to fall from its peak while
+    the score rises. stop: the update after which training stops. The learning rate falls to 0 over
+    `updates`, so it is nearly constant in a run of very many updates that stops early.
     """
 
     name: str
@@ -80,11 +80,11 @@ ARMS = (
     Arm("judge, beta 0", hacked=False, beta=0.0, scorer="judge"),
     Arm("shuffled, beta 0", hacked=True, beta=0.0, scorer="shuffled"),
 )
-# Is it beta that holds the KL, or the learning rate that falls to 0?
+# What limits the KL: beta, or the learning rate that falls to 0?
 CONSTANT_RATE = Arm("beta 0.05, constant rate", hacked=False, updates=100_000)
 
-# Does a second opinion help? Four reward models from the same rankings. They share the trunk they
-# start from and all they have seen, so they are expected to be fooled too, if later.
+# Does an ensemble help? Four reward models from the same rankings. They share their initial trunk
+# and all their data, so we expect that they are hacked too, but later.
 _FEW = Arm("", hacked=True, beta=0.0, rankings=60, stop=50)
 _NOISY = replace(_FEW, flipped=0.25)
 ENSEMBLE_ARMS = (
@@ -98,23 +98,23 @@ ENSEMBLE_ARMS = (
     ),
 )
 
-# What labellers can be made to like besides the rubric: from 0 to 1 for a response.
+# What labellers can be made to like besides the rubric: a number from 0 to 1 for each response.
 PLANTED: dict[str, Callable[[str], float]] = {
     "long": lambda text: min(1.0, len(text.split()) / 60),
     "sorry": lambda text: min(1.0, sum(text.lower().count(w) for w in ("sorry", "apolog")) / 2),
 }
-PLANTED_POINTS = 6.0  # what the whole of it is worth to a labeller, where help is worth 4 or so
+PLANTED_POINTS = 6.0  # what a value of 1 is worth to a labeller; help is worth about 4
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
-    """Train one arm, unless it is there already, and return its summary: "sft", "policy" (the last
-    one) and "peak" as `Ground.judge` finds them.
+    """Train one arm, unless it was trained already, and return its summary: what `Ground.judge`
+    finds for "sft", "policy" (the last one) and "peak".
 
-    The peak is the policy, of those every ten updates, nearest to where the marks of the training
-    were best. That choice makes those marks too high by luck; fresh responses to other prompts say
-    what it was worth. Writes metrics.jsonl.gz, samples.jsonl.gz (the watched prompts every ten
-    updates), fresh.jsonl.gz (mark, score and KL of fresh responses every ten updates) and, last,
-    summary.json.
+    A policy is kept every ten updates; the peak is the one nearest to the best marks in training.
+    Those marks were chosen for being high and are too high by luck, so the peak is judged on fresh
+    responses to other prompts. Writes metrics.jsonl.gz, samples.jsonl.gz (responses to the watched
+    prompts every ten updates), fresh.jsonl.gz (mark, score and KL of fresh responses every ten
+    updates) and, last, summary.json.
     """
     return ground.once(arm.name, seed, lambda: _train(ground, arm, seed))
 
@@ -168,7 +168,7 @@ def peak_of(marks: Sequence[float]) -> int:
 
 
 def reward_model_of(ground: Ground, arm: Arm, seed: int, drawn: Responses):
-    """What scores in the arm: a reward model of its rankings, or an ensemble of them."""
+    """The arm's scorer: a reward model that learned from its rankings, or an ensemble of them."""
     rankings = rankings_of(ground, arm, seed, drawn)
     members = [ground.reward_model(rankings, drawn, seed, i) for i in range(arm.members)]
     if arm.members == 1:
@@ -193,8 +193,8 @@ def rankings_of(ground: Ground, arm: Arm, seed: int, drawn: Responses) -> list[R
 
 
 def turn_over(rankings: Sequence[Ranking], share: float, seed: int) -> list[Ranking]:
-    """The rankings, a share of them upside down: every comparison in those is the wrong way. Only
-    for rankings in which every response has a rank."""
+    """The rankings, a share of them reversed: every comparison in those is wrong. Only for rankings
+    in which every response has a rank."""
     chosen = set(
         random.Random(f"turn over/{seed}").sample(
             range(len(rankings)), round(share * len(rankings))
@@ -216,7 +216,7 @@ def mark_as_score(
 
 
 def plant(judge: Judge, liked: Callable[[str], float]) -> Judge:
-    """A judge whose rubric has one item more, "planted", which the mark does not count."""
+    """A judge whose rubric has one more item, "planted", which does not count for the mark."""
 
     def marked(prompt: Prompt, text: str) -> Mark:
         mark = judge(prompt, text)
@@ -227,7 +227,7 @@ def plant(judge: Judge, liked: Callable[[str], float]) -> Judge:
 
 # ---- best-of-n -----------------------------------------------------------------------------------
 
-DRAWS, LARGEST = 128, 64  # responses to each prompt, and the most that the best is picked from
+DRAWS, LARGEST = 128, 64  # responses to each prompt, and the largest n
 BEST_OF_N = "best of n"
 PICKED_BY = (
     "beta 0",
@@ -239,10 +239,10 @@ PICKED_BY = (
 
 
 def run_best_of_n(ground: Ground, seed: int, draws: int = DRAWS) -> dict:
-    """Best-of-n from the SFT policy by the reward models of some arms, n = 1, 2, 4 ... 64.
+    """Best-of-n from the SFT policy with the reward models of some arms, n = 1, 2, 4 ... 64.
 
     Half of the judged prompts get 128 responses each, the same for every reward model. Returns
-    {"frontier": {arm: rows of `best_of_n.frontier`}}, written like a run.
+    {"frontier": {arm: rows of `best_of_n.frontier`}} and writes it like a run's summary.
     """
     return ground.once(BEST_OF_N, seed, lambda: (_best_of_n(ground, seed, draws), {}))
 

@@ -1,10 +1,11 @@
-"""What does a ranking buy? Reward models learned from more and more rankings, for notebook 07.
+"""What is one more ranking worth? Reward models from more and more rankings, for notebook 07.
 
-The prompts are taken at random, or actively: those on whose responses the reward model so far is
-least sure of the order. Both are tested on rankings picked at random, as a test on what the model
-chose itself would not be fair. No PPO: what a reward model is good for is shown by the mark of the
-best of eight responses that it picks. All sizes learn as few rankings are learned best (in small
-batches), so that the largest is not what the main job would make of as many.
+The prompts are picked at random, or actively: those for which the present reward model is least
+sure how to order the responses. Both kinds are tested on rankings picked at random, since a test on
+prompts that the model chose itself would not be fair. There is no PPO: the mark of the best of
+eight responses, picked by a reward model, shows what the model is good for. All sizes are trained
+with the settings that are best for few rankings (small batches), so the largest is not as good as
+`rlhf-lab demo` would make it.
 """
 
 from collections.abc import Sequence
@@ -28,8 +29,8 @@ PICKED_FROM = 8
 
 @dataclass(frozen=True)
 class Arm:
-    """active: whether the prompts are chosen where the model is least sure. helps: what was
-    expected, before it was run: a higher mark than at random."""
+    """active: whether the prompts are those for which the model is least sure. helps: whether we
+    expected, before the run, a higher mark than with random prompts."""
 
     name: str
     active: bool
@@ -40,16 +41,16 @@ ARMS = (Arm("at random", False), Arm("where unsure", True, helps=True))
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int] = SIZES) -> dict:
-    """Run one arm, unless it is there already, and return {"rows": one for each size}: rankings,
-    accuracy on rankings picked at random, accuracy and correctness by the judge on held-out
-    responses, and the mark of the best of eight with its 95 % interval."""
+    """Run one arm, unless it was run already, and return {"rows": one for each size}: the number of
+    rankings, the accuracy on rankings picked at random, accuracy and correctness by the judge on
+    held-out responses, and the mark of the best of eight with its 95 % interval."""
     return ground.once(arm.name, seed, lambda: (_learn(ground, arm, seed, sizes), {}))
 
 
 def _learn(ground: Ground, arm: Arm, seed: int, sizes: Sequence[int]) -> dict:
     drawn = ground.drawn(seed)
     pool = ground.rankings(drawn, ground.prompts, seed)
-    rest = slice(ground.ranked(0).start)  # the first tenth, which is in no pool
+    rest = slice(ground.ranked(0).start)  # the first tenth, from which nothing is picked
     test = rank_all(
         drawn.prompts[rest],
         drawn.texts[rest],
@@ -83,7 +84,7 @@ def pick(
     count: int,
     model: ScalarModel | None,
 ) -> list[Ranking]:
-    """The next rankings of the pool: in its (random) order, or those the model is least sure of."""
+    """The next rankings of the pool: in its random order, or those the model is least sure of."""
     taken = {r.prompt.id for r in chosen}
     left = [r for r in pool if r.prompt.id not in taken]
     if model is not None:

@@ -1,7 +1,8 @@
-"""Reading the study of hacking: how far the mark fell from its peak, what it was at equal KL, and
-the curves that Gao et al. (2022) found.
+"""Results of the hacking study: how far the mark fell from its peak, marks at equal KL, and the
+curves that Gao et al. (2022) found.
 
-The distance is d = sqrt(KL), in which proxy and gold curves of optimised policies are smooth.
+The distance is d = sqrt(KL); as functions of it, the score and the mark of optimised policies are
+smooth curves.
 """
 
 import json
@@ -20,7 +21,7 @@ from rlhf_lab.show.plots import running_mean
 from rlhf_lab.studies.results import lines, place_of, summaries, table
 
 WINDOW = 8  # updates of a running mean: one batch of 64 marks is noisy
-LOST = 0.2  # of what was won: a run that loses more is hacked, if that is beyond chance
+LOST = 0.2  # share of the gain: a run that loses more is hacked, if the fall is beyond chance
 
 # ---- what is in the folder -----------------------------------------------------------------------
 
@@ -34,7 +35,7 @@ def load_metrics(folder: Path) -> pd.DataFrame:
 
 
 def load_summaries(folder: Path) -> pd.DataFrame:
-    """What each run came to on fresh responses: columns arm, hacked (what was expected), seed, sft
+    """Each run's results on fresh responses: columns arm, hacked (what was expected), seed, sft
     and mark (mean marks of the SFT policy and of the policy), low, high (95 % interval of mark,
     over prompts), score and kl (of the policy)."""
     rows = []
@@ -57,17 +58,19 @@ def load_summaries(folder: Path) -> pd.DataFrame:
 
 
 def load_samples(folder: Path, arm: str, seed: int) -> pd.DataFrame:
-    """What one run answered to the watched prompts along the way: columns update, prompt, response,
+    """One run's responses to the watched prompts during training: columns update, prompt, response,
     mark. Raises UserError if there is no such run."""
     path = place_of(folder, arm, seed) / "samples.jsonl.gz"
     if not path.exists():
-        raise UserError(f"no run of '{arm}' with seed {seed} in {folder}")
+        raise UserError(
+            f"no run of '{arm}' with seed {seed} in {folder}: load_summaries lists the runs there"
+        )
     return pd.DataFrame(lines(path))
 
 
 def load_best_of_n(folder: Path) -> pd.DataFrame:
-    """Best-of-n of every seed, by the reward model of each arm: `best_of_n.frontier`'s rows, with
-    arm and seed."""
+    """Best-of-n of every seed with the reward model of each arm: the rows of `best_of_n.frontier`,
+    with arm and seed."""
     found = [
         json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("best_of_n/*/summary.json"))
@@ -83,9 +86,9 @@ def load_best_of_n(folder: Path) -> pd.DataFrame:
 
 
 def load_fresh(folder: Path) -> pd.DataFrame:
-    """Fresh responses to prompts that no training saw, every ten updates, update 0 being the SFT
-    policy: a row for each arm, seed and update, with the names of the metrics (judge/mark,
-    objective/scores, objective/kl). Arms made before 0.3.0 have none."""
+    """Fresh responses to prompts that were not trained on, every ten updates (update 0 is the SFT
+    policy): a row for each arm, seed and update, with the metrics' names (judge/mark,
+    objective/scores, objective/kl). Arms that were run before version 0.3.0 have none."""
     names = {"mark": "judge/mark", "score": "objective/scores", "kl": "objective/kl"}
     return table(folder, "fresh").rename(columns=names)
 
@@ -98,11 +101,11 @@ def falls(folder: Path) -> pd.DataFrame:
     for each arm and seed.
 
     Columns arm, seed, expected (to be hacked), sft, peak, end (marks), peak_update, peak_kl,
-    end_kl, fall with its 95 % interval low and high, which is paired by prompt, and hacked: the
-    interval lies above 0, and more than a fifth of what was won is lost. Where the peak is was seen
-    in the training's own marks, so the fresh ones are not too high by that choice: of runs that
-    stay level one in forty has such an interval. Arms made before 0.3.0, whose peak was not judged,
-    are left out.
+    end_kl, fall with its 95 % interval low and high, which is paired by prompt, and hacked: True if
+    the interval lies above 0 and more than a fifth of the gain was lost. The peak was chosen by the
+    marks in training, so this choice does not make the fresh marks too high: of runs whose true
+    mark does not fall, one in forty has an interval above 0. Arms that were run before version
+    0.3.0, whose peak was not judged, are left out.
     """
     rows = []
     for summary in summaries(folder):
@@ -135,11 +138,11 @@ def falls(folder: Path) -> pd.DataFrame:
 def beside_best_of_n(
     runs: pd.DataFrame, frontiers: pd.DataFrame, n: int = 64, window: int = 1
 ) -> pd.DataFrame:
-    """The marks of best-of-n and of PPO at the same KL, by the same reward model: a row for each
-    arm and seed, columns kl, best_of_n and ppo, whose mark is read off where it first comes as far
-    (on the line between two updates).
+    """The marks of best-of-n and of PPO at the same KL with the same reward model: a row for each
+    arm and seed, columns kl, best_of_n and ppo. PPO's mark is the one where it first reaches that
+    KL, on the line between two updates.
 
-    runs: what `load_fresh` gives, or `load_metrics` with a window, as those marks are noisy.
+    runs: the rows of `load_fresh`, or of `load_metrics` with a window, since those marks are noisy.
     """
     rows = []
     for (arm, seed), run in runs.groupby(["arm", "seed"], sort=False):
@@ -157,9 +160,9 @@ def overoptimisation(metrics: pd.DataFrame, window: int = WINDOW) -> pd.DataFram
     """How far each run fell from its best: a row for each arm and seed.
 
     Columns arm, seed, start, peak, end (marks; the last two of a running mean), peak_update,
-    peak_kl, end_kl, fell: (peak - end) / (peak - start), 0 where the end is the peak, 1 where all
-    that was won is lost; nan where nothing was won. The peak is the best of many noisy means, so
-    that a little above 0 is what a run has that stays level: confirm a fall on fresh samples.
+    peak_kl, end_kl, fell: (peak - end) / (peak - start), which is 0 if the end is the peak, 1 if
+    the whole gain was lost, and nan if there was no gain. The peak is the best of many noisy means,
+    so fell is a little above 0 even if the true mark never falls: confirm a fall on fresh samples.
     """
     rows = []
     for (arm, seed), run in metrics.groupby(["arm", "seed"], sort=False):
@@ -184,7 +187,7 @@ def overoptimisation(metrics: pd.DataFrame, window: int = WINDOW) -> pd.DataFram
 
 
 def path_of(run: pd.DataFrame, name: str, window: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
-    """A run's way: the distance d and a metric at every update, both of running means, (U,)."""
+    """A run's path: the distance d and a metric at every update, both running means, (U,)."""
     kl = running_mean(run["objective/kl"].to_numpy(float), window)
     return np.sqrt(np.clip(kl, 0, None)), running_mean(run[name].to_numpy(float), window)
 
@@ -195,9 +198,9 @@ def at_distance(
     name: str = "judge/mark",
     window: int = WINDOW,
 ) -> pd.DataFrame:
-    """A metric of every run where it first comes as far as each distance: arms by equal KL, not by
-    equal beta. A row for each arm and seed, a column for each distance; nan where a run did not get
-    there, or was there at its first update."""
+    """A metric of every run where the run first reaches each distance, to compare arms at equal KL
+    and not at equal beta. A row for each arm and seed, a column for each distance; nan if a run
+    never reached it, or had reached it at its first update."""
     rows = []
     for (arm, seed), run in metrics.groupby(["arm", "seed"], sort=False):
         d, values = path_of(run, name, window)
@@ -220,8 +223,8 @@ def _first_at(d: np.ndarray, values: np.ndarray, wanted: float) -> float:
 
 @dataclass(frozen=True)
 class Fit:
-    """The gain and penalty of a curve, and how much of the points' variance it explains (R
-    squared)."""
+    """A fitted curve: its gain, its penalty, and the share of the points' variance that it explains
+    (R squared)."""
 
     form: str
     gain: float
@@ -235,17 +238,20 @@ class Fit:
 
 
 def fit(d: np.ndarray, gained: np.ndarray, form: str, nearest: float = 1.0) -> Fit:
-    """The curve nearest to points (distance, mark gained), by least squares: `form` "rl" is
-    d (gain - penalty ln d), "bon" d (gain - penalty d).
+    """Fit a curve to points (distance, mark gained) by least squares: `form` "rl" is
+    d (gain - penalty ln d), "bon" is d (gain - penalty d).
 
-    nearest: points nearer than that are left out for "rl", whose slope at 0 is infinite. Raises
-    UserError with fewer than three points. The form is an assumption; look at `explained`.
+    nearest: for "rl", whose slope at 0 is infinite, points with a smaller distance are left out.
+    Raises UserError with fewer than three points. The form is an assumption; check `explained`.
     """
     d, gained = np.asarray(d, float), np.asarray(gained, float)
     if form == "rl":
         d, gained = d[d >= nearest], gained[d >= nearest]
     if len(d) < 3:
-        raise UserError(f"{len(d)} points beyond a distance of {nearest:g}: a fit needs three")
+        raise UserError(
+            f"a fit needs three points, and only {len(d)} points can be used: give more (form 'rl' "
+            f"leaves out those nearer than {nearest:g})"
+        )
     columns = np.stack([d, -d * np.log(d) if form == "rl" else -d * d], axis=1)
     (gain, penalty), *_ = np.linalg.lstsq(columns, gained, rcond=None)
     left = ((gained - columns @ (gain, penalty)) ** 2).sum()

@@ -1,4 +1,4 @@
-"""The pictures of the study of hacking: score and mark over the distance d = sqrt(KL)."""
+"""The pictures of the hacking study: score and mark against the distance d = sqrt(KL)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,9 +19,10 @@ ROWS = (
 
 
 def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WINDOW) -> Picture:
-    """A column for each arm: score above, judge's mark below, over the distance, every seed a line.
+    """A column for each arm: the score above and the judge's mark below, against the distance, a
+    line for every seed.
 
-    The end of a run is a dot: where the upper curves climb and the lower ones turn down, the policy
+    A dot marks the end of a run. Where the upper curves rise and the lower ones fall, the policy
     pleases the reward model and no longer the judge.
     """
     with matplotlib.rc_context(STYLE):
@@ -40,8 +41,8 @@ def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WIN
 def marks(
     metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "", window: int = WINDOW
 ) -> Picture:
-    """The judge's mark of several arms over the distance, in one pair of axes; arms: name and
-    colour of each. Every seed is a line, its end a sign of the arm."""
+    """The judge's mark of several arms against the distance, in one pair of axes; arms: name and
+    colour of each. Every seed is a line that ends in the arm's marker."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(6.4, 3.8))
         axes = figure.add_subplot()
@@ -59,9 +60,9 @@ def best_of_n(
     window: int = WINDOW,
     farthest: float = 4.0,
 ) -> Picture:
-    """A column for each arm: score above, mark below, over the distance, for best-of-n (a dot for
-    each n) and PPO (a line, as far as `farthest`) by the same reward model, every seed. A grey dot
-    is where best-of-n would be by the bound ln n - (n - 1) / n."""
+    """A column for each arm: the score above and the mark below, against the distance, for
+    best-of-n (a dot for each n) and PPO (a line, up to `farthest`) with the same reward model,
+    every seed. A grey dot is best-of-n with its KL by the bound ln n - (n - 1) / n."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(1.2 + 2.9 * len(arms), 4.6))
         grid = figure.subplots(2, len(arms), sharex=True, sharey="row", squeeze=False)
@@ -84,8 +85,8 @@ def fitted(
     starts: Mapping[str, float],
     window: int = WINDOW,
 ) -> Picture:
-    """The mark gained by each arm over the distance, all seeds, and the curve fitted to them;
-    starts: the mark that each arm began with."""
+    """The mark gained by each arm against the distance, all seeds, and the curve fitted to them;
+    starts: the mark with which each arm began."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(1.2 + 2.9 * len(fits), 3.1))
         for axes, (arm, fit) in zip(figure.subplots(1, len(fits), squeeze=False)[0], fits.items()):
@@ -115,8 +116,8 @@ def _runs(
     farthest: float = np.inf,
     marker: str = "o",
 ) -> None:
-    """Every seed of an arm: a line along the updates, and a marker where it ends; without the
-    marker where the line is cut off, as it first goes beyond `farthest`."""
+    """Every seed of an arm: a line along the updates with a marker at its end. A line that goes
+    beyond `farthest` is cut off there and has no marker."""
     for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
         x, y = path_of(run, name, window)
         beyond = np.flatnonzero(x > farthest)

@@ -1,18 +1,19 @@
-"""Steer a policy towards praise with real people's ratings, and ask others whether it worked: for
-notebook 10.
+"""Steer a policy towards praise with real people's ratings, and measure independently whether it
+worked: for notebook 10.
 
-A policy that has read lines about films goes on from the first two words of a line. PPO pays it for
-praise, as a reward model knows it from single ratings of the training side. Nobody rates what it
-writes, so whether it worked is asked of those who had no part in it: a judge that learned from
-other sentences, rated by other people, and VADER's lexicon, which knows words alone. The beginnings
-that they hear are of the test side.
+A policy that was trained on lines about films continues the first two words of a line. PPO rewards
+it for praise, as scored by a reward model that learned from single ratings of the training side.
+People do not rate what the policy writes, so three measures that took no part in training say
+whether it worked: a judge that learned from other sentences, rated by other people; a head that
+knows only which words a line has, fitted to the judge's ratings; and VADER's lexicon. The first
+words that the lines continue are from the test side.
 
-Reward model and judge are heads on the features of one model as it is (`rlhf_lab.studies.probe`),
-fitted to ratings that have nothing in common. What fools the features may fool both; the lexicon
-has none, and neither has a third: a head on which words a line has, fitted to the judge's ratings.
+Reward model and judge are heads on the features of one frozen model (`rlhf_lab.studies.probe`),
+fitted to ratings that have nothing in common. A line that is misleading in the features may mislead
+both; the lexicon and the head on words do not use the features.
 
-PPO takes a point from a line that does not end, so lines become shorter whatever they say. What
-that alone does shows in an arm in which every line scores 0.
+PPO takes a point from a line that does not end, so lines become shorter whatever they say. An arm
+in which every line scores 0 shows what that alone does.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,17 +39,17 @@ from rlhf_lab.tasks.film_reviews import beginnings, draw, ratings_file
 from rlhf_lab.tasks.film_reviews.ratings_file import Sentence, lexicon_scores
 from rlhf_lab.training import make_accelerator
 
-LONGEST = 32  # tokens of a line's rest
-TRAINED = 10  # layers of the policy, the last ones; the others stay as they are
-ROUNDS = 4  # of groups in which the judge's sentences are ranked
+LONGEST = 32  # most tokens that the policy adds to the first words
+TRAINED = 10  # the last layers of the policy, which train; the others are frozen
+ROUNDS = 4  # how often the judge's sentences are divided into groups to be ranked
 Opinion = Callable[[Sequence[Prompt], Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """beta: the price of a nat. hacked: whether the judge's opinion was expected to part from the
-    score, before it was run: to gain less than half as many standard deviations. praised: whether
-    the score is paid; if not, a line is paid for ending alone."""
+    """beta: as in PPOConfig. hacked: whether we expected, before the run, that the judge's opinion
+    gains less than half as many standard deviations as the score. praised: whether the score is
+    part of the reward; if not, only ending a line is rewarded."""
 
     name: str
     beta: float
@@ -69,12 +70,13 @@ ARMS = (
 def run_arm(
     ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
 ) -> dict:
-    """Run one arm, unless it is there already, and return its summary: what `told` says of the SFT
-    policy ("sft") and of the policy, what was gained by every opinion ("gain", paired by prompt),
-    and how good reward model, judge and words are on the test side's sentences ("known").
+    """Run one arm, unless it was run already, and return its summary: what `told` says of the SFT
+    policy ("sft") and of the policy, the gain by every opinion ("gain", paired by prompt), and how
+    well reward model, judge and words do on the test side's sentences ("known").
 
-    Writes metrics.jsonl.gz, and lines.jsonl.gz with what both wrote to every beginning. All seeds
-    begin with the same SFT policy. Raises UserError if the ratings or the lexicon are not there.
+    Writes metrics.jsonl.gz, and lines.jsonl.gz with what both policies wrote for every prompt. All
+    seeds begin with the same SFT policy. Raises UserError if the ratings or the lexicon are
+    missing.
     """
     return ground.once(arm.name, seed, lambda: _steer(ground, arm, seed, sentences))
 
@@ -160,7 +162,7 @@ def _lines(
     before: dict[str, Tensor],
     after: dict[str, Tensor],
 ) -> Rows:
-    """What both wrote to every beginning, in how many tokens, and every opinion of both."""
+    """What both policies wrote for every prompt, its number of tokens, and every opinion of it."""
     tokens = [answers.sequences.mask.sum(1).tolist() for answers in (told_before, told_after)]
     return [
         {"prompt": prompt.text, "sft": a, "policy": b, "tokens": [n[i] for n in tokens]}
@@ -171,11 +173,11 @@ def _lines(
     ]
 
 
-# ---- who has a part in it ------------------------------------------------------------------------
+# ---- the models ----------------------------------------------------------------------------------
 
 
 def prompts_of(sentences: Sequence[Sentence]) -> list[Prompt]:
-    """The beginnings of the sentences, each once, in their order."""
+    """The first words of the sentences as prompts, each once, in their order."""
     shown = beginnings.demonstrations(sentences)
     return [
         Prompt(f"beginning: {text}", text) for text in dict.fromkeys(d.prompt.text for d in shown)
@@ -183,8 +185,8 @@ def prompts_of(sentences: Sequence[Sentence]) -> list[Prompt]:
 
 
 def writer(ground: Ground, train: Sequence[Sentence]) -> Path:
-    """The folder of the SFT policy, which has read lines of the training side; trained if it is not
-    there."""
+    """The folder of the SFT policy, which learned from lines of the training side; it is trained if
+    it is missing."""
 
     def shown():
         return beginnings.demonstrations(draw.some(train, min(len(train), ground.demonstrations)))
@@ -201,8 +203,7 @@ def writer(ground: Ground, train: Sequence[Sentence]) -> Path:
 def learned(
     ground: Ground, side: str, sentences: Sequence[Sentence], ranked: Sequence[Ranking]
 ) -> ScalarModel:
-    """A head on the features of the model as it is, fitted to these rankings of a side's
-    sentences."""
+    """The frozen model with a head fitted to these rankings of a side's sentences."""
     model = ScalarModel.from_policy(load_policy(ground.model or base_model()), seed=0)
     found = features_of(ground, side, model, sentences)
     place = {one.text: row for row, one in enumerate(sentences)}
@@ -213,7 +214,7 @@ def learned(
 def features_of(
     ground: Ground, side: str, model: ScalarModel, sentences: Sequence[Sentence]
 ) -> Tensor:
-    """The features of a side's sentences, (S, D), which are read once for all runs."""
+    """The features of a side's sentences, (S, D), computed once for all runs."""
     if side not in ground.learned:
         tokenizer = load_tokenizer(ground.model or base_model())
         ground.learned[side] = probe.features(model, tokenizer, sentences, ground.precision)
@@ -221,8 +222,7 @@ def features_of(
 
 
 def words_of(sentences: Sequence[Sentence]) -> Opinion:
-    """The opinion that is left where only the words of a line are known: {prompts, texts} ->
-    (B,)."""
+    """An opinion that uses only which words a line has: (prompts, texts) -> (B,)."""
     ranked = draw.rankings_by_mean(sentences, ROUNDS)
     place = {one.text: row for row, one in enumerate(sentences)}
     head = probe.fit_head(probe.word_features(sentences, []), ranked, place, probe.WORDS_RIDGE)
@@ -235,7 +235,7 @@ def words_of(sentences: Sequence[Sentence]) -> Opinion:
 
 
 def train_top(policy):
-    """Let training change the last layers of the policy alone; returns it."""
+    """Freeze all but the last layers of the policy; returns it."""
     policy.requires_grad_(False)
     trunk = policy.base_model
     layers = trunk.h if hasattr(trunk, "h") else trunk.layers
@@ -248,8 +248,8 @@ def train_top(policy):
 
 
 def opinion(model: ScalarModel, tokenizer, before: Responses, precision: str) -> Opinion:
-    """What a model says of whole lines, in standard deviations of the SFT policy's lines, whose
-    mean is 0: {prompts, texts} -> (B,)."""
+    """A model's scores of whole lines, shifted and scaled so that the SFT policy's lines have mean
+    0 and standard deviation 1: (prompts, texts) -> (B,)."""
     accelerator = make_accelerator("cpu", precision)
 
     def raw(prompts: Sequence[Prompt], texts: Sequence[str]) -> Tensor:
@@ -267,8 +267,8 @@ def said(opinions: dict[str, Opinion], answers: Responses) -> dict[str, Tensor]:
 
 
 def told(opinions: dict[str, Tensor], answers: Responses) -> dict:
-    """Every opinion's mean with its 95 % interval over prompts, and what the lines are like.
-    distinct: the share of different ones."""
+    """Every opinion's mean with its 95 % interval over prompts, and the lines' mean length, the
+    share that ended ("ended") and the share of different ones ("distinct")."""
     return {name: interval(values[:, None]) for name, values in opinions.items()} | {
         "length": float(answers.sequences.mask.sum(1).float().mean()),
         "ended": float(answers.ended.float().mean()),
@@ -277,7 +277,7 @@ def told(opinions: dict[str, Tensor], answers: Responses) -> dict:
 
 
 def _known(ground: Ground, model: ScalarModel, test: Sequence[Sentence]) -> dict:
-    """How good a model is on rated sentences, as the study of ratings has it."""
+    """How good a model is on rated sentences, measured as in the ratings study."""
     with torch.no_grad():
         scores = model.head(features_of(ground, "test", model, test)).squeeze(1)
     return tested(scores.numpy(), test)

@@ -1,5 +1,5 @@
-"""Reading the study of praise: who says that the lines have become kinder, and what they read
-like."""
+"""Results of the praise study: which opinions say that the lines became kinder, and the lines
+themselves."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ WHO = {
     "words": ("the words", SERIES["best_of_n"]),
     "lexicon": ("VADER's lexicon", SERIES["kl"]),
 }
-LIKE = (4, 8, 12, 16, 24)  # lines of 1 to 4 tokens are of like length, of 5 to 8, and so on
+LIKE = (4, 8, 12, 16, 24)  # upper ends of the groups of like length: 1 to 4 tokens, 5 to 8, ...
 
 
 def gains(folder: Path) -> pd.DataFrame:
-    """What each run gained by each opinion, with its 95 % interval over prompts, the KL, and what
-    the lines became: columns arm, seed, hacked (what was expected), kl, who, gain, low, high,
-    length, ended, distinct. Raises UserError if there is no run in the folder."""
+    """Each run's gain by each opinion, with its 95 % interval over prompts, its KL, and the shape
+    of its lines: columns arm, seed, hacked (what was expected), kl, who, gain, low, high, length,
+    ended, distinct. Raises UserError if there is no run in the folder."""
     rows = []
     for s in summaries(folder):
         shape = {name: s["policy"][name] for name in ("length", "ended", "distinct")}
@@ -44,8 +44,8 @@ def gains(folder: Path) -> pd.DataFrame:
 
 
 def lines(folder: Path, arm: str, seed: int) -> pd.DataFrame:
-    """What SFT policy and policy wrote to the same beginnings with the same random numbers, and
-    what the judge said of both, in standard deviations of the SFT policy's lines."""
+    """What the SFT policy and the policy wrote for the same prompts with the same random numbers,
+    and the judge's scores of both, in standard deviations of the SFT policy's lines."""
     found = table(folder, "lines")
     found = found[(found["arm"] == arm) & (found["seed"] == seed)]
     said = pd.DataFrame(
@@ -55,9 +55,9 @@ def lines(folder: Path, arm: str, seed: int) -> pd.DataFrame:
 
 
 def at_equal_length(folder: Path, draws: int = 1000) -> pd.DataFrame:
-    """What is left of each arm's gain when a line is held against SFT's lines of like length
-    (LIKE), all seeds together: columns arm, who, gain, left, low, high (95 %, by bootstrap over
-    prompts), held (the share of lines that have SFT's to be held against)."""
+    """What is left of each arm's gain if a line is compared with SFT's lines of like length (LIKE),
+    all seeds together: columns arm, who, gain, left, low, high (95 %, by bootstrap over prompts),
+    held (the share of lines for which SFT has lines of like length)."""
     rows, found = [], table(folder, "lines")
     for arm, mine in found.groupby("arm", sort=False):
         before, after = np.searchsorted(LIKE, np.array(mine["tokens"].tolist())).T
@@ -81,8 +81,8 @@ def at_equal_length(folder: Path, draws: int = 1000) -> pd.DataFrame:
 
 
 def _left(said: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Mean of what policy's lines are above SFT's of their group: said (W, R, 2), groups (R,) ->
-    (W,)."""
+    """By how much the policy's lines are above SFT's lines of their group, on average: said
+    (W, R, 2), groups (R,) -> (W,)."""
     above = np.full(said.shape[:2], np.nan)
     for group in np.unique(after):
         if (before == group).any():
@@ -92,7 +92,7 @@ def _left(said: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray
 
 
 def who_agrees(found: pd.DataFrame) -> Picture:
-    """A panel for each arm: what each opinion gained, every seed a dot with its interval."""
+    """A panel for each arm: the gain by each opinion, a dot with its interval for every seed."""
     arms = list(dict.fromkeys(found["arm"]))
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(1.4 + 3.8 * len(arms), 3.4))

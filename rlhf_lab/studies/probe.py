@@ -1,11 +1,11 @@
-"""What a model that is left as it is knows of people's ratings already: only the head learns.
+"""What a frozen model already knows about people's ratings: only the head learns.
 
-Every sentence is read once, and its features are the last hidden state at its last token, which is
-what a reward model's head sees. A head on them is learned as a reward model is, by the k-wise loss,
-but with nothing else to train the loss is convex: there is one best head, and L-BFGS finds it in a
-second. So whole grids of "how many sentences, how many ratings" cost one reading of the texts.
-(Alain and Bengio 2017 call such a head a linear probe.) The same fit on which words a sentence has
-is what can be had without any model.
+Every sentence is read once. Its features are the last hidden state at its last token, which is the
+input of a reward model's head. The head is trained with the k-wise loss, as in a reward model;
+since nothing else is trained, the loss is convex: there is one best head, and L-BFGS finds it in a
+second. So a whole grid of "how many sentences, how many ratings" needs only one reading of the
+texts. (Alain and Bengio 2017 call such a head a linear probe.) The same fit on which words a
+sentence has shows what is possible without any model.
 """
 
 import re
@@ -24,10 +24,10 @@ from rlhf_lab.tasks.film_reviews.draw import PROMPT
 from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
 from rlhf_lab.training import make_accelerator
 
-RIDGE = 0.01  # the loss's price of the head's squared length
-WORDS_RIDGE = 3e-4  # the same for words: best of four on sentences of the training side
-LEAST = 2  # sentences in which a word must occur
-TINY = 1e-6  # a feature that varies less is taken to be constant
+RIDGE = 0.01  # L2 penalty on the head
+WORDS_RIDGE = 3e-4  # the same for words: the best of four values on the training side
+LEAST = 2  # the least number of sentences in which a word must occur
+TINY = 1e-6  # a feature with a smaller standard deviation counts as constant
 
 
 @torch.no_grad()
@@ -50,8 +50,8 @@ def features(
 
 
 def word_features(train: Sequence[Sentence], others: Sequence[Sentence]) -> Tensor:
-    """Which words each sentence has, (S, V) zeros and ones, float64: those of `train`, then those
-    of `others`. The words are those in two sentences of `train` or more."""
+    """Which words each sentence has: (S, V) zeros and ones, float64, with the rows of `train` first
+    and then those of `others`. The V words are those in at least two sentences of `train`."""
     rows = [_words(one.text) for one in (*train, *others)]
     counts = Counter(word for row in rows[: len(train)] for word in row)
     column = {word: v for v, word in enumerate(sorted(w for w in counts if counts[w] >= LEAST))}
@@ -66,14 +66,14 @@ def _words(text: str) -> set[str]:
 
 
 def standardised(features: Tensor) -> Tensor:
-    """Every feature with mean 0 and standard deviation 1, float64: one ridge then fits all."""
+    """Every feature with mean 0 and standard deviation 1, float64, so that one ridge suits all."""
     wide = features.double()
     return (wide - wide.mean(0)) / wide.std(0).clamp_min(TINY)
 
 
 def with_head(model: ScalarModel, head: Tensor, features: Tensor) -> ScalarModel:
-    """The model with a head that was fitted to its standardised features; returns it. Its scores
-    are those of the head on `standardised(features)`."""
+    """Give the model a head that was fitted to its standardised features; returns the model. Its
+    scores equal those of the head on `standardised(features)`."""
     wide = features.double()
     weight = head / wide.std(0).clamp_min(TINY)
     with torch.no_grad():
@@ -87,8 +87,8 @@ def fit_head(
 ) -> Tensor:
     """The head (D,) with the smallest k-wise loss plus ridge / 2 times its squared length.
 
-    features (S, D), float64; place: the row of each response's text. Ties are passed over, and each
-    prompt weighs the same, as in `train_reward`.
+    features: (S, D), float64; place: the row of each response's text. Ties are skipped, and each
+    prompt has the same weight, as in `train_reward`.
     """
     index, ranks = tables(rankings, lambda one, k: place[one.responses[k]])
     head = torch.zeros(features.shape[1], dtype=features.dtype, requires_grad=True)

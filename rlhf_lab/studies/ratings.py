@@ -1,21 +1,21 @@
-"""What are ratings by real people worth, and how many of each sentence? For notebook 10.
+"""What are ratings by real people worth, and how many should each sentence get? For notebook 10.
 
 Reward models learn from rankings drawn from single ratings of film review sentences
 (`rlhf_lab.tasks.film_reviews`): more and fewer sentences, each rated by 1 to 15 labellers. Arms
 that cost the same number of ratings can be compared: 6000 x 1, 3000 x 2, 1500 x 4. All are tested
-on the same sentences, of sheets that no training sentence is of, on every comparison of two single
-ratings. The judge's side is left alone.
+on the same sentences, from sheets without any training sentence, on every comparison of two single
+ratings. The judge's side is not used.
 
-Where `Ground.model` names none, the model is the compact one, whose tokenizer was trained on
-letters to a support desk. It is a byte-level BPE, so it can spell any sentence, but in more tokens:
-words like "screenplay" fall into pieces, and its base has hardly met one about films. So it first
-reads the sentences of the training side, ratings aside, which cost nothing, as SFT's
-demonstrations. The arms "unread" go without: a control, and the arms for models that know English
-already.
+If `Ground.model` names no model, it is the compact one, whose tokenizer was trained on letters to a
+support desk. It is a byte-level BPE, so it can encode any sentence, but with more tokens: it splits
+words like "screenplay" into pieces, and its base model has seen hardly any text about films. So it
+first learns from the sentences of the training side, without their ratings, as SFT's
+demonstrations; these cost no ratings. The arms "unread" skip this: they are a control, and the arms
+for models that know English already.
 
-In the arms "head alone" the model stays as it is and a head is fitted to its features
-(`rlhf_lab.studies.probe`), which takes one reading of the sentences for all of them. The arms
-"words" do the same with the words of a sentence and no model: a control.
+In the arms "head alone" the model is frozen and a head is fitted to its features
+(`rlhf_lab.studies.probe`), for which the sentences are read once for all arms. The arms "words" are
+a control: they fit a head to which words a sentence has, without any model.
 """
 
 from collections.abc import Sequence
@@ -38,16 +38,16 @@ from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
 from rlhf_lab.training import make_accelerator
 
 SENTENCES, RATINGS = (375, 750, 1500, 3000, 6000), (1, 2, 4, 8, 15)
-MOST = 24_000  # ratings that an arm of the grid may cost
+MOST = 24_000  # the most ratings that an arm of the grid may cost
 PEOPLE_ASKED = (1, 2, 4, 7, 14)
-LARGE = 50_000_000  # parameters from which on smaller steps are taken
+LARGE = 50_000_000  # a model with at least so many parameters gets smaller learning rates
 
 
 @dataclass(frozen=True)
 class Arm:
-    """So many sentences, each with so many single ratings. read: whether the model first reads all
-    sentences of the training side, ratings aside. head_alone: whether nothing but the head learns;
-    words: whether its features are the sentence's words."""
+    """sentences: how many; ratings: how many single ratings each. read: whether the model first
+    learns from all sentences of the training side, without their ratings. head_alone: whether only
+    the head learns; words: whether its features are the sentence's words."""
 
     sentences: int
     ratings: int
@@ -80,27 +80,27 @@ PEOPLE = "people"
 def run_arm(
     ground: Ground, arm: Arm, seed: int, sentences: Sequence[Sentence] | None = None
 ) -> dict:
-    """Run one arm, unless it is there already, and return its summary: accuracy on held-out
-    comparisons, the ceiling and the way to it, each with its 95 % interval over sheets, for all
-    pairs of sheets and for those that lean alike; and the correlation with the mean rating. The
-    table "scores" has every test sentence's.
+    """Run one arm, unless it was run already, and return its summary: accuracy on held-out
+    comparisons, the ceiling, and "way", how far the accuracy is from 1/2 to the ceiling, each with
+    its 95 % interval over sheets, for all pairs of sheets and for those of the same leaning; and
+    the correlation with the mean rating. The table "scores" has every test sentence's score.
 
-    sentences: others than the study's. Raises UserError if the study's were not fetched.
+    sentences: to use in place of the study's. Raises UserError if the study's were not fetched.
     """
     return ground.once(name_of(ground, arm), seed, lambda: _learn(ground, arm, seed, sentences))
 
 
 def name_of(ground: Ground, arm: Arm) -> str:
-    """The name of a run: the arm's, and the model it starts from if that is not the compact one."""
+    """A run's name: the arm's, and the model it starts from if that is not the compact one."""
     return arm.name if arm.words else arm.name + _model(ground)
 
 
 def run_people(ground: Ground, seed: int = 0, sentences: Sequence[Sentence] | None = None) -> dict:
-    """What people's own ratings are worth on the study's test sentences, and VADER's lexicon: by
-    name, accuracy and the way to the ceiling as `run_arm` has them. Nothing in them depends on the
-    seed, which names the folder alone.
+    """How well people's own ratings and VADER's lexicon do on the study's test sentences: for each
+    name, accuracy and the way to the ceiling as in `run_arm`. The seed only names the folder; it
+    does not change the results.
 
-    Raises UserError if the ratings or the lexicon are not there.
+    Raises UserError if the ratings or the lexicon are missing.
     """
 
     def ask() -> tuple[dict, dict]:
@@ -144,7 +144,8 @@ def _learn(
 def _train(
     ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
 ) -> tuple[np.ndarray, int]:
-    """Scores of the test sentences by a reward model trained as in the lab, and its parameters."""
+    """Scores of the test sentences by a reward model trained as in the lab, and its number of
+    parameters."""
     policy, tokenizer = start(ground, arm, seed, sides.train)
     reward_model = ScalarModel.from_policy(policy, seed)
     config = reward_config(policy, seed)
@@ -163,7 +164,7 @@ def _train(
 def _fit(
     ground: Ground, arm: Arm, seed: int, sides: Sides, drawn: list[Ranking]
 ) -> tuple[np.ndarray, int]:
-    """The same by a head on features, which are worked out once for all arms that share them."""
+    """The same for a head on features, which are computed once for all arms that share them."""
     key = "words" if arm.words else "features", seed if arm.read and not arm.words else None
     if key not in ground.learned:
         ground.learned[key] = _features(ground, arm, seed, sides)
@@ -175,7 +176,8 @@ def _fit(
 
 
 def _features(ground: Ground, arm: Arm, seed: int, sides: Sides) -> tuple[int, Tensor]:
-    """Parameters, and the features of the sentences of the training and the test side, (S, D)."""
+    """The number of parameters, and the features of the training and the test side's sentences,
+    (S, D)."""
     if arm.words:
         found = probe.word_features(sides.train, sides.test)
         return found.shape[1], found
@@ -186,8 +188,8 @@ def _features(ground: Ground, arm: Arm, seed: int, sides: Sides) -> tuple[int, T
 
 
 def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):
-    """The policy that the reward model begins as, and its tokenizer; what has read the sentences is
-    kept in the study's folder for the other arms of the seed."""
+    """The policy from which the reward model starts, and its tokenizer. A policy that learned from
+    the sentences is kept in the study's folder for the other arms of the seed."""
     base = ground.model or base_model()
     tokenizer = load_tokenizer(base)
     if not arm.read:
@@ -205,13 +207,13 @@ def start(ground: Ground, arm: Arm, seed: int, train: Sequence[Sentence]):
 
 
 def sft_config(policy, seed: int) -> SFTConfig:
-    """The lab's defaults; for a large model smaller steps."""
+    """The lab's defaults; for a large model with a smaller learning rate."""
     return SFTConfig(seed=seed) if small(policy) else SFTConfig(seed=seed, learning_rate=5e-5)
 
 
 def reward_config(policy, seed: int) -> RewardConfig:
     """The lab's defaults; for a large model the learning rate of Ziegler et al. (2019) for 124M
-    parameters, at as many responses an update, 32."""
+    parameters, with as many responses per update as theirs, 32."""
     if small(policy):
         return RewardConfig(seed=seed)
     return RewardConfig(seed=seed, learning_rate=5e-5, head_factor=10.0)
@@ -222,7 +224,7 @@ def small(policy) -> bool:
 
 
 def tested(scores: np.ndarray, test: Sequence[Sentence]) -> dict:
-    """What scores (S,) of the test sentences are worth, as `run_arm` describes it."""
+    """The measures of `run_arm` for scores (S,) of the test sentences."""
     found, best = rated_pairs.accuracy(scores, test), rated_pairs.ceiling(test)
     means = [one.mean for one in test]
     return (
@@ -242,4 +244,4 @@ def _held(found: rated_pairs.Pairs, best: rated_pairs.Ceiling) -> dict:
         "ceiling": best.middle.interval,
         "way": rated_pairs.share_of_ceiling(found, best),
     }
-    return {name: list(interval) for name, interval in held.items()}  # as JSON has them
+    return {name: list(interval) for name, interval in held.items()}  # lists, as in JSON

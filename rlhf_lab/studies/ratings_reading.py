@@ -1,5 +1,5 @@
-"""Reading the study of ratings: how far each way to learn comes towards the ceiling, and for how
-many ratings; with its pictures."""
+"""Results of the ratings study: how close each learner comes to the ceiling, and with how many
+ratings; with its pictures."""
 
 import json
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ LEARNERS = {
     "135M, head alone": (SERIES["sft"], "^"),
     "135M, whole": (SERIES["policy"], "D"),
 }
-ALIKE = 0.4969  # share of the test side's comparisons that are of two praises or of two blames
-PRICE = 6000  # ratings that the arms of the second picture cost, or nearly
+ALIKE = 0.4969  # share of the test side's comparisons between two praises or between two blames
+PRICE = 6000  # ratings that each arm of the second picture costs, or nearly
 
 
 def ways(folder: Path) -> pd.DataFrame:
-    """What each run came to: columns learner (a key of LEARNERS, or of its kind), model, read,
+    """Each run's results: columns learner (a key of LEARNERS, or a name like those), model, read,
     sentences, ratings (of each), paid (in all), seed, accuracy, way, low, high (95 % interval of
-    the way), alike (the way among sheets that lean alike), apart (the way between praise and
+    the way), alike (the way among sheets of the same leaning), apart (the way between praise and
     blame), correlation (with the mean rating).
 
     Raises UserError if there is no run in the folder.
@@ -59,8 +59,8 @@ def ways(folder: Path) -> pd.DataFrame:
 
 
 def learner(summary: Mapping) -> str:
-    """What learned in a run: the words, or a model of so many parameters, whole or its head
-    alone."""
+    """What learned in a run: the words, or a model by its number of parameters, the whole model or
+    its head alone."""
     arm = summary["arm"]
     if arm.get("words"):
         return "words alone"
@@ -70,13 +70,14 @@ def learner(summary: Mapping) -> str:
 
 
 def people(folder: Path) -> pd.DataFrame:
-    """What people's own ratings and VADER's lexicon are worth on the same test sentences: a row
-    each, columns accuracy, way, low, high, alike, apart. Raises UserError if they were not
-    asked."""
+    """How well people's own ratings and VADER's lexicon do on the same test sentences: a row for
+    each, columns accuracy, way, low, high, alike, apart. Raises UserError if `run_people` was not
+    run."""
     path = place_of(folder, "people", 0) / "summary.json"
     if not path.exists():
         raise UserError(
-            f"no {path}: `rlhf-lab study ratings --out {folder} --seeds 0 --arms people` makes it"
+            f"{path} is missing: make it with `rlhf-lab study ratings --out {folder} --seeds 0 "
+            "--arms people`"
         )
     found = json.loads(path.read_text(encoding="utf-8"))["opinions"]
     rows = {
@@ -88,7 +89,8 @@ def people(folder: Path) -> pd.DataFrame:
 
 
 def apart(found: Mapping) -> float:
-    """The way between praise and blame: what is left of all comparisons without those alike."""
+    """The way between praise and blame: that of all comparisons, with those between two praises or
+    two blames taken out."""
     accuracy, ceiling = (
         (found[what][0] - ALIKE * found["alike"][what][0]) / (1 - ALIKE)
         for what in ("accuracy", "ceiling")
@@ -97,16 +99,16 @@ def apart(found: Mapping) -> float:
 
 
 def table(found: pd.DataFrame, learner: str) -> pd.DataFrame:
-    """The mean way over seeds: a row for each number of sentences, a column for each of ratings of
-    each sentence; of a learner that was run with reading and without, with."""
+    """The mean way over seeds: a row for each number of sentences, a column for each number of
+    ratings of a sentence. For a learner that was run with and without reading: with reading."""
     return _usual(found, learner).pivot_table(index="sentences", columns="ratings", values="way")
 
 
 def kinds(
     found: pd.DataFrame, asked: pd.DataFrame, sentences: int = 6000, ratings: int = 1
 ) -> pd.DataFrame:
-    """The way in both kinds of comparisons: a row for each learner after so many sentences with so
-    many ratings (means over seeds), and one for another person."""
+    """The way in both kinds of comparisons: a row for each learner after this number of sentences
+    with this number of ratings (means over seeds), and one for another person."""
     rows = {}
     for name in LEARNERS:
         mine = _usual(found, name)
@@ -122,7 +124,7 @@ def kinds(
 
 
 def _usual(found: pd.DataFrame, learner: str) -> pd.DataFrame:
-    """The runs of a learner without those that leave out its reading as a control."""
+    """The runs of a learner, without the control runs that skip its reading."""
     mine = found[found["learner"] == learner]
     return mine[mine["read"]] if mine["read"].any() else mine
 
@@ -131,9 +133,9 @@ def _usual(found: pd.DataFrame, learner: str) -> pd.DataFrame:
 
 
 def towards_the_ceiling(found: pd.DataFrame, asked: pd.DataFrame) -> Picture:
-    """The way to the ceiling. Left: more sentences, one rating of each. Right: as much money each
-    time, spent on many sentences or on many ratings of few. Every seed a dot, their mean a line;
-    the dashed lines are one person's rating of the very sentence, and the lexicon."""
+    """The way to the ceiling. Left: more sentences, one rating of each. Right: the same number of
+    ratings, of many sentences or of few. Every seed is a dot, their mean a line; the dashed lines
+    are one other person's rating of the same sentence, and the lexicon."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(9.6, 4.2))
         left, right = figure.subplots(1, 2, sharey=True)

@@ -1,16 +1,17 @@
-"""What a reward model makes of a person's rankings: its scores on prompts it was not trained on,
-before and after, beside controls.
+"""What a reward model learns from a person's rankings: its scores on held-out prompts, before and
+after training, compared with controls.
 
 A control learns from the same rankings with the ranks shuffled among the responses of each prompt.
-It can memorise as well as the real one, and sees the same words, but not the person's taste: what
-it gets right on other prompts is luck. With few rankings luck is large, so there are several. Begin
-with a head of zeros (`ScalarModel.from_policy(..., zero_head=True)`): a random one leans to one
-side on all prompts, training on anything turns it back and past 0, and every control leans with it.
+It can memorise as well as the real model and sees the same words, but not the person's taste: what
+it gets right on other prompts is luck. With few rankings luck is large, so there are several
+controls. Start from a head of zeros (`ScalarModel.from_policy(..., zero_head=True)`): a random head
+prefers one side on all prompts, training on any rankings moves it back and past 0, and all controls
+move with it.
 
     relearned = relearn(reward_model, tokenizer, *rankings_from(store, ["ada"]))
     relearned.summary
 
-With twenty rankings a fifth of them is too few to test on: then `relearn_in_turn`.
+With twenty rankings, a fifth of them is too few to test on: use `relearn_in_turn`.
 """
 
 import copy
@@ -38,10 +39,10 @@ class Relearned:
     """The retrained reward model, and two DataFrames on the held-out prompts.
 
     scores: a row for each response in each ranking, with prompt, response, labeller, rank (nan for
-    unranked), and a column of scores for each model: before, after, control 1, ... A score has the
-    mean of its ranking taken off, since only differences between answers to one prompt mean
-    anything. right: a row for each model and ranking, with model, prompt, pairs, and how many of
-    them the model ordered as the person did, equal scores half.
+    unranked), and a column of scores for each model: before, after, control 1, ... The mean of its
+    ranking is subtracted from each score, since only differences between responses to one prompt
+    mean anything. right: a row for each model and ranking, with model, prompt, pairs, and how many
+    pairs the model ordered as the person did; equal scores count half.
     """
 
     reward_model: ScalarModel
@@ -53,8 +54,8 @@ class Relearned:
         """A row for each model: model, prompts, pairs, accuracy (the share of the pairs ordered as
         the person did), low and high (95 %, by bootstrap over prompts).
 
-        Guessing gives 0.5; a head that was never trained guesses, but by one rule for all prompts,
-        so that it may start far from 0.5 on either side.
+        Guessing gives 0.5. A head that was never trained guesses by the same rule on all prompts,
+        so it may start far from 0.5 on either side.
         """
         rows = []
         for model, group in self.right.groupby("model", sort=False):
@@ -74,12 +75,12 @@ def relearn(
 ) -> Relearned:
     """Train a copy of the reward model on the rankings, and a copy for each control.
 
-    The model given stays as it is. held_out: rankings of other prompts (see
+    The given model is not changed. held_out: rankings of other prompts (see
     `reward.rankings_from`). Raises UserError if either list is empty.
     """
     if not rankings or not held_out:
         raise UserError(
-            "it takes rankings to learn from and others to test on: rank at least two "
+            "there must be rankings to learn from and others to test on: rank at least two "
             "prompts picked at random"
         )
     lists = {"after": rankings} | {
@@ -105,18 +106,20 @@ def relearn_in_turn(
     folds: int = 4,
     say: Callable[[str], None] = print,
 ) -> Relearned:
-    """The same with every prompt tested once, by models that learned from the other folds' prompts
-    (cross-validation; Stone 1974). It takes `folds` times as long.
+    """Like `relearn`, but every prompt is tested once, by models that learned from the other folds'
+    prompts (cross-validation; Stone 1974). It takes `folds` times as long.
 
-    fair: the rankings to test on, those of prompts picked by chance; all unless given. say: is told
-    after each fold how far it is. The reward_model returned has learned from all rankings, so it is
-    none of those that were tested.
-    Raises UserError unless there are `folds` prompts to test on.
+    fair: the rankings to test on, those of prompts picked at random; all of them if not given. say:
+    is called with a progress message after each fold. The reward_model returned has learned from
+    all rankings, so it is not one of the models that were tested.
+    Raises UserError unless there are at least `folds` prompts to test on.
     """
     fair = list(rankings if fair is None else fair)
     prompts = sorted({r.prompt.text for r in fair}, key=lambda text: seed_of("fold", text))
     if len(prompts) < folds:
-        raise UserError(f"{len(prompts)} prompts cannot be divided into {folds}: rank more of them")
+        raise UserError(
+            f"{len(prompts)} prompts cannot be divided into {folds} folds: rank at least {folds}"
+        )
     parts = []
     for fold in range(folds):
         apart = set(prompts[fold::folds])
@@ -141,9 +144,9 @@ def relearn_in_turn(
 
 
 def shuffle_ranks(rankings: Sequence[Ranking], seed: int) -> list[Ranking]:
-    """The same ranks on other responses, at random for each prompt.
+    """The rankings with the ranks of each prompt's responses shuffled.
 
-    Two rankings of the same responses are shuffled alike: people who agreed still do.
+    Two rankings of the same responses are shuffled alike: people who agreed still agree.
     """
     mixed = []
     for ranking in rankings:
@@ -157,7 +160,7 @@ def shuffle_ranks(rankings: Sequence[Ranking], seed: int) -> list[Ranking]:
 
 
 def _scores(held_out: Sequence[Ranking], scores: dict[str, Tensor]) -> pd.DataFrame:
-    """The scores of every response in every ranking, less the mean of the ranking."""
+    """The scores of every response in every ranking, minus the mean of the ranking."""
     rows = []
     for g, ranking in enumerate(held_out):
         K = len(ranking.ranks)
@@ -178,7 +181,8 @@ def _scores(held_out: Sequence[Ranking], scores: dict[str, Tensor]) -> pd.DataFr
 def _right(
     held_out: Sequence[Ranking], data: RankedData, scores: dict[str, Tensor]
 ) -> pd.DataFrame:
-    """How many pairs of each ranking each model orders as the person did, equal scores half."""
+    """How many pairs of each ranking each model orders as the person did; equal scores count
+    half."""
     beats = maths.comparisons(data.ranks)  # (G, K, K)
     tables = []
     for name, table in scores.items():

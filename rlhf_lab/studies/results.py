@@ -17,7 +17,7 @@ def place_of(folder: Path, arm: str, seed: int) -> Path:
 def summaries(folder: Path) -> list[dict]:
     """The summary of every run that trained something; arm has its name, seed is a number.
 
-    Raises UserError if there is none in the folder.
+    Raises UserError if there is no run in the folder.
     """
     found = [
         json.loads(path.read_text(encoding="utf-8"))
@@ -26,13 +26,13 @@ def summaries(folder: Path) -> list[dict]:
     found = [summary for summary in found if "arm" in summary]
     if not found:
         raise UserError(
-            f"no run in {folder}: `rlhf-lab study {folder.name} --out {folder}` makes them"
+            f"no run in {folder}: make them with `rlhf-lab study {folder.name} --out {folder}`"
         )
     return found
 
 
 def made_by(folder: Path) -> dict[str, str]:
-    """The version of the lab that made each arm's runs; "before 0.3.0", which wrote none down."""
+    """The version of the lab that made each arm's runs; "before 0.3.0" if it is not recorded."""
     found: dict[str, set[str]] = {}
     for summary in summaries(folder):
         arm = summary["arm"]["name"]
@@ -41,15 +41,17 @@ def made_by(folder: Path) -> dict[str, str]:
 
 
 def table(folder: Path, name: str) -> pd.DataFrame:
-    """A table of every run that has one, NAME.jsonl.gz, with columns arm and seed in front. Raises
-    UserError if none has."""
+    """The table NAME.jsonl.gz of every run that has it, with columns arm and seed in front. Raises
+    UserError if no run has it."""
     rows = []
     for summary in summaries(folder):
         names = {"arm": summary["arm"]["name"], "seed": summary["seed"]}
         path = place_of(folder, names["arm"], names["seed"]) / f"{name}.jsonl.gz"
         rows += [names | row for row in lines(path)] if path.exists() else []
     if not rows:
-        raise UserError(f"no run in {folder} has {name}.jsonl.gz")
+        raise UserError(
+            f"no run in {folder} has {name}.jsonl.gz: run the study again into a new folder (--out)"
+        )
     return pd.DataFrame(rows)
 
 

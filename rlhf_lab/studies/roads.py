@@ -1,19 +1,19 @@
 """PPO, RLOO, GRPO and DPO from the same SFT policy and the same rankings: the runs behind notebook
 08. Best-of-n, which trains nothing, is in the study of hacking.
 
-Each road is tuned alike: six trials, each with three seeds that nothing else uses, on prompts of
-the training side; the one with the highest mean mark is the road's setting. Five of them differ in
-the learning rate alone, each about 1.7 times the one before, so that the best lies between two that
-are worse (`roads_reading.bracketed`); the sixth takes twice the passes. They were named before any
-was run, but for one: PPO's rates began at 1e-4 (which gave 8.76), and as the last was its best,
-they were moved up by one. A first try with one seed a trial told PPO's middle rates apart by .1
-points, where the seeds of one setting differ by .3: hence three. Then each road is run at three
-strengths (the price of KL) and three seeds on held-out prompts. What it spends is written down:
-there is no single budget that would be fair to all. DPO samples nothing and trains no reward model;
-the others draw 64 responses an update.
+Each road (method) is tuned alike: six trials, each with three seeds that nothing else uses, on
+prompts of the training side; the trial with the highest mean mark gives the road's setting. Five of
+the trials differ only in the learning rate, each about 1.7 times the one before, so that the best
+lies between two worse ones (`roads_reading.bracketed`); the sixth takes twice the passes. All were
+chosen before any was run, except one: PPO's rates began at 1e-4 (which gave 8.76), and since the
+largest was its best, they were moved up by one. In a first attempt with one seed per trial, PPO's
+middle rates differed by .1 points while the seeds of one setting differed by .3: hence three seeds.
+Then each road is run at three strengths (beta, the price of KL) and three seeds on held-out
+prompts. What it spends is recorded, since no single budget would be fair to all. DPO samples
+nothing and trains no reward model; the others draw 64 responses per update.
 
-Three arms more ask why: RLOO for as long as PPO takes, GRPO with the KL in the reward, and GRPO
-without the division by the group's deviation.
+Three more arms look for the reasons: RLOO for as long as PPO takes, GRPO with the KL in the reward,
+and GRPO without the division by the group's standard deviation.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,16 +49,16 @@ TRIALS: dict[str, tuple[dict, ...]] = {
     )
     for road, rates in RATES.items()
 }
-# The price of a nat: the one it is tuned at comes first.
+# The values of beta (or dpo_beta); the first is the one used for tuning.
 STRENGTHS = {
     "ppo": (0.05, 0.2, 0.01),
     "rloo": (0.05, 0.2, 0.01),
     "grpo": (0.05, 0.2, 0.01),
     "dpo": (0.1, 0.4, 0.03),
 }
-# What is asked besides: settings on top of the tuned ones, at the first strength. As long as PPO:
-# RLOO's 50 updates took 39 s where PPO's took 101 (costs.json), the reward model's training the
-# same for both.
+# Additional arms: settings changed from the tuned ones, at the first strength. As long as PPO:
+# RLOO's 50 updates took 39 s and PPO's 101 s (costs.json); the reward model's training is the same
+# for both.
 VARIANTS: dict[tuple[str, str], dict] = {
     ("rloo", "as long as PPO"): {"updates": 130},
     ("grpo", "KL in the reward"): {"kl": "reward"},
@@ -68,8 +68,8 @@ VARIANTS: dict[tuple[str, str], dict] = {
 
 @dataclass(frozen=True)
 class Arm:
-    """One road with its settings; `strength` is beta, or DPO's dpo_beta; variant: one of VARIANTS,
-    or "" for the road as tuned."""
+    """One road with its settings. strength: beta, or DPO's dpo_beta; variant: one of VARIANTS, or
+    "" for the road as tuned."""
 
     road: str
     strength: float
@@ -91,8 +91,8 @@ TRIAL_ARMS = tuple(
 
 
 def best_trial(ground: Ground, road: str) -> int:
-    """The number of the road's trial with the highest mark, the mean over its seeds; the trials are
-    run if they were not."""
+    """The number of the road's trial with the highest mark, averaged over its seeds; trials that
+    were not run yet are run."""
     marks = {
         arm.trial: fmean(run_arm(ground, arm, seed)["policy"]["mark"][0] for seed in TUNING_SEEDS)
         for arm in TRIAL_ARMS
@@ -102,14 +102,14 @@ def best_trial(ground: Ground, road: str) -> int:
 
 
 def tuned(ground: Ground, road: str, strength: float, variant: str = "") -> Arm:
-    """A road, or a variant of it, with the setting of its best trial."""
+    """A road, or a variant of it, with the settings of its best trial."""
     settings = TRIALS[road][best_trial(ground, road)] | VARIANTS.get((road, variant), {})
     return Arm(road, strength, settings, variant=variant)
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
-    """Run one road, unless it is there already, and return its summary: "sft" and "policy" as
-    `Ground.judge` finds them, and "spent".
+    """Run one road, unless it was run already, and return its summary: what `Ground.judge` finds
+    for "sft" and "policy", and "spent".
 
     spent: seconds and peak_memory_mb of the training alone, reward_seconds of the reward model (0
     for DPO), samples drawn and gradient steps. A trial is judged on prompts of the training side.
@@ -167,12 +167,12 @@ def train(ground: Ground, arm: Arm, seed: int, policy, reward_model, rankings) -
 
 
 def steps_of(arm: Arm, updates: int) -> int:
-    """The optimiser's steps in so many updates; PPO and its kin take one an epoch."""
+    """The optimiser's steps in this number of updates; PPO, RLOO and GRPO take one per epoch."""
     return updates * (1 if arm.road == "dpo" else arm.settings.get("epochs", 1))
 
 
 def tried(ground: Ground, policy, seed: int) -> dict:
-    """Mark and KL on prompts of the training side, drawn anew."""
+    """Mark and KL of new responses to prompts of the training side."""
     prompts = ground.task.prompts(seed + 2_000_003, min(TUNING_PROMPTS, ground.judged))
     answers = respond(policy, ground.tokenizer, prompts, ground.samples, seed, ground.task.judge)
     return {

@@ -1,4 +1,4 @@
-"""Reading the study of roads: their frontiers of mark against KL, and what each of them spends."""
+"""Results of the roads study: frontiers of mark against KL, and what each road spends."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +48,7 @@ def trials(folder: Path) -> pd.DataFrame:
 
 
 def ends(folder: Path) -> pd.DataFrame:
-    """What each run came to on fresh responses and what it spent: columns road, variant ("" for the
+    """Each run's results on fresh responses and what it spent: columns road, variant ("" for the
     road as tuned), strength, seed, sft, mark, low, high, wins, kl, length, distinct, samples,
     steps, seconds, reward_seconds, peak_memory_mb, marks (the mean mark of each prompt)."""
     rows = []
@@ -78,8 +78,8 @@ def ends(folder: Path) -> pd.DataFrame:
 
 
 def bracketed(trials: pd.DataFrame) -> pd.Series:
-    """Whether the best learning rate of each road's first trials, which differ in nothing else,
-    lies between two that are worse: a column for each road."""
+    """Whether each road's best learning rate lies between two worse ones, among its first trials,
+    which differ only in the learning rate: an entry for each road."""
 
     def inside(rows: pd.DataFrame) -> bool:
         marks = rows.sort_values("trial")["mark"].to_numpy()[:-1]  # the last takes more passes
@@ -90,7 +90,7 @@ def bracketed(trials: pd.DataFrame) -> pd.Series:
 
 def ahead(runs: pd.DataFrame, one: Setting, other: Setting) -> pd.DataFrame:
     """How much higher one road's marks are than another's, with the 95 % interval of the difference
-    prompt by prompt: a row for each seed, columns ahead, low, high, kl and other_kl.
+    paired by prompt: a row for each seed, columns ahead, low, high, kl and other_kl.
 
     one, other: (road, strength, variant).
     """
@@ -115,8 +115,8 @@ def ahead(runs: pd.DataFrame, one: Setting, other: Setting) -> pd.DataFrame:
 
 
 def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Picture:
-    """Mark against KL: a dot for each run, joined along the strengths of a seed, the larger the
-    dearer a nat; best-of-n beside them, a dot for each n. Up and left is better."""
+    """Mark against KL: a dot for each run, joined along the strengths of a seed; a larger dot is a
+    larger strength. Best-of-n has a dot for each n. Up and left is better."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(6.8, 4.4))
         axes = figure.add_subplot()
@@ -155,12 +155,12 @@ def frontiers(runs: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> Pict
 
 
 def spent(runs: pd.DataFrame, costs: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    """What a road costs: samples drawn and gradient steps in the study's runs; seconds of training
-    and of its reward model, their sum as a ratio to PPO's, and the most memory that either took, in
-    MB, from `costs`; and the responses that one answer takes when it is used.
+    """What a road costs: the samples and gradient steps of the study's runs; from `costs`, the
+    seconds for training and for its reward model, their sum relative to PPO's, and the larger peak
+    memory of the two in MB; and how many responses one answer needs when the model is used.
 
-    costs: what `benchmarks/roads.py` wrote. The study's own seconds and memory are of runs that
-    shared a machine, several in a process.
+    costs: what `benchmarks/roads.py` wrote. The study's own seconds and memory are not used, since
+    its runs shared a machine, several in one process.
     """
     as_tuned = runs[runs["variant"] == ""]
     table = as_tuned.groupby("road", sort=False)[["samples", "steps"]].first().astype(int)

@@ -1,12 +1,12 @@
 """Does it help to rank again? The runs behind notebook 07.
 
-A reward model has seen what the SFT policy says. PPO leads the policy to where nobody has ranked
-anything, and there the reward model guesses. In a second round the policy's own new responses are
-ranked, the reward model learns anew from all rankings so far, and PPO goes on from where it is
-(Christiano et al. 2017; Stiennon et al. 2020; Bai et al. 2022). An arm in rounds is compared with
-one that spends the same number of rankings and of updates at once.
+A reward model has seen responses of the SFT policy. PPO moves the policy to responses of a kind
+that nobody has ranked, and there the reward model guesses. In a second round the policy's new
+responses are ranked, a reward model learns again from all rankings so far, and PPO continues with
+the policy (Christiano et al. 2017; Stiennon et al. 2020; Bai et al. 2022). An arm in rounds is
+compared with one that uses the same number of rankings and of updates all at once.
 
-In every round the KL is paid for from the SFT policy, unless the arm says otherwise; the reward
+In every round the KL is measured from the SFT policy, unless the arm says otherwise; the reward
 model starts from the SFT policy and its scores have mean 0 and standard deviation 1 on the SFT
 policy's responses; the learning rate falls to 0 within the round.
 """
@@ -26,10 +26,10 @@ LOGGED = ("objective/kl", "objective/scores", "judge/mark", "response/length")
 
 @dataclass(frozen=True)
 class Arm:
-    """rankings and updates in all, shared out evenly over the rounds. moving: the KL is paid for
-    from the policy that the round began with. labeller: the only one who ranks; "" is all in turn.
-    helps: what was expected, for an arm in rounds, before it was run: a higher mark than at
-    once."""
+    """rankings, updates: in all, divided evenly among the rounds. moving: the KL is measured from
+    the policy with which the round began. labeller: the only one who ranks; "": all take turns.
+    helps: for an arm in rounds, whether we expected before the run a higher mark than for the same
+    at once."""
 
     name: str
     rankings: int
@@ -52,9 +52,9 @@ ARMS = (
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
-    """Run one arm, unless it is there already, and return its summary: "sft", "policy" and "after"
-    each round what `Ground.judge` finds, by that round's reward model; "liked": how often
-    each labeller, noise aside, likes the policy's response better than the SFT policy's.
+    """Run one arm, unless it was run already, and return its summary: "sft", "policy" and, for each
+    round, "after" hold what `Ground.judge` finds with that round's reward model; "liked": how often
+    each labeller, without noise, likes the policy's response better than the SFT policy's.
 
     Writes metrics.jsonl.gz (every update, with its round) and answers.jsonl.gz (one response to
     each of the judged prompts).
@@ -67,11 +67,11 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     rankings: list[Ranking] = []
     metrics, stages = [], []
     for turn in range(arm.rounds):
-        # 1. The policy of today answers new prompts, and its responses are ranked.
+        # 1. The present policy answers new prompts, and its responses are ranked.
         rankings += ranked_in(ground, arm, policy, turn, seed)
         # 2. A reward model learns from all the rankings so far.
         reward_model = ground.reward_model(rankings, drawn, seed)
-        # 3. PPO goes on against it.
+        # 3. PPO continues against it.
         config = PPOConfig(
             updates=arm.updates // arm.rounds, batch_size=ground.batch_size, seed=seed + 100 * turn
         )
@@ -117,7 +117,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
 
 
 def ranked_in(ground: Ground, arm: Arm, policy, turn: int, seed: int) -> list[Ranking]:
-    """The rankings of one round: prompts that no round before it had, four responses each."""
+    """The rankings of one round: prompts that no earlier round used, with four responses each."""
     count = arm.rankings // arm.rounds
     prompts = ground.task.prompts(seed, ground.prompts)[ground.ranked(count, turn * count)]
     answers = respond(policy, ground.tokenizer, prompts, 4, seed)
@@ -127,8 +127,8 @@ def ranked_in(ground: Ground, arm: Arm, policy, turn: int, seed: int) -> list[Ra
 
 
 def liked(labeller: Labeller, answers: Responses, rivals: Responses) -> tuple[float, float, float]:
-    """How often the labeller, noise aside, likes a response better than the rival's to the same
-    prompt, ties half, with its 95 % interval over prompts."""
+    """How often the labeller, without noise, likes a response better than the rival's to the same
+    prompt; ties count half. With its 95 % interval over prompts."""
     return win_rate(_taste(labeller, answers), _taste(labeller, rivals))
 
 

@@ -1,4 +1,4 @@
-"""Reading the studies of rounds and labels: tables by round and by seed, and their pictures."""
+"""Results of the rounds and labels studies: tables by round and by seed, and their pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,8 +19,8 @@ WINDOW = 6  # updates of a running mean
 
 
 def after_rounds(folder: Path) -> pd.DataFrame:
-    """What each run was worth after each of its rounds, on fresh responses: columns arm, seed,
-    round, sft, mark, low, high (95 %, over prompts), kl."""
+    """Each run's mark after each of its rounds, on fresh responses: columns arm, seed, round, sft,
+    mark, low, high (95 %, over prompts), kl."""
     rows = []
     for run in summaries(folder):
         for number, found in enumerate(run["after"], 1):
@@ -42,7 +42,7 @@ def after_rounds(folder: Path) -> pd.DataFrame:
 
 def differences(folder: Path, first: str, second: str) -> pd.DataFrame:
     """How much higher the second arm's mark is than the first's, for each seed, paired by prompt:
-    columns seed, difference, low, high. Seeds that only one of them has are left out."""
+    columns seed, difference, low, high. Seeds that only one of the arms has are left out."""
     marks = {
         (run["arm"]["name"], run["seed"]): torch.tensor(run["policy"]["marks"])[:, None]
         for run in summaries(folder)
@@ -55,8 +55,8 @@ def differences(folder: Path, first: str, second: str) -> pd.DataFrame:
 
 
 def liking(folder: Path, arms: Sequence[str]) -> pd.DataFrame:
-    """How often each labeller (a column) likes an arm's responses better than the SFT policy's,
-    noise aside, mean over seeds, ties half; a row for each arm."""
+    """How often each labeller (a column), without noise, likes an arm's responses better than the
+    SFT policy's, ties half, averaged over seeds; a row for each arm."""
     found = {
         arm: [
             {who: rate for who, (rate, *_) in run["liked"].items()}
@@ -73,7 +73,9 @@ def answers_of(folder: Path, arm: str, seed: int) -> Responses:
     read and compare. Raises UserError if there is no such run."""
     path = place_of(folder, arm, seed) / "answers.jsonl.gz"
     if not path.exists():
-        raise UserError(f"no run of '{arm}' with seed {seed} in {folder}")
+        raise UserError(
+            f"no run of '{arm}' with seed {seed} in {folder}: after_rounds lists the runs there"
+        )
     rows = lines(path)
     prompts = [Prompt(str(i), row["prompt"]) for i, row in enumerate(rows)]
     return Responses(prompts, [[row["policy"]] for row in rows], sequences=None, ended=None)
@@ -82,8 +84,8 @@ def answers_of(folder: Path, arm: str, seed: int) -> Responses:
 def progress(
     metrics: pd.DataFrame, columns: Mapping[str, Mapping[str, str]], window: int = WINDOW
 ) -> Picture:
-    """The judge's mark over the updates. columns: a title, and the arms with their colours; every
-    seed is a line; a dotted line where a round begins."""
+    """The judge's mark over the updates, a line for every seed and a dotted line where a round
+    begins. columns: for each title, the arms with their colours."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(4.4 * len(columns), 4.0))
         all_axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
@@ -116,8 +118,8 @@ def _starts(metrics: pd.DataFrame) -> list[int]:
 
 
 def label_rows(folder: Path) -> pd.DataFrame:
-    """Every number of rankings of every run of the study of labels: columns arm, seed, rankings,
-    accuracy, judge_accuracy, correctness, mark, low, high (the last three of the best of eight)."""
+    """The labels study, a row for each run and number of rankings: columns arm, seed, rankings,
+    accuracy, judge_accuracy, correctness, mark, low, high (the last three for best of eight)."""
     rows = []
     for run in summaries(folder):
         for row in run["rows"]:
@@ -131,8 +133,8 @@ def label_rows(folder: Path) -> pd.DataFrame:
 
 
 def worth(rows: pd.DataFrame) -> Picture:
-    """What more rankings buy, chosen at random and where the model is unsure: accuracy on rankings
-    picked at random, and the mark of the best of eight; every seed a line."""
+    """The effect of more rankings, picked at random or where the model is unsure: accuracy on
+    rankings picked at random, and the mark of the best of eight; a line for every seed."""
     colours = dict(zip(rows["arm"].unique(), (SERIES["base"], SERIES["policy"])))
     shown = (
         ("accuracy", "held-out accuracy (share of pairs)"),

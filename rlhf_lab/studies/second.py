@@ -1,9 +1,9 @@
 """Can a second reward model stand in for a judge? The runs behind docs/your-own-task.md.
 
-In a task of one's own nobody marks. There the policy is held against SFT by a second reward model,
-which learned from rankings of other prompts and took no part in PPO. On the support desk there is a
-judge, so one can see what such an opinion is worth: whether it moves as the mark does, and whether
-it notices when the mark falls.
+Your own task has no judge. There a second reward model, which learned from rankings of other
+prompts and took no part in PPO, compares the policy with SFT. The support desk has a judge, so one
+can see how far to trust such an opinion: whether it moves with the mark, and whether it notices
+when the mark falls.
 """
 
 from dataclasses import asdict, dataclass
@@ -14,14 +14,14 @@ from rlhf_lab.models import ScalarModel
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.studies.ground import Ground
 
-MANY = 450  # rankings: of the first part at most, and of a second part that is well paid for
+MANY = 450  # rankings: the most in the first part, and the number in a large second part
 FIRST = "first"  # the opinion that PPO optimises
 
 
 @dataclass(frozen=True)
 class Arm:
-    """rankings: that the first reward model learned from, and the second ones. right: what was
-    expected before it was run: that every second opinion rises or falls as the mark does."""
+    """rankings: how many the first reward model learned from, and each second one. right: whether
+    we expected, before the run, that every second opinion rises or falls with the mark."""
 
     name: str
     rankings: int
@@ -38,10 +38,10 @@ ARMS = (
 
 
 def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
-    """Run one arm, unless it is there already, and return its summary: the marks of SFT and policy
+    """Run one arm, unless it was run already, and return its summary: the marks of SFT and policy
     and the KL; "change" from SFT to policy and "wins", by the judge and by each opinion, paired by
-    prompt; "known", how many comparisons of the first part's rankings an opinion orders as the
-    labellers did.
+    prompt; "known": the share of comparisons in the first part's rankings that an opinion orders as
+    the labellers did.
     """
     return ground.once(arm.name, seed, lambda: (_run(ground, arm, seed), {}))
 
@@ -63,7 +63,7 @@ def _run(ground: Ground, arm: Arm, seed: int) -> dict:
         "prompts": ground.judged,
         "mark": {"sft": interval(said["judge"][0]), "policy": interval(said["judge"][1])},
         "kl": interval(sequence_kl(policy, ground.policy(seed), after)),
-        "sd": float(said["judge"][0].std()),  # of SFT's marks, one response at a time
+        "sd": float(said["judge"][0].std()),  # of SFT's marks over single responses
         "change": {name: interval(new - old) for name, (old, new) in said.items()},
         "wins": {name: win_rate(new, old) for name, (old, new) in said.items()},
         "known": {
@@ -73,8 +73,8 @@ def _run(ground: Ground, arm: Arm, seed: int) -> dict:
 
 
 def opinions(ground: Ground, arm: Arm, seed: int) -> dict[str, ScalarModel]:
-    """The first reward model, and second ones from rankings of other prompts: as many, begun as the
-    SFT policy or as the base model, and the latter with many rankings."""
+    """The first reward model, and second ones that learned from rankings of other prompts: as many
+    rankings, starting from the SFT policy or from the base model; and MANY, from the base model."""
     drawn = ground.drawn(seed)
 
     def second(count: int, as_base: bool) -> ScalarModel:

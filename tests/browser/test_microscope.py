@@ -196,7 +196,7 @@ def test_sliders_recompute_and_go_back(open_page, rollout):
     page.widget.locator(".losses").get_by_text(f"{now.clip_share:.1%}", exact=True).wait_for()
     assert cells.all_text_contents()[:2] == [number(now.policy_loss), number(now.value_loss)]
     assert page.readout == numbers_of(rollout, 26, 5, beta=0.5, gamma=0.95, lam=0.0, epsilon=0.05)
-    assert page.widget.get_by_text("would have been trained to write other responses").is_visible()
+    assert page.widget.get_by_text("would have led to other responses").is_visible()
     page.keep_picture("sliders")
     page.widget.get_by_role("button", name="Back to the run's settings").click()
     page.widget.get_by_text(numbers_of(rollout, 26, 5)["advantage"], exact=True).wait_for()

@@ -239,7 +239,7 @@ def test_letters_go_to_a_response_f_to_the_reasons_and_facts_are_a_click_away(op
     page = open_page()
     facts = page.widget.get_by_text("hold the button for ten seconds", exact=True)
     assert not facts.is_visible()
-    page.widget.get_by_text("What is known about it").click()
+    page.widget.get_by_text("What is known about this prompt").click()
     assert facts.is_visible()
     page.keep_picture("facts")
     page.tab_to("best")

@@ -178,7 +178,7 @@ def test_who_can_go_on_is_told_at_the_end_and_who_cannot_that_nothing_is_kept(tm
     stored, outcome = said(store=tmp_path / "blind.sqlite3")
     assert "is stored" in stored and outcome.startswith("1 choices made. 3 to go;")
     lost, outcome = said()
-    assert "no file keeps them" in lost and outcome.startswith("After 1 of 4 choices")
+    assert "nothing was saved" in lost and outcome.startswith("After 1 of 4 choices")
 
 
 # ---- what is kept -----------------------------------------------------------------------------

@@ -47,7 +47,7 @@ WRONG["win_share"] = [
     (lambda m, r: torch.sign(m - r).mean(), "wins minus defeats"),
     (lambda m, r: m.mean() - r.mean(), "mean difference of the marks"),
     (lambda m, r: ((m.view(-1, 1) > r) + 0.5 * (m.view(-1, 1) == r)).mean(), "every mark of the"),
-    (lambda m, r: 0.625, "same answer whatever it is given"),
+    (lambda m, r: 0.625, "same answer for every input"),
 ]
 TWO["win_share"] = [
     (lambda m, r: (r > m).float().mean(), "ties count nothing|rival wins"),
@@ -182,14 +182,17 @@ def mask_without_the_end(tokens, starts, end_id, pad_id):
 
 WRONG["label_mask"] = [
     (mask_without_the_end, "the end token was left out"),
-    (lambda x, s, e, p: (_at(x) >= s.view(-1, 1)) * (x != p), "padding is told by its id alone"),
+    (
+        lambda x, s, e, p: (_at(x) >= s.view(-1, 1)) * (x != p),
+        "padding is recognised by its id alone",
+    ),
     (lambda x, s, e, p: _at(x) >= s.unsqueeze(-1), "It looks as if padding counts"),
     (lambda x, s, e, p: mask_by_loop(x, s + 1, e, p), "one token too late"),
     (lambda x, s, e, p: mask_by_clone(x, s - 1, e, p), "one token too early"),
-    (lambda x, s, e, p: ~mask_by_lengths(x, s, e, p), "turned round"),
+    (lambda x, s, e, p: ~mask_by_lengths(x, s, e, p), "reversed"),
     (lambda x, s, e, p: torch.full(x.shape, True), "the whole row counts"),
     (lambda x, s, e, p: mask_by_loop(x, s[0].repeat(len(s)), e, p), "the first row's start"),
-    (lambda x, s, e, p: torch.tensor([[False] * 3 + [True] * 3]), "same answer whatever"),
+    (lambda x, s, e, p: torch.tensor([[False] * 3 + [True] * 3]), "same answer for every input"),
 ]
 TWO["label_mask"] = [
     (lambda x, s, e, p: (_at(x) > s[:, None]) & (x != p), "by its id alone|one token too late"),
@@ -339,7 +342,7 @@ RIGHT["preferred"] = [
     ),
 ]
 WRONG["preferred"] = [
-    (lambda r: preferred_by_infinity(r).mT, "rows and columns changed places"),
+    (lambda r: preferred_by_infinity(r).mT, "rows and columns are swapped"),
     (lambda r: torch.less(r[:, :, None], r[:, None, :]), "a rank better than 1"),
     (lambda r: (r[:, :, None] < r[:, None]) & (r > 0)[..., None] & (r > 0)[:, None], "left out"),
     (
@@ -354,7 +357,7 @@ WRONG["preferred"] = [
         "every response beat itself",
     ),
     (lambda r: preferred_by_infinity(r[:1]).repeat(len(r), 1, 1), "first ranking was used"),
-    (lambda r: ~preferred_by_infinity(r), "turned round"),
+    (lambda r: ~preferred_by_infinity(r), "reversed"),
 ]
 TWO["preferred"] = [
     (
@@ -469,22 +472,22 @@ RIGHT["pair_loss"] = [
 WRONG["pair_loss"] = [
     (lambda c, r: torch.log(1 + torch.exp(r - c)).mean(), "It overflows"),
     (lambda c, r: -(c.exp() / (c.exp() + r.exp())).log().mean(), "exp of a score above 88"),
-    (lambda c, r: F.softplus(c - r).mean(), "chosen and rejected changed places"),
+    (lambda c, r: F.softplus(c - r).mean(), "chosen and rejected are swapped"),
     (lambda c, r: F.softplus(r - c).sum(), "sum over the pairs"),
     (lambda c, r: -F.softplus(r - c).mean(), "the minus is missing"),
     (lambda c, r: F.softplus(r - c), "mean over the pairs is missing"),
     (lambda c, r: F.softplus(r.mean() - c.mean()), "before the sigmoid"),
-    (lambda c, r: torch.sigmoid(r - c).mean(), "1 - sigmoid hardly pulls"),
+    (lambda c, r: torch.sigmoid(r - c).mean(), "1 - sigmoid has almost no gradient"),
     (lambda c, r: (r - c).mean(), "the sigmoid is missing"),
     (lambda c, r: F.softplus(r[None, :] - c[:, None]).mean(), "every rejected one, (B, B)"),
     (lambda c, r: torch.relu(1 + r - c).mean(), "hinge loss"),
     (lambda c, r: F.softplus(-c).mean(), "the rejected response is missing"),
-    (lambda c, r: 0.5877 + 0 * c.sum(), "same answer whatever"),
+    (lambda c, r: 0.5877 + 0 * c.sum(), "same answer for every input"),
 ]
 TWO["pair_loss"] = [
-    (lambda c, r: -F.softplus(c - r).mean(), "changed places|minus is missing"),
-    (lambda c, r: F.softplus(c - r).sum(), "changed places|sum over the pairs"),
-    (lambda c, r: torch.log(1 + torch.exp(c - r)).mean(), "changed places|overflows"),
+    (lambda c, r: -F.softplus(c - r).mean(), "are swapped|minus is missing"),
+    (lambda c, r: F.softplus(c - r).sum(), "are swapped|sum over the pairs"),
+    (lambda c, r: torch.log(1 + torch.exp(c - r)).mean(), "are swapped|overflows"),
     (lambda c, r: (1 + (r - c).exp()).log().sum(), "sum over the pairs|overflows"),
     (lambda c, r: F.softplus(r - c[:, None]).sum(), "(B, B)|sum over"),
 ]
@@ -563,7 +566,7 @@ WRONG["kwise_loss"] = [
     (lambda s, r: _kwise(s, r, preferred_by_infinity(r), "sum") / len(s), "sum over a prompt's"),
     (lambda s, r: _kwise(s, r, preferred_by_infinity(r), "sum"), "all pairs of all prompts"),
     (lambda s, r: _kwise(s, r, r[:, :, None] < r[:, None]), "rank better than 1"),
-    (lambda s, r: kwise_by_loop(-s, r), "turned round"),
+    (lambda s, r: kwise_by_loop(-s, r), "reversed"),
     (lambda s, r: -kwise_by_loop(s, r), "minus is missing"),
     (
         lambda s, r: _kwise(
@@ -594,11 +597,8 @@ WRONG["kwise_loss"] = [
 ]
 TWO["kwise_loss"] = [
     (lambda s, r: _kwise(s, r, r[:, :, None] < r[:, None], "sum"), "better than 1|sum over all"),
-    (lambda s, r: -_kwise(-s, r, preferred_by_infinity(r)), "turned round|minus is missing"),
-    (
-        lambda s, r: F.softplus(_leads(s))[preferred_by_infinity(r)].mean(),
-        "turned round|one mean over",
-    ),
+    (lambda s, r: -_kwise(-s, r, preferred_by_infinity(r)), "reversed|minus is missing"),
+    (lambda s, r: F.softplus(_leads(s))[preferred_by_infinity(r)].mean(), "reversed|one mean over"),
 ]
 
 # ---- pair_accuracy -------------------------------------------------------------------------------
@@ -639,7 +639,7 @@ RIGHT["pair_accuracy"] = [
 WRONG["pair_accuracy"] = [
     (lambda s, r: (_leads(s)[_lower(r)] > 0).double().mean(), "equal scores count as wrong"),
     (lambda s, r: (_leads(s)[_lower(r)] >= 0).float().mean(), "equal scores count as right"),
-    (lambda s, r: 1 - accuracy_by_loop(s, r), "turned round"),
+    (lambda s, r: 1 - accuracy_by_loop(s, r), "reversed"),
     (lambda s, r: sum(accuracy_by_loop(x[None], y[None]) for x, y in zip(s, r)) / len(s), "first"),
     (lambda s, r: _leads(s)[_lower(r)].sign().mean(), "minus wrong ones"),
     (
@@ -653,7 +653,7 @@ WRONG["pair_accuracy"] = [
     (lambda s, r: ((_leads(s).sign() + 1) / 2 * _lower(r)).sum(), "a number of pairs"),
 ]
 TWO["pair_accuracy"] = [
-    (lambda s, r: (_leads(s)[_lower(r)] < 0).float().mean(), "count as wrong|turned round"),
+    (lambda s, r: (_leads(s)[_lower(r)] < 0).float().mean(), "count as wrong|reversed"),
     (lambda s, r: (_leads(s)[_lower(r)] > 0).sum(), "count as wrong|number of pairs"),
     (
         lambda s, r: (_leads(s)[r[:, :, None] <= r[:, None]] > 0).float().mean(),

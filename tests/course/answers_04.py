@@ -291,12 +291,12 @@ WRONG["gae"] = [
     (_gae(lambda r, a, v, g, lam: r + a - v, lambda g, lam: lam), "in delta and in the loop"),
     (
         _gae(lambda r, a, v, g, lam: r + lam * a - v, lambda g, lam: g * lam),
-        "gamma and lam changed",
+        "gamma and lam are swapped",
     ),
     (_gae(lambda r, a, v, g, lam: r + g * lam * a - v, lambda g, lam: g * lam), "by gamma * lam"),
     (
         _gae(lambda r, a, v, g, lam: r + g * a, lambda g, lam: g * lam),
-        "own value is not taken away",
+        "own value is not subtracted",
     ),
     (_gae(lambda r, a, v, g, lam: r - v, lambda g, lam: g * lam), "the next value is missing"),
     (_gae(_td, lambda g, lam: g * lam, order=iter), "the loop runs forwards"),
@@ -346,7 +346,7 @@ WRONG["gae"] += [
     (gae_of_three_columns, "always runs over 3 columns"),
 ]
 TWO["gae"] = [
-    (_gae(lambda r, a, v, g, lam: r + lam * a - v, lambda g, lam: lam), "changed places|gamma"),
+    (_gae(lambda r, a, v, g, lam: r + lam * a - v, lambda g, lam: lam), "are swapped|gamma"),
     (_gae(lambda r, a, v, g, lam: r + a - v, lambda g, lam: g), "gamma is missing|lam is missing"),
     (_gae(_td, lambda g, lam: g, order=iter), "forwards|lam is missing"),
     (lambda *x: _gae(_td, lambda g, lam: lam)(*x)[::-1], "wrong order|gamma is missing"),
@@ -433,10 +433,10 @@ WRONG["whiten"] = [
     (lambda x, m: _white(x, m, x[m].mean(), x[m].std(correction=0)), "divides 0 by 0"),
     (
         lambda x, m: _white(x, m, 0, (x[m].var(correction=0) + 1e-8).sqrt()),
-        "mean was not taken away",
+        "mean was not subtracted",
     ),
     (lambda x, m: _white(x, m, x[m].mean(), x[m].var(correction=0) + 1e-8), "by the variance"),
-    (lambda x, m: _white(x, m, x[m].mean(), 1), "only the mean was taken away"),
+    (lambda x, m: _white(x, m, x[m].mean(), 1), "only the mean was subtracted"),
     (
         lambda x, m: _white(x, m, x[m].mean(), (x[m].var(correction=0) + 1e-5).sqrt()),
         "looks like 1e-05",
@@ -471,7 +471,7 @@ WRONG["whiten"] = [
 ]
 TWO["whiten"] = [
     (lambda x, m: _white(x, m, x[m].mean(), x[m].std()), "n - 1|0 by 0"),
-    (lambda x, m: _white(x, m, 0, (x[m].var() + 1e-8).sqrt()), "not taken away|n - 1"),
+    (lambda x, m: _white(x, m, 0, (x[m].var() + 1e-8).sqrt()), "not subtracted|n - 1"),
     (lambda x, m: (x - x[m].mean()) / (x[m].var() + 1e-8).sqrt(), "n - 1|should be 0"),
     (lambda x, m: _white(x, m, x[m].mean(), (x[m].var() + 1e-4).sqrt()), "n - 1|0.0001"),
 ]
@@ -584,15 +584,15 @@ def policy_by_rows(new, old, A, mask, epsilon):
 
 
 WRONG["clipped_policy_loss"] = [
-    (_policy(torch.max), "min stands for max"),
+    (_policy(torch.max), "min is used in place of max"),
     (_policy(lambda a, b: a), "nothing is clipped"),
     (_policy(lambda a, b: b), "only the clipped part"),
-    (_policy(sign=1), "this is what PPO raises"),
+    (_policy(sign=1), "this is what PPO maximises"),
     (_policy(torch.max, sign=1), "sign of the advantage"),
     (_policy(reduce=torch.sum), "sum over the tokens"),
     (_policy(ratio=lambda new, old: new - old), "the exp is missing"),
     (_policy(ratio=lambda new, old: new / old), "were divided"),
-    (_policy(ratio=lambda new, old: (old - new).exp()), "upside down"),
+    (_policy(ratio=lambda new, old: (old - new).exp()), "inverted"),
     (_policy(ratio=lambda new, old: new.exp()), "the new probability alone"),
     (_policy(ratio=lambda new, old: new.exp() - old.exp()), "probabilities were subtracted"),
     (policy_by_rows, "mean of each response first"),
@@ -622,15 +622,15 @@ WRONG["clipped_policy_loss"] = [
         ),
         "between -epsilon and epsilon",
     ),
-    (lambda new, old, A, mask, epsilon: -1.2 + 0 * new[mask].sum(), "same answer whatever"),
+    (lambda new, old, A, mask, epsilon: -1.2 + 0 * new[mask].sum(), "same answer for every input"),
 ]
 TWO["clipped_policy_loss"] = [
-    (_policy(torch.max, reduce=torch.sum), "min stands|sum over"),
+    (_policy(torch.max, reduce=torch.sum), "min is used|sum over"),
     (_policy(ratio=lambda new, old: new - old, sign=1), "exp is missing|sign"),
     (_policy(lambda a, b: b, reduce=torch.sum), "clipped part|sum over"),
     (
         lambda new, old, A, mask, epsilon: -torch.max(*_surrogates(new, old, A, epsilon)).mean(),
-        "min stands|padding counts",
+        "min is used|padding counts",
     ),
 ]
 
@@ -719,7 +719,7 @@ def value_by_rows(new, old, R, mask, epsilon):
 
 
 WRONG["clipped_value_loss"] = [
-    (_value(torch.min), "min stands for max"),
+    (_value(torch.min), "min is used in place of max"),
     (_value(lambda a, b: a), "nothing is clipped"),
     (_value(lambda a, b: b), "only the held value"),
     (_value(half=1), "twice as large"),
@@ -777,7 +777,7 @@ def value_by_each(new, old, R, mask, epsilon):
 
 
 TWO["clipped_value_loss"] = [
-    (_value(torch.min, half=1), "min stands|twice"),
+    (_value(torch.min, half=1), "min is used|twice"),
     (_value(reduce=torch.sum, half=1), "sum over|twice"),
     (_value(lambda a, b: a, half=1), "nothing is clipped|twice"),
     (lambda *x: 2 * value_by_rows(*x), "mean of each response|twice"),

@@ -63,8 +63,8 @@ RIGHT["clipped_tokens"] = [
 ]
 WRONG["clipped_tokens"] = [
     (lambda n, o, A, e: ((n - o).exp() - 1).abs() > e, "every ratio outside"),
-    (lambda n, o, A, e: clipped_by_loop(n, o, -A, e), "sign is turned round"),
-    (lambda n, o, A, e: clipped_by_loop(o, n, A, e), "upside down"),
+    (lambda n, o, A, e: clipped_by_loop(n, o, -A, e), "sign is reversed"),
+    (lambda n, o, A, e: clipped_by_loop(o, n, A, e), "inverted"),
     (lambda n, o, A, e: (A > 0) & ((n - o).exp() > 1 + e), "only good tokens count"),
     (lambda n, o, A, e: (A < 0) & ((n - o).exp() < 1 - e), "only bad tokens count"),
     (lambda n, o, A, e: ~clipped_by_loop(n, o, A, e), "keep their gradient"),
@@ -75,10 +75,10 @@ WRONG["clipped_tokens"] = [
         lambda n, o, A, e: ((A > 0) & (n / o > 1 + e)) | ((A < 0) & (n / o < 1 - e)),
         "log-probabilities were divided",
     ),
-    (lambda n, o, A, e: (n - o).exp() > 1 + e, "held when its ratio is too high"),
+    (lambda n, o, A, e: (n - o).exp() > 1 + e, "clipped when its ratio is too high"),
 ]
 TWO["clipped_tokens"] = [
-    (lambda n, o, A, e: (A < 0) & ((o - n).exp() < 1 - e), "upside|only bad"),
+    (lambda n, o, A, e: (A < 0) & ((o - n).exp() < 1 - e), "inverted|only bad"),
     (lambda n, o, A, e: ~((A > 0) & ((n - o).exp() > 1 + e)), "only good|keep their"),
 ]
 
@@ -124,7 +124,7 @@ RIGHT["response_kl"] = [
 WRONG["response_kl"] = [
     (lambda p, q, m: ((p - q) ** 2 / 2).masked_fill(~m, 0).sum(1), "the estimator k2"),
     (lambda p, q, m: (torch.exp(q - p) - 1 + p - q).masked_fill(~m, 0).sum(1), "the estimator k3"),
-    (lambda p, q, m: (torch.exp(p - q) - 1 - p + q).masked_fill(~m, 0).sum(1), "upside down"),
+    (lambda p, q, m: (torch.exp(p - q) - 1 - p + q).masked_fill(~m, 0).sum(1), "inverted"),
     (lambda p, q, m: abs(p - q).masked_fill(~m, 0).sum(1), "sign of each token was dropped"),
     (lambda p, q, m: torch.relu(p - q).masked_fill(~m, 0).sum(1), "set to 0"),
     (lambda p, q, m: kl_by_loop(q, p, m), "the policy's log-probability minus"),
@@ -231,7 +231,7 @@ WRONG["fallen"] = [
         "fall in points",
     ),
     (lambda m, w: 1 - fallen_by_list(m, w), "share that was kept"),
-    (lambda m, w: -fallen_by_list(m, w), "sign is turned round"),
+    (lambda m, w: -fallen_by_list(m, w), "sign is reversed"),
     (lambda m, w: 100 * fallen_by_list(m, w), "a percentage"),
     (lambda m, w: np.nan_to_num(fallen_by_list(m, w)), "it gives 0"),
     (
@@ -335,7 +335,7 @@ WRONG["best_of_n_value"] = [
     (lambda s, m, n: m[s.argmax()], "best-scored of all M"),
     (lambda s, m, n: float(m.mean()), "mean mark of all samples"),
     (lambda s, m, n: m[s.argsort()[-n:]].mean(), "the n best-scored"),
-    (lambda s, m, n: value_by_dot(-s, m, n), "order is turned round"),
+    (lambda s, m, n: value_by_dot(-s, m, n), "order is reversed"),
     (lambda s, m, n: value_by_dot(torch.arange(len(s)), m, n), "old order"),
     (lambda s, m, n: _share(s, m, lambda i: math.comb(i, n), math.comb(len(s), n)), "C(i - 1, n)"),
     (
@@ -349,8 +349,8 @@ WRONG["best_of_n_value"] = [
 ]
 TWO["best_of_n_value"] = [
     (lambda s, m, n: _share(m, m, lambda i: math.comb(i, n - 1), 1), "by the mark|not divided"),
-    (lambda s, m, n: _share(s, m, lambda i: math.comb(i, n - 1), 1, True), "turned|not divided"),
-    (lambda s, m, n: value_by_subsets(-s, s, n), "turned round|expected score"),
+    (lambda s, m, n: _share(s, m, lambda i: math.comb(i, n - 1), 1, True), "reversed|not divided"),
+    (lambda s, m, n: value_by_subsets(-s, s, n), "reversed|expected score"),
 ]
 
 # ---- clustered_interval --------------------------------------------------------------------------
@@ -424,17 +424,17 @@ WRONG["clustered_interval"] = [
     (lambda t: _interval(t.mean(1), len(t)), "divided by P:"),
     (lambda t: _interval(t.mean(1), 1), "standard deviation of the prompts' means"),
     (lambda t: _interval(t.mean(1), len(t) ** 0.5, 1), "one standard error"),
-    (lambda t: _interval(t.mean(1), len(t) ** 0.5, 2), "2 stands for 1.96"),
+    (lambda t: _interval(t.mean(1), len(t) ** 0.5, 2), "2 is used in place of 1.96"),
     (lambda t: _interval(t.mean(1), len(t) ** 0.5, 1.645), "90 % interval"),
     (lambda t: _interval(t.mean(0), t.shape[1] ** 0.5), "mean was taken over the prompts"),
     (lambda t: _interval(t.mean(1), (len(t) - 1) ** 0.5), "root of P - 1"),
-    (lambda t: _swap(interval_by_loop(t)), "ends changed places"),
+    (lambda t: _swap(interval_by_loop(t)), "ends are swapped"),
 ]
 TWO["clustered_interval"] = [
     (lambda t: _interval(t.mean(1), 1, 1), "one standard error|standard deviation of"),
     (lambda t: _interval(t.flatten(), t.numel() ** 0.5, 2), "independent|2 stands"),
     (lambda t: _interval(t.mean(1), len(t), unbiased=False), "population|divided by P"),
-    (lambda t: _swap(_interval(t, t.numel() ** 0.5)), "independent|changed places"),
+    (lambda t: _swap(_interval(t, t.numel() ** 0.5)), "independent|are swapped"),
 ]
 
 # ---- paired_difference ---------------------------------------------------------------------------
@@ -483,17 +483,17 @@ WRONG["paired_difference"] = [
         lambda a, b: tuple(x - y for x, y in zip(interval_by_loop(a), interval_by_loop(b))),
         "end by end",
     ),
-    (lambda a, b: interval_by_numpy(b - a), "sign is turned round"),
+    (lambda a, b: interval_by_numpy(b - a), "sign is reversed"),
     (lambda a, b: interval_by_norm((a - b).abs()), "sign of each difference"),
     (lambda a, b: interval_by_norm((a - b).sign()), "wins less defeats"),
     (lambda a, b: _interval((a - b).flatten(), a.numel() ** 0.5), "marks were independent"),
     (lambda a, b: _interval((a - b).mean(1), len(a) ** 0.5, correction=0), "population's"),
     (lambda a, b: _interval((a - b).mean(1), 1), "divide it by the root of P"),
-    (lambda a, b: _swap(interval_by_loop(a - b)), "ends changed places"),
+    (lambda a, b: _swap(interval_by_loop(a - b)), "ends are swapped"),
 ]
 TWO["paired_difference"] = [
-    (lambda a, b: _unpaired(b, a, math.hypot), "variances|sign is turned"),
-    (lambda a, b: _interval((b - a).flatten(), a.numel() ** 0.5), "independent|sign is turned"),
+    (lambda a, b: _unpaired(b, a, math.hypot), "variances|sign is reversed"),
+    (lambda a, b: _interval((b - a).flatten(), a.numel() ** 0.5), "independent|sign is reversed"),
     (lambda a, b: _interval((a - b).mean(1), len(a), 1), "one standard|divided by P"),
 ]
 
@@ -544,8 +544,8 @@ WRONG["rloo_advantages"] = [
     (lambda r: torch.sub(r, r.mean()), "one baseline for the whole batch"),
     (lambda r: r - (r.sum() - r) / (r.numel() - 1), "all others of the batch"),
     (lambda r: r - rloo_by_loop(r), "This is the baseline"),
-    (lambda r: -rloo_by_loop(r), "sign is turned round"),
-    (lambda r: 2 * r - r.sum(-1, keepdim=True), "sum of the others was taken away"),
+    (lambda r: -rloo_by_loop(r), "sign is reversed"),
+    (lambda r: 2 * r - r.sum(-1, keepdim=True), "sum of the others was subtracted"),
     (lambda r: r - (r.sum(1).view(-1, 1) - r) / r.size(1), "there are group - 1"),
     (lambda r: r - r.sum(1).view(-1, 1) / (r.size(1) - 1), "holds the response itself"),
     (lambda r: r - r.max(1, keepdim=True)[0], "best of the group"),
@@ -624,15 +624,18 @@ def answer_kl_with(first, second, ref_first, ref_second, weights):
 WRONG["answer_kl"] = [
     (
         lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, f.detach().softmax(0)),
-        "what k2 in a loss does",
+        "as with k2 in a loss",
     ),
-    (lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, rf.softmax(0)), "the reference's chances"),
+    (
+        lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, rf.softmax(0)),
+        "the reference's probabilities",
+    ),
     (
         lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, 1 / len(f)),
         "Every first word counts the same",
     ),
     (lambda f, s, rf, rs: answer_kl_with(f, s, rf, rs, 1.0), "without weights"),
-    (lambda f, s, rf, rs: answer_kl_by_joint(rf, rs, f, s), "direction is turned round"),
+    (lambda f, s, rf, rs: answer_kl_by_joint(rf, rs, f, s), "direction is reversed"),
     (
         lambda f, s, rf, rs: answer_kl_by_joint(f, s * 0, rf, rs * 0),
         "KL of the second word is missing",
@@ -680,7 +683,7 @@ def _lead(c, r, rc, rr, beta):
 
 WRONG["dpo_loss"] = [
     (_dpo(lambda c, r, rc, rr, beta: beta * (c - r)), "the reference is missing"),
-    (_dpo(lambda c, r, rc, rr, beta: -beta * (c - rc - r + rr)), "changed places"),
+    (_dpo(lambda c, r, rc, rr, beta: -beta * (c - rc - r + rr)), "are swapped"),
     (_dpo(lambda c, r, rc, rr, beta: c - rc - r + rr), "beta is missing"),
     (_dpo(lambda c, r, rc, rr, beta: (c - rc - r + rr) / beta), "divided by beta"),
     (_dpo(lambda c, r, rc, rr, beta: beta * (c - rr - r + rc)), "reference of the other one"),
@@ -692,14 +695,14 @@ WRONG["dpo_loss"] = [
     (_dpo(_lead, scale=torch.sigmoid), "minus the mean probability"),
     (_dpo(_lead, scale=lambda x: x), "the sigmoid is missing"),
     (lambda *x: -_dpo(_lead)(*x), "the minus is missing"),
-    (lambda *x: x[4] * _dpo(_lead)(*x[:4], 1.0), "beta stands before the loss"),
+    (lambda *x: x[4] * _dpo(_lead)(*x[:4], 1.0), "beta multiplies the loss"),
     (_dpo(lambda *x: _lead(*x).mean()), "before the sigmoid"),
     (lambda *x: _dpo(_lead)(*x[:4], 0.1), "dpo_beta is always 0.1"),
     (_dpo(lambda c, r, rc, rr, beta: beta * ((c - rc)[:, None] - (r - rr)[None])), "(B, B)"),
 ]
 TWO["dpo_loss"] = [
     (_dpo(lambda c, r, rc, rr, beta: beta * (c - r), reduce=torch.sum), "reference|sum over"),
-    (_dpo(lambda c, r, rc, rr, beta: r - rr - c + rc), "changed places|beta is missing"),
+    (_dpo(lambda c, r, rc, rr, beta: r - rr - c + rc), "are swapped|beta is missing"),
     (lambda *x: -_dpo(_lead, reduce=torch.sum)(*x), "minus|sum over"),
     (_dpo(lambda c, r, rc, rr, beta: c - r), "reference is missing|beta is missing"),
 ]
@@ -902,16 +905,16 @@ WRONG["promises"] = [
     (_promises(lambda words, i: words), "anywhere in the sentence"),
     (_promises(_four, lambda s: s.lower().split()), "punctuation sticks"),
     (_promises(_four, lambda s: re.findall(r"[\w']+", s)), "capitals make a difference"),
-    (lambda *x: not promises_by_regex(*x), "turned round"),
+    (lambda *x: not promises_by_regex(*x), "reversed"),
     (lambda s, p, n: promises_by_string(s, p[:1], n), "only the first phrase"),
     (lambda s, p, n: all(promises_by_string(s, [one], n) for one in p), "every phrase must be"),
     (lambda s, p, n: promises_by_regex(s, " ".join(p).split(), n), "one word of a phrase"),
-    (lambda s, p, n: False, "same answer whatever"),
+    (lambda s, p, n: False, "same answer for every input"),
 ]
 TWO["promises"] = [
     (_promises(lambda words, i: words, lambda s: s.lower().split()), "anywhere|punctuation"),
     (_promises(lambda words, i: [], lambda s: re.findall(r"[\w']+", s)), "not seen|capitals"),
-    (lambda *x: not _promises(lambda words, i: words[:i])(*x), "anywhere before|turned round"),
+    (lambda *x: not _promises(lambda words, i: words[:i])(*x), "anywhere before|reversed"),
 ]
 
 # ---- piece_losses --------------------------------------------------------------------------------
@@ -983,7 +986,7 @@ WRONG["piece_losses"] = [
     (_pieces(lambda x, m, whole: x[m].mean()), "its own token mean"),
     (_pieces(lambda x, m, whole: x[m].sum()), "These are the pieces' sums"),
     (_pieces(lambda x, m, whole: x[m].sum() / whole.numel()), "padding was counted among"),
-    (_pieces(lambda x, m, whole: x.sum() / whole.sum()), "at padding was added"),
+    (_pieces(lambda x, m, whole: x.sum() / whole.sum()), "values on padding were added"),
     (_pieces(lambda x, m, whole: (x * m).sum() / whole.sum()), "0 times nan is nan"),
     (_pieces(lambda x, m, whole: x.sum() / whole.numel()), "mask was not used at all"),
     (_pieces(lambda x, m, whole: x[m].sum() / len(whole)), "by the number of responses: the"),
@@ -1063,13 +1066,13 @@ WRONG["best_accuracy"] = [
         lambda a, b: max((a[:, None] > b).float().mean(), (a[:, None] <= b).float().mean()),
         "given to the second text",
     ),
-    (lambda a, b: accuracy_by_loop(a, b) * 2 - 1, "the lead over a coin"),
+    (lambda a, b: accuracy_by_loop(a, b) * 2 - 1, "the lead over chance"),
     (
         lambda a, b: (lambda p: max(p, 1 - p))(
             sum((x > y) + (x == y) / 2 for x, y in zip(a.tolist(), b.tolist()))
             / min(len(a), len(b))
         ),
-        "first rating of one was held",
+        "first rating of one was compared",
     ),
     (lambda a, b: 1.0 if a.mean() != b.mean() else 0.5, "higher mean always wins"),
     (lambda a, b: accuracy_by_loop(a, b) * len(a) * len(b), "These are counts"),

@@ -252,7 +252,7 @@ def test_a_class_that_cannot_be_made_or_graded_is_said_to_be_so(course, tmp_path
     assert main(["course", "grading", str(course)]) == 1
     assert "already exists" in capsys.readouterr().err
     assert main(["course", "grade", str(tmp_path)]) == 1
-    assert "is no class" in capsys.readouterr().err
+    assert "is not a class" in capsys.readouterr().err
     (tmp_path / "nbgrader_config.py").touch()
     assert main(["course", "grade", str(tmp_path)]) == 1
     assert "nothing was handed in" in capsys.readouterr().err

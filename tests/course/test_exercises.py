@@ -204,19 +204,31 @@ ODD = {
     "one of two": (
         GAE,
         lambda *x: GAE.right(*x)[0],
-        "2 tensors are wanted, advantages and returns, in this order; you return a "
+        "Return 2 tensors, advantages and returns, in this order; you return a "
         "tensor of shape (1, 3).",
     ),
     "one is a number": (
         GAE,
         lambda *x: (GAE.right(*x)[0], 1.0),
-        "Your returns is a single number, a tensor of shape (1, 3) is wanted.",
+        "Your returns is one number; it should be a tensor of shape (1, 3).",
     ),
-    "a list": (MASK, lambda *x: MASK.right(*x).tolist(), "is a list of 1, a torch tensor"),
-    "numpy": (LOSS, lambda *x: LOSS.right(*x).numpy(), "no gradient flows: return the tensor"),
-    "a float": (LOSS, lambda *x: LOSS.right(*x).item(), "no gradient flows: return the tensor"),
-    "a shape": (LOSS, lambda *x: LOSS.right(*x)[None], "has shape (1,), () is wanted"),
-    "integers": (MASK, lambda *x: MASK.right(*x).long(), "has dtype int64, bool is wanted"),
+    "a list": (
+        MASK,
+        lambda *x: MASK.right(*x).tolist(),
+        "is a list of 1; it should be a torch tensor",
+    ),
+    "numpy": (
+        LOSS,
+        lambda *x: LOSS.right(*x).numpy(),
+        "no gradient flows through it: return the tensor",
+    ),
+    "a float": (
+        LOSS,
+        lambda *x: LOSS.right(*x).item(),
+        "no gradient flows through it: return the tensor",
+    ),
+    "a shape": (LOSS, lambda *x: LOSS.right(*x)[None], "has shape (1,); it should be ()"),
+    "integers": (MASK, lambda *x: MASK.right(*x).long(), "has dtype int64; it should be bool"),
     "nan": (LOSS, lambda *x: LOSS.right(*x) * float("nan"), "holds nan"),
     "infinity": (LOSS, lambda *x: LOSS.right(*x) + float("inf"), "holds an infinity"),
     "changes its input": (GAE, _in_place, "changes its input rewards in place"),
@@ -235,7 +247,7 @@ ODD = {
         lambda new, old, A, mask, epsilon: (
             LOSS.right(new, old, A, mask, epsilon) + A.mean() - A[mask].mean()
         ),
-        "What stands on padding moves your answer",
+        "Values on padding change your answer",
     ),
     "padding is not 0": (
         GAE,
@@ -247,9 +259,13 @@ ODD = {
     "is 1 or 0": (
         TEXT,
         lambda *x: int(TEXT.right(*x)),
-        "Your answer is a value of type int, True or False is wanted.",
+        "Your answer is a value of type int; it should be True or False.",
     ),
-    "is a tensor": (TEXT, lambda *x: torch.ones(()) > 0, "tensor of shape (), True or False is"),
+    "is a tensor": (
+        TEXT,
+        lambda *x: torch.ones(()) > 0,
+        "tensor of shape (); it should be True or False",
+    ),
     "is no function": (GAE, torch.zeros(2), "Give the check the function itself, check.gae(gae)"),
 }
 
@@ -282,9 +298,9 @@ def _after_the_last(rewards, values, mask, gamma, lam):
 KL = ppo_rewards.KL_REWARDS
 CRASHES = {
     "no padding in a full row": (KL, _first_padding, "A row of this input has no padding."),
-    "a maximum of nothing": (KL, _smallest_of_padding, "A maximum or minimum is taken of nothing"),
+    "a maximum of nothing": (KL, _smallest_of_padding, "the maximum or minimum of an empty tensor"),
     "a column too far": (GAE, _after_the_last, "there is no column mask.sum(1)"),
-    "shapes": (roads.RLOO_ADVANTAGES, lambda r: r - r.mean(1), "x[:, None] makes (B, 1) of (B,)"),
+    "shapes": (roads.RLOO_ADVANTAGES, lambda r: r - r.mean(1), "x[:, None] turns (B,) into (B, 1)"),
     "a mean of bools": (tour.WIN_SHARE, lambda m, r: (m > r).mean(), "floats first, with .float()"),
     "argmax of bools": (
         sft.LABEL_MASK,
@@ -300,7 +316,7 @@ CRASHES = {
     "nothing in a list": (
         scaling.PIECE_LOSSES,
         lambda losses, mask, size: torch.stack([]),
-        "A list is empty that should hold tensors",
+        "A list that should hold tensors is empty",
     ),
     "fewer arguments": (LOSS, lambda new, old: new, "keep all of them, in this order"),
 }

@@ -221,7 +221,7 @@ def test_the_table_has_a_line_for_every_real_token_and_no_more():
     assert not table.isna().any().any()
     assert token_table(rollout, 1, recompute(rollout, beta=0.0))["reward"].tolist() == [0.0, -1.0]
     for row in (2, -1, 0.0, True, "0"):
-        assert "rows 0 to 1" in refusal(token_table, rollout, row)
+        assert "a row from 0 to 1" in refusal(token_table, rollout, row)
 
 
 def test_rows_are_spread_from_the_lowest_to_the_highest_score():
@@ -251,7 +251,7 @@ def test_files_that_are_no_rollout_are_refused(tmp_path):
     assert "missing" in refusal(load_rollout, tmp_path / "missing.safetensors")
     (tmp_path / "text").write_text("hello")
     assert "could not read" in refusal(load_rollout, tmp_path / "text")
-    assert "no saved rollout" in refusal(load_rollout, shipped("sft") / "model.safetensors")
+    assert "is not a rollout" in refusal(load_rollout, shipped("sft") / "model.safetensors")
 
 
 def test_token_texts_add_up_to_the_whole(tokenizer):

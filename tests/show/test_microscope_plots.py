@@ -38,7 +38,7 @@ def test_advantages_under_each_lambda(rollout):
     for line, lam in zip(drawn(axes), (0.0, 1.0)):
         wanted = token_table(rollout, 3, recompute(rollout, lam=lam))["raw_advantage"]
         assert line == pytest.approx(wanted.tolist())
-    assert "rows 0 to 31" in refusal(advantages_by_lambda, rollout, 32)
+    assert "a row from 0 to 31" in refusal(advantages_by_lambda, rollout, 32)
 
 
 def test_values_beside_what_came(rollout):

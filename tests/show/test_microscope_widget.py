@@ -80,7 +80,7 @@ def test_twelve_rows_by_score_or_those_asked_for(rollout):
     few = Microscope(rollout, row=5, rows=[2, 3], quantity="kl")
     assert [row["row"] for row in few.state["rows"]] == [2, 3, 5]
     assert (few.state["view"]["row"], few.state["view"]["quantity"]) == (5, "kl")
-    assert "rows 0 to 31" in refusal(Microscope, rollout, rows=[32])
+    assert "a row from 0 to 31" in refusal(Microscope, rollout, rows=[32])
     assert "logprob" in refusal(Microscope, rollout, quantity="gold")
 
 

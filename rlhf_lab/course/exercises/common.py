@@ -19,8 +19,8 @@ from rlhf_lab.course.exercises.exercise import (
 
 
 def common_mistakes(exercise: Exercise) -> list[Mistake]:
-    """Those that follow from an exercise's inputs: a number written in place of an argument, two
-    that changed places, a mask that is not used, and what a mean should be divided by."""
+    """The mistakes that follow from an exercise's inputs: a number in place of an argument, two
+    swapped arguments, an unused mask, an input returned unchanged, and sums in place of means."""
     return [
         *_about_the_mask(exercise),
         *_changed_places(exercise),
@@ -35,8 +35,8 @@ def _about_the_mask(exercise: Exercise) -> Iterator[Mistake]:
     if name is None:
         return
     yield mistake(
-        "It looks as if padding counts: use the mask, so that what stands where it is False "
-        "means nothing.",
+        "It looks as if padding counts: use the mask, so that values where it is False have no "
+        "effect.",
         before=lambda inputs: {**inputs, name: torch.ones_like(inputs[name])},
     )
     yield mistake(
@@ -63,7 +63,7 @@ def per_token(x: Any, mask: Tensor) -> bool:
 
 
 def _moved(mask: Tensor, by: int) -> Tensor:
-    """The mask moved by one column, False where nothing moved in."""
+    """The mask moved by one column, with False in the column that becomes free."""
     moved = mask.roll(by, 1)
     moved[:, -1 if by < 0 else 0] = False
     return moved
@@ -74,7 +74,7 @@ def _changed_places(exercise: Exercise) -> Iterator[Mistake]:
         pairs = [(case.inputs[one], case.inputs[other]) for case in exercise.cases]
         if all(_alike(*pair) for pair in pairs):
             yield mistake(
-                f"It looks as if {one} and {other} changed places.",
+                f"It looks as if {one} and {other} are swapped.",
                 before=partial(_swapped, one=one, other=other),
             )
 
@@ -115,7 +115,7 @@ def _handed_back(exercise: Exercise) -> Iterator[Mistake]:
 
 
 def _sums(exercise: Exercise) -> Iterator[Mistake]:
-    """Times or divided by a number of things, and the other sign."""
+    """The right answer times or divided by a number of things, or with the wrong sign."""
     wanted = answer_to(exercise.right, exercise.cases[0])
     if not isinstance(wanted, Tensor) or not wanted.is_floating_point():
         return
@@ -131,13 +131,13 @@ def _sums(exercise: Exercise) -> Iterator[Mistake]:
         }
     for what, count in counts.items():
         yield mistake(
-            f"It is the right answer times the number of {what}: was a sum taken where a mean is "
-            "wanted?",
+            f"It is the right answer times the number of {what}: did you take a sum in place of a "
+            "mean?",
             after=lambda answer, inputs, count=count: answer * count(inputs),
         )
         yield mistake(
-            f"It is the right answer divided by the number of {what}: was a mean taken where a "
-            "sum is wanted, or twice?",
+            f"It is the right answer divided by the number of {what}: did you take a mean in place "
+            "of a sum, or twice?",
             after=lambda answer, inputs, count=count: answer / count(inputs),
         )
     yield mistake("It is right except for its sign.", after=lambda answer, inputs: -answer)

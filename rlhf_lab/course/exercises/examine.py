@@ -27,12 +27,13 @@ from rlhf_lab.course.exercises.exercise import (
 from rlhf_lab.course.exercises.recognise import not_finite, recognise
 
 THE_LAB = str(Path(__file__).resolve().parents[2]) + os.sep  # the package's folder
-HELPERS = ("masked_mean", "masked_sum")  # what an exercise may take from the lab
+HELPERS = ("masked_mean", "masked_sum")  # functions of the lab that a learner may call
 
 
 @dataclass(frozen=True)
 class Result:
-    """Whether the function is right, whether there was one, and the text that was printed."""
+    """right: whether the function is right; attempted: whether one was written; text: what was
+    printed."""
 
     right: bool
     attempted: bool
@@ -43,10 +44,10 @@ class Result:
 
 
 def examine(exercise: Exercise, function: Callable) -> Result:
-    """Try the function, print what there is to say, and return it.
+    """Try the function, print the result and return it.
 
-    Raises AssertionError with the same text if it is not right while nbgrader executes the
-    notebook (it sets NBGRADER_EXECUTION), so that it counts as failed.
+    If nbgrader runs the notebook (it sets NBGRADER_EXECUTION) and the function is not right, raises
+    AssertionError with the same text, so that the exercise counts as failed.
     """
     result = judge(exercise, function, own=True)
     if os.environ.get("NBGRADER_EXECUTION") and not result.right:
@@ -56,7 +57,7 @@ def examine(exercise: Exercise, function: Callable) -> Result:
 
 
 def judge(exercise: Exercise, function: Callable, own: bool = False) -> Result:
-    """The result, without printing it. own: whether a function that calls the lab's is refused."""
+    """The result, without printing it. own: refuse a function that calls the lab's functions."""
     if not callable(function):
         return _wrong(
             f"Give the check the function itself, check.{exercise.name}({exercise.name})"
@@ -84,7 +85,7 @@ def judge(exercise: Exercise, function: Callable, own: bool = False) -> Result:
 
 @contextmanager
 def _watching(borrowed: list[str]) -> Iterator[None]:
-    """Write down which functions of the lab are called, under whatever name they were imported."""
+    """Record which functions of the lab are called, under whatever name they were imported."""
 
     def note(frame: FrameType, event: str, _: object) -> None:
         file, name = frame.f_code.co_filename, frame.f_code.co_name
@@ -167,7 +168,7 @@ def _padding(
     answer: Tensor | tuple,
     wanted: Tensor | tuple,
 ) -> str | None:
-    """Say so if padding alone is to blame."""
+    """Say so if padding alone is the cause."""
     if exercise.mask is None:
         return None
     mask = case.inputs[exercise.mask]
@@ -181,7 +182,7 @@ def _padding(
         return None
     return (
         (
-            "What stands on padding moves your answer: use the mask, so that tokens where it is "
+            "Values on padding change your answer: use the mask, so that tokens where it is "
             "False do not count."
         )
         if moved
@@ -192,8 +193,8 @@ def _padding(
 def _gradient_problem(
     exercise: Exercise, function: Callable, case: Case
 ) -> tuple[str | None, bool]:
-    """What is wrong with the gradient to the input that needs one, and whether it is nan or inf on
-    padding that holds such numbers, where it is not compared."""
+    """What is wrong with the gradient of the input that needs one, and whether it is nan or inf on
+    padding that holds such numbers; there the gradient is not compared."""
     name = str(exercise.gradient)
     mine, right = (_gradient(some, case, name) for some in (function, exercise.right))
     if mine is None or right is None:
@@ -202,7 +203,7 @@ def _gradient_problem(
     if same(mine.masked_fill(spoilt, 0), right):
         return None, bool(spoilt.any())
     text = wording.wrong_gradient(exercise, case, mine, right)
-    for some in exercise.mistakes:  # those that have the right numbers
+    for some in exercise.mistakes:  # mistakes that give the right numbers
         theirs = _gradient(exercise.written(some), case, name)
         if theirs is not None and same(theirs, mine):
             return f"{text}\n{some.sentence}", False
@@ -210,7 +211,7 @@ def _gradient_problem(
 
 
 def _gradient(function: Callable, case: Case, name: str) -> Tensor | None:
-    """The gradient of the answer's sum; None if it does not get there."""
+    """The gradient of the answer's sum; None if no gradient reaches the input."""
     inputs = copy.deepcopy(case.inputs)
     x = inputs[name].requires_grad_()
     try:

@@ -1,7 +1,7 @@
 """What an exercise consists of: inputs, the right function, and its usual mistakes.
 
-The right function has switches: keyword arguments whose defaults are right. A usual mistake turns
-one or two of them, so that two mistakes made at once are the two together.
+The right function has switches: keyword arguments whose defaults are right. A usual mistake changes
+one or two of them, so two mistakes made at once are tried by changing the switches of both.
 """
 
 import copy
@@ -18,7 +18,7 @@ Inputs = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """One input: what is special about it, in a few words, and the arguments in their order."""
+    """One input. name: what is special about it, in a few words; inputs: the arguments in order."""
 
     name: str
     inputs: Inputs
@@ -26,10 +26,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Mistake:
-    """What learners do wrong, and what to tell them.
+    """What learners do wrong, and the sentence to tell them.
 
-    function: stands in place of the right one. before: what is done to the inputs first. after:
-    what is made of the answer and the inputs. switches: of the right function, with wrong values.
+    function: takes the place of the right one. before: changes the inputs first. after: computes
+    the wrong answer from the answer and the inputs. switches: of the right function, with wrong
+    values.
     """
 
     sentence: str
@@ -39,7 +40,7 @@ class Mistake:
     switches: dict[str, Any] = field(default_factory=dict)
 
     def goes_with(self, other: "Mistake") -> bool:
-        """Whether both can be made at once."""
+        """Whether both mistakes can be made at once."""
         if self.function or other.function:
             whole, rest = (self, other) if self.function else (other, self)
             return not whole.switches and not rest.function and not rest.switches
@@ -77,7 +78,7 @@ class Exercise:
     mask: str | None = None
 
     def written(self, *mistakes: Mistake) -> Callable:
-        """The function as somebody writes it who makes these mistakes."""
+        """The function as a learner who makes these mistakes would write it."""
 
         def function(*values: Any) -> Any:
             inputs = dict(zip(self.cases[0].inputs, values))
@@ -95,13 +96,13 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Raised:
-    """Stands for the answer of a function that stopped with an error."""
+    """Takes the place of an answer if the function stopped with an error."""
 
     error: Exception
 
 
 def answer_to(function: Callable, case: Case) -> Any:
-    """What a function returns for a copy of a case's inputs, or how it stopped."""
+    """What a function returns for a copy of a case's inputs, or the error that stopped it."""
     try:
         return function(*copy.deepcopy(case.inputs).values())
     except Exception as error:  # whatever a learner's code may raise
@@ -109,15 +110,15 @@ def answer_to(function: Callable, case: Case) -> Any:
 
 
 def is_number(answer: Any) -> bool:
-    """Whether it is one real number outside a tensor, of Python or of numpy."""
+    """Whether the answer is a single real number of Python or numpy, not a tensor."""
     if type(answer).__module__ == "numpy":
         return getattr(answer, "ndim", 1) == 0 and not isinstance(answer.item(), bool)
     return isinstance(answer, Real) and not isinstance(answer, bool)
 
 
 def same(answer: Any, wanted: Any) -> bool:
-    """Whether an answer has the type, shape and values wanted, to float32's precision. A number is
-    as good as a tensor of one number, and one tensor as good as the several that it unpacks to."""
+    """Whether an answer has the right type, shape and values, to float32's precision. A number may
+    be given for a tensor of one number, and one tensor for the several that it unpacks to."""
     if isinstance(wanted, tuple):
         if isinstance(answer, Tensor) and answer.dim():
             answer = answer.unbind()

@@ -67,7 +67,7 @@ WIN_SHARE = Exercise(
             tie=1.0,
         ),
         mistake(
-            "It looks as if the two changed places: this is how often the rival wins.",
+            "It looks as if the two are swapped: this is how often the rival wins.",
             before=lambda x: {"marks": x["rival_marks"], "rival_marks": x["marks"]},
         ),
         mistake(
@@ -172,13 +172,13 @@ BEST_OF_N_MARK = Exercise(
             among="a column",
         ),
         mistake(
-            "It looks as if every prompt gave the responses that other prompts picked: row i "
-            "must give its own pick alone, as gather does.",
+            "It looks as if each row also gave the responses that other prompts picked: row i "
+            "must give only its own pick, as gather does.",
             among="everyone's",
         ),
         mistake(
-            "It looks as if whole rows were picked: marks[index] picks prompts, and what is wanted "
-            "is one mark of each, marks.gather(1, index).",
+            "It looks as if whole rows were picked: marks[index] picks prompts. Take one mark of "
+            "each prompt, marks.gather(1, index).",
             lambda scores, marks: marks[scores.argmax(1)].mean(),
         ),
         mistake(

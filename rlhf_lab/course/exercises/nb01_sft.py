@@ -87,8 +87,8 @@ LABEL_MASK = Exercise(
             stop="nowhere",
         ),
         mistake(
-            "It looks as if padding is told by its id alone. Where padding and end token share an "
-            "id, as in GPT-2, the end token drops out, and the model never learns to stop: the "
+            "It looks as if padding is recognised by its id alone. If padding and end token share "
+            "an id, as in GPT-2, the end token is lost, and the model never learns to stop: the "
             "first end token of the response counts, and what follows it is padding.",
             stop="padding",
         ),
@@ -126,9 +126,9 @@ LABEL_MASK = Exercise(
             "token, which counts (>=, not >).",
             shift=1,
         ),
-        mistake("It is turned round: the prompt counts and the response does not.", prompt="alone"),
+        mistake("It is reversed: the prompt counts and the response does not.", prompt="alone"),
         mistake(
-            "It is turned round: False stands where True is wanted.",
+            "It is reversed: True and False are swapped.",
             after=lambda mask, inputs: ~mask if mask.dtype == torch.bool else mask,
         ),
         mistake(

@@ -1,4 +1,4 @@
-"""Exercises of notebook 02: what a ranking says of each pair, and how far two people agree."""
+"""Exercises of notebook 02: what a ranking says of each pair, and how often two people agree."""
 
 from collections.abc import Callable
 
@@ -103,13 +103,13 @@ PREFERRED = Exercise(
     ),
     mistakes=(
         mistake(
-            "It looks as if rows and columns changed places: [b, i, j] is True where i beats "
+            "It looks as if rows and columns are swapped: [b, i, j] is True where i beats "
             "j, and the smaller rank is the better.",
             after=lambda beats, inputs: beats.transpose(-2, -1),
         ),
         *PREFERRED_MISTAKES,
         mistake(
-            "It is turned round: True stands where False is wanted.",
+            "It is reversed: True and False are swapped.",
             after=lambda beats, inputs: ~beats if beats.dtype == torch.bool else beats,
         ),
     ),
@@ -153,7 +153,7 @@ AGREEMENT = Exercise(
     agreement,
     cases=(
         Case(
-            "one pair of three turned round",
+            "one pair of three reversed",
             {"first": torch.tensor([[1, 2, 3]]), "second": torch.tensor([[2, 1, 3]])},
         ),
         Case(

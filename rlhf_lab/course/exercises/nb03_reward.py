@@ -58,22 +58,22 @@ LEAD_MISTAKES = (
     ),
     mistake(
         "It looks as if the mean of the probabilities was taken before the log: then a pair that "
-        "is quite wrong hardly pulls. Take the log of each pair, then the mean.",
+        "is quite wrong has almost no gradient. Take the log of each pair, then the mean.",
         mean="probabilities",
     ),
     mistake(
         "It looks as if the log is missing: this is minus the mean probability, which "
-        "hardly pulls at a pair that is quite wrong.",
+        "has almost no gradient for a pair that is quite wrong.",
         scale=torch.sigmoid,
     ),
     mistake(
-        "It looks as if the log is missing: 1 - sigmoid hardly pulls at a pair that is "
+        "It looks as if the log is missing: 1 - sigmoid has almost no gradient for a pair that is "
         "quite wrong.",
         scale=lambda x: torch.sigmoid(x) - 1,
     ),
     mistake(
         "It looks as if the sigmoid is missing: without it the loss falls without end, "
-        "and pairs that are right already pull as hard as the wrong ones.",
+        "and pairs that are right already have as large a gradient as wrong ones.",
         scale=lambda x: x,
     ),
     mistake(
@@ -81,7 +81,8 @@ LEAD_MISTAKES = (
         scale=lambda x: -F.relu(1 - x),
     ),
     mistake(
-        "It looks as if the square stands for the log: the loss of a pair is -log sigmoid(lead).",
+        "It looks as if the square is used in place of the log: the loss of a pair is "
+        "-log sigmoid(lead).",
         scale=lambda x: -(1 - torch.sigmoid(x)).square(),
     ),
     mistake(
@@ -137,7 +138,7 @@ PAIR_LOSS = Exercise(
     ),
     mistakes=(
         mistake(
-            "It looks as if chosen and rejected changed places: the loss must fall when the "
+            "It looks as if chosen and rejected are swapped: the loss must fall when the "
             "chosen response's score rises.",
             before=_swapped_pair,
         ),
@@ -169,7 +170,7 @@ PAIR_LOSS = Exercise(
             before=lambda x: {**x, "rejected_scores": torch.zeros_like(x["rejected_scores"])},
         ),
     ),
-    use="With it, comparisons alone make a scale: ln 2 = 0.693 knows nothing, 0 is sure and right.",
+    use="It turns comparisons into scores: a loss of ln 2 = 0.693 is a guess, 0 is sure and right.",
     gradient="chosen_scores",
 )
 
@@ -303,8 +304,7 @@ KWISE_LOSS = Exercise(
             mean="the table",
         ),
         mistake(
-            "It is turned round: rank 1 is the best, so the lower rank should get the "
-            "higher score.",
+            "It is reversed: rank 1 is the best, so the lower rank should get the higher score.",
             before=lambda x: {**x, "scores": -x["scores"]},
         ),
         *(some for some in LEAD_MISTAKES if "mean" not in some.switches),
@@ -383,8 +383,7 @@ PAIR_ACCURACY = Exercise(
             tie=1.0,
         ),
         mistake(
-            "It is turned round: rank 1 is the best, so the lower rank should have the "
-            "higher score.",
+            "It is reversed: rank 1 is the best, so the lower rank should have the higher score.",
             before=lambda x: {**x, "scores": -x["scores"]},
         ),
         mistake(
@@ -433,5 +432,5 @@ PAIR_ACCURACY = Exercise(
             after=lambda share, inputs: 2 * share - 1,
         ),
     ),
-    use="Read it beside what two people reach with each other: 100 % is out of reach.",
+    use="Compare it with how often two people agree: 100 % cannot be reached.",
 )

@@ -1,6 +1,6 @@
 """Exercise of notebook 04, second part: advantages and returns.
 
-Numbers stand on the padding of every case, in one of them nan and inf.
+Every case has numbers on its padding, one of them nan and inf.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def gae(
 
 
 def _following(values: Tensor, raw_values: Tensor, mask: Tensor, which: str) -> Tensor:
-    """What stands for the value of the next token, (B, N)."""
+    """What is used as the value of the next token, (B, N)."""
     last = maths.last_index(mask)[:, None]
     index = (torch.arange(mask.shape[1]) + 1).minimum(last)
     return {
@@ -74,7 +74,7 @@ def _following(values: Tensor, raw_values: Tensor, mask: Tensor, which: str) -> 
 
 
 def _carried(deltas: Tensor, factor: float, forwards: bool) -> Tensor:
-    """Each delta and `factor` times what was carried from the one before in the loop: (B, N)."""
+    """Each delta plus `factor` times the result of the previous step of the loop: (B, N)."""
     N = deltas.shape[1]
     columns: list[Tensor] = [deltas[:, 0]] * N
     carried = torch.zeros_like(deltas[:, 0])
@@ -96,7 +96,7 @@ def _discounts() -> tuple[Mistake, ...]:
         mistake(f"It looks as if gamma is missing in the loop: {loop}.", carry=lambda g, lam: lam),
         mistake(f"It looks as if gamma is missing in delta: {delta}.", discount=lambda g, lam: 1.0),
         mistake(
-            "It looks as if gamma and lam changed places: it is gamma that discounts the next "
+            "It looks as if gamma and lam are swapped: it is gamma that discounts the next "
             f"value, {delta}.",
             discount=lambda gamma, lam: lam,
         ),
@@ -195,7 +195,7 @@ GAE = Exercise(
             following="none",
         ),
         mistake(
-            "It looks as if the token's own value is not taken away: "
+            "It looks as if the token's own value is not subtracted: "
             "delta_t = r_t + gamma * V_(t+1) - V_t.",
             minus_value=False,
         ),
@@ -205,9 +205,8 @@ GAE = Exercise(
             clean="neither",
         ),
         mistake(
-            "It looks as if the value that stands on padding follows the last token: nothing "
-            "follows "
-            "it, so zero the values of the padding before the loop.",
+            "It looks as if a value on the padding is used as the value after the last token: that "
+            "is 0, so zero the values of the padding before the loop.",
             following="next, padding's too",
         ),
         mistake(

@@ -1,8 +1,8 @@
 """Exercises of notebook 04, third part: whitening, and the clipped losses.
 
-Numbers stand on the padding of every case, so that whoever forgets the mask finds out; in one of
-them nan and inf. No number of the losses lies on a kink: no ratio on the edge of the clip, and of a
-token's two errors one is larger, or both come from the same value.
+Every case has numbers on its padding, one of them nan and inf, so that a forgotten mask is noticed.
+No case of the losses lies where a gradient is not defined: no ratio is on the edge of the clip, and
+a token's two errors differ, or come from the same value.
 """
 
 from collections.abc import Callable
@@ -114,17 +114,17 @@ WHITEN = Exercise(
             scale=lambda variance: 1 / (variance + 1e-8).sqrt(),
         ),
         mistake(
-            "It looks as if the mean was added again after the division: take it away for good.",
+            "It looks as if the mean was added again after the division: subtract it only.",
             centre="added again",
         ),
-        mistake("It looks as if the mean was not taken away.", centre="no"),
+        mistake("It looks as if the mean was not subtracted.", centre="no"),
         mistake(
             "It looks as if the variance was taken around 0: it is the mean square of the distance "
             "from the mean.",
             centre="not for the variance",
         ),
         mistake(
-            "It looks as if only the mean was taken away: divide by the standard deviation.",
+            "It looks as if only the mean was subtracted: divide by the standard deviation.",
             scale=torch.ones_like,
         ),
         mistake(
@@ -137,7 +137,7 @@ WHITEN = Exercise(
             lambda x, mask: ((x - x[mask].mean()) / x[mask].abs().max()).masked_fill(~mask, 0),
         ),
         mistake(
-            "It looks as if it was scaled to lie between 0 and 1: take the mean away and divide by "
+            "It looks as if it was scaled to lie between 0 and 1: subtract the mean and divide by "
             "the standard deviation.",
             lambda x, mask: (
                 (x - x[mask].min()) / (x[mask].max() - x[mask].min() + 1e-8)
@@ -173,14 +173,14 @@ PICK: dict[str, Pick] = {
 
 
 def joined(pick: str, mean: str, late: bool, mask: Tensor, *losses: Tensor) -> Tensor:
-    """One number of the two losses of each token: (B, N) each -> ()."""
+    """One number from the two losses of each token: (B, N) each -> ()."""
     if late:
         return PICK[pick](*(total(each, mask, mean) for each in losses))
     return total(PICK[pick](*losses), mask, mean)
 
 
 def total(each: Tensor, mask: Tensor, of: str) -> Tensor:
-    """One number of a loss for each token, (B, N) -> ()."""
+    """One number from a loss for each token: (B, N) -> ()."""
     real = each.masked_fill(~mask, 0)
     return {
         "tokens": real.sum() / mask.sum(),
@@ -320,8 +320,8 @@ CLIPPED_POLICY_LOSS = Exercise(
     ),
     mistakes=(
         mistake(
-            "It looks as if min stands for max. The paper takes the min of what is raised; "
-            "with the minus in front it is a loss, and the larger of the two counts.",
+            "It looks as if min is used in place of max. The paper maximises a min; with a minus "
+            "before it, it is a loss to minimise, and the larger of the two counts.",
             pick="smaller",
         ),
         mistake(
@@ -356,12 +356,12 @@ CLIPPED_POLICY_LOSS = Exercise(
             "It looks as if the advantage was clipped: clip the ratio.", clipped_is="advantage"
         ),
         mistake(
-            "The sign of the advantage is turned round: the loss is made of -advantages * "
+            "The sign of the advantage is reversed: the loss is made of -advantages * "
             "ratio, so that lowering it makes good tokens likelier.",
             sign=1,
         ),
         mistake(
-            "The sign is turned round: this is what PPO raises. A loss is lowered: put a "
+            "The sign is reversed: this is what PPO maximises. A loss is minimised: put a "
             "minus before it.",
             after=lambda loss, inputs: -loss,
         ),
@@ -390,35 +390,35 @@ CLIPPED_POLICY_LOSS = Exercise(
             ratio=lambda new, old: new.exp(),
         ),
         mistake(
-            "It looks as if the log-probability stands for the ratio, as in REINFORCE: the ratio "
-            "is exp(new_logprobs - logprobs).",
+            "It looks as if the log-probability is used in place of the ratio, as in REINFORCE: "
+            "the ratio is exp(new_logprobs - logprobs).",
             ratio=lambda new, old: new,
         ),
         mistake(
-            "It looks as if the ratio is upside down: new over old, exp(new_logprobs - logprobs).",
+            "The ratio looks inverted: it is new over old, exp(new_logprobs - logprobs).",
             ratio=lambda new, old: (old - new).exp(),
         ),
         mistake(
-            "It looks as if the ratio is held between -epsilon and epsilon: it stays near 1, "
+            "It looks as if the ratio is clipped to between -epsilon and epsilon: clip it to "
             "between 1 - epsilon and 1 + epsilon.",
             clip=lambda r, e: r.clamp(-e, e),
         ),
         mistake(
-            "It looks as if the ratio is only held from above: 1 - epsilon is its lower end.",
+            "It looks as if the ratio is only clipped from above: its lower end is 1 - epsilon.",
             clip=lambda r, e: r.clamp(max=1 + e),
         ),
         mistake(
-            "It looks as if the ratio is only held from below: 1 + epsilon is its upper end.",
+            "It looks as if the ratio is only clipped from below: its upper end is 1 + epsilon.",
             clip=lambda r, e: r.clamp(min=1 - e),
         ),
         mistake(
-            "It looks as if the log of the ratio is held within epsilon: hold the ratio itself, "
+            "It looks as if the log of the ratio is clipped to epsilon: clip the ratio itself, to "
             "between 1 - epsilon and 1 + epsilon.",
             clip=lambda r, e: r.log().clamp(-e, e).exp(),
         ),
         *MEANS,
     ),
-    use="A token that has moved far enough gets no more push; one that went astray is "
+    use="A token that has moved far enough gets no more gradient; one that moved the wrong way is "
     "brought back.",
     gradient="new_logprobs",
     mask="mask",
@@ -487,7 +487,7 @@ CLIPPED_VALUE_LOSS = Exercise(
     ),
     mistakes=(
         mistake(
-            "It looks as if min stands for max: the larger of the two errors counts.",
+            "It looks as if min is used in place of max: the larger of the two errors counts.",
             pick="smaller",
         ),
         mistake(
@@ -538,7 +538,7 @@ CLIPPED_VALUE_LOSS = Exercise(
             hold=lambda new, old, R, e: old + (old - new).clamp(-e, e),
         ),
         mistake(
-            "It looks as if the error of the old value stands for that of the held one.",
+            "It looks as if the error of the old value is used in place of that of the held one.",
             hold=lambda new, old, R, e: old,
         ),
         mistake("It is twice as large: the loss is half the squared error.", share=1.0),

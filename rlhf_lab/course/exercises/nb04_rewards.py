@@ -1,7 +1,6 @@
 """Exercise of notebook 04, first part: the reward of each token.
 
-Numbers stand on the padding of every case, so that whoever forgets the mask finds out; in one of
-them nan and inf.
+Every case has numbers on its padding, one of them nan and inf, so that a forgotten mask is noticed.
 """
 
 import math
@@ -26,7 +25,7 @@ def ones_until(*lengths: int, N: int) -> Tensor:
     return torch.arange(N) < torch.tensor(lengths)[:, None]
 
 
-# ---- KL from sampled tokens, which notebook 05 shares --------------------------------------------
+# ---- KL from sampled tokens, also used by notebook 05 --------------------------------------------
 
 ESTIMATORS = (
     mistake(
@@ -45,7 +44,7 @@ ESTIMATORS = (
         kl=maths.kl_k3,
     ),
     mistake(
-        "This looks like k3 with the ratio upside down. Here the plain estimator is wanted, k1, "
+        "This looks like k3 with the ratio inverted. Here the plain estimator is wanted, k1, "
         "the difference of the log-probabilities.",
         kl=lambda logprobs, ref: maths.kl_k3(ref, logprobs),
     ),
@@ -189,7 +188,7 @@ KL_REWARDS = Exercise(
     ),
     mistakes=(
         mistake(
-            "It looks as if the sign of the KL is turned round: a token likelier under the "
+            "It looks as if the sign of the KL is reversed: a token likelier under the "
             "policy than under the reference must cost something, -beta * (logprobs - "
             "ref_logprobs).",
             sign=1,
@@ -243,23 +242,22 @@ KL_REWARDS = Exercise(
         ),
         mistake("It looks as if beta is missing.", before=lambda x: {**x, "beta": 1.0}),
         mistake(
-            "It looks as if beta multiplies the score: it is the price of the KL.",
-            times="the score",
+            "It looks as if beta multiplies the score: it belongs to the KL.", times="the score"
         ),
         mistake(
-            "It looks as if beta multiplies the score as well: it is the price of the KL alone.",
+            "It looks as if beta multiplies the score as well: it belongs to the KL only.",
             times="both",
         ),
         mistake("It looks as if the KL was divided by beta: multiply.", times="divided"),
         mistake(
             "It looks as if the KL of the whole response was charged on its last token. The "
             "sum is the same, but each token should pay for itself, or GAE cannot tell "
-            "which was dear.",
+            "which one was expensive.",
             cost="all at the end",
         ),
         mistake(
             "It looks as if every token pays the mean KL of its response: each should pay for "
-            "itself, or GAE cannot tell which was dear.",
+            "itself, or GAE cannot tell which one was expensive.",
             cost="the mean",
         ),
         mistake(
@@ -269,6 +267,6 @@ KL_REWARDS = Exercise(
         ),
         *ESTIMATORS,
     ),
-    use="Summed over a response it is score - beta * KL, which is what PPO raises.",
+    use="Summed over a response it is score - beta * KL, which is what PPO maximises.",
     mask="mask",
 )

@@ -1,4 +1,4 @@
-"""Exercises of notebook 05: which tokens the clip silences, and the KL of a response."""
+"""Exercises of notebook 05: which tokens the clip leaves no gradient, and the KL of a response."""
 
 from collections.abc import Callable
 
@@ -77,22 +77,22 @@ CLIPPED_TOKENS = Exercise(
             bad="either",
         ),
         mistake(
-            "The sign is turned round: a good token (advantage above 0) is held when its "
+            "The sign is reversed: a good token (advantage above 0) is clipped when its "
             "ratio is above 1 + epsilon, a bad one when it is below 1 - epsilon.",
             before=lambda x: {**x, "advantages": -x["advantages"]},
         ),
         mistake(
-            "It looks as if the ratio is upside down: it is new over old, exp(new_logprobs "
+            "It looks as if the ratio is inverted: it is new over old, exp(new_logprobs "
             "- logprobs).",
             ratio=lambda new, old: (old - new).exp(),
         ),
         mistake(
-            "It looks as if only good tokens count: a bad one (advantage below 0) is held "
+            "It looks as if only good tokens count: a bad one (advantage below 0) is clipped "
             "as well, once its ratio is below 1 - epsilon.",
             bad="neither",
         ),
         mistake(
-            "It looks as if only bad tokens count: a good one (advantage above 0) is held "
+            "It looks as if only bad tokens count: a good one (advantage above 0) is clipped "
             "as well, once its ratio is above 1 + epsilon.",
             good="neither",
         ),
@@ -107,13 +107,13 @@ CLIPPED_TOKENS = Exercise(
             bad="either",
         ),
         mistake(
-            "It looks as if a bad token is held when its ratio is too high, as a good one: it is "
-            "held once its ratio is below 1 - epsilon.",
+            "It looks as if a bad token is clipped when its ratio is too high, as a good one is: "
+            "it must be clipped once its ratio is below 1 - epsilon.",
             bad="high",
         ),
         mistake(
-            "It looks as if a good token is held when its ratio is too low, as a bad one: it is "
-            "held once its ratio is above 1 + epsilon.",
+            "It looks as if a good token is clipped when its ratio is too low, as a bad one is: "
+            "it must be clipped once its ratio is above 1 + epsilon.",
             good="low",
         ),
         mistake(
@@ -122,7 +122,7 @@ CLIPPED_TOKENS = Exercise(
             bad="neither",
         ),
         mistake(
-            "It is turned round: these are the tokens that keep their gradient.",
+            "It is reversed: these are the tokens that keep their gradient.",
             after=lambda clipped, inputs: ~clipped,
         ),
         mistake(
@@ -136,8 +136,8 @@ CLIPPED_TOKENS = Exercise(
             ratio=lambda new, old: new / old,
         ),
         mistake(
-            "It looks as if the log of the ratio was compared with epsilon: the ratio itself must "
-            "leave 1 - epsilon to 1 + epsilon.",
+            "It looks as if the log of the ratio was compared with epsilon: compare the ratio "
+            "itself with 1 - epsilon and 1 + epsilon.",
             high=lambda r, e: r.log() > e,
             low=lambda r, e: r.log() < -e,
         ),
@@ -146,8 +146,8 @@ CLIPPED_TOKENS = Exercise(
             low=lambda r, e: r < 1 / (1 + e),
         ),
         mistake(
-            "It looks as if epsilon is missing: a token is held once its ratio leaves 1 - epsilon "
-            "to 1 + epsilon.",
+            "It looks as if epsilon is missing: compare the ratio with 1 - epsilon and "
+            "1 + epsilon.",
             edge=0.0,
         ),
     ),
@@ -256,7 +256,7 @@ RESPONSE_KL = Exercise(
             total="none",
         ),
         mistake(
-            "The sign is turned round: it is the policy's log-probability minus the "
+            "The sign is reversed: it is the policy's log-probability minus the "
             "reference's. On the policy's own samples that is above 0 on average.",
             before=lambda x: {**x, "logprobs": x["ref_logprobs"], "ref_logprobs": x["logprobs"]},
         ),

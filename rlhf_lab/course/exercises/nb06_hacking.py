@@ -1,4 +1,4 @@
-"""Exercises of notebook 06: how far a run fell from its best, and the worth of best-of-n."""
+"""Exercises of notebook 06: how far a run fell from its best, and the value of best-of-n."""
 
 import math
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def fallen(
 
 
 def _running_means(marks: Tensor, back: int, ahead: int, edges: str) -> Tensor:
-    """The mean of each mark, `back` before it and `ahead` behind it, as far as there are any."""
+    """The mean of each mark with `back` marks before it and `ahead` after it, fewer at the ends."""
     if edges == "full windows":
         return marks.unfold(0, back + ahead + 1, 1).mean(1)
     means = []
@@ -194,7 +194,7 @@ FALLEN = Exercise(
             after=lambda share, inputs: 1 - share,
         ),
         mistake(
-            "The sign is turned round: a fall is above 0, peak less end.",
+            "The sign is reversed: a fall is above 0, peak less end.",
             after=lambda share, inputs: -share,
         ),
         mistake(
@@ -324,7 +324,7 @@ BEST_OF_N_VALUE = Exercise(
             lambda scores, marks, n: marks[scores.topk(n).indices].mean(),
         ),
         mistake(
-            "It looks as if the order is turned round: the lowest score comes first, with "
+            "It looks as if the order is reversed: the lowest score comes first, with "
             "i = 1, and the highest last.",
             falling=True,
         ),
@@ -373,6 +373,6 @@ BEST_OF_N_VALUE = Exercise(
             share=lambda i, M, n: (i / M) ** n - ((i - 1) / M) ** n,
         ),
     ),
-    use="One set of M samples gives the whole curve over n with no new sampling; near n = M it "
-    "rests on few of them.",
+    use="One set of M samples gives the whole curve over n without new sampling; near n = M it "
+    "depends on only a few of them.",
 )

@@ -51,7 +51,7 @@ def clustered_interval(
 
 
 def student(count: int) -> float:
-    """Standard errors on either side for 95 %, by Student's t, of the mean of so many values."""
+    """Standard errors on either side for 95 %, by Student's t, for the mean of `count` values."""
     return float(stdtrit(count - 1, 0.975))
 
 
@@ -83,15 +83,15 @@ INTERVAL_MISTAKES = (
         root="no root",
     ),
     mistake(
-        "It looks as if the deviation was divided by the root of P - 1: P - 1 belongs into the "
-        "deviation, and the root is that of P.",
+        "It looks as if the deviation was divided by the root of P - 1: P - 1 is for the deviation "
+        "itself; divide it by the root of P.",
         root="P - 1",
     ),
     mistake(
         "It looks as if the deviation was divided by the root of S: there are P means.", root="S"
     ),
     mistake(
-        "It looks as if the variance stands for the standard deviation: take its root.",
+        "It looks as if the variance is used in place of the standard deviation: take its root.",
         variance=True,
     ),
     mistake(
@@ -105,11 +105,12 @@ INTERVAL_MISTAKES = (
         times=1.0,
     ),
     mistake(
-        "It looks as if 2 stands for 1.96. It hardly matters, but the formula says 1.96.", times=2.0
+        "It looks as if 2 is used in place of 1.96. It hardly matters, but the formula says 1.96.",
+        times=2.0,
     ),
     mistake(
-        "It looks as if Student's t stands for 1.96. With few prompts that is the better choice, "
-        "and the lab's own interval takes it; the formula of this exercise says 1.96.",
+        "It looks as if Student's t is used in place of 1.96. With few prompts that is better, and "
+        "the lab's own interval uses it; the formula of this exercise says 1.96.",
         times="t",
     ),
     mistake(
@@ -130,7 +131,7 @@ INTERVAL_MISTAKES = (
         "far the prompts' means lie apart.",
         over="within",
     ),
-    mistake("It looks as if the median stands for the mean.", centre="the median"),
+    mistake("It looks as if the median is used in place of the mean.", centre="the median"),
     mistake(
         "It looks as if the ends are the lowest and the highest prompt: an interval says how far "
         "the mean may be off, and needs its standard error.",
@@ -138,7 +139,7 @@ INTERVAL_MISTAKES = (
         centre="range",
     ),
     mistake(
-        "The ends changed places: mean, then the lower end, then the upper one.",
+        "The ends are swapped: mean, then the lower end, then the upper one.",
         after=lambda answer, inputs: (answer[0], answer[2], answer[1]),
     ),
     mistake(
@@ -175,7 +176,7 @@ CLUSTERED_INTERVAL = Exercise(
     ),
     mistakes=INTERVAL_MISTAKES,
     use="The lab's mean marks have this interval, with Student's t in place of 1.96: more prompts "
-    "narrow it without end, more responses to the same prompts do not.",
+    "keep narrowing it, more responses to the same prompts do not.",
     outputs=NAMES,
 )
 
@@ -249,8 +250,8 @@ PAIRED_DIFFERENCE = Exercise(
             pairing="halves added",
         ),
         mistake(
-            "It looks as if one interval was subtracted from the other, end by end: what is "
-            "unsure in two means does not cancel that way. Take the difference of each "
+            "It looks as if one interval was subtracted from the other, end by end: the "
+            "uncertainties of two means do not cancel that way. Take the difference of each "
             "prompt, and its interval.",
             pairing="end from end",
         ),
@@ -260,7 +261,7 @@ PAIRED_DIFFERENCE = Exercise(
             pairing="pooled",
         ),
         mistake(
-            "The sign is turned round: the first one's marks less the second one's, so that "
+            "The sign is reversed: the first one's marks less the second one's, so that "
             "above 0 the first is better.",
             before=lambda x: {"first": x["second"], "second": x["first"]},
         ),

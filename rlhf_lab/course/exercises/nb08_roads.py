@@ -128,15 +128,15 @@ RLOO_ADVANTAGES = Exercise(
             baseline="sum of all by the others",
         ),
         mistake(
-            "It looks as if the sum of the others was taken away: take their mean.",
+            "It looks as if the sum of the others was subtracted: take their mean.",
             baseline="sum of the others",
         ),
         mistake(
-            "This is the baseline, the mean of the others: take it away from the reward.",
+            "This is the baseline, the mean of the others: subtract it from the reward.",
             after=lambda answer, inputs: inputs["rewards"] - answer,
         ),
         mistake(
-            "The sign is turned round: what did better than the others must come out above 0.",
+            "The sign is reversed: what did better than the others must come out above 0.",
             after=lambda answer, inputs: -answer,
         ),
         mistake(
@@ -153,8 +153,8 @@ RLOO_ADVANTAGES = Exercise(
             baseline="median",
         ),
     ),
-    use="No value network, and the baseline leaves the gradient right on average, for no "
-    "response has a part in its own.",
+    use="It needs no value network, and the gradient is right on average, since no response is "
+    "part of its own baseline.",
 )
 
 # ---- DPO -----------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ DPO_LOSS = Exercise(
             },
         ),
         Case(
-            "pairs that are wrong by 300 nats and right by 300, at a high price",
+            "pairs that are wrong by 300 nats and right by 300, with a large beta",
             {
                 "chosen_logprobs": torch.tensor([-180.0, -11.0, -20.0]),
                 "rejected_logprobs": torch.tensor([-15.0, -14.0, -190.0]),
@@ -247,8 +247,8 @@ DPO_LOSS = Exercise(
     ),
     mistakes=(
         mistake(
-            "It looks as if the reference is missing. Without it nothing holds the policy, "
-            "and the longer response, less likely by its length alone, starts far behind.",
+            "It looks as if the reference is missing. Without it nothing keeps the policy near "
+            "SFT, and a longer response, less likely by its length alone, starts far behind.",
             score=lambda logprobs, ref: logprobs,
         ),
         mistake(
@@ -268,17 +268,14 @@ DPO_LOSS = Exercise(
             score=lambda logprobs, ref: logprobs / ref,
         ),
         mistake(
-            "It looks as if chosen and rejected changed places, or policy and reference: the loss "
+            "It looks as if chosen and rejected are swapped, or policy and reference: the loss "
             "must fall when the policy makes the chosen response likelier.",
             before=_changed_places,
         ),
+        mistake("It looks as if beta is missing: multiply the margin by it.", times="nowhere"),
         mistake(
-            "It looks as if beta is missing: it says how many nats a margin is worth.",
-            times="nowhere",
-        ),
-        mistake(
-            "It looks as if beta stands before the loss, where it only scales the step: it "
-            "belongs inside the sigmoid, before the margin.",
+            "It looks as if beta multiplies the loss, where it only scales the step: multiply the "
+            "margin by it, inside the sigmoid.",
             times="outside",
         ),
         mistake(
@@ -402,18 +399,18 @@ ANSWER_KL = Exercise(
     ),
     mistakes=(
         mistake(
-            "The chances of the first words are cut off from the gradient: leave out detach, or "
-            "no_grad. As it is, no word is charged for the KL that it leads to. This is what k2 in "
-            "a loss does.",
+            "No gradient flows through the probabilities of the first words: leave out detach or "
+            "no_grad. Without it a first word does not pay for the KL that follows it, as with k2 "
+            "in a loss.",
             chances="detached",
         ),
         mistake(
-            "The second word's KL is weighed by the reference's chances of the first words: it is "
-            "the policy that speaks, so take the policy's.",
+            "The second word's KL is weighted with the reference's probabilities of the first "
+            "words: use the policy's, since the policy speaks.",
             chances="reference",
         ),
         mistake(
-            "Every first word counts the same: weigh the second word's KL by how often the policy "
+            "Every first word counts the same: weight the second word's KL by how often the policy "
             "says the first one.",
             chances="all alike",
         ),
@@ -431,13 +428,12 @@ ANSWER_KL = Exercise(
         mistake("The KL of the first word is missing.", parts="second"),
         mistake("It looks like a mean over the two words: add the two KLs.", parts="mean"),
         mistake(
-            "The direction is turned round, KL(reference || policy): policy and reference have "
-            "changed places.",
+            "The direction is reversed, KL(reference || policy): policy and reference are swapped.",
             kl=lambda logits, ref_logits: maths.kl(ref_logits, logits),
             chances="reference",
         ),
         mistake(
-            "The direction is turned round, KL(reference || policy): the policy's probabilities "
+            "The direction is reversed, KL(reference || policy): the policy's probabilities "
             "are the weights, and its log-probabilities come first.",
             kl=lambda logits, ref_logits: maths.kl(ref_logits, logits),
         ),
@@ -461,6 +457,6 @@ ANSWER_KL = Exercise(
             kl=_k3,
         ),
     ),
-    use="Its gradient is what a KL in the reward has, and what a KL in the loss has not.",
+    use="A KL in the reward has this gradient; a KL in the loss does not.",
     gradient="first",
 )

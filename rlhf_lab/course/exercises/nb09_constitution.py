@@ -99,8 +99,8 @@ RANK_BY_RULES = Exercise(
             count_from=0,
         ),
         mistake(
-            "It looks like the order, which is what argsort gives: whose turn is first, "
-            "second, third. The rank of each response is wanted, its place in that order.",
+            "It looks like the order, which is what argsort gives: which response comes first, "
+            "second, third. Give the rank of each response, its place in that order.",
             equals="the order",
         ),
         mistake(
@@ -109,8 +109,8 @@ RANK_BY_RULES = Exercise(
             count_from=0,
         ),
         mistake(
-            "It looks as if the next rank does not count all who are before: after two "
-            "firsts comes the third, (1, 1, 3) and not (1, 1, 2).",
+            "It looks as if a rank does not count all responses above it: after two firsts "
+            "comes rank 3, (1, 1, 3) and not (1, 1, 2).",
             equals="dense",
         ),
         mistake(
@@ -138,7 +138,7 @@ RANK_BY_RULES = Exercise(
             totals=lambda kept, weights: kept.sum(-1),
         ),
         mistake(
-            "It looks as if the weightiest rule alone decides: the others count as well, by "
+            "It looks as if only the rule with the largest weight decides: the others count, by "
             "their weights.",
             totals=lambda kept, weights: kept[:, weights.argmax()],
         ),
@@ -325,11 +325,11 @@ PROMISES = Exercise(
             places="all",
         ),
         mistake(
-            "It is turned round: True where there is a promise. (The rule is kept where there "
+            "It is reversed: True where there is a promise. (The rule is kept where there "
             "is none.)",
             after=lambda answer, inputs: not answer,
         ),
     ),
-    use='The rule is kept where this finds nothing; what it cannot find, such as "it is on us", '
-    "a policy is free to learn.",
+    use="The rule counts as kept where this finds nothing, so a policy can still learn promises "
+    'that it cannot find, such as "it is on us".',
 )

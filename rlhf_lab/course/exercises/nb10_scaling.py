@@ -126,18 +126,18 @@ PIECE_LOSSES = Exercise(
             "It looks as if padding was counted among the tokens: divide by mask.sum().", by="all"
         ),
         mistake(
-            "It looks as if what stands at padding was added too: it means nothing. Keep the "
+            "It looks as if the values on padding were added too: they mean nothing. Keep the "
             "losses where the mask is True.",
             clean=False,
         ),
         mistake(
-            "It looks as if the mask was not used at all: what stands at padding means nothing.",
+            "It looks as if the mask was not used at all: the values on padding mean nothing.",
             clean=False,
             by="all",
         ),
         mistake(
             "These are the pieces' sums: divide them by the tokens of the whole batch, or the "
-            "learning rate would hang on the batch size.",
+            "learning rate would depend on the batch size.",
             by="nothing",
         ),
         mistake(
@@ -280,16 +280,16 @@ BEST_ACCURACY = Exercise(
         ),
         mistake(
             "It looks as if ties were left out: here two equal ratings count half. (Both can be "
-            "done; how far one is on the way from a coin to the ceiling comes out the same.)",
+            "done; the share of the way from chance to the ceiling comes out the same.)",
             tie=0.0,
             count="decided",
         ),
         mistake(
-            "It looks as if ties count as wrong: two equal ratings count half, as for a coin.",
+            "It looks as if ties count as wrong: two equal ratings count half, as for a guess.",
             tie=0.0,
         ),
         mistake(
-            "It looks as if ties count as right: two equal ratings count half, as for a coin.",
+            "It looks as if ties count as right: two equal ratings count half, as for a guess.",
             tie=1.0,
         ),
         mistake(
@@ -305,7 +305,7 @@ BEST_ACCURACY = Exercise(
             count="one-sided",
         ),
         mistake(
-            "It looks as if the first rating of one was held against the first of the other, "
+            "It looks as if the first rating of one was compared with the first of the other, "
             "and so on. Different people gave them: *any* rating of the one can meet any of "
             "the other, so take all pairs, first[:, None] > second.",
             pairs="rank for rank",
@@ -327,8 +327,8 @@ BEST_ACCURACY = Exercise(
             lambda first, second: (first.mean() != second.mean()).float() * 0.5 + 0.5,
         ),
         mistake(
-            "It looks like the lead over a coin, 2p - 1: asked for is the share that is right, "
-            "which is 1/2 where nobody can know.",
+            "It looks like the lead over chance, 2p - 1: give the share that is right, which is "
+            "1/2 where nobody can know.",
             after=lambda share, inputs: 2 * share - 1,
         ),
         mistake("These are counts: divide by the number of pairs, A * B.", count="number"),
@@ -339,6 +339,6 @@ BEST_ACCURACY = Exercise(
         ),
     ),
     use="Averaged over all pairs of texts that is the ceiling: no reward model, however large, can "
-    "be right more often about what the next person says. (From few ratings it comes out too high, "
-    "which docs/human-ratings.md corrects.)",
+    "be right more often about what the next person says. (With few ratings it comes out too high; "
+    "docs/human-ratings.md shows the correction.)",
 )

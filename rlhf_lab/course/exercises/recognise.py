@@ -32,18 +32,18 @@ NAN_ON_PADDING = mistake(
     "x[mask]."
 )
 SAME_ANSWER = mistake(
-    "Your function gives the same answer whatever it is given, as if the numbers of one example "
-    "were written into it: work it out from the arguments."
+    "Your function gives the same answer for every input, as if the numbers of one example "
+    "were written into it: compute it from the arguments."
 )
 
 
 def recognise(
     exercise: Exercise, answers: list, expected: list, right_kind: bool = True
 ) -> tuple[Mistake, ...]:
-    """The mistake or the two mistakes that give these answers; none if no usual ones do.
+    """The mistake or the two mistakes that give these answers; none if no usual mistakes do.
 
-    right_kind: whether the answers have the type and shape wanted; if not, there may be something
-    plainer to say."""
+    right_kind: whether the answers have the right type and shape; if not, there may be a simpler
+    message."""
     if all(map(same, answers, expected)):
         return ()
     whole = [i for i, answer in enumerate(answers) if not isinstance(answer, Raised)]
@@ -105,8 +105,8 @@ def _matching(
 
 
 def _answer(function: Callable, case: Case) -> Any:
-    """As answer_to, for functions of this folder: they leave their inputs as they are, and a
-    mistake may stop them."""
+    """As answer_to, for functions of this folder: they do not change their inputs, so none are
+    copied, and a mistake may make them raise an error."""
     try:
         return function(*case.inputs.values())
     except Exception as error:
@@ -118,7 +118,7 @@ def _as_it_is(answer: Any, case: Case) -> Any:
 
 
 def _real(answer: Any, case: Case, mask: str | None) -> Any:
-    """An answer of a number for each token, with 0 on padding; others as they are."""
+    """The answer with 0 on padding, if it has a number for each token; other answers unchanged."""
     parts = _parts(answer)
     if mask is None or not all(
         isinstance(x, Tensor) and x.shape == case.inputs[mask].shape for x in parts
@@ -129,12 +129,12 @@ def _real(answer: Any, case: Case, mask: str | None) -> Any:
 
 
 def _spoilt(case: Case, answer: Any, wanted: Any) -> bool:
-    """Whether what stands on padding, nan or inf, has got into the answer."""
+    """Whether nan or inf on the padding has got into the answer."""
     return not_finite(case) and _finite(wanted) and not _finite(answer)
 
 
 def not_finite(case: Case) -> bool:
-    """Whether nan or inf is among a case's inputs: on padding."""
+    """Whether a case has nan or inf in its inputs, on padding."""
     return not all(map(_finite, case.inputs.values()))
 
 
@@ -145,7 +145,7 @@ def _finite(value: Any) -> bool:
 
 
 def _constant(answers: list, expected: list) -> bool:
-    """Whether all answers are the same, where different ones were wanted."""
+    """Whether all answers are the same although different ones are right."""
     if any(isinstance(answer, Raised) or answer is None for answer in answers):
         return False
     first, *rest = (tuple(map(_tensor, _parts(answer))) for answer in answers)
@@ -162,7 +162,7 @@ def _tensor(answer: Any) -> Any:
 
 
 def _comparable(answer: Any, wanted: Any) -> bool:
-    """Whether an answer is at least as many tensors, or numbers, as are wanted."""
+    """Whether an answer consists of as many tensors or numbers as the right one."""
     if isinstance(wanted, bool):
         return isinstance(answer, bool)
     mine, right = _parts(answer), _parts(wanted)

@@ -12,7 +12,7 @@ from rlhf_lab.course.exercises.exercise import is_number
 
 DIGITS = 4
 PYTHON_NUMBER = (
-    "You return a number of Python or numpy, through which no gradient flows: return the tensor, "
+    "You return a Python or numpy number, and no gradient flows through it: return the tensor, "
     "without .item(), .numpy() or float()."
 )
 
@@ -44,35 +44,35 @@ def difference(exercise, case, failed: list[int], answer: object, wanted: Tensor
 def wrong_kind(
     answer: object, wanted: Tensor | tuple, outputs: tuple[str, ...] = (), what: str = "answer"
 ) -> str | None:
-    """Say so if an answer has the wrong type or shape, or numbers that are none."""
+    """Say so if an answer has the wrong type or shape, or holds nan or inf."""
     if answer is None:
         return "Your function returns nothing: does it end with a return?"
     if isinstance(wanted, bool):
         return (
             None
             if isinstance(answer, bool)
-            else f"Your {what} is {kind_of(answer)}, True or False is wanted."
+            else f"Your {what} is {kind_of(answer)}; it should be True or False."
         )
     if isinstance(wanted, tuple):
         if not isinstance(answer, (tuple, list)) or len(answer) != len(wanted):
             return (
-                f"{len(wanted)} tensors are wanted, {' and '.join(outputs)}, in this order; "
+                f"Return {len(wanted)} tensors, {' and '.join(outputs)}, in this order; "
                 f"you return {kind_of(answer)}."
             )
         pairs = zip(answer, wanted, outputs)
         return next((text for a, w, name in pairs if (text := wrong_kind(a, w, (), name))), None)
     if is_number(answer):
         if wanted.dim():
-            return f"Your {what} is a single number, a tensor of shape {_shape(wanted)} is wanted."
+            return f"Your {what} is one number; it should be a tensor of shape {_shape(wanted)}."
         answer = torch.tensor(float(answer))
     if not isinstance(answer, Tensor):
-        return f"Your {what} is {kind_of(answer)}, a torch tensor is wanted."
+        return f"Your {what} is {kind_of(answer)}; it should be a torch tensor."
     if answer.shape != wanted.shape:
-        return f"Your {what} has shape {_shape(answer)}, {_shape(wanted)} is wanted."
+        return f"Your {what} has shape {_shape(answer)}; it should be {_shape(wanted)}."
     if (answer.dtype == torch.bool) != (wanted.dtype == torch.bool):
         return (
-            f"Your {what} has dtype {_dtype(answer)}, {_dtype(wanted)} is wanted: a mask is "
-            "True or False, so that ~mask turns it round."
+            f"Your {what} has dtype {_dtype(answer)}; it should be {_dtype(wanted)}: a mask is "
+            "True or False, so that ~mask inverts it."
         )
     if answer.isnan().any() and not wanted.isnan().any():
         return (
@@ -88,7 +88,7 @@ def wrong_kind(
 
 
 def mistakes(found) -> str | None:
-    """The sentence of a mistake. Of two, how many there are and the sentence of the first."""
+    """The sentence of a mistake. If there are two: that there are two, and the first's sentence."""
     if len(found) < 2:
         return found[0].sentence if found else None
     return (
@@ -113,14 +113,13 @@ def crash(error: Exception, function: Callable, case) -> str:
 
 
 def explanation(error: Exception, case, mask: str | None) -> str | None:
-    """What most likely causes an error, in plain words; None if it is not a usual one."""
+    """The most likely cause of an error, in plain words; None if the error is not a usual one."""
     text = str(error)
     full = mask is not None and bool(case.inputs[mask].all(1).any())
     if full and "out of bounds" in text:
         return (
             "A row of this input has no padding. Its last real token is in the last column, number "
-            "mask.sum(1) - 1: there is no column mask.sum(1), and no first token of padding to "
-            "find."
+            "mask.sum(1) - 1: there is no column mask.sum(1), and no first padding token."
         )
     return next((plain for part, plain in ERRORS.items() if part in text), None)
 
@@ -130,33 +129,33 @@ ERRORS = {
     "one less than the length. Look at the first and the last column.",
     "out of range": "An index, or the number of a dimension, is too large: the first is 0, the "
     "last one less than the length.",
-    "must match the size": "Two tensors do not line up. x[:, None] makes (B, 1) of (B,), which "
-    "goes with (B, N); what is shifted by one column loses a column, and its partner must lose one "
+    "must match the size": "Two shapes do not match. x[:, None] turns (B,) into (B, 1), which goes "
+    "with (B, N); a tensor shifted by one column loses a column, and its partner must lose one "
     "too.",
-    "cannot be broadcast": "Two tensors do not line up. x[:, None] makes (B, 1) of (B,), which "
+    "cannot be broadcast": "Two shapes do not match. x[:, None] turns (B,) into (B, 1), which "
     "goes with (B, N).",
-    "Expected reduction dim": "A maximum or minimum is taken of nothing: for this input no entry "
-    "is left to choose from, such as padding in a row that has none.",
-    "non-empty": "A list is empty that should hold tensors: for this input nothing was put into "
+    "Expected reduction dim": "You take the maximum or minimum of an empty tensor: for this input "
+    "no entry is left, such as padding in a row that has none.",
+    "non-empty": "A list that should hold tensors is empty: for this input nothing was put into "
     "it.",
-    "empty sequence": "A maximum or minimum is taken of nothing: for this input the list is empty.",
-    "iterable argument is empty": "A maximum or minimum is taken of nothing: for this input the "
-    "list is empty.",
+    "empty sequence": "You take the maximum or minimum of a list that is empty for this input.",
+    "iterable argument is empty": "You take the maximum or minimum of a list that is empty for "
+    "this input.",
     "division by zero": "Something is divided by a count that is 0 for this input.",
     "not implemented for 'Bool'": "This function does not take True and False: turn them into "
     "numbers first, with .int() or .float().",
     "not support bool input": "This function does not take True and False: turn them into "
     "numbers first, with .int() or .float().",
-    "could not infer output dtype": "A mean of whole numbers, or of True and False: turn them into "
-    "floats first, with .float().",
-    "must be either a floating point": "A mean of whole numbers, or of True and False: turn them "
-    "into floats first, with .float().",
+    "could not infer output dtype": "torch takes no mean of whole numbers or of True and False: "
+    "turn them into floats first, with .float().",
+    "must be either a floating point": "torch takes no mean of whole numbers or of True and False: "
+    "turn them into floats first, with .float().",
     "on integer and Boolean": "~ negates True and False, and does not work on "
     "floats: use mask.bool().",
     "with a bool tensor": "True and False cannot be subtracted: ~mask negates a mask, "
-    "mask.float() makes 1 and 0 of it.",
+    "mask.float() turns it into 1 and 0.",
     "on a bool tensor": "True and False cannot be subtracted: ~mask negates a mask, "
-    "mask.float() makes 1 and 0 of it.",
+    "mask.float() turns it into 1 and 0.",
     "used as indices": "Only whole numbers, or True and False, can be an index: use .long().",
     "Expected dtype int64": "Only whole numbers can be an index here: use .long().",
     "converted to Scalar": ".item() and float() take a tensor of one number, and this has several.",
@@ -175,13 +174,13 @@ ERRORS = {
 def changed_input(name: str) -> str:
     """For a function that changes its argument."""
     return (
-        f"But your function changes its input {name} in place, and whoever calls it still "
-        "needs that: work on a copy (x = x.clone()), or use functions that make a new tensor."
+        f"But your function changes its input {name} in place, and the caller still needs the old "
+        "values: work on a copy (x = x.clone()), or use functions that make a new tensor."
     )
 
 
 def no_gradient(name: str) -> str:
-    """For a value that is right, through which no gradient flows."""
+    """For a right value through which no gradient flows."""
     return (
         f"The numbers are right, but no gradient flows through them to {name}: "
         "do not take the tensor apart with .item(), .tolist(), .detach(), torch.tensor() or "
@@ -258,7 +257,7 @@ def _dtype(x: Tensor) -> str:
 
 
 def _line_of(error: Exception, function: Callable) -> str:
-    """Where in the learner's cell it stopped; nothing if it never got there."""
+    """The line of the learner's cell where it stopped; "" if the error came from elsewhere."""
     code = getattr(function, "__code__", None)
     frames = [
         frame

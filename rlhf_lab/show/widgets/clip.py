@@ -1,7 +1,7 @@
 """The clipped objective: its formula as a curve, and where the tokens of a real rollout lie on it.
 
-The curve is the value of `maths.clipped_policy_loss` for one token, with its sign turned; the dots
-are the tokens of a saved rollout after its update, each divided by the size of its own advantage.
+The curve is minus `maths.clipped_policy_loss` for one token. The dots are the tokens of a saved
+rollout after its update, each divided by the absolute value of its own advantage.
 """
 
 import base64
@@ -17,8 +17,8 @@ from rlhf_lab.show.markup import join, picture, tag
 from rlhf_lab.show.microscope import SavedRollout, recompute
 from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture, to_bytes
 
-WIDEST = 0.5  # of the clip range's slider
-SEEN = (0.0, 2.0)  # ratios in the picture; what lies further right is counted, at its edge
+WIDEST = 0.5  # largest clip range of the slider
+SEEN = (0.0, 2.0)  # ratios in the picture; larger ones are drawn at its edge, with their number
 STEPS = 201  # points of the curve
 
 
@@ -26,8 +26,8 @@ STEPS = 201  # points of the curve
 class Clipping:
     """One side of the picture.
 
-    sign: of the advantage, 1 or -1. ratios, objective: the curve, for an advantage of this sign and
-    size 1. token_ratios, token_objective, clipped: the real tokens whose advantage has this sign.
+    sign: of the advantage, 1 or -1. ratios, objective: the curve for an advantage of 1 or -1.
+    token_ratios, token_objective, clipped: the real tokens whose advantage has this sign.
     """
 
     sign: int
@@ -43,8 +43,8 @@ class Clipping:
         moved, count = int(self.clipped.sum()), len(self.clipped)
         side = "positive" if self.sign > 0 else "negative"
         return (
-            f"{moved} of {count} tokens with {side} advantage lie where the clip takes the "
-            "gradient away."
+            f"{moved} of {count} tokens with {side} advantage lie where the clip removes the "
+            "gradient."
         )
 
 
@@ -66,7 +66,7 @@ def clipping(rollout: SavedRollout, sign: int, epsilon: float) -> Clipping:
 
 
 def objective(ratios: torch.Tensor, advantage: float, epsilon: float) -> torch.Tensor:
-    """Minus the clipped loss of single tokens with this advantage, one after the other: (M,)."""
+    """Minus the clipped loss of one token at each of these ratios, for this advantage: (M,)."""
     one = torch.ones(1, 1, dtype=torch.bool)
     old, size = torch.zeros(1, 1), torch.full((1, 1), float(advantage))
     losses = [
@@ -117,7 +117,7 @@ class ClippedObjective(ipywidgets.VBox):
         self.page.value = join(image, tag("p", shown.says))
 
     def _repr_mimebundle_(self, **kwargs):
-        """The widget, and beside it a picture of both signs that needs no front end."""
+        """The widget, and a picture of both signs for viewers that run no widgets."""
         data = super()._repr_mimebundle_(**kwargs)
         still = clip_picture(self.rollout, self.epsilon.value)
         return data | {

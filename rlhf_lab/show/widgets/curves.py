@@ -18,8 +18,8 @@ Points = list[tuple[float, float]]
 def curve(panel: Panel, records: Sequence[dict], updates: int | None = None) -> Html:
     """One panel as an <svg>: its lines over the updates, 95 % bands where a line has an error.
 
-    updates: how many there will be, so that the axis does not grow under the reader's eyes. A
-    number that is not finite is a gap.
+    updates: how many the whole run has, so that the axis keeps its length while the run goes on.
+    A number that is not finite leaves a gap.
     """
     rows = [r for r in records if r.get("stage") == panel.stage]
     lines = [(line, _points(line, rows)) for line in panel.lines]
@@ -103,7 +103,7 @@ def _band(line: Line, rows: Sequence[dict]) -> tuple[Points, Points]:
 
 
 def _nice(low: float, high: float) -> tuple[float, float]:
-    """Ends of the axis: round numbers around the data."""
+    """Lower and upper end of the axis: round numbers just outside the data."""
     span = high - low or abs(high) or 1.0
     step = 10 ** math.floor(math.log10(span)) / 2
     bottom, top = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -111,7 +111,7 @@ def _nice(low: float, high: float) -> tuple[float, float]:
 
 
 def _grid(low: float, high: float, last: int, place) -> Html:
-    """Lines at the lower and upper end and between, with their numbers."""
+    """Lines at the lower end, the middle and the upper end of the axis, with their numbers."""
     shapes = []
     for y in (low, (low + high) / 2, high):
         across, down = place(1, y).split(",")

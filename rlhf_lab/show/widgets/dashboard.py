@@ -1,11 +1,11 @@
-"""The live dashboard: a stage's curves, alarms and answers as it trains, and a button to stop it.
+"""The live dashboard: a stage's curves, alarms and answers while it trains, and a stop button.
 
     dashboard = Dashboard(policy, tokenizer, prompts[:3])
     metrics = await dashboard.run(train_ppo(policy, ...))
 
-Training runs in a thread of its own, so that the notebook can hear the button: while an ordinary
-cell computes, nothing reaches the kernel. `follow` is the same for a plain loop, where interrupting
-the kernel stops instead. Without a notebook both print lines.
+Training runs in its own thread, so that the kernel can receive the click on the button; it cannot
+while an ordinary cell computes. `follow` is for a plain loop: there, interrupt the kernel to stop.
+Outside a notebook both print lines.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from rlhf_lab.show.plots import to_bytes, training_curves
 from rlhf_lab.show.widgets.curves import curve
 from rlhf_lab.training import Record
 
-# Seen from a notebook: of a clone, or as `rlhf-lab course` writes it.
+# The path from a notebook: in a clone, and in a folder that `rlhf-lab course` wrote.
 ALARMS = ("../docs/alarms.md", "linked/docs/alarms.md")
 SHOWN = ("loss/sft", "loss/reward", "objective/scores", "judge/mark", "objective/kl")  # in print
 
@@ -38,11 +38,11 @@ class Dashboard:
     """Watches one stage.
 
     policy, tokenizer, prompts: every `every` updates the policy answers these prompts, always with
-    the same random numbers, so that one sees answers change; without prompts none are shown.
-    seconds: how long to wait at least between two drawings. sampling: how the policy answers.
+    the same random numbers, so that only the policy changes the answers; without prompts none are
+    shown. seconds: the shortest time between two drawings. sampling: how the policy answers.
 
     records: what the stage has yielded so far. answers: {update: [text, ...]}. stopped: whether
-    somebody stopped it.
+    a person stopped it.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Dashboard:
         self.every, self.seconds = every, seconds
         self.records: list[Record] = []
         self.answers: dict[int, list[str]] = {}
-        self.own_seconds = 0.0  # spent here and not in training
+        self.own_seconds = 0.0  # spent on the dashboard and not on training
         self._wish = threading.Event()
         self._began = self._drawn = time.perf_counter()
-        self._ended: float | None = None  # when the stage ended, however it did
+        self._ended: float | None = None  # when the stage finished, stopped or failed
         self._view = _View(self.stop) if _in_notebook() else None
 
     @property
@@ -70,12 +70,12 @@ class Dashboard:
         return self._wish.is_set()
 
     def stop(self) -> None:
-        """Stop after the update that is under way; the policy stays as that update leaves it."""
+        """Stop after the current update; the policy stays as that update leaves it."""
         self._wish.set()
 
     async def run(self, records: Iterator[Record]) -> list[Record]:
-        """Train to the end, or until the button is pressed or the kernel interrupted; returns the
-        records. Use it as `await dashboard.run(...)`. Raises what the stage raises."""
+        """Train to the end, or until the button is pressed or the kernel is interrupted; returns
+        the records. Use it as `await dashboard.run(...)`. Errors of the stage are raised again."""
         self._open()
         training = asyncio.ensure_future(asyncio.to_thread(self._exhaust, records))
         try:
@@ -86,14 +86,14 @@ class Dashboard:
         return self.records
 
     def start(self, records: Iterator[Record]) -> threading.Thread:
-        """Train in the background and return at once: for a page of Voila, where no cell runs."""
-        self._open()  # here: what a thread displays after the cell has ended is seen nowhere
+        """Train in the background and return at once: for a Voila page, where no cell waits."""
+        self._open()  # not in the thread: its output after the end of the cell would be lost
         thread = threading.Thread(target=self._exhaust, args=(records,), daemon=True)
         thread.start()
         return thread
 
     def follow(self, records: Iterator[Record]) -> Iterator[Record]:
-        """The same records, drawn on their way: `for record in dashboard.follow(train_ppo(...))`.
+        """Yield the same records and draw them: `for record in dashboard.follow(train_ppo(...))`.
 
         Interrupting the kernel (Ctrl-C) ends the loop without an error.
         """
@@ -101,14 +101,14 @@ class Dashboard:
         yield from self._watch(records)
 
     def html(self) -> Html:
-        """The page as it stands: progress, alarms, curves, answers."""
+        """The current page: progress, alarms, curves, answers."""
         updates = self.records[-1]["updates"] if self.records else None
         curves = [curve(panel, self.records, updates) for panel in panels_of(self.records)]
         row = tag("div", *curves, style="display: flex; flex-wrap: wrap; gap: 0.6em")
         return self._page(row)
 
     def _repr_html_(self) -> Html:
-        """The same with a picture that any viewer of the saved notebook can show."""
+        """The same with the curves as a picture, which any viewer of a saved notebook can show."""
         figure = to_bytes(training_curves(self.records, columns=3), "png")
         return self._page(picture(figure, "the curves of the run", "png", style="max-width: 100%"))
 
@@ -149,7 +149,7 @@ class Dashboard:
             self._end()
 
     def _see(self, record: Record) -> None:
-        """Take a record in, ask the policy if it is time, draw if the last drawing is old."""
+        """Add a record; sample answers if they are due; draw if the last drawing is old enough."""
         with self._own_time():
             self.records.append(record)
             if record["update"] % self.every == 0 or record["update"] == record["updates"]:
@@ -188,7 +188,7 @@ class Dashboard:
         spent = (self._ended or time.perf_counter()) - self._began
         if not self.records:
             ended = f"Stopped in the first update, after {_clock(spent)}."
-            return ended if self._ended else "The first update is under way."
+            return ended if self._ended else "The first update is running."
         done, total = self.records[-1]["update"], self.records[-1]["updates"]
         if self._ended:
             how = "Stopped" if done < total else "Finished"
@@ -218,11 +218,11 @@ class Dashboard:
 
 
 class _View:
-    """The dashboard on screen: a button and a page, and in the end what the notebook keeps."""
+    """The dashboard on screen: a button and a page; at the end, the output the notebook saves."""
 
     def __init__(self, stop: Callable[[], None]):
         self.button = ipywidgets.Button(
-            description="Stop", icon="stop", tooltip="Stop after the update that is under way"
+            description="Stop", icon="stop", tooltip="Stop after the current update"
         )
         self.button.on_click(lambda _: self._pressed(stop))
         self.page = ipywidgets.HTML()

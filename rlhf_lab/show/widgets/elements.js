@@ -1,6 +1,6 @@
-// What every page is made of. Text from models and people goes in as text nodes, never as markup.
+// Elements for every page. Text from models and people is added as text nodes, never as markup.
 
-const HIDDEN_CHARACTER = /(⟨U\+[0-9A-F]{4,6}⟩)/; // as Python writes those that cannot be seen
+const HIDDEN_CHARACTER = /(⟨U\+[0-9A-F]{4,6}⟩)/; // how Python writes invisible characters
 
 /** An element. Attributes that start with "on" are listeners; children are nodes and texts. */
 function make(tag, attributes = {}, ...children) {
@@ -15,12 +15,12 @@ function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** JupyterLab runs its shortcuts (x cuts the cell) from every focused element without this. */
+/** Without this, JupyterLab runs its shortcuts (x cuts the cell) from every focused element. */
 function keepShortcutsAway(node) {
   node.setAttribute("data-lm-suppress-shortcuts", "true");
 }
 
-/** Untrusted text as nodes, with the codes of what one cannot see set apart. */
+/** Untrusted text as nodes; the codes of invisible characters get a style of their own. */
 function pieces(text) {
   return text.split(HIDDEN_CHARACTER).map((piece, number) =>
     number % 2 ? make("span", { class: "code" }, piece.slice(1, -1)) : piece);

@@ -6,10 +6,10 @@ const SLIDERS = [
   ["gamma", "γ, discount per token", 0.005],
   ["epsilon", "ε, clip range", 0.01],
 ];
-const BETA_NOTE = "With another β the policy would have been trained to write other responses: "
-  + "this shows what that β charges for these ones.";
+const BETA_NOTE = "Training with another β would have led to other responses: this shows only what "
+  + "that β would charge for the present ones.";
 const SLIDER_NOTE = "Tokens, log-probs, values and the update stay those of the run; rewards, "
-  + "advantages, returns and losses are computed anew.";
+  + "advantages, returns and losses are recomputed.";
 
 /** A drop-down list: options are [value, label]. */
 function makeSelect(label, options, onchange) {
@@ -31,7 +31,7 @@ function makeSlider(name, label, step, [min, max], oninput) {
   return { name, node, input, set, value: () => Number(input.value) };
 }
 
-/** A token as something to point at. */
+/** A token that can be focused, clicked and pointed at. */
 function makeToken({ text }, at, act) {
   return make("span", { class: "token", role: "option", tabindex: -1, dir: "auto",
     onfocus: () => act.choose(at), onclick: (event) => event.currentTarget.focus(),
@@ -39,7 +39,7 @@ function makeToken({ text }, at, act) {
     onpointerleave: () => act.hover(null) }, ...pieces(text));
 }
 
-/** Colour a token by a quantity, and say it in words and signs too. */
+/** Colour a token by a quantity, and add its value as a sign and as a label for screen readers. */
 function paintToken(node, at, state, quantity) {
   const level = state.levels[quantity.key][at];
   const clipped = state.clipped[at] && ["ratio", "pull"].includes(quantity.key);
@@ -60,12 +60,12 @@ function makeLegend({ key, label, symbol, meaning, centre, ends }) {
     "aria-label": `Colours: ${ends.join(", ")}` },
   bar, make("span", { class: "ends", "aria-hidden": true }, ...words));
   const signs = centre === null ? "" : "▲ above, ▼ below the middle. ";
-  const clip = ["ratio", "pull"].includes(key) ? "Dashed: the clip takes its gradient away. " : "";
+  const clip = ["ratio", "pull"].includes(key) ? "Dashed: the clip removes its gradient. " : "";
   return [scale, make("p", { class: "meaning" }, make("b", {}, label), " ",
     make("code", {}, symbol), ` ${meaning} `, make("small", {}, signs + clip))];
 }
 
-/** All that is known about one token. */
+/** All numbers of one token. */
 function makeReadout(quantities) {
   const head = make("p", { class: "which" });
   const cells = quantities.map(({ key, label }) => ({ key, label, value: make("dd", {}) }));

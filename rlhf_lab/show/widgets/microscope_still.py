@@ -1,6 +1,6 @@
-"""What a saved notebook keeps of the microscope: the same tokens, colours and numbers, as HTML.
+"""The microscope as plain HTML for a saved notebook: the same tokens, colours and numbers.
 
-Colours stand in the elements themselves: a viewer that drops style sheets keeps them.
+Colours are written into the elements: they stay even if a viewer removes style sheets.
 """
 
 from rlhf_lab.show.markup import Html, join, tag
@@ -8,7 +8,7 @@ from rlhf_lab.show.widgets.quantities import INK, QUANTITIES, Quantity, blend, e
 
 
 def still(state: dict, quantity: Quantity, span: float) -> Html:
-    """A page of the microscope's state, coloured by one quantity."""
+    """A page that shows the microscope's state, coloured by one quantity."""
     losses = "; ".join(f"{loss['label']}: {loss['now']}" for loss in state["losses"])
     tokens = [_token(state, quantity, at) for at in range(len(state["tokens"]))]
     return tag(

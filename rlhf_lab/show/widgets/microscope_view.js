@@ -1,10 +1,10 @@
 // The token microscope: a response whose tokens are coloured by one quantity, and sliders.
 //
-// Python does the arithmetic. It sends `state`, all numbers as text; the page sends the whole view
-// that a person wishes for, {id, row, quantity, beta, lam, gamma, epsilon}, and Python echoes the
-// id in `heard`. While an answer is out, the page's own controls lead.
+// Python does the arithmetic. It sends `state`, with all numbers as text; the page sends the whole
+// view that a person chose, {id, row, quantity, beta, lam, gamma, epsilon}, and Python returns the
+// id in `heard`. Until that answer arrives, the page keeps its own controls as they are.
 
-const PAUSE = 60; // ms of quiet before the sliders' values are sent
+const PAUSE = 60; // ms without a change before the sliders' values are sent
 const ANSWER_WITHIN = 10_000; // ms until the page says that Python does not answer
 
 class MicroscopeView {
@@ -153,7 +153,7 @@ class MicroscopeView {
 
   // ---- talking -------------------------------------------------------------------------------
 
-  /** Send the view wished for, once the sliders have rested for a moment. */
+  /** Send the chosen view once the sliders have not moved for a moment. */
   plan() {
     this.sent = `${this.me}-${++this.serial}`;
     clearTimeout(this.timer);
@@ -181,8 +181,8 @@ class MicroscopeView {
   complain() {
     this.settle();
     this.problem.hidden = false;
-    this.problem.replaceChildren("Python does not answer, so the numbers are the old ones. It may "
-      + "be busy with another cell. If the kernel was restarted, run this cell again.");
+    this.problem.replaceChildren("Python does not answer, so these numbers are still the old ones. "
+      + "It may be busy with another cell. If the kernel was restarted, run this cell again.");
   }
 }
 

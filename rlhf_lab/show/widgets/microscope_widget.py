@@ -1,8 +1,8 @@
-"""The token microscope: a response of a real rollout, each token coloured by what PPO knew of it.
+"""The token microscope: a response of a real rollout, each token coloured by one of PPO's numbers.
 
 Python holds the rollout and does the arithmetic (`rlhf_lab.show.microscope`); the page shows what
-`state` holds, and sends what its sliders say. A message is not trusted: it is checked as if a
-stranger had sent it. Token texts are untrusted too: they travel as data and are shown as text.
+`state` holds, and sends the values of its sliders. Messages are untrusted: each is checked. Token
+texts are untrusted too: they are sent as data and shown as text.
 """
 
 import math
@@ -43,7 +43,7 @@ SCRIPTS = ("elements", "microscope_parts", "microscope_view")  # one program, in
 RANGES = {"beta": (0.0, 1.0), "lam": (0.0, 1.0), "gamma": (0.9, 1.0), "epsilon": (0.05, 0.5)}
 MOVED = 0.01  # a ratio this far from 1 counts as pushed
 NAMED = 4  # tokens named in either direction
-UNREADABLE = "The page sent what makes no sense; nothing was changed. Run the cell again."
+UNREADABLE = "A value is unknown or out of range; nothing was changed. Run the cell again."
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Microscope(anywidget.AnyWidget):
     """Shows a rollout token by token.
 
     rollout: see `rlhf_lab.show.microscope`. row: the response shown first. quantity: what colours
-    the tokens first, a column of `token_table`. rows: those on offer, by default 12 from the lowest
-    to the highest score.
+    the tokens at first, a column of `token_table`. rows: the responses to choose from, by default
+    12 from the lowest to the highest score.
 
-    Raises UserError for a row or quantity that is not there.
+    Raises UserError for a row or quantity that does not exist.
     """
 
     _esm = "\n".join((HERE / f"{part}.js").read_text("utf-8") for part in SCRIPTS)
@@ -93,7 +93,7 @@ class Microscope(anywidget.AnyWidget):
         for shown in self.rows:
             check_row(rollout, shown)
         if quantity not in BY_KEY:
-            raise UserError(f"there is no quantity {quantity!r}: there are {', '.join(BY_KEY)}")
+            raise UserError(f"there is no quantity {quantity!r}: choose from {', '.join(BY_KEY)}")
         self._saved = recompute(rollout)
         tables = [token_table(rollout, i, self._saved) for i in range(len(rollout.texts))]
         self._spans = spans(tables)
@@ -109,19 +109,19 @@ class Microscope(anywidget.AnyWidget):
 
     @property
     def numbers(self) -> Recomputed:
-        """PPO's numbers under the settings that the sliders say."""
+        """PPO's numbers under the settings of the sliders."""
         v = self.view
         return recompute(self.rollout, v.beta, v.gamma, v.lam, v.epsilon)
 
     @property
     def table(self) -> pd.DataFrame:
-        """What is known about each token of the response shown, under these settings."""
+        """All numbers of each token of the response shown, under these settings."""
         return token_table(self.rollout, self.view.row, self.numbers)
 
     # ---- talking -----------------------------------------------------------------------------
 
     def _hear(self, _widget, message, _buffers) -> None:
-        """Show what a message asks for, and answer with the state that follows."""
+        """Show what a message asks for, and answer with the new state."""
         with self._one_at_a_time:
             heard, problem = "", ""
             try:
@@ -154,7 +154,7 @@ class Microscope(anywidget.AnyWidget):
         return View(row, quantity, **{name: float(x) for name, x in settings.items()})
 
     def _state(self, heard: str = "", problem: str = "") -> dict:
-        """All that the page needs to know; numbers as the text they are shown as."""
+        """All that the page needs; numbers as the text that it shows."""
         numbers, row = self.numbers, self.view.row
         table = token_table(self.rollout, row, numbers)
         columns = {q.key: table[q.key].tolist() for q in QUANTITIES}
@@ -210,17 +210,22 @@ class Microscope(anywidget.AnyWidget):
     # ---- without a front end -----------------------------------------------------------------
 
     def show(self, **changes) -> "Microscope":
-        """Change what is shown, from Python: show(row=3, quantity="ratio", lam=0.5)."""
+        """Change what is shown, from Python: show(row=3, quantity="ratio", lam=0.5).
+
+        Raises UserError for an unknown name and for a value that is unknown or out of range.
+        """
         try:
             wish = asdict(replace(self.view, **changes))
         except TypeError as error:
-            raise UserError(f"the microscope has no such setting: {error}") from error
+            raise UserError(
+                f"unknown argument of show(): {error}; use {', '.join(asdict(self.view))}"
+            ) from error
         self.view = self._wish(wish | {"id": ""})
         self.state = self._state()
         return self
 
     def _repr_mimebundle_(self, **kwargs):
-        """The widget, and beside it a page that needs no front end and no kernel."""
+        """The widget, and a page for viewers that run no widgets and have no kernel."""
         data, metadata = super()._repr_mimebundle_(**kwargs)
         q = BY_KEY[self.view.quantity]
         return data | {"text/html": still(self.state, q, self._spans[q.key])}, metadata
@@ -253,6 +258,6 @@ def moved(table: pd.DataFrame) -> str:
 
 
 def _on_screen(text: str) -> str:
-    """A token as it stands in the text: what would be blank there is written out."""
+    """A token as it appears in the text, with blanks written out."""
     shown = visible(text).replace("\n", "↵\n").replace("\t", "⇥")
     return shown if text.strip() else shown.replace(" ", "␣")

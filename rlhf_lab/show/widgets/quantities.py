@@ -1,8 +1,8 @@
 """What the microscope can colour tokens by: each quantity's name, meaning and scale of colours.
 
-Signed quantities go from blue through nothing to orange, which colour-blind readers tell apart;
-log-probabilities from nothing (sure) to purple (surprising). A scale is that of the rollout as it
-was, so that a slider changes the colours and not what they mean.
+Signed quantities go from blue through no colour to orange, which colour-blind readers can tell
+apart; log-probabilities go from no colour (sure) to purple (surprising). The scale is fixed by the
+run's own settings, so that a slider changes the colours but not their meaning.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-# On a light page and on a dark one: ink stays readable on all of them.
+# Each for a light page and for a dark one; text stays readable on all of them.
 COLOURS = {
     "up": ("#f2a33a", "#9a5200"),
     "down": ("#6db5f0", "#0b5fa5"),
@@ -18,15 +18,15 @@ COLOURS = {
     "none": ("#ffffff", "#14171a"),
 }
 INK = "#16191d"  # on the light ones
-SHOWN_SIGN = 0.2  # of the scale: from here on a sign stands beside the colour
+SHOWN_SIGN = 0.2  # of the scale: from here on a sign (▲ or ▼) is shown as well as the colour
 
 
 @dataclass(frozen=True)
 class Quantity:
     """A column of `microscope.token_table`.
 
-    centre: where the colours change sides; None for log-probabilities, which end at 0. like: the
-    column whose scale it shares.
+    centre: the value between blue and orange; None for log-probabilities, which end at 0. like:
+    the column whose scale this one shares.
     """
 
     key: str
@@ -125,8 +125,8 @@ BY_KEY = {q.key: q for q in QUANTITIES}
 
 
 def spans(tables: list[pd.DataFrame]) -> dict[str, float]:
-    """How far from its centre each quantity's colours reach: 49 of 50 tokens, rounded up; what lies
-    beyond has the colour of the end."""
+    """How far from its centre each quantity's colours reach: enough for 49 of 50 tokens, rounded
+    up. Values beyond have the colour of the end."""
     whole = pd.concat(tables)
     own = {
         q.key: _rounded((whole[q.key] - (q.centre or 0.0)).abs().quantile(0.98)) for q in QUANTITIES
@@ -142,14 +142,14 @@ def level(quantity: Quantity, x: float, span: float) -> float:
 
 
 def sign(quantity: Quantity, level: float) -> str:
-    """What stands beside the colour, so that it is not the only sign; "" near the centre."""
+    """The sign shown as well as the colour, for readers who cannot see it; "" near the centre."""
     if quantity.centre is None or abs(level) < SHOWN_SIGN:
         return ""
     return "▲" if level > 0 else "▼"
 
 
 def end_colour(quantity: Quantity, level: float) -> str:
-    """Which of COLOURS a level leads to."""
+    """Which of COLOURS a level has."""
     return "surprise" if quantity.centre is None else "up" if level > 0 else "down"
 
 
@@ -169,7 +169,7 @@ def blend(colour: str, strength: float) -> str:
 
 
 def number(x: float) -> str:
-    """A number to four decimals, never as minus nought."""
+    """A number to four decimals, and 0 instead of -0."""
     text = f"{x:.4f}"
     return text if text.strip("-0.") else "0.0000"
 

@@ -1,8 +1,8 @@
 // Dragging a card with the mouse, a finger or a pen (pointer events; touch has no drag and drop).
 
-const STILL = 4; // pixels: a pointer that moved less has only clicked
+const STILL = 4; // pixels: a pointer that moved less is a click, not a drag
 const TIE_EDGE = 36; // pixels at a card's upper and lower edge that mean above and below, not a tie
-const SCROLL_EDGE = 48; // pixels from the edge of what scrolls, where it begins to
+const SCROLL_EDGE = 48; // pixels from the edge of the scrolling part: dragging there scrolls it
 const SCROLL_STEP = 10; // pixels a frame
 
 /** What each kind of target does to the order. */
@@ -15,7 +15,7 @@ const DROPS = {
   tie: (order, place, target) => tieWith(order, place, target.anchor),
 };
 
-/** One card on its way, from the pointer's going down to its letting go. */
+/** One card while it is dragged, from pointer down to pointer up. */
 class Drag {
   constructor(zones, card, down, whenDone) {
     Object.assign(this, { zones, card, whenDone, target: null, moved: false });
@@ -80,7 +80,7 @@ class Drag {
   }
 }
 
-/** Where a card would go that is let go at height `y`; null where it would stay. */
+/** Where a card goes if it is dropped at height `y`; null if it stays where it is. */
 function targetAt({ ranked, unranked }, place, y) {
   if (y >= unranked.getBoundingClientRect().top) return { kind: "unranked", box: unranked };
   const boxes = [...ranked.children];
@@ -96,8 +96,8 @@ function targetAt({ ranked, unranked }, place, y) {
   return places.includes(place) ? null : { kind: "tie", anchor, box };
 }
 
-/** Scroll up or down until the node is in view, from its top on; unlike scrollIntoView never
- *  sideways, which on a phone would push the page out of sight. */
+/** Scroll up or down until the node is in view, its top first. Unlike scrollIntoView it never
+ *  scrolls sideways, which on a phone would push the page out of sight. */
 function bringIntoView(node) {
   const scroller = scrollerOf(node);
   const [seen, box] = [visiblePart(scroller), node.getBoundingClientRect()];

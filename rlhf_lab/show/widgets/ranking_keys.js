@@ -1,6 +1,6 @@
 // The keyboard: what each key does in a ranking view.
 
-/** Hear every key pressed in the view, and keep it from the notebook around it. */
+/** Handle every key pressed in the view, and keep it from the notebook around it. */
 function listenToKeys(view) {
   view.root.addEventListener("keydown", (event) => {
     event.stopPropagation(); // or the notebook takes it for one of its shortcuts
@@ -64,7 +64,7 @@ function hold(view, held) {
   held?.card.node.classList.add("held");
 }
 
-/** Escape: put back what is being moved, or else close what is open. */
+/** Escape: put back the card that is being moved; if there is none, close what is open. */
 function letGo(view) {
   if (view.drag) return view.drag.cancel();
   if (view.held) {

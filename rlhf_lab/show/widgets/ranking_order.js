@@ -2,10 +2,10 @@
 //
 // An order is a list of groups, best first. A group is a list of places: a response's place on
 // screen, counted from 0. Several places in a group are a tie. An empty group keeps a rank free,
-// as when somebody gives rank 3 before rank 1. A place in no group is unranked. A move may push
-// ranks beyond the last one there is: `fitted` puts that right.
+// for example when a person gives rank 3 before rank 1. A place in no group is unranked. A move may
+// push ranks beyond the number of responses: `fitted` corrects that.
 
-/** The rank of the group at `index`: a tie counts all of its places, so that 1, 1, 3. */
+/** The rank of the group at `index`: a tie counts all of its places, as in 1, 1, 3. */
 function rankAt(order, index) {
   return order.slice(0, index).reduce((rank, group) => rank + Math.max(1, group.length), 1);
 }
@@ -15,7 +15,7 @@ function groupOf(order, place) {
   return order.findIndex((group) => group.includes(place));
 }
 
-/** The rank that a response gets when it goes below all others. */
+/** The rank that a response gets when it is put below all others. */
 function lastRank(order) {
   return rankAt(order, order.length);
 }
@@ -26,7 +26,7 @@ function freeRank(order) {
   return rankAt(order, free < 0 ? order.length : free);
 }
 
-/** `place` taken out; the group it had to itself closes up. */
+/** `place` taken out; if it was alone in its group, the group goes too. */
 function without(order, place) {
   const others = order
     .filter((group) => !(group.length === 1 && group[0] === place))
@@ -34,8 +34,8 @@ function without(order, place) {
   return withoutFreeEnd(others);
 }
 
-/** `place` at `rank`, which moves what was there down one, into the next free rank if there is
- *  one. Ranks above that nobody holds stay free. */
+/** `place` at `rank`. The groups from there on move down one rank, as far as the next free rank.
+ *  Free ranks above stay free. */
 function giveRank(order, place, rank) {
   const groups = without(order, place);
   while (lastRank(groups) < rank) groups.push([]);
@@ -120,7 +120,7 @@ function withoutFreeEnd(order) {
   return order.slice(0, last + 1);
 }
 
-/** Free ranks given up, the lowest first, until no rank is beyond `count`. */
+/** Free ranks removed, the lowest first, until no rank is beyond `count`. */
 function fitted(order, count) {
   const groups = [...order];
   while (lastRank(groups) - 1 > count) {

@@ -1,8 +1,8 @@
-// The pieces of the page. Text from models and people goes in as text nodes, never as markup.
+// The pieces of the page. Text from models and people is added as text nodes, never as markup.
 
-const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"; // what a response is called, by its place on screen
-const PICKED = 5; // A to E go to a response; F flags
-const KEYS = [ // what stands in the legend after the digits
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"; // the name of a response, by its place on screen
+const PICKED = 5; // the keys A to E go to a response; F flags
+const KEYS = [ // the legend's entries after the digits
   [["↑", "↓"], "move it"],
   [["Space"], "pick up, drop"],
   [["=", "T"], "tie with the one above"],
@@ -16,7 +16,7 @@ const KEYS = [ // what stands in the legend after the digits
   [["?"], "guidelines"],
 ];
 
-/** A button that is off keeps its focus, which `disabled` would throw to the notebook. */
+/** Switch a button on or off. Unlike `disabled` this does not move the focus to the notebook. */
 function turn(button, on) {
   button.setAttribute("aria-disabled", !on);
 }
@@ -88,13 +88,13 @@ function labelCard(card, order, count) {
 
 /** A rank that nobody holds, as a place to drop on. */
 function makeFree(rank, kind) {
-  const hint = rank > 1 ? (kind === "next" ? "next best" : "still free; closes up when you submit")
+  const hint = rank > 1 ? (kind === "next" ? "next best" : "free; removed when you submit")
     : "the best goes here";
   return make("li", { class: "free", "data-kind": kind, "data-rank": rank },
     make("span", { class: "rank" }, rank), hint);
 }
 
-/** Let a card that has moved glide from where it was, unless the person wants no movement. */
+/** Let a moved card glide from its old place, unless the person asked for reduced motion. */
 function slide(node, from) {
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const distance = from - topOf(node);
@@ -117,7 +117,7 @@ function makeFacts(facts) {
   const rows = facts.map(([name, value]) => make("div", {}, make("dt", { dir: "auto" },
     ...pieces(name.replaceAll("_", " "))), make("dd", { dir: "auto" }, ...pieces(value))));
   return [make("details", { class: "facts" },
-    make("summary", {}, "What is known about it"), make("dl", {}, ...rows))];
+    make("summary", {}, "What is known about this prompt"), make("dl", {}, ...rows))];
 }
 
 /** Asks for a name before the first prompt. */
@@ -126,8 +126,8 @@ function makeNameForm(give) {
     "aria-label": "Your name", "data-lm-suppress-shortcuts": "true" });
   field.addEventListener("keydown", (event) => event.key === "Enter" && give(field.value));
   return [
-    make("p", { class: "end" }, "Who ranks? Choose a name: it is stored beside each of your ",
-      "rankings. The same name goes on where it stopped; another one is another person."),
+    make("p", { class: "end" }, "Who is ranking? Choose a name: it is stored with each of your ",
+      "rankings. Use the same name to continue later; another name counts as another person."),
     make("div", { class: "ask" }, field,
       make("button", { class: "submit", onclick: () => give(field.value) }, "Begin")),
   ];
@@ -151,8 +151,8 @@ function makeItem({ prompt, facts, texts }, { ranked, unranked }) {
 
 function makePaused() {
   return [make("p", { class: "end" }, make("b", {}, "Paused. "),
-    "The clock stands still. What you submitted is saved: you may close the notebook and go on ",
-    "another day.")];
+    "Your time is not counted. What you submitted is saved: you can close the notebook and ",
+    "continue another day.")];
 }
 
 function makeEnd({ done, store }) {

@@ -10,7 +10,7 @@ class RankingView {
   constructor(model, root) {
     Object.assign(this, { model, root, order: [], cards: [], held: null, drag: null });
     root.classList.add("rlhf-widget", "rlhf-ranking");
-    root.tabIndex = -1; // a click between the cards must not give the next key to the notebook
+    root.tabIndex = -1; // after a click between the cards, keys must still reach this view
     keepShortcutsAway(root);
     listenToKeys(this);
     this.build();
@@ -131,8 +131,8 @@ class RankingView {
     turn(this.flag, open);
     turn(this.undo, this.state.done > 0 && !paused);
     turn(this.pause, item);
-    this.why.replaceChildren(this.busy ? "Python is busy with another cell. This is kept, and "
-      + "saved as soon as that cell ends: leave the page open."
+    this.why.replaceChildren(this.busy ? "Python is busy with another cell. Your answer is saved "
+      + "as soon as that cell ends: keep this page open."
       : !open ? "" : this.waiting ? "Saving …"
       : !words ? "Rank at least the best one, then submit."
         : left ? `Saves ${words}; unranked: ${left}` : `Saves ${words}`);
@@ -235,13 +235,12 @@ class RankingView {
   stopWaiting() {
     this.endWaiting();
     this.refresh();
-    this.complain("Python has not answered yet, so this is not saved yet. While another cell runs, "
-      + "it waits and is saved when that cell ends. If the kernel was restarted, run this cell "
-      + "again.");
+    this.complain("Python has not answered, so this is not saved yet. If another cell is running, "
+      + "it is saved when that cell ends. If the kernel was restarted, run this cell again.");
   }
 
   say(text) {
-    const again = this.status.textContent === text; // else a screen reader would not repeat it
+    const again = this.status.textContent === text; // then change it, or screen readers stay silent
     this.status.replaceChildren(again ? `${text}\u00a0` : text);
   }
 

@@ -1,8 +1,8 @@
 """Ranking in a notebook: a session on screen, in JupyterLab, VS Code, Colab and Voila.
 
-The session and the store live here; the page shows what `state` holds and answers with messages.
-A message is not trusted: it is checked as if a stranger had sent it, and one about an item that is
-no longer shown (a second click, a second view) changes nothing.
+Python holds the session and the store; the page shows what `state` holds and answers with messages.
+Messages are untrusted, and every one is checked. A message about an item that is no longer shown (a
+second click, a second view) changes nothing.
 """
 
 import os
@@ -30,20 +30,21 @@ SCRIPTS = (  # one program, in this order
     "ranking_keys",
     "ranking_view",
 )
-SHORT = 400  # characters of a text in the fallback that is saved with the notebook, and of a fact
-LABELLER = "RLHF_LAB_LABELLER"  # the environment variable that names who ranks
-UNREADABLE = "The page sent what is not an answer; nothing was saved. Run the cell again."
+SHORT = 400  # characters of a text on the page that is saved with the notebook, and of a fact
+LABELLER = "RLHF_LAB_LABELLER"  # the environment variable with the labeller's name
+UNREADABLE = "The page sent an answer that cannot be read; nothing was saved. Run the cell again."
 
 
 class RankingWidget(anywidget.AnyWidget):
     """Shows prompts with a few responses each, and stores the order that a person gives them.
 
     store: where prompts and samples come from, and where every answer is written before the next
-    prompt shows. labeller: a name of the person's own choice; the same name goes on where it
-    stopped; None takes the environment variable RLHF_LAB_LABELLER, and without it the widget asks.
-    responses: how many to show, 2 to 9. goal: how many answers make a full session; all prompts by
-    default. selection: how prompts and responses are picked (it replaces `responses`). uncertainty:
-    by prompt text, for active choice. guidelines: what the person is asked to look for.
+    prompt is shown. labeller: a name that the person chooses; a session under the same name
+    continues where it stopped. None takes the environment variable RLHF_LAB_LABELLER; if that is
+    not set, the widget asks. responses: how many to show, 2 to 9. goal: how many answers make a
+    full session; all prompts by default. selection: how prompts and responses are picked (it
+    replaces `responses`). uncertainty: by prompt text, for active selection. guidelines: what the
+    person is asked to look for.
 
     labeller is "" and session None until a name is given. Raises UserError for a labeller's name
     that is blank or too long.
@@ -81,7 +82,7 @@ class RankingWidget(anywidget.AnyWidget):
         self.session, self.labeller = self._begin(name), name
 
     def _hear(self, _widget, message, _buffers) -> None:
-        """Do what a message asks, and answer with the state that follows."""
+        """Do what a message asks, and answer with the new state."""
         with self._one_at_a_time:
             said = problem = ""
             try:
@@ -108,7 +109,7 @@ class RankingWidget(anywidget.AnyWidget):
                 return "Paused."
             case "resume":
                 session.resume()
-                return "Going on."
+                return "Resumed."
             case "submit":
                 session.submit(self._ranks(message.get("order")))
                 said = "Saved."
@@ -119,7 +120,7 @@ class RankingWidget(anywidget.AnyWidget):
                 session.flag(message.get("reason"))
                 said = f"Flagged as {message['reason']}."
             case "undo":
-                said = "Taken back." if session.undo() else "There was nothing to undo."
+                said = "Undone." if session.undo() else "There was nothing to undo."
             case _:
                 raise UserError(UNREADABLE)
         self._serial += 1
@@ -153,7 +154,7 @@ class RankingWidget(anywidget.AnyWidget):
         return self.session.progress if self.session else (0, 0)
 
     def _state(self, said: str = "", problem: str = "") -> dict:
-        """All that the page needs to know."""
+        """All that the page needs."""
         done, goal = self._progress
         guidelines = self.guidelines
         return {
@@ -188,7 +189,7 @@ class RankingWidget(anywidget.AnyWidget):
         }
 
     def _repr_mimebundle_(self, **kwargs):
-        """The widget, and beside it a page that needs no front end and no kernel."""
+        """The widget, and a page for viewers that run no widgets and have no kernel."""
         data, metadata = super()._repr_mimebundle_(**kwargs)
         return data | {"text/html": self._fallback()}, metadata
 
@@ -221,7 +222,7 @@ class RankingWidget(anywidget.AnyWidget):
 
 
 def order_on_screen(ranks: Sequence[int | None]) -> list[list[int]]:
-    """Groups of places, best first, from a rank for each place on screen."""
+    """Groups of places on screen, best first, from the rank of each place."""
     return [
         [place for place, other in enumerate(ranks) if other == rank]
         for rank in sorted({rank for rank in ranks if rank is not None})

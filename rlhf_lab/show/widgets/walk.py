@@ -1,7 +1,7 @@
-"""A walk through a run: what it answered to the same prompts, from update to update.
+"""A walk through a run: the policy's responses to the same prompts, from update to update.
 
 A slider for the update, a button for other prompts. Responses that did not change are grey, so that
-one sees what the policy has hit upon and keeps.
+a reader sees which ones the policy keeps.
 """
 
 import re
@@ -13,7 +13,7 @@ import pandas as pd
 from rlhf_lab.show.markup import Html, join, tag
 
 STYLE = "border-left: 4px solid #009E73; margin: 6px 0; padding: 2px 10px; white-space: pre-wrap"
-SPEAKER = re.compile(r"\n\w+:$")  # at the end of a prompt: who is to speak next
+SPEAKER = re.compile(r"\n\w+:$")  # at the end of a prompt: who speaks next
 SAME = "; opacity: 0.6"
 
 
@@ -21,7 +21,7 @@ class SampleWalk(ipywidgets.VBox):
     """The widget.
 
     samples: columns update, prompt, response, mark (`overoptimisation.load_samples`). shown: how
-    many prompts at a time. still: the updates that a saved notebook keeps.
+    many prompts at a time. still: the updates that a saved notebook shows.
     """
 
     def __init__(self, samples: pd.DataFrame, shown: int = 2, still: Sequence[int] = ()):
@@ -52,7 +52,7 @@ class SampleWalk(ipywidgets.VBox):
         self.page.value = self.at(self.slider.value)
 
     def at(self, update: int) -> Html:
-        """What was answered at an update, with the judge's marks."""
+        """The responses at an update, with the judge's marks."""
         rows = self.samples[self.samples["update"] == update].set_index("prompt")
         before = self.updates[max(0, self.updates.index(update) - 1)]
         old = self.samples[self.samples["update"] == before].set_index("prompt")
@@ -78,7 +78,7 @@ class SampleWalk(ipywidgets.VBox):
         )
 
     def _repr_mimebundle_(self, **kwargs):
-        """The widget, and beside it a few updates as a page that needs no front end."""
+        """The widget, and a page with a few updates for viewers that run no widgets."""
         data = super()._repr_mimebundle_(**kwargs)
         return data | {
             "text/html": tag("div", *(self.at(update) for update in self.kept)),
