@@ -114,7 +114,7 @@ def show(options: argparse.Namespace) -> None:
 
 def merge(options: argparse.Namespace) -> None:
     if options.name and len(options.others) > 1:
-        raise UserError("--as names the person of one store: merge the others without it")
+        raise UserError("--as goes with one other store: merge the rest in a second command")
     check_store(store_file(options.store))
     others = [store_file(other) for other in options.others]
     rename = None
@@ -128,7 +128,7 @@ def merge(options: argparse.Namespace) -> None:
 
 def export(options: argparse.Namespace) -> None:
     if options.labellers and not options.pairs:
-        raise UserError("--labellers chooses comparisons: give --pairs too")
+        raise UserError("--labellers works only with --pairs: add --pairs")
     check_place(options.file)
     with copied(store_file(options.store)) as store:
         lines = (
@@ -192,7 +192,8 @@ def _rename(contents: Contents, other: Path, name: str) -> dict[str, str]:
     if DEFAULT_NAME in people or len(people) == 1:
         return {DEFAULT_NAME if DEFAULT_NAME in people else people[0]: name}
     raise UserError(
-        f"--as {name}: there is not one person in {other} but {', '.join(people) or 'none'}"
+        f"--as {name}: {other} does not have exactly one person who ranked, but "
+        f"{', '.join(people) or 'none'}"
     )
 
 

@@ -159,7 +159,9 @@ def reading_other(path: Path, local: bool = True) -> Iterator[sqlite3.Connection
     if not path.is_file():
         raise UserError(f"there is no file {path}: check its name and folder")
     if not path.stat().st_size:
-        raise UserError(f"{path} is empty (0 bytes), and no store: look for another copy of it")
+        raise UserError(
+            f"{path} is empty (0 bytes), so it is not a store: look for another copy of it"
+        )
     log = Path(f"{path}-wal")
     if not local and log.exists():
         with tempfile.TemporaryDirectory() as folder:

@@ -94,7 +94,7 @@ def check_entry(entry: Entry) -> None:
     if entry.kind == "flag":
         one_of(entry, "flag", FLAGS)
     if (entry.kind == "undo") != bool(entry.undoes):
-        refuse(entry, "field 'undoes' names an entry if the kind is undo, and else none")
+        refuse(entry, "field 'undoes' must name an entry if the kind is undo, else be empty")
     if sorted(entry.shown) not in ([], list(range(len(entry.responses)))):
         refuse(
             entry,
@@ -108,8 +108,8 @@ def check_entry(entry: Entry) -> None:
     if entry.made > latest():
         refuse(
             entry,
-            f"made is {entry.made!r}, which is still to come: the clock that gave it was wrong; "
-            "write the right time into an exported file and import that",
+            f"made is {entry.made!r}, which is in the future: the clock of the machine that wrote "
+            "it was wrong; correct the time in an exported file and import that",
         )
     if entry.kind == "ranking":
         _check_ranks(entry)
@@ -160,7 +160,7 @@ def later(made: str) -> str:
 def _check_ranks(entry: Entry) -> None:
     responses = counted(len(entry.responses), "response")
     if len(entry.responses) < 2:
-        refuse(entry, f"it ranks {responses}: it takes two to compare")
+        refuse(entry, f"it has only {responses}: a ranking needs at least two")
     if len(entry.ranks) != len(entry.responses):
         refuse(
             entry,
@@ -175,7 +175,7 @@ def _check_ranks(entry: Entry) -> None:
                 "ties, and None for unranked",
             )
     if all(rank is None for rank in entry.ranks):
-        refuse(entry, "it ranks nothing: rank at least one response, or skip the prompt")
+        refuse(entry, "all responses are unranked: rank at least one, or skip the prompt")
 
 
 def is_time(made: str) -> bool:

@@ -155,7 +155,7 @@ def _lines(contents: Contents) -> Iterator[dict]:
 
 def _write(path: str | Path, lines: list[dict]) -> int:
     if not lines:
-        raise UserError(f"nothing to write to {path}: it would be empty")
+        raise UserError(f"there is nothing to write to {path}")
     write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return len(lines)
 
@@ -221,9 +221,9 @@ def _forgotten(row: Row) -> Forgotten:
     who = Forgotten(row.text("hash"), row.text("salt"), row.text("until"))
     for name, size in (("hash", 64), ("salt", 32)):
         if not re.fullmatch(f"[0-9a-f]{{{size}}}", getattr(who, name)):
-            row.refuse(name, f"is not what an export writes: {size} hex digits")
+            row.refuse(name, f"is not a hash as `export` writes it: {size} hex digits")
     if not is_time(who.until):
-        row.refuse("until", "is no time: write 2026-01-31T12:00:00.000000+00:00, in UTC")
+        row.refuse("until", "is not a time: write 2026-01-31T12:00:00.000000+00:00, in UTC")
     return who
 
 

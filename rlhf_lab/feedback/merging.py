@@ -117,14 +117,16 @@ def _same_kind_of_labeller(
     """Raise UserError if a name is a person's on one side and a program's on the other, and both
     have ranked: nobody could tell their rankings apart."""
     programs = rows.read_simulated(connection)
-    here = {entry.labeller for entry in history.values()}
+    ranked_here = {entry.labeller for entry in history.values()}
     for name in dict.fromkeys(entry.labeller for entry in contents.entries):
-        if name in here and (name in programs) != (name in contents.simulated):
-            where = "here" if name in programs else "in what is taken in"
+        if name in ranked_here and (name in programs) != (name in contents.simulated):
+            here, there = (
+                ("simulated", "a person") if name in programs else ("a person", "simulated")
+            )
             raise UserError(
-                f"{name!r} is a simulated labeller {where} and a person on the other side: if both "
-                f"are the same program, `rlhf-lab feedback simulated STORE {name}` says so; else "
-                "rename one (`merge --as NAME`)"
+                f"labeller {name!r} is {here} here and {there} in the other store: rename one "
+                "(`merge --as NAME`), or mark both as simulated with "
+                f"`rlhf-lab feedback simulated STORE {name}`"
             )
 
 
@@ -134,8 +136,8 @@ def _one_name_one_person(contents: Contents, history: Mapping[str, Entry]) -> No
     there = {entry.id for entry in contents.entries if entry.labeller == DEFAULT_NAME}
     if here - there and there - here:
         raise UserError(
-            f"both stores have rankings by {DEFAULT_NAME!r}, the name of everybody who gave none: "
-            "they would become one person; say whose these are: merge --as NAME"
+            f"both stores have rankings by {DEFAULT_NAME!r}, the name used when none was given, so "
+            "two people would become one: say who ranked in the other store with merge --as NAME"
         )
 
 

@@ -276,7 +276,7 @@ def _json(value: dict, where: str) -> str:
         raise UserError(f"{where}: {error}: use what JSON can hold") from error
     if json.loads(text) != value:
         raise UserError(
-            f"{where}: JSON would change them: use lists, not tuples, and texts as keys"
+            f"{where}: JSON cannot keep these values: use lists, not tuples, and texts as keys"
         )
     return text
 
@@ -318,8 +318,8 @@ def remember(connection: sqlite3.Connection, who: Forgotten) -> bool:
     """Keep that somebody was forgotten; whether that is new, or goes further than what is known."""
     if who.until > latest():
         raise UserError(
-            f"somebody was forgotten up to {who.until}, which is still to come: the clock that "
-            "gave this time was wrong"
+            f"somebody was forgotten up to {who.until}, which is in the future: the clock of the "
+            "machine that wrote it was wrong"
         )
     known = connection.execute(
         "SELECT until FROM forgotten WHERE hash = ?", [bytes.fromhex(who.hash)]

@@ -195,7 +195,7 @@ def ranks_from_order(groups: Sequence[Sequence[int]], count: int) -> list[int | 
         for response in group:
             if not 0 <= response < count or ranks[response] is not None:
                 raise UserError(
-                    f"response {response} is unknown or stands twice: name each of the "
+                    f"response {response} is unknown or named twice: name each of the "
                     f"{count} responses at most once"
                 )
             ranks[response] = before + 1

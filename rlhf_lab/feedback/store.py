@@ -86,8 +86,8 @@ class FeedbackStore:
                 if rows.read_entries(connection, name):
                     raise UserError(
                         f"{name!r} is a person with rankings in {self.path}: give the simulated "
-                        "labeller another name; if these are its own, of an earlier version, "
-                        f"`rlhf-lab feedback simulated {self.path} {name}` says so"
+                        "labeller another name; or, if an earlier version stored these rankings "
+                        f"for it, mark them: `rlhf-lab feedback simulated {self.path} {name}`"
                     )
                 rows.mark_simulated(connection, name)
 
@@ -226,10 +226,10 @@ class FeedbackStore:
     def take_in(self, contents: Contents) -> Taken:
         """Add what is new in these contents, all of it or, after an error, nothing.
 
-        What is there already is passed over, and so is what a forgotten labeller did before being
-        forgotten; whom the contents have as forgotten is forgotten here too. The result counts all
-        of that. Raises UserError for contents that `add`, `add_labeller` or `write` would refuse,
-        and for a name that is a person's here and a simulated labeller's there, or the reverse.
+        Skips what is there already, and what a forgotten labeller did before being forgotten.
+        Labellers that the contents list as forgotten are forgotten here too. The result counts all
+        of this. Raises UserError for contents that `add`, `add_labeller` or `write` would refuse,
+        and if a name belongs to a person here and to a simulated labeller there, or the reverse.
         """
         return self._take_in(contents)
 
@@ -271,8 +271,8 @@ def by_people(store: FeedbackStore, labellers: Sequence[str] | None = None) -> l
         if labellers or not programs:
             raise UserError(f"no rankings in {store.path}: rank a few prompts first")
         raise UserError(
-            f"no person has ranked in {store.path}, only simulated labellers, who count if they "
-            f"are named: {', '.join(programs)}"
+            f"all rankings in {store.path} are by simulated labellers, which are left out unless "
+            f"you name them: {', '.join(programs)}"
         )
     return rankings
 

@@ -142,8 +142,8 @@ def test_forgetting_travels_in_a_file_too(store, fresh, tmp_path):
     [
         ("hash", "ann", "64 hex digits"),
         ("salt", "0" * 31, "32 hex digits"),
-        ("until", "yesterday", "is no time"),
-        ("until", "9999-01-01T00:00:00.000000+00:00", "still to come"),
+        ("until", "yesterday", "is not a time"),
+        ("until", "9999-01-01T00:00:00.000000+00:00", "in the future"),
     ],
 )
 def test_a_forgotten_line_that_is_not_right_is_refused(store, tmp_path, field, value, why):
@@ -197,7 +197,7 @@ def test_the_least_a_line_must_say(fresh, tmp_path):
         ({"seconds": "8"}, "field 'seconds': is a text: give a number"),
         ({"labeller": "bob"}, "entry 0000000"),
         ({"ranks": [1]}, "it has 1 rank for 2 responses"),
-        ({"responses": ["a"], "ranks": [1]}, "it ranks 1 response: it takes two"),
+        ({"responses": ["a"], "ranks": [1]}, "it has only 1 response: a ranking needs"),
         ({"shown": [0, 0]}, "shown is [0, 0]"),
         ({"responses": ["a", "c"]}, "the response 'c'"),
         ({"seconds": 1e999}, "unusable JSON"),
@@ -347,7 +347,7 @@ def test_export_and_import_both_formats(store, tmp_path, capsys):
     assert len(FeedbackStore(tmp_path / "c.sqlite").rankings(["zoe"])) == 2
     assert gzip.decompress((tmp_path / "all.jsonl.gz").read_bytes()).count(b"\n") == 18
     assert f"wrote 2 lines to {tmp_path / 'pairs.jsonl'}" in capsys.readouterr().out
-    assert "give --pairs too" in refusal(
+    assert "add --pairs" in refusal(
         run, "export", store.path, tmp_path / "x.jsonl", "--labellers", "ann"
     )
 
@@ -524,9 +524,9 @@ def test_merge_asks_whose_rankings_these_are_and_takes_a_name(mixed, fresh, tmp_
     assert "other.sqlite" in message and "merge --as NAME" in message
     run("merge", fresh.path, other.path, "--as", "ada")
     assert fresh.labellers() == ["me", "ada"] and len(fresh.entries("ada")) == 1
-    assert "--as names the person of one store" in refusal(
+    assert "--as goes with one other store" in refusal(
         run, "merge", fresh.path, other.path, mixed.path, "--as", "ada"
     )
     other.add_labeller("bo"), other.forget("me"), other.add_labeller("cy")
     message = refusal(run, "merge", fresh.path, other.path, "--as", "ada")
-    assert "there is not one person in" in message and "bo, cy" in message
+    assert "does not have exactly one person" in message and "bo, cy" in message

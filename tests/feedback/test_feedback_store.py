@@ -82,7 +82,7 @@ def test_times_go_forward_even_where_the_clock_does_not(store):
 def test_a_time_that_is_still_to_come_is_refused(store):
     for made in ("9999-12-31T23:59:59.999999+00:00", "2999-01-01T00:00:00.000000+00:00"):
         message = refusal(store.write, ranking(made=made))
-        assert made in message and "still to come" in message
+        assert made in message and "in the future" in message
     assert store.entries() == []
 
 
@@ -197,7 +197,7 @@ def test_half_characters_are_refused(store, call):
         (dict(pick="often"), "pick is 'often': use one of random"),
         (dict(ranks=(1, 2)), "it has 2 ranks for 3 responses"),
         (dict(ranks=()), "it has 0 ranks for 3 responses"),
-        (dict(ranks=(None,) * 3), "it ranks nothing"),
+        (dict(ranks=(None,) * 3), "all responses are unranked"),
         (dict(ranks=(0, 1, 2)), "0 is not a rank"),
         (dict(ranks=(1.0, 2, 3)), "1.0 is not a rank"),
         (dict(ranks=(True, 2, 3)), "True is not a rank"),
@@ -207,7 +207,7 @@ def test_half_characters_are_refused(store, call):
         (dict(shown=(0, 1, 1)), "shown is [0, 1, 1]"),
         (dict(shown=(1, 2, 3)), "shown is [1, 2, 3]"),
         (dict(shown=()), "shown is empty"),
-        (dict(responses=TEXTS[:1], ranks=(1,), shown=(0,)), "it takes two to compare"),
+        (dict(responses=TEXTS[:1], ranks=(1,), shown=(0,)), "a ranking needs at least two"),
         (
             dict(responses=(*TEXTS[:2], "Not there.")),
             "the response 'Not there.' to prompt 'p1' is not",
@@ -218,8 +218,8 @@ def test_half_characters_are_refused(store, call):
         (dict(seconds=float("nan")), "seconds is nan"),
         (dict(kind="skip"), "only a ranking has ranks"),
         (dict(kind="flag", ranks=()), "flag is '': use one of unsafe, nonsense"),
-        (dict(kind="undo", ranks=()), "field 'undoes' names an entry if the kind is undo"),
-        (dict(undoes="0" * 32), "field 'undoes' names an entry if the kind is undo"),
+        (dict(kind="undo", ranks=()), "field 'undoes' must name an entry if the kind is undo"),
+        (dict(undoes="0" * 32), "field 'undoes' must name an entry if the kind is undo"),
         (dict(kind="undo", ranks=(), undoes="0" * 32), "which is not an entry of this labeller"),
         (dict(made="yesterday"), "made is 'yesterday'"),
         (dict(made="2026-01-31T12:00:00.000000+01:00"), "in UTC"),

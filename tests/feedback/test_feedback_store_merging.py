@@ -269,7 +269,7 @@ def test_a_person_and_a_program_of_one_name_are_not_mixed(tmp_path):
     b.write(ranking("patient"))
     for one, other in ((a, b), (b, a)):
         before = one.contents()
-        assert "simulated labeller" in refusal(one.merge, other.path)
+        assert "mark both as simulated" in refusal(one.merge, other.path)
         assert one.contents() == before
     a.mark_simulated("patient")
     assert a.merge(b.path).new == COUNTS | {"ranking": 1}

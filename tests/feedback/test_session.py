@@ -430,7 +430,7 @@ def test_ranks_from_an_order_by_hand(groups, count, ranks):
 
 @pytest.mark.parametrize("groups", [[[0], [0]], [[1, 1]], [[2]], [[-1]]])
 def test_an_order_names_each_response_at_most_once(groups):
-    with pytest.raises(UserError, match="unknown or stands twice"):
+    with pytest.raises(UserError, match="unknown or named twice"):
         ranks_from_order(groups, 2)
 
 
