@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # some encodings on Windows lack "≤"
         sys.stdout.reconfigure(errors="replace")
     try:
+        check_utf8(arguments)
         options = build_parser(arguments[0] if arguments else "").parse_args(arguments)
         options = with_defaults(arguments, options)
         with only_main_prints(options):
@@ -60,6 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{speaker()}: cannot use {_shown(place)}: {why}", file=sys.stderr)
         return 1
     return 0
+
+
+def check_utf8(arguments: Sequence[str]) -> None:
+    """Raise UserError for an argument that is not UTF-8, such as the name of an old file: no run
+    could write it down, and no library load from it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"the argument {argument} is not in UTF-8: rename the file, or write the name in "
+                "UTF-8"
+            ) from error
 
 
 def _shown(text: object) -> str:

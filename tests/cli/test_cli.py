@@ -579,3 +579,23 @@ def test_names_from_strangers_do_nothing_to_a_terminal(name, tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.count("\n") == 2 and not {"\x1b", "\x07", "\u202e"} & set(said)
     assert "⟨U+" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["task", "new", "t\udcff"],
+        ["sft", "--model", "m", "--data", "d", "--out", "o\udcff"],
+        ["feedback", "forget", "a.sqlite3", "ann\udcff"],
+        ["rank", "a.sqlite3", "--labeller", "\udcff"],
+        ["\udcff"],
+    ],
+)
+def test_an_argument_that_is_not_utf8_is_refused_in_one_line(
+    arguments, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert "is not in UTF-8: rename the file" in said and "⟨U+DCFF⟩" in said
+    assert said.count("\n") == 1 and list(tmp_path.iterdir()) == []
