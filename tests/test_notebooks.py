@@ -1,5 +1,7 @@
 """What must hold for every notebook of the course, without running it."""
 
+import importlib
+import json
 import re
 from pathlib import Path
 
@@ -158,3 +160,39 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return slugs | set(re.findall(r'id="([^"]+)"', text)) | {h.replace(" ", "-") for h in headings}
+
+
+# ---- the glossary --------------------------------------------------------------------------------
+
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+CODED = sorted(set(re.findall(r"`([a-z_]+(?:\.[A-Za-z_0-9]+)+)`", GLOSSARY)))
+METRICS = sorted(
+    set(re.findall(r"`((?:objective|judge|policy|response|loss|reward|val)/\w+)`", GLOSSARY))
+)
+
+
+@pytest.mark.parametrize("name", CODED)
+def test_the_glossary_names_what_is_in_the_code(name):
+    parts = name.split(".")
+    for split in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(["rlhf_lab", *parts[:split]]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[split:]:
+            found = getattr(found, part)
+        return
+    raise AssertionError(f"nothing is called {name}")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_glossary_names_metrics_that_stages_log(metric):
+    sources = [path.read_text("utf-8") for path in (ROOT / "rlhf_lab").rglob("*.py")]
+    assert any(f'"{metric}"' in source for source in sources)
+
+
+def test_every_metric_that_ppo_logs_is_in_the_glossary():
+    run = (ROOT / "data" / "demo" / "metrics.jsonl").read_text("utf-8").splitlines()
+    logged = {name for line in run for name in json.loads(line) if "/" in name}
+    old = {"val/ratio_first"}  # logged by the version that made the shipped run
+    assert logged - old <= {*METRICS}
