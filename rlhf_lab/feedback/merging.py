@@ -35,7 +35,7 @@ def taking_in(connection: sqlite3.Connection, contents: Contents, one_person: bo
         for sample in samples:
             count("samples", rows.add_sample(connection, prompt, sample))
 
-    _forget_too(connection, contents.forgotten, taken)
+    uses = _forget_too(connection, contents.forgotten, taken.deleted)
     until = rows.forgotten_until(contents.labellers, rows.read_forgotten(connection))
     welcome = _welcome(contents.entries, until)
     kept_out = Counter(entry.labeller for entry in contents.entries)
@@ -57,7 +57,7 @@ def taking_in(connection: sqlite3.Connection, contents: Contents, one_person: bo
         count(entry.kind, rows.add_entry(connection, entry) is not None)
         known = history.get(entry.id)
         other_entries += known is not None and not _alike(known, entry)
-    return replace(taken, other_facts=other_facts, other_entries=other_entries)
+    return replace(taken, uses=uses, other_facts=other_facts, other_entries=other_entries)
 
 
 def renamed(contents: Contents, names: Mapping[str, str]) -> Contents:
@@ -81,19 +81,20 @@ def renamed(contents: Contents, names: Mapping[str, str]) -> Contents:
 
 
 def _forget_too(
-    connection: sqlite3.Connection, forgotten: Sequence[Forgotten], taken: Taken
-) -> None:
-    """Forget here whom another store has forgotten, up to that time."""
+    connection: sqlite3.Connection, forgotten: Sequence[Forgotten], deleted: dict[str, int]
+) -> tuple[str, ...]:
+    """Forget here whom another store has forgotten, up to that time. deleted: gets the number of
+    entries that went, by name. Returns what had learned from them."""
     new = [who for who in forgotten if rows.remember(connection, who)]
-    if not new:
-        return
     uses: list[str] = []
-    for name, until in rows.forgotten_until(rows.read_labellers(connection), new).items():
+    here = rows.read_labellers(connection) if new else []
+    for name, until in rows.forgotten_until(here, new).items():
         places = rows.read_uses(connection, name)
-        if deleted := rows.delete_entries(connection, name, until):
-            taken.deleted[name] = deleted
+        gone = rows.delete_entries(connection, name, until)
+        if gone or name not in rows.read_labellers(connection):
+            deleted[name] = gone
             uses += places
-    object.__setattr__(taken, "uses", tuple(dict.fromkeys(uses)))
+    return tuple(dict.fromkeys(uses))
 
 
 def _welcome(entries: Sequence[Entry], until: dict[str, str]) -> list[Entry]:

@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
+from datetime import datetime
 from pathlib import Path
 
 from rlhf_lab.disk.jsonl import write_whole
@@ -81,6 +82,8 @@ def working_file(path: Path) -> Path:
     absolute = path.absolute()
     tag = hashlib.sha256(str(absolute.parent.resolve() / absolute.name).encode()).hexdigest()[:12]
     file = _scratch() / tag / path.name
+    if file.exists() and _last(file) and path.parent.is_dir() and not path.exists():
+        _set_aside(file, path)
     if path.absolute() not in _told:
         _told.add(path.absolute())
         print(
@@ -89,6 +92,20 @@ def working_file(path: Path) -> Path:
             file=sys.stderr,
         )
     return file
+
+
+def _set_aside(file: Path, path: Path) -> None:
+    """Move a working file away if its copy was deleted, so that a new store begins empty."""
+    tag = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for end in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{file}{end}").rename(f"{file}.removed-{tag}{end}")
+    _stamp_file(file).unlink()
+    print(
+        f"{path} was deleted since it was last used, so a new store begins; the old one is kept "
+        f"as {file}.removed-{tag}: delete it as well if nobody needs it",
+        file=sys.stderr,
+    )
 
 
 def take_up(file: Path, path: Path, take_in: Callable[[], None]) -> None:

@@ -280,6 +280,21 @@ def test_a_scratch_folder_that_is_gone_is_filled_again_from_the_copy(home, tmp_p
     assert store.entries() == [entry, again] and copy_of(home / "a.sqlite") == store.contents()
 
 
+def test_a_copy_that_somebody_deleted_does_not_come_back(home, tmp_path, capsys):
+    path = home / "a.sqlite"
+    made(path, "ann").write(ranking())
+    path.unlink()
+    capsys.readouterr()
+    store = FeedbackStore(path)
+    assert store.labellers() == [] and store.prompts() == []
+    said = capsys.readouterr().err
+    assert "was deleted since it was last used" in said
+    [kept] = (tmp_path / "scratch").glob("*/a.sqlite.removed-*[0-9]")
+    assert str(kept) in said and FeedbackStore(kept).labellers() == ["ann"]
+    store.add_labeller("bob")
+    assert FeedbackStore(path).labellers() == ["bob"]
+
+
 def test_two_machines_that_work_at_the_same_time_lose_nothing(home, tmp_path, monkeypatch):
     stores = []
     for name in ("one", "two"):
