@@ -51,6 +51,16 @@ def _interval(value: Any) -> str:
     return "" if inside else f"is {value}: the estimate lies outside its interval"
 
 
+def _ends(value: Any) -> str:
+    if not isinstance(value, list) or len(value) != 2:
+        return "is no list of two numbers: low, high"
+    if value == [None, None]:
+        return ""
+    if wrong := next(filter(None, map(_number, value)), ""):
+        return f"holds what {wrong}"
+    return "" if value[0] <= value[1] else f"is {value}: the low end is above the high one"
+
+
 def _or_none(shape: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: "" if value is None else shape(value)
 
@@ -74,7 +84,7 @@ SUMMARY: dict = {
     "prompts": {EACH: _count},
     "samples": _count,
     "models": {EACH: MODEL},
-    "reward_model": {EACH: {EACH: _or_none(_number)}},
+    "reward_model": {EACH: {EACH: _or_none(_number), "interval": _or_none(_ends)}},
     "seconds": {EACH: _count},
     "peak_memory_mb": {EACH: _or_none(_count)},
 }

@@ -49,7 +49,7 @@ SUMMARY = {
         "policy": row(8.12, around(0.86, 0.03), 0.03, [0.21, 0.13, 0.31], kl=around(8.31, 0.2)),
     },
     "reward_model": {
-        "all": {"accuracy": 0.823, "pairs": 3120},
+        "all": {"accuracy": 0.823, "pairs": 3120, "interval": [0.81, 0.84]},
         "clear": {"accuracy": 0.914, "pairs": 1804, "threshold": 2.41, "share": 0.463},
         "correctness": {"accuracy": 0.842, "pairs": 402},
         "style": {"accuracy": None, "pairs": 0},
