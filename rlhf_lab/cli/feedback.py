@@ -52,7 +52,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         "--as",
         dest="name",
         metavar="NAME",
-        help="with one other store: the name here of the person who ranked in it",
+        help="only with one other store: store the rankings of its person under this name",
     )
     chosen["export"].add_argument("file", help="where to write; .gz compresses")
     chosen["export"].add_argument(

@@ -3,7 +3,7 @@
     await Dashboard().run(train_ppo(policy, ..., **yours(gae=gae, whiten=whiten)))
 
 The stages take their formulas as arguments (`train_ppo(..., gae=mine)`). Here a learner's function
-takes its place if it passes its check, and the package's stands in if it does not.
+is used if it passes its check, and the package's function if it does not.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -53,8 +53,8 @@ BUGS: dict[str, tuple[str, str]] = {
 
 
 def yours(say: Callable[[str], None] = print, **written: Callable) -> dict[str, Callable]:
-    """Of each formula the learner's function if it passes its check, else the package's, to give to
-    a stage; says which it is.
+    """For each formula, to give to a stage: the learner's function if it passes its check, else the
+    package's. Says which of the two it is.
 
     written: functions by the name of their formula, one of FORMULAS. Raises UserError for another.
     """

@@ -127,8 +127,8 @@ def _opened(folder: Path) -> int | None:
 
 def _locked_within(folder: int, seconds: float) -> int | None:
     """Wait for the lock, in a thread, as waiting cannot be ended otherwise; None, and the handle is
-    closed once the wait is over, if it took longer. (Who asked first and only then waited would
-    come before all that wait already.)"""
+    closed once the wait is over, if it took longer. (A writer that first tried
+    without waiting could overtake those that wait already.)"""
     answer: list[bool] = []  # who comes first: the lock, or the end of our patience
     first = threading.Lock()
 

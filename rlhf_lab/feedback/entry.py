@@ -1,5 +1,6 @@
 """What the feedback store keeps: entries of history, and what makes an entry right."""
 
+import hashlib
 import math
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -58,13 +59,15 @@ class Forgotten:
 @dataclass(frozen=True)
 class Contents:
     """Everything in a store that another one can take in: each prompt with its samples, the
-    labellers, which of them are simulated, all of history, oldest first, and who was forgotten."""
+    labellers, which of them are simulated, all of history, oldest first, who was forgotten, and
+    `id_hash` of each entry that was deleted."""
 
     prompts: Sequence[tuple[Prompt, Sequence[Sample]]] = ()
     labellers: Sequence[str] = ()
     entries: Sequence[Entry] = ()
     simulated: Collection[str] = ()
     forgotten: Sequence[Forgotten] = ()
+    gone: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,11 @@ def refuse(entry: Entry, why: str) -> NoReturn:
     """Raise the UserError that says what is wrong with an entry."""
     name = f" {entry.id}" if entry.id else ""
     raise UserError(f"entry{name} of labeller {entry.labeller!r}: {why}")
+
+
+def id_hash(id: str) -> str:
+    """What recognises an entry's id without holding it: 64 hex digits."""
+    return hashlib.sha256(id.encode()).hexdigest()
 
 
 def latest() -> str:

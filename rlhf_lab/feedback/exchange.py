@@ -9,8 +9,9 @@ The project's own format holds everything, one thing a line, and loses nothing i
     {"kind": "ranking", "id": "...", "labeller": "...", "prompt": "...", "responses": ["...", ...],
      "ranks": [2, 1], "shown": [1, 0], "seconds": 8.5, "pick": "random", "made": "..."}
 
-"skip", "flag" and "undo" with the fields of `Entry`, and "forgotten" with those of `Forgotten`; a
-field at its default is left out, and the lines may stand in any order. Comparisons ({"prompt",
+"skip", "flag" and "undo" with the fields of `Entry`, "forgotten" with those of `Forgotten`, and
+"gone" with the hash of a deleted entry's id; a field at its default is left out, and the lines may
+stand in any order. Comparisons ({"prompt",
 "chosen", "rejected"}), as TRL and hub datasets have them, keep who was preferred to whom and
 nothing else. A bad line is a UserError that names file and line; it leaves the store as it was.
 """
@@ -37,6 +38,7 @@ FIELDS = {
     "sample": ("prompt", "text", "model", "settings", "ended"),
     "labeller": ("labeller", "simulated"),
     "forgotten": tuple(field.name for field in fields(Forgotten)),
+    "gone": ("entry",),
 } | dict.fromkeys(ENTRY_KINDS, tuple(field.name for field in fields(Entry)))
 TEXTS = {field.name: field.default for field in fields(Entry) if type(field.default) is str}
 IMPORTED = uuid.UUID("1d0c8d62-5f3e-4a53-9d0b-0c7a5c3b1f6e")  # the name space of imported ids
@@ -151,6 +153,8 @@ def _lines(contents: Contents) -> Iterator[dict]:
         yield {"kind": entry.kind} | given | {"prompt": entry.prompt.text}
     for who in contents.forgotten:
         yield {"kind": "forgotten"} | vars(who)
+    for hash in sorted(contents.gone):
+        yield {"kind": "gone", "entry": hash}
 
 
 def _write(path: str | Path, lines: list[dict]) -> int:
@@ -181,7 +185,8 @@ def _read(path: str | Path) -> Contents:
     }
     entries = [_entry(row, prompts) for kind in ENTRY_KINDS for row in rows[kind]]
     forgotten = [_forgotten(row) for row in rows["forgotten"]]
-    return Contents(list(prompts.values()), labellers, entries, simulated, forgotten)
+    gone = {_hex(row, "entry", 64) for row in rows["gone"]}
+    return Contents(list(prompts.values()), labellers, entries, simulated, forgotten, gone)
 
 
 def _kind(row: Row) -> str:
@@ -218,13 +223,17 @@ def _entry(row: Row, prompts: dict) -> Entry:
 
 
 def _forgotten(row: Row) -> Forgotten:
-    who = Forgotten(row.text("hash"), row.text("salt"), row.text("until"))
-    for name, size in (("hash", 64), ("salt", 32)):
-        if not re.fullmatch(f"[0-9a-f]{{{size}}}", getattr(who, name)):
-            row.refuse(name, f"is not a hash as `export` writes it: {size} hex digits")
+    who = Forgotten(_hex(row, "hash", 64), _hex(row, "salt", 32), row.text("until"))
     if not is_time(who.until):
         row.refuse("until", "is not a time: write 2026-01-31T12:00:00.000000+00:00, in UTC")
     return who
+
+
+def _hex(row: Row, field: str, digits: int) -> str:
+    value = row.text(field)
+    if not re.fullmatch(f"[0-9a-f]{{{digits}}}", value):
+        row.refuse(field, f"is not a hash as `export` writes it: {digits} hex digits")
+    return value
 
 
 def _of_prompt(row: Row, prompts: dict) -> tuple[Prompt, list[Sample]]:

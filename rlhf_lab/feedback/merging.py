@@ -7,12 +7,12 @@ known. What they do afterwards is new, and stays.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.feedback import rows
-from rlhf_lab.feedback.entry import KINDS, Contents, Entry, Forgotten, Taken
+from rlhf_lab.feedback.entry import KINDS, Contents, Entry, Taken, id_hash
 
 DEFAULT_NAME = "me"  # what the notebooks called everybody who gave no name
 WHAT = ("prompts", "samples", "labellers", *KINDS)
@@ -35,9 +35,9 @@ def taking_in(connection: sqlite3.Connection, contents: Contents, one_person: bo
         for sample in samples:
             count("samples", rows.add_sample(connection, prompt, sample))
 
-    uses = _forget_too(connection, contents.forgotten, taken.deleted)
+    uses = _forget_too(connection, contents, taken.deleted)
     until = rows.forgotten_until(contents.labellers, rows.read_forgotten(connection))
-    welcome = _welcome(contents.entries, until)
+    welcome = _welcome(contents.entries, until, rows.read_gone(connection))
     kept_out = Counter(entry.labeller for entry in contents.entries)
     kept_out.subtract(entry.labeller for entry in welcome)
     taken.kept_out.update({name: left for name, left in kept_out.items() if left})
@@ -48,7 +48,7 @@ def taking_in(connection: sqlite3.Connection, contents: Contents, one_person: bo
         _one_name_one_person(contents, history)
     working = {entry.labeller for entry in welcome}
     for name in contents.labellers:
-        if name not in until or name in working:
+        if name in working or (name not in until and name not in taken.kept_out):
             count("labellers", rows.add_labeller(connection, name))
             if name in contents.simulated:
                 rows.mark_simulated(connection, name)
@@ -81,29 +81,34 @@ def renamed(contents: Contents, names: Mapping[str, str]) -> Contents:
 
 
 def _forget_too(
-    connection: sqlite3.Connection, forgotten: Sequence[Forgotten], deleted: dict[str, int]
+    connection: sqlite3.Connection, contents: Contents, deleted: dict[str, int]
 ) -> tuple[str, ...]:
-    """Forget here whom another store has forgotten, up to that time. deleted: gets the number of
-    entries that went, by name. Returns what had learned from them."""
-    new = [who for who in forgotten if rows.remember(connection, who)]
-    uses: list[str] = []
-    here = rows.read_labellers(connection) if new else []
-    for name, until in rows.forgotten_until(here, new).items():
-        places = rows.read_uses(connection, name)
-        gone = rows.delete_entries(connection, name, until)
-        if gone or name not in rows.read_labellers(connection):
-            deleted[name] = gone
-            uses += places
-    return tuple(dict.fromkeys(uses))
+    """Delete here what another store has deleted: the labellers it has forgotten, up to that time,
+    and its deleted entries, whatever the labeller is called here. deleted: gets the number of
+    entries, by name. Returns what had learned from them."""
+    new = [who for who in contents.forgotten if rows.remember(connection, who)]
+    gone = {*contents.gone} - rows.read_gone(connection)
+    rows.add_gone(connection, gone)
+    before = rows.read_labellers(connection)
+    uses = {name: rows.read_uses(connection, name) for name in before if new or gone}
+    found = Counter(rows.delete_gone(connection, gone) if gone else {})
+    for name, until in rows.forgotten_until(before if new else [], new).items():
+        found[name] += rows.delete_entries(connection, name, until)
+    left = rows.read_labellers(connection)
+    deleted |= {name: n for name, n in found.items() if n or name not in left}
+    return tuple(dict.fromkeys(place for name in deleted for place in uses[name]))
 
 
-def _welcome(entries: Sequence[Entry], until: dict[str, str]) -> list[Entry]:
-    """The entries that may come in, each before the one that takes it back: of forgotten labellers
-    only what was made after this time."""
+def _welcome(
+    entries: Sequence[Entry], until: Mapping[str, str], gone: Collection[str]
+) -> list[Entry]:
+    """The entries that may come in, each before the one that takes it back: none that was deleted,
+    and of a forgotten labeller only those made after this time."""
     kept = [
         entry
         for entry in entries
-        if entry.labeller not in until or entry.made > until[entry.labeller]
+        if (entry.labeller not in until or entry.made > until[entry.labeller])
+        and id_hash(entry.id) not in gone
     ]
     missing = {entry.id for entry in entries} - {entry.id for entry in kept}
     return sorted(

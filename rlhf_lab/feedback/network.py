@@ -2,9 +2,9 @@
 
 SQLite's log needs memory that all writers share, which machines do not. So the store works in a
 scratch folder on a local disk, and after every change a whole copy of it takes the place of the
-file that was named. That copy is a store like any other: a scratch folder that is gone, or another
-machine, takes it up again. Where two machines work at the same time, each takes in what the other
-has copied back before it copies its own.
+file that was named. That copy is a store like any other: another machine can go on from it, and so
+can a new scratch folder if the old one is gone. Where two machines work at the same time, each
+takes in what the other has copied back before it copies its own.
 """
 
 import getpass
@@ -110,8 +110,9 @@ def _set_aside(file: Path, path: Path) -> None:
 
 def take_up(file: Path, path: Path, take_in: Callable[[], None]) -> None:
     """Take in the copy at `path`, unless it is the one that was copied back last."""
-    if path.exists() and path.stat().st_size and _stamp(path) != _last(file):
+    if _changed(file, path):
         take_in()
+        _stamp_file(file).write_text(_stamp(path))
         copy_back(file, path, take_in)
 
 
@@ -124,7 +125,7 @@ def copy_back(file: Path, path: Path, take_in: Callable[[], None]) -> None:
     """
     fresh = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}.copy")
     try:
-        if path.exists() and path.stat().st_size and _stamp(path) != _last(file):
+        if _changed(file, path):
             take_in()
         with in_turn(file):
             with closing(sqlite3.connect(file)) as connection:
@@ -144,7 +145,7 @@ def copy_back(file: Path, path: Path, take_in: Callable[[], None]) -> None:
 
 
 def _scratch() -> Path:
-    """The scratch folder, made if there is none, which nobody else may read or write."""
+    """The scratch folder, made if there is none; nobody else may have write access to it."""
     named = os.environ.get(SCRATCH)
     folder = Path(named or f"{tempfile.gettempdir()}/rlhf-lab-{getpass.getuser()}").absolute()
     try:
@@ -169,6 +170,11 @@ def _scratch() -> Path:
             f"local disk in {SCRATCH}"
         )
     return folder
+
+
+def _changed(file: Path, path: Path) -> bool:
+    """Whether the copy at `path` is another one than was copied back last."""
+    return path.exists() and path.stat().st_size > 0 and _stamp(path) != _last(file)
 
 
 def _stamp_file(file: Path) -> Path:

@@ -5,7 +5,7 @@ import json
 import sqlite3
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,6 +17,7 @@ from rlhf_lab.feedback.entry import (
     Forgotten,
     check_entry,
     check_name,
+    id_hash,
     later,
     latest,
     refuse,
@@ -41,6 +42,7 @@ def read_contents(connection: sqlite3.Connection) -> Contents:
         read_entries(connection),
         read_simulated(connection),
         read_forgotten(connection),
+        read_gone(connection),
     )
 
 
@@ -94,6 +96,11 @@ def read_forgotten(connection: sqlite3.Connection) -> list[Forgotten]:
     """Who was forgotten, here or in a store that was taken in."""
     rows = connection.execute("SELECT hash, salt, until FROM forgotten ORDER BY until, hash")
     return [Forgotten(hash.hex(), salt.hex(), until) for hash, salt, until in rows]
+
+
+def read_gone(connection: sqlite3.Connection) -> frozenset[str]:
+    """The hash of each entry that was deleted."""
+    return frozenset(hash.hex() for (hash,) in connection.execute("SELECT entry FROM gone"))
 
 
 def read_uses(connection: sqlite3.Connection, labeller: str) -> list[str]:
@@ -297,25 +304,49 @@ def delete_labeller(connection: sqlite3.Connection, name: str) -> int:
 
 def delete_entries(connection: sqlite3.Connection, name: str, until: str | None = None) -> int:
     """Delete a labeller's entries up to a time, None for all, and the labeller too if none is left;
-    how many entries went. What takes back one of them goes as well, whenever it was made."""
+    how many entries were deleted. What takes back one of them is deleted as well, whenever it was
+    made."""
+    going = connection.execute(
+        "SELECT id FROM entries WHERE labeller = ? AND (? IS NULL OR made <= ? OR undoes "
+        "IN (SELECT id FROM entries WHERE made <= ?))",
+        [name, until, until, until],
+    )
+    return _delete(connection, name, [id for (id,) in going])
+
+
+def delete_gone(connection: sqlite3.Connection, gone: Collection[str]) -> dict[str, int]:
+    """Delete the entries that were deleted in another store, whatever their labeller is called
+    here; how many, by name."""
+    ids: dict[str, list[str]] = {}
+    known = {id for (id,) in connection.execute("SELECT id FROM entries") if id_hash(id) in gone}
+    for id, name, undoes in connection.execute("SELECT id, labeller, undoes FROM entries"):
+        if id in known or undoes in known:
+            ids.setdefault(name, []).append(id)
+    return {name: _delete(connection, name, some) for name, some in ids.items()}
+
+
+def add_gone(connection: sqlite3.Connection, gone: Iterable[str]) -> None:
+    """Keep which entries were deleted, here or in a store that was taken in."""
+    rows = [[bytes.fromhex(hash)] for hash in gone]
+    connection.executemany("INSERT OR IGNORE INTO gone VALUES (?)", rows)
+
+
+def _delete(connection: sqlite3.Connection, name: str, ids: Sequence[str]) -> int:
+    """Delete these entries of a labeller, and the labeller if none is left; how many entries."""
+    add_gone(connection, map(id_hash, ids))
     connection.execute("PRAGMA defer_foreign_keys = ON")
     connection.execute("INSERT INTO leaving VALUES (?)", [name])
-    going = "SELECT id FROM entries WHERE labeller = ?"
-    given = [name]
-    if until is not None:
-        going += " AND (made <= ? OR undoes IN (SELECT id FROM entries WHERE made <= ?))"
-        given += [until, until]
-    connection.execute(f"DELETE FROM entry_responses WHERE entry IN ({going})", given)
-    deleted = connection.execute(f"DELETE FROM entries WHERE id IN ({going})", given).rowcount
+    for where in ("entry_responses WHERE entry = ?", "entries WHERE id = ?"):
+        connection.executemany(f"DELETE FROM {where}", [[id] for id in ids])
     if not _has(connection, "entries WHERE labeller = ?", name):
         connection.execute("DELETE FROM uses WHERE labeller = ?", [name])
         connection.execute("DELETE FROM labellers WHERE name = ?", [name])
     connection.execute("DELETE FROM leaving")
-    return deleted
+    return len(ids)
 
 
 def remember(connection: sqlite3.Connection, who: Forgotten) -> bool:
-    """Keep that somebody was forgotten; whether that is new, or goes further than what is known."""
+    """Store that somebody was forgotten. Returns whether this is new, or up to a later time."""
     if who.until > latest():
         raise UserError(
             f"somebody was forgotten up to {who.until}, which is in the future: the clock of the "

@@ -128,6 +128,9 @@ BEGIN SELECT RAISE (ABORT, 'history is not rewritten'); END;
 ALTER TABLE forgotten ADD COLUMN salt BLOB;
 UPDATE forgotten SET salt = (SELECT salt FROM salt);
 
+-- Entries that were deleted: a hash of each id, so that no copy brings one back under another name.
+CREATE TABLE gone (entry BLOB PRIMARY KEY) WITHOUT ROWID;
+
 -- What learned from a labeller's rankings, or holds a copy of them: run folders and exported files.
 CREATE TABLE uses (
     labeller TEXT NOT NULL REFERENCES labellers (name),

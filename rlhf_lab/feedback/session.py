@@ -67,7 +67,8 @@ class RankingSession:
             raise UserError(f"a goal of {goal} rankings: set 1 or more, or none for all prompts")
         store.add_labeller(labeller)
         self.store, self.labeller, self.selection = store, labeller, selection
-        self.simulated = False  # whether a program answers: see `rank_headless`
+        programs = {*store.labellers(simulated=True)} - {*store.labellers()}
+        self._refused = labeller in programs  # unless a program answers: see `rank_headless`
         self.goal, self.uncertainty, self.guidelines = goal, uncertainty, guidelines
         self.current: Item | None = None
         self.restored: tuple[int | None, ...] | None = None
@@ -124,8 +125,7 @@ class RankingSession:
         if self._stored:
             self._go_on()
             return
-        programs = {*self.store.labellers(simulated=True)} - {*self.store.labellers()}
-        if self.labeller in programs and not self.simulated:
+        if self._refused:
             raise UserError(
                 f"{self.labeller!r} is the name of a simulated labeller in {self.store.path}: "
                 "choose another name"
@@ -212,7 +212,7 @@ def rank_headless(session: RankingSession, simulated: Labeller, judge: Judge, se
     count = 0
     if session.current:
         session.store.add_labeller(session.labeller, simulated=True)
-        session.simulated = True
+        session._refused = False
     while item := session.current:
         luck = seed + (item.pick == "repeat")
         session.submit(simulated.rank(judge, item.prompt, item.responses, luck).ranks)

@@ -12,8 +12,8 @@ Shape = Callable[[Any], str] | dict
 
 
 def check_summary(summary: Any, where: str = "the summary") -> None:
-    """Raise UserError that names the first field of a summary that is not as `demo` writes it; a
-    field that is missing is not wrong, as a run may have ended early, but for those in NEEDED."""
+    """Raise UserError that names the first field of a summary that is not as `demo` writes it. As a
+    run may have ended early, fields may be missing, except those in NEEDED."""
     _check(summary, SUMMARY, where, ())
     models = summary.get("models") or {}
     items = {name: {*(model.get("rubric") or {})} for name, model in models.items()}
@@ -27,7 +27,7 @@ def check_summary(summary: Any, where: str = "the summary") -> None:
 
 def _number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return "is no number"
+        return "is not a number"
     return "" if math.isfinite(value) and abs(value) <= LARGEST else f"is {value}: out of range"
 
 
@@ -36,29 +36,27 @@ def _count(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "" if isinstance(value, str) else "is no text"
+    return "" if isinstance(value, str) else "is not a text"
 
 
 def _interval(value: Any) -> str:
-    if not isinstance(value, list) or len(value) != 3:
-        return "is no list of three numbers: estimate, low, high"
-    if value == [None, None, None]:  # nobody could say
-        return ""
-    if wrong := next(filter(None, map(_number, value)), ""):
-        return f"holds what {wrong}"
-    estimate, low, high = value
-    inside = low - 1e-9 <= estimate <= high + 1e-9
-    return "" if inside else f"is {value}: the estimate lies outside its interval"
+    return _between(value, ("estimate", "low", "high"))
 
 
 def _ends(value: Any) -> str:
-    if not isinstance(value, list) or len(value) != 2:
-        return "is no list of two numbers: low, high"
-    if value == [None, None]:
+    return _between(value, ("low", "high"))
+
+
+def _between(value: Any, names: tuple[str, ...]) -> str:
+    if not isinstance(value, list) or len(value) != len(names):
+        return f"is not a list of {len(names)} numbers: {', '.join(names)}"
+    if value == [None] * len(names):  # it could not be computed
         return ""
     if wrong := next(filter(None, map(_number, value)), ""):
-        return f"holds what {wrong}"
-    return "" if value[0] <= value[1] else f"is {value}: the low end is above the high one"
+        return f"has a value that {wrong}"
+    *inside, low, high = value
+    right = low <= high and all(low - 1e-9 <= x <= high + 1e-9 for x in inside)
+    return "" if right else f"is {value}: the order must be low, estimate, high"
 
 
 def _or_none(shape: Callable[[Any], str]) -> Callable[[Any], str]:

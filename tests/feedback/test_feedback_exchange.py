@@ -142,6 +142,7 @@ def test_forgetting_travels_in_a_file_too(store, fresh, tmp_path):
     [
         ("hash", "ann", "64 hex digits"),
         ("salt", "0" * 31, "32 hex digits"),
+        ("salt", "A" * 32, "32 hex digits"),
         ("until", "yesterday", "is not a time"),
         ("until", "9999-01-01T00:00:00.000000+00:00", "in the future"),
     ],

@@ -223,6 +223,24 @@ def test_who_comes_back_works_on_and_in_whatever_order_stores_are_merged(tmp_pat
     assert copy.entries("Zerlina Quux", undone=True) == [here, elsewhere]
 
 
+def test_who_was_renamed_does_not_come_back_under_the_other_name(tmp_path):
+    own = made(tmp_path / "own.sqlite", "me")
+    own.write(ranking("me"))
+    own.undo("me")
+    everyone = FeedbackStore(tmp_path / "class.sqlite")
+    everyone.merge(own.path, {"me": "Zerlina Quux"})
+    everyone.forget("Zerlina Quux")
+    later = own.write(skip("me"))
+    for rename in ({"me": "Zerlina Quux"}, {}, {"me": "another"}):
+        fresh = FeedbackStore(tmp_path / f"fresh {len(rename)} {rename.get('me')}")
+        fresh.merge(everyone.path)
+        taken = fresh.merge(own.path, rename)
+        assert list(taken.kept_out.values()) == [2]
+        assert [entry.id for entry in fresh.entries(undone=True)] == [later.id]
+    taken = own.merge(everyone.path)  # nor do the deleted ones stay under the old name
+    assert taken.deleted == {"me": 2} and own.entries(undone=True) == [later]
+
+
 def test_everybody_who_gave_no_name_does_not_become_one_person(tmp_path):
     stores = [made(tmp_path / f"{i}.sqlite", "me") for i in range(3)]
     for store in stores:
