@@ -1,5 +1,6 @@
 """What must hold for every notebook of the course, without running it."""
 
+import ast
 import importlib
 import json
 import re
@@ -160,6 +161,54 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return slugs | set(re.findall(r'id="([^"]+)"', text)) | {h.replace(" ", "-") for h in headings}
+
+
+# ---- what a person does --------------------------------------------------------------------------
+
+PERSON = {"FeedbackStore", "RankingWidget"}  # what comes of these depends on who ranks, and how
+STOP = {"Dashboard"}  # what comes of this depends on when somebody presses Stop
+
+
+def assertions_on(cells: list[str], sources: set[str]) -> list[str]:
+    """The assertions that read what was made from these names, in this or an earlier cell, and are
+    not below an `if` that reads it too."""
+    made, found = set(sources), []
+
+    def reads(node: ast.AST) -> bool:
+        return any(isinstance(n, ast.Name) and n.id in made for n in ast.walk(node))
+
+    def look(statements: list[ast.stmt], guarded: bool) -> None:
+        for each in statements:
+            if isinstance(each, ast.Assert) and reads(each) and not guarded:
+                found.append(ast.unparse(each))
+            if isinstance(each, ast.Assign):
+                names = {n.id for t in each.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+                made.difference_update(names - sources)
+                made.update(names if reads(each.value) else ())
+            if isinstance(each, ast.For) and reads(each.iter):
+                made.update(n.id for n in ast.walk(each.target) if isinstance(n, ast.Name))
+            inside = guarded or (isinstance(each, ast.If) and reads(each.test))
+            look(getattr(each, "body", []) + getattr(each, "orelse", []), inside)
+
+    for source in cells:
+        look(ast.parse(source).body, guarded=False)
+    return found
+
+
+def test_assertions_on_what_a_person_did_are_found():
+    ranked = "store = FeedbackStore('a')\nshares = agreement(store.entries())"
+    assert assertions_on([ranked, "assert shares > 0.5"], PERSON) == ["assert shares > 0.5"]
+    assert assertions_on([ranked, "shares = 1\nassert shares > 0.5"], PERSON) == []
+    run = "board = Dashboard()\nrows = await_(board.run(train()))"
+    assert assertions_on([run, "for row in rows:\n    assert row"], STOP) == ["assert row"]
+    assert assertions_on([run, "if not board.stopped:\n    assert rows[-1] > 1"], STOP) == []
+
+
+@each
+def test_no_assertion_depends_on_how_a_person_ranks_or_when_they_stop_a_run(path):
+    cells = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+    plain = [re.sub(r"\bawait ", "", source) for source in cells]
+    assert assertions_on(plain, PERSON) == assertions_on(plain, STOP) == []
 
 
 # ---- the glossary --------------------------------------------------------------------------------

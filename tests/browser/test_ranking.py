@@ -110,7 +110,12 @@ def test_keyboard_goes_on_with_the_next_prompt(open_page):
 
 def test_by_touch_on_a_phone(open_page):
     page = open_page(viewport={"width": 430, "height": 1600}, has_touch=True)
+    advice = page.widget.locator(".narrow")
+    advice.wait_for()  # beside the side bars there is no room
+    assert "side bars" in advice.inner_text()
+    page.keep_picture("narrow")
     page.hide_sidebars()
+    advice.wait_for(state="hidden")
     finger = page.page.context.new_cdp_session(page.page)
 
     def swipe(start, end) -> None:

@@ -108,6 +108,8 @@ def test_pictures_have_a_line_for_every_run():
     metrics = pd.concat([run([5.0, 6.0, 7.0, 5.0], arm, seed) for arm in "ab" for seed in (0, 1)])
     (axes,) = marks(metrics, {"a": "black", "b": "red"}, window=1).axes
     assert len(axes.lines) == 4 and [t.get_text() for t in axes.get_legend().texts] == ["a", "b"]
+    signs = {line.get_color(): line.get_marker() for line in axes.lines}
+    assert len(signs) == len(set(signs.values())) == 2  # nobody has to tell colours apart
     frontier = pd.DataFrame(
         {
             "arm": "a",
