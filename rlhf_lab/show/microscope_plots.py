@@ -90,7 +90,7 @@ def values_along(rollout: SavedRollout, row: int) -> Picture:
             label="value: expected before the token",
         )
         axes.plot(
-            came[:n], color=SERIES["score"], label="came: the score, less the KL still to pay"
+            came[:n], color=SERIES["score"], label="what came: the rewards from this token on"
         )
         axes.set(title="Expected, and got", ylabel="score units")
         figure.legend(loc="outside lower center", ncols=2)

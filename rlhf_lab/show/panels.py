@@ -2,7 +2,7 @@
 training."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 # The colours of Okabe and Ito: most colour-blind readers can tell them apart. One means the same
@@ -145,7 +145,12 @@ def _without_values(stage: str) -> tuple[Panel, ...]:
 PANELS = (*SFT_AND_REWARD, *PPO, *DPO, *_without_values("rloo"), *_without_values("grpo"))
 
 
-def panels_of(metrics: Iterable[dict]) -> list[Panel]:
-    """The panels for which there is something to draw."""
-    found = {(r.get("stage"), name) for r in metrics for name in r if r[name] is not None}
+def panels_of(metrics: Iterable[dict], only: Collection[str] = ()) -> list[Panel]:
+    """The panels for which there is something to draw. only: metrics to draw, by default all."""
+    found = {
+        (r.get("stage"), name)
+        for r in metrics
+        for name in r
+        if r[name] is not None and (not only or name in only)
+    }
     return [p for p in PANELS if any((p.stage, line.metric) in found for line in p.lines)]

@@ -66,9 +66,10 @@ def blank(width: float, height: float, title: str = "", xlabel: str = "", ylabel
     return axes
 
 
-def training_curves(metrics: Sequence[dict], columns: int = 2) -> Picture:
-    """The logged metrics of every stage over its updates, a panel for each kind."""
-    panels = panels_of(metrics)
+def training_curves(metrics: Sequence[dict], columns: int = 2, only: Sequence[str] = ()) -> Picture:
+    """The logged metrics of every stage over its updates, a panel for each kind. only: the metrics
+    whose panels are drawn; by default all that there are."""
+    panels = panels_of(metrics, only)
     if not panels:
         return _nothing("nothing logged yet")
     rows = math.ceil(len(panels) / columns)

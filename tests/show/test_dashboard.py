@@ -18,6 +18,7 @@ from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.show.markup import Html
 from rlhf_lab.show.panels import PANELS, Line, Panel
+from rlhf_lab.show.plots import training_curves
 from rlhf_lab.show.widgets import dashboard as module
 from rlhf_lab.show.widgets.curves import curve
 from rlhf_lab.show.widgets.dashboard import Dashboard
@@ -237,6 +238,17 @@ def test_the_page_holds_progress_alarms_curves_and_answers():
     assert "Only 50%" in page and "../docs/alarms.md#responses-never-end" in page
     assert [n for n in range(7) if f"<bdi>update {n}<" in page] == [0, 3, 6]  # first, half way, now
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_only_the_panels_asked_for_are_drawn():
+    every, one = Dashboard(), Dashboard(only=["objective/kl"])
+    every.records = one.records = [record(u, 9, **{"judge/mark": 5.0}) for u in (1, 2)]
+    assert every.html().count("<svg") == 3 and one.html().count("<svg") == 1
+    assert "KL to the reference" in one.html()
+    titles = [
+        axes.get_title(loc="left") for axes in training_curves(one.records, only=one.only).axes
+    ]
+    assert titles == ["PPO: KL to the reference"]
 
 
 def test_in_a_written_course_alarms_are_explained_beside_the_notebooks(tmp_path, monkeypatch):

@@ -39,7 +39,8 @@ class Dashboard:
 
     policy, tokenizer, prompts: every `every` updates the policy answers these prompts, always with
     the same random numbers, so that only the policy changes the answers; without prompts none are
-    shown. seconds: the shortest time between two drawings. sampling: how the policy answers.
+    shown. seconds: the shortest time between two drawings. sampling: how the policy answers. only:
+    the metrics whose panels are drawn; by default all that there are.
 
     records: what the stage has yielded so far. answers: {update: [text, ...]}. stopped: whether
     a person stopped it.
@@ -53,9 +54,10 @@ class Dashboard:
         every: int = 5,
         seconds: float = 0.3,
         sampling: SamplingConfig = SamplingConfig(),
+        only: Sequence[str] = (),
     ):
         self.policy, self.tokenizer, self.prompts = policy, tokenizer, list(prompts)
-        self.sampling = sampling
+        self.sampling, self.only = sampling, only
         self.every, self.seconds = every, seconds
         self.records: list[Record] = []
         self.answers: dict[int, list[str]] = {}
@@ -103,13 +105,15 @@ class Dashboard:
     def html(self) -> Html:
         """The current page: progress, alarms, curves, answers."""
         updates = self.records[-1]["updates"] if self.records else None
-        curves = [curve(panel, self.records, updates) for panel in panels_of(self.records)]
+        curves = [
+            curve(panel, self.records, updates) for panel in panels_of(self.records, self.only)
+        ]
         row = tag("div", *curves, style="display: flex; flex-wrap: wrap; gap: 0.6em")
         return self._page(row)
 
     def _repr_html_(self) -> Html:
         """The same with the curves as a picture, which any viewer of a saved notebook can show."""
-        figure = to_bytes(training_curves(self.records, columns=3), "png")
+        figure = to_bytes(training_curves(self.records, columns=3, only=self.only), "png")
         return self._page(picture(figure, "the curves of the run", "png", style="max-width: 100%"))
 
     def _page(self, curves: Html) -> Html:
