@@ -37,7 +37,6 @@ def run_facts() -> dict[str, Any]:
         "batch": ppo["batch_size"],
         "beta": ppo["beta"],
         "prompts": summary["prompts"]["held-out"],
-        "minutes": sum(summary["seconds"].values()) / 60,
         "wins": 100 * models["policy"]["win_rate_against_sft"][0],
         "kl": models["policy"]["kl"][0],
         "accuracy": 100 * reward["labellers"]["accuracy"],
@@ -99,18 +98,13 @@ def hacking_facts() -> dict[str, Any]:
 
 
 def _ends(runs: pd.DataFrame) -> dict[str, Any]:
-    """The lowest and the highest mark and KL of an arm's policies, over seeds."""
-    names = {"beta 0": "free", "beta 0.02": "cheap", "beta 0.05": "fair", "beta 0.2": "dear"}
-    names |= {HACKED: "sixty", "judge, beta 0": "judged"}
-    found: dict[str, Any] = {"seeds": runs["seed"].nunique()}
+    """The lowest and the highest mark at the end of an arm's runs, over seeds."""
+    found: dict[str, Any] = {"seeds": runs["seed"].nunique(), "sft_before": runs["sft"].mean()}
+    names = {"beta 0": "free", "beta 0.05": "fair", "beta 0.2": "dear", HACKED: "sixty"}
     for arm, name in names.items():
-        ends = runs[runs["arm"] == arm]
-        for column in ("mark", "kl", "score"):
-            found |= {
-                f"{name}_{column}_low": ends[column].min(),
-                f"{name}_{column}_high": ends[column].max(),
-            }
-    return found | {"sft_before": runs["sft"].mean()}
+        marks = runs[runs["arm"] == arm]["mark"]
+        found |= {f"{name}_mark_low": marks.min(), f"{name}_mark_high": marks.max()}
+    return found
 
 
 def best_of_n_facts() -> dict[str, Any]:
