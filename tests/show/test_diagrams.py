@@ -2,6 +2,7 @@
 numbers that are those of the formulas."""
 
 import itertools
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from draw_diagrams import DIAGRAMS, DOCS
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
+from rlhf_lab.course.editions import write_edition
 from rlhf_lab.show.diagrams import rollout_tensors, three_stages
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -128,3 +130,10 @@ def test_the_notebook_shows_it_and_says_the_same_in_words(notebook, name):
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells]
     [cell] = [source for source in cells if f"](../docs/{name})" in source]
     assert WORDS[name] in cell
+
+
+def test_a_copied_course_has_the_pictures(tmp_path):
+    notebooks = sorted(Path(DOCS.parent, "notebooks").glob("0[04]_*.ipynb"))
+    for path in write_edition("student", notebooks, tmp_path):
+        [link] = re.findall(r"\]\((\S+\.svg)\)", path.read_text("utf-8"))
+        assert (tmp_path / link).read_text("utf-8").startswith("<svg ")
