@@ -57,11 +57,7 @@ def write_slides(place: Path) -> Path:
 def page(shown: Sequence[Slide], values: Mapping[str, Any]) -> Html:
     """The whole page: a section for each slide, with its notes, which the script shows one at a
     time. Without a script, and on paper, all of them stand one below the other."""
-    starts = [sum(slide.minutes for slide in shown[:i]) for i in range(len(shown))]
-    sections = [
-        section(slide, number, len(shown), start, values)
-        for number, (slide, start) in enumerate(zip(shown, starts), 1)
-    ]
+    sections = (section(shown, number, values) for number in range(len(shown)))
     head = join(
         tag("meta", charset="utf-8"),
         tag(
@@ -78,8 +74,19 @@ def page(shown: Sequence[Slide], values: Mapping[str, Any]) -> Html:
     return Html(f"<!doctype html>\n{whole}\n")
 
 
-def section(slide: Slide, number: int, of: int, start: int, values: Mapping[str, Any]) -> Html:
-    """One slide and its notes. start: the minutes planned for all slides before it."""
+def section(shown: Sequence[Slide], number: int, values: Mapping[str, Any]) -> Html:
+    """Slide `number`, counted from 0, and its notes."""
+    return tag(
+        "section",
+        face(shown[number], number + 1, len(shown), values),
+        notes(shown, number, values),
+        id=f"{number + 1}",
+        aria_label=f"Slide {number + 1} of {len(shown)}",
+    )
+
+
+def face(slide: Slide, number: int, of: int, values: Mapping[str, Any]) -> Html:
+    """What the room sees."""
 
     def fill(text: str) -> Html:
         return marked(text.format(**values))
@@ -94,20 +101,26 @@ def section(slide: Slide, number: int, of: int, start: int, values: Mapping[str,
     if slide.figure:
         drawn = picture(figure(slide.figure), slide.alt.format(**values))
     layout = "wide" if slide.wide else "beside" if drawn else "first" if number == 1 else "plain"
-    paragraphs = (tag("p", fill(line)) for line in slide.notes.strip().splitlines())
-    when = f"from minute {start}, for {slide.minutes}"
     return tag(
-        "section",
-        tag(
-            "div",
-            tag("h1" if number == 1 else "h2", fill(slide.title)),
-            tag("div", drawn, tag("div", *words, class_="words"), class_="content"),
-            tag("p", f"{number} / {of}", class_="number", aria_hidden="true"),
-            class_=f"face {layout}",
-        ),
-        tag("aside", tag("p", when, class_="when"), *paragraphs, aria_label="Speaker's notes"),
-        id=f"{number}",
-        aria_label=f"Slide {number} of {of}",
+        "div",
+        tag("h1" if number == 1 else "h2", fill(slide.title)),
+        tag("div", drawn, tag("div", *words, class_="words"), class_="content"),
+        tag("p", f"{number} / {of}", class_="number", aria_hidden="true"),
+        class_=f"face {layout}",
+    )
+
+
+def notes(shown: Sequence[Slide], number: int, values: Mapping[str, Any]) -> Html:
+    """What the speaker sees beside slide `number`, counted from 0: when, what to say, what comes
+    next."""
+    slide, following = shown[number], [later.title for later in shown[number + 1 : number + 2]]
+    begun = sum(earlier.minutes for earlier in shown[:number])
+    return tag(
+        "aside",
+        tag("p", f"from minute {begun}, for {slide.minutes}", class_="when"),
+        *(tag("p", marked(line.format(**values))) for line in slide.notes.strip().splitlines()),
+        *(tag("p", f"Next: {title}", class_="when") for title in following),
+        aria_label="Speaker's notes",
     )
 
 
