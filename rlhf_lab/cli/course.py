@@ -1,4 +1,4 @@
-"""`rlhf-lab course`: write the notebooks into a folder, complete or for a class."""
+"""`rlhf-lab course`: write the notebooks into a folder, complete or for a class, and slides."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rlhf_lab.course.editions import EDITIONS, LINKED, write_edition
 from rlhf_lab.course.grading import ASSIGNMENT, MARKS, grade_class, points_by_student, write_class
+from rlhf_lab.course.lecture.slides import write_slides
 from rlhf_lab.disk.data import project_file
 from rlhf_lab.errors import UserError
 from rlhf_lab.show.markup import visible
@@ -14,18 +15,27 @@ from rlhf_lab.show.markup import visible
 def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "edition",
-        choices=[*EDITIONS, "grading", "grade"],
+        choices=[*EDITIONS, "grading", "grade", "slides"],
         help="notebooks: complete, with their outputs; student: without solutions; instructor: "
         "solutions in the stubs, for nbgrader; grading: a class's folder for nbgrader, with the "
-        "notebooks to hand out; grade: grade the notebooks handed in to that folder",
+        "notebooks to hand out; grade: grade the notebooks handed in to that folder; slides: a "
+        "lecture of an hour, as a page that needs no network",
     )
-    sub.add_argument("folder", help="folder to write to; for grade: the class's folder")
+    sub.add_argument(
+        "folder",
+        help="folder to write to; for grade: the class's folder; for slides: the page, such as "
+        "lecture.html",
+    )
     sub.add_argument("notebooks", nargs="*", help="files of the notebooks; if none are given, all")
 
 
 def run(options: argparse.Namespace) -> None:
     if options.edition == "grade":
         _grade(Path(options.folder))
+        return
+    if options.edition == "slides":
+        place = write_slides(Path(options.folder))
+        print(f"wrote {place}: open it in a browser; the key n shows the notes")
         return
     notebooks = list(_existing(options.notebooks)) or sorted(
         project_file("notebooks").glob("*.ipynb")

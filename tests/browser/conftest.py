@@ -99,8 +99,8 @@ def lab(chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def copy_course(course: Path) -> None:
-    """Copy notebooks/ and data/, with outputs stripped: what the test sees, this run has made."""
-    for folder in ("notebooks", "data"):
+    """Copy notebooks/, data/ and docs/, outputs stripped: what the test sees, this run has made."""
+    for folder in ("notebooks", "data", "docs"):
         if (ROOT / folder).is_dir():
             ignore = shutil.ignore_patterns(".ipynb_checkpoints", "*.sqlite3*")
             shutil.copytree(ROOT / folder, course / folder, ignore=ignore)

@@ -47,6 +47,7 @@ ANYWHERE = {
     "ratings task": "ratings task PLACE",
     "study": "study rounds --out PLACE",
     "course": "course student PLACE a.ipynb",
+    "course slides": "course slides PLACE",
 }
 # Those that write to a place with a name of its own.
 NAMED = {
