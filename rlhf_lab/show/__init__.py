@@ -2,6 +2,7 @@
 
 plots, panels              a run's curves; what each panel of the dashboard shows
 tables, markup             tables and escaped HTML
+cards                      answers to read: prompt, response, mark, reasons
 alarms                     what is wrong with a run, in plain words
 microscope                 one saved rollout token by token (microscope_plots)
 feedback_plots             what people ranked (feedback_browser: where they disagree)
