@@ -1,6 +1,7 @@
 """Figures, tables and widgets: what a person sees and works with.
 
 plots, panels              a run's curves; what each panel of the dashboard shows
+alt_text, read_figure      a figure in words, for who cannot see it
 tables, markup             tables and escaped HTML
 cards                      answers to read: prompt, response, mark, reasons
 alarms                     what is wrong with a run, in plain words

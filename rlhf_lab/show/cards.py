@@ -28,7 +28,7 @@ NO_FORMULAS = "mathjax_ignore tex2jax_ignore"  # MathJax, of this time and older
 LINE = "1px solid rgba(128, 128, 128, .55)"
 TEXT = "white-space: pre-wrap; overflow-wrap: break-word; word-break: normal; text-align: start"
 GRID = (
-    "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); "
+    "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); "
     "gap: .5rem; margin: .4rem 0 0"
 )
 CARD = (
