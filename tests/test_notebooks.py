@@ -68,11 +68,75 @@ def test_it_has_the_parts_of_a_lesson(path):
     for part in (
         "**What you will see.**",
         "**How long.**",
-        "Predict before you",
-        "What you ",
-        "o read more",
+        "**Predict",
+        "\n## What to remember\n",
+        "\n## To read more\n",
     ):
         assert part in text, part
+    assert text.index("## To read more") > text.index("## What to remember")
+    assert "### Exercise" not in text[text.index("## What to remember") :]
+
+
+@each
+def test_it_opens_with_three_to_five_objectives(path):
+    _, found, objectives = read(path).cells[0].source.partition("\n\n**After it you can**\n\n")
+    assert found and 3 <= len(objectives.split("\n")) <= 5
+    assert all(line.startswith("- ") for line in objectives.split("\n")), objectives
+
+
+FOLDED = re.compile(r"<details><summary>(.+?)</summary>\n\n(.+?)\n\n</details>", re.DOTALL)
+
+
+@each
+def test_it_asks_about_earlier_notebooks(path):
+    """Three to five questions, each naming its notebook, and not all the one before; none in the
+    first notebook."""
+    recall = [cell.source for cell in read(path).cells if "recall" in tags(cell)]
+    if path.stem.startswith("00"):
+        assert recall == []
+        return
+    assert len(recall) == 1 and recall[0] == read(path).cells[1].source
+    assert recall[0].startswith("**From earlier notebooks.** Say the answer before you open it.")
+    asked = [re.match(r"\((\d\d\w?)\) ", question) for question, _ in FOLDED.findall(recall[0])]
+    assert 3 <= len(asked) <= 5 and all(asked)
+    own = path.stem.partition("_")[0]
+    earlier = {number[1] for number in asked if number}
+    assert all(number < own for number in earlier) and (own == "01" or len(earlier) > 1)
+
+
+@each
+def test_its_exercises_have_levels(path):
+    headings = re.findall(r"^### Exercise.*$", text_of(path), re.MULTILINE)
+    levels = [re.match(r"### Exercise \((core|stretch|research)\): \S", h) for h in headings]
+    assert all(levels), headings
+    assert len(headings) == len(exercises(read(path), path.name))
+
+
+PREDICT = re.compile(r'predict\(\s*"([^"]+)",|your_prediction\("([^"]+)"\)')
+
+
+@each
+def test_each_prediction_has_a_place_to_write_and_comes_back(path):
+    """The box is the cell after the question; what was written is shown after a cell with code,
+    before the words that explain the result."""
+    cells, boxes, back = read(path).cells, {}, {}
+    for number, cell in enumerate(cells):
+        if cell.cell_type == "markdown" and "**Predict" in cell.source:
+            assert PREDICT.match(cells[number + 1].source), cell.source[-200:]
+        if cell.cell_type == "code" and (found := PREDICT.match(cell.source)):
+            (boxes if found[1] else back)[found[1] or found[2]] = number
+            assert "nbval-ignore-output" in tags(cell)
+    assert boxes.keys() == back.keys()
+    assert len(boxes) == len([c for c in cells if "**Predict" in c.source])
+    for name, number in boxes.items():
+        assert name.startswith(path.stem.partition("_")[0] + " "), name
+        assert back[name] > number + 1 and cells[back[name] - 1].cell_type == "code", name
+
+
+def test_no_two_predictions_have_one_name():
+    sources = [cell.source for path in NOTEBOOKS for cell in read(path).cells]
+    names = [found[1] for source in sources if (found := PREDICT.match(source)) and found[1]]
+    assert len(names) == len(set(names)) > 20
 
 
 @each
@@ -109,23 +173,37 @@ QUOTED = {
 }
 
 
+def shown_by(cell) -> str:
+    """A code cell with all the text that it shows."""
+    shown = [o.get("text", "") for o in cell.outputs]
+    shown += [
+        re.sub(r"<[^>]+>", " ", o.get("data", {}).get(kind, ""))
+        for o in cell.outputs
+        for kind in ("text/plain", "text/html")
+    ]
+    return "\n".join([cell.source, *shown])
+
+
+def said(path: Path) -> str:
+    """All that a notebook says: its words, without its own questions on others, and its cells."""
+    cells = [cell for cell in read(path).cells if "recall" not in tags(cell)]
+    return "\n".join(shown_by(c) if c.cell_type == "code" else c.source for c in cells)
+
+
 @each
 def test_numbers_in_its_words_are_those_of_the_cells_beside_them(path):
     """Every number with a point or a percent sign stands, rounded, in what the four code cells
-    before it say or show; in the summary at the end, in what any cell does."""
+    before it say or show; in the summary at the end, in what any cell does. The questions on
+    earlier notebooks have theirs from those."""
     quoted = {float(number) for number in QUOTED.get(path.stem, "").split()}
     before, wrong = [], []
     for cell in read(path).cells:
         if cell.cell_type == "code":
-            shown = [o.get("text", "") for o in cell.outputs]
-            shown += [
-                re.sub(r"<[^>]+>", " ", o.get("data", {}).get(kind, ""))
-                for o in cell.outputs
-                for kind in ("text/plain", "text/html")
-            ]
-            before.append("\n".join([cell.source, *shown]))
+            before += [] if PREDICT.match(cell.source) else [shown_by(cell)]
             continue
-        near = before if "## What you learned" in cell.source else before[-4:]
+        near = before if "## What to remember" in cell.source else before[-4:]
+        if "recall" in tags(cell):
+            near = [said(other) for other in NOTEBOOKS[: NOTEBOOKS.index(path)]]
         found = [float(x.replace(",", "")) for x in re.findall(r"[\d,]*\.?\d+", "\n".join(near))]
         found += [100 * x for x in found if x <= 1]
         for match in NUMBER.finditer(UNREAD.sub(" ", cell.source)):
