@@ -95,11 +95,14 @@ class Cards:
         return f"… and {more:,} more prompts" if more > 0 else ""
 
 
-def cards_of(answers: "Responses | Mapping[str, Responses]", scores=None) -> Cards:
+def cards_of(
+    answers: "Responses | Mapping[str, Responses]", scores=None, most: int | None = None
+) -> Cards:
     """The answers of one model, or of several to the same prompts, as `respond` gives them.
 
     answers: of one model, or {name: answers}. scores: (P, S), the reward model's, for one model; or
-    {name: (P, S)}. Raises UserError if the models answered different prompts.
+    {name: (P, S)}. most: how many prompts, the first ones; all if None. Raises UserError if the
+    models answered different prompts.
     """
     named = answers if isinstance(answers, Mapping) else {"": answers}
     given = scores if isinstance(scores, Mapping) else dict.fromkeys(named, scores)
@@ -117,7 +120,7 @@ def cards_of(answers: "Responses | Mapping[str, Responses]", scores=None) -> Car
                     for card in _row(some, row, name, given.get(name))
                 ],
             )
-            for row, prompt in enumerate(prompts)
+            for row, prompt in enumerate(prompts[:most])
         ]
     )
 
