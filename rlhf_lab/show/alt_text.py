@@ -132,7 +132,8 @@ def _bars(bars: BarContainer, axes: Axes) -> str:
     own = [segment for column in columns for segment in column.get_segments()]
     ends = np.column_stack([edges.mean(1), values][:: 1 if upright else -1])
     points = placed(ends, own, [], not upright)
-    label = "" if bars.get_label().startswith("_") else one_line(bars.get_label())
+    given = [x.get_label() for x in (bars, *bars.patches[:1]) if x.get_label()[:1] != "_"]
+    label = one_line(given[0]) if given else ""
     if len(points) > BARS:
         return f"{label or 'bars'}: {_histogram(edges, points)}"
     told = _by_place(points, names) if names else _points(points, names)

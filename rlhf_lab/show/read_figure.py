@@ -92,14 +92,17 @@ def _grouped(found: list[tuple]) -> list[Group]:
 
 
 def _named(made: list[Group]) -> list[Group]:
-    """Groups without a label get the one of their colour; dots that lie on the line of their colour
-    are left out."""
-    shown = []
+    """Groups without a label get the one of their colour. Dots that lie on the line of their colour
+    are not a series of their own: the line gets their marker, and their label if it has none."""
+    shown: list[Group] = []
+    for dots in [group for group in made if group.dots]:
+        for line in made:
+            if not line.dots and line.look[0] == dots.look[0] and _within(dots, line):
+                line.look = (*line.look[:2], dots.look[2])
+                line.label = line.label or dots.label
+                made = [group for group in made if group is not dots]
     for group in made:
         alike = [g for g in made if g is not group and g.look[0] == group.look[0] and g.label]
-        twins = [g for g in made if g is not group and g.look[0] == group.look[0] and not g.dots]
-        if group.dots and any(_within(group, twin) for twin in twins):
-            continue
         label = group.label or (f"{alike[0].label}, {group.kind}" if alike else "")
         shown.append(Group(label, group.look, group.members))
     return shown
