@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -239,6 +240,61 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return slugs | set(re.findall(r'id="([^"]+)"', text)) | {h.replace(" ", "-") for h in headings}
+
+
+# ---- the form of a code cell ---------------------------------------------------------------------
+
+WIDEST = 100  # characters of a line
+MOST_DRAWING = 12  # lines of a cell that draw; more of them belong in the package
+DRAWN_ON = {"axes", "ax", "fig", "figure", "plt", "tag", "Picture"}  # what drawing statements name
+
+
+def drawing_lines(source: str) -> int:
+    """How many lines draw or build a page: those of simple statements that name a pair of axes, a
+    figure or an element of a page."""
+    lines: set[int] = set()
+    for node in ast.walk(ast.parse(re.sub(r"\bawait ", "", source))):
+        simple = isinstance(node, ast.stmt) and not hasattr(node, "body")
+        if simple and not isinstance(node, ast.Import | ast.ImportFrom):
+            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            names |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+            if names & DRAWN_ON:
+                lines.update(range(node.lineno, node.end_lineno + 1))
+    return len(lines)
+
+
+def test_lines_that_draw_are_counted():
+    source = """
+    from rlhf_lab.show.plots import Picture
+    axes = Picture(figsize=(3, 2)).add_subplot()
+    for y in values:
+        z = y + 1
+        axes.plot(
+            y, z)
+    axes.figure"""
+    assert drawing_lines(textwrap.dedent(source)) == 4
+
+
+@each
+def test_code_cells_are_narrow_and_leave_drawing_to_the_package(path):
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    wide = [f"{c.id}: {x}" for c in cells for x in c.source.splitlines() if len(x) > WIDEST]
+    assert wide == []
+    assert [c.id for c in cells if drawing_lines(c.source) > MOST_DRAWING] == []
+
+
+@each
+def test_its_pictures_have_an_alternative_text(path):
+    """An image stands in a page with its text; none is a bare PNG, which JupyterLab shows without
+    one."""
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    outputs = [(c.id, o.get("data", {})) for c in cells for o in c.outputs]
+    bare = [name for name, data in outputs if {"image/png", "image/jpeg"} & set(data)]
+    assert bare == []
+    for name, data in outputs:
+        for image in re.findall(r"<img [^>]*>", data.get("text/html", "")):
+            alt = re.search(r'alt="([^"]*)"', image)
+            assert alt and len(alt[1]) > 40, f"{name}: {image[-200:]}"
 
 
 # ---- what a person does --------------------------------------------------------------------------
