@@ -14,6 +14,7 @@ from rlhf_lab.show.panels import GUIDE, SERIES
 from rlhf_lab.show.plots import STYLE, Picture
 
 DEAREST = 4.0  # nats: a token with this loss or more has the darkest cell
+DARK = 310  # red, green and blue together: white letters are easier to read on it than black ones
 COUNTED, NOT_COUNTED = (0, 114, 178), (118, 118, 118)  # red, green, blue
 BASELINE = (("base", "--"), ("policy", "-"))  # colour and line without one, with one
 
@@ -36,7 +37,7 @@ def loss_table(texts: Sequence[str], losses: Tensor, start: int, width: int = 11
             tag("tr", tag("th", "counts"), *(tag("td", word) for word in counts)),
             tag("tr", tag("th", "loss"), *(_loss(t, losses, t >= start) for t in columns)),
         ]
-    return tag("table", *rows)
+    return tag("div", tag("table", *rows), style="overflow-x: auto")
 
 
 def _token(text: str) -> Html:
@@ -48,7 +49,7 @@ def _loss(t: int, losses: Tensor, counted: bool) -> Html:
         return tag("td", "–")  # no token predicts the first
     depth = min(float(losses[t - 1]) / DEAREST, 1.0)
     ground = [round(255 - (255 - c) * depth) for c in (COUNTED if counted else NOT_COUNTED)]
-    ink = "white" if depth > 0.55 else "black"
+    ink = "white" if sum(ground) < DARK else "black"
     look = f"background: rgb({ground[0]}, {ground[1]}, {ground[2]}); color: {ink}"
     return tag("td", f"{losses[t - 1]:.2f}", style=look)
 
