@@ -28,6 +28,7 @@ FEW = 8  # points of a series that are all told
 CELLS = 40  # of a heat map that are all told
 BARS = 15  # more bars than these are a histogram
 LONGEST = 4000  # characters
+NOTHING = 1e-7  # closer to 0 is only rounding error
 
 
 def alt_text(figure: Figure) -> str:
@@ -49,16 +50,19 @@ def _panel(axes: Axes) -> str:
         for name, axis in (("x axis", axes.xaxis), ("y axis", axes.yaxis))
         if axis.get_label_text()
     ]
+    shown = groups(axes)
+    written = [one_line(t.get_text()) for t in axes.texts if not NUMERIC.fullmatch(t.get_text())]
+    told = {group.label for group in shown}
     title = axes.get_title("left") or axes.get_title() or axes.get_title("right")
     return _sentences(
         [
             one_line(title),
             "; ".join(labels),
             *(_bars(bars, axes) for bars in axes.containers if isinstance(bars, BarContainer)),
-            *(_group(group, axes) for group in groups(axes)),
+            *(_group(group, axes) for group in shown),
             *_levels(axes),
             *(_heat_map(axes, image.get_array()) for image in axes.images),
-            *(one_line(t.get_text()) for t in axes.texts if not NUMERIC.fullmatch(t.get_text())),
+            *(text for text in written if text not in told),
         ]
     )
 
@@ -190,7 +194,7 @@ def _interval(low: float, high: float) -> str:
 
 def _number(value: float) -> str:
     """Three digits, as people write them."""
-    if value == 0 or abs(value) < 1e-12:
+    if abs(value) < NOTHING:
         return "0"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
