@@ -75,10 +75,8 @@ class Prediction(ipywidgets.VBox):
         return data | {"text/html": tag("div", repr(self), style=STYLE), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        written = (
-            self.saved or f'predict("{self.name}", ..., "your words") writes one without a box'
-        )
-        return visible(f"Your prediction: {written}\n{self.said}")
+        empty = f'run this cell to write it, or give it as text: predict("{self.name}", ..., "...")'
+        return visible(f"Your prediction: {self.saved or empty}\n{self.said}")
 
 
 @dataclass(frozen=True)
