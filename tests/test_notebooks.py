@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -79,9 +80,9 @@ def test_it_has_the_parts_of_a_lesson(path):
 
 @each
 def test_it_opens_with_three_to_five_objectives(path):
-    _, found, objectives = read(path).cells[0].source.partition("\n\n**After it you can**\n\n")
-    assert found and 3 <= len(objectives.split("\n")) <= 5
-    assert all(line.startswith("- ") for line in objectives.split("\n")), objectives
+    _, found, objectives = read(path).cells[0].source.partition("\n\n**After it you can**\n")
+    lines = objectives.strip().split("\n")
+    assert found and 3 <= len(lines) <= 5 and all(line.startswith("- ") for line in lines)
 
 
 FOLDED = re.compile(r"<details><summary>(.+?)</summary>\n\n(.+?)\n\n</details>", re.DOTALL)
@@ -98,10 +99,9 @@ def test_it_asks_about_earlier_notebooks(path):
         return
     assert len(recall) == 1 and recall[0] == cells[1].source
     assert recall[0].startswith("**From earlier notebooks.** Say the answer before you open it.")
-    asked = [re.match(r"\((\d\d\w?)\) ", question) for question, _ in FOLDED.findall(recall[0])]
+    asked = [re.findall(r"\((\d\d\w?)\)", question) for question, _ in FOLDED.findall(recall[0])]
     assert 3 <= len(asked) <= 5 and all(asked)
-    own = path.stem.partition("_")[0]
-    earlier = {number[1] for number in asked if number}
+    own, earlier = path.stem.partition("_")[0], {number for each in asked for number in each}
     assert all(number < own for number in earlier) and (own == "01" or len(earlier) > 1)
 
 
@@ -131,7 +131,8 @@ def test_each_prediction_has_a_place_to_write_and_comes_back(path):
     assert len(boxes) == len([c for c in cells if "**Predict" in c.source])
     for name, number in boxes.items():
         assert name.startswith(path.stem.partition("_")[0] + " "), name
-        assert back[name] > number + 1 and cells[back[name] - 1].cell_type == "code", name
+        last = cells[back[name] - 1]
+        assert back[name] > number + 1 and (last.cell_type == "code" or "solution" in tags(last))
 
 
 def test_no_two_predictions_have_one_name():
@@ -240,6 +241,61 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
     return slugs | set(re.findall(r'id="([^"]+)"', text)) | {h.replace(" ", "-") for h in headings}
+
+
+# ---- the form of a code cell ---------------------------------------------------------------------
+
+WIDEST = 100  # characters of a line
+MOST_DRAWING = 12  # lines of a cell that draw; more of them belong in the package
+DRAWN_ON = {"axes", "ax", "fig", "figure", "plt", "tag", "Picture"}  # what drawing statements name
+
+
+def drawing_lines(source: str) -> int:
+    """How many lines draw or build a page: those of simple statements that name a pair of axes, a
+    figure or an element of a page."""
+    lines: set[int] = set()
+    for node in ast.walk(ast.parse(re.sub(r"\bawait ", "", source))):
+        simple = isinstance(node, ast.stmt) and not hasattr(node, "body")
+        if simple and not isinstance(node, ast.Import | ast.ImportFrom):
+            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            names |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+            if names & DRAWN_ON:
+                lines.update(range(node.lineno, node.end_lineno + 1))
+    return len(lines)
+
+
+def test_lines_that_draw_are_counted():
+    source = """
+    from rlhf_lab.show.plots import Picture
+    axes = Picture(figsize=(3, 2)).add_subplot()
+    for y in values:
+        z = y + 1
+        axes.plot(
+            y, z)
+    axes.figure"""
+    assert drawing_lines(textwrap.dedent(source)) == 4
+
+
+@each
+def test_code_cells_are_narrow_and_leave_drawing_to_the_package(path):
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    wide = [f"{c.id}: {x}" for c in cells for x in c.source.splitlines() if len(x) > WIDEST]
+    assert wide == []
+    assert [c.id for c in cells if drawing_lines(c.source) > MOST_DRAWING] == []
+
+
+@each
+def test_its_pictures_have_an_alternative_text(path):
+    """An image stands in a page with its text; none is a bare PNG, which JupyterLab shows without
+    one."""
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    outputs = [(c.id, o.get("data", {})) for c in cells for o in c.outputs]
+    bare = [name for name, data in outputs if {"image/png", "image/jpeg"} & set(data)]
+    assert bare == []
+    for name, data in outputs:
+        for image in re.findall(r"<img [^>]*>", data.get("text/html", "")):
+            alt = re.search(r'alt="([^"]*)"', image)
+            assert alt and len(alt[1]) > 40, f"{name}: {image[-200:]}"
 
 
 # ---- what a person does --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ editions       the notebooks for a class: without solutions, or for grading
 grading        grading a class with nbgrader
 predictions    a place to write predictions, kept beside the notebook
 lecture/       the slides of one lecture
+pictures       figures that one lesson needs
 tiny_world     a world small enough to enumerate
 bill           what labels and compute would cost
 """

@@ -57,7 +57,8 @@ def position_bias(table: pd.DataFrame) -> Picture:
     """How often the response shown first wins, beside what chance gives."""
     axes = _dots(table, "first_best", "Does the first one shown win too often?")
     places = range(len(table))
-    axes.plot(table["chance"], places, "|", color=GUIDE, markersize=14, markeredgewidth=2)
+    chance = table["chance"]
+    axes.plot(chance, places, "|", color=GUIDE, markersize=14, markeredgewidth=2, label="chance")
     axes.set_xlabel("share of rankings in which the first is best\n(95 % interval; bar: chance)")
     return axes.figure
 

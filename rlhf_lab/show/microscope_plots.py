@@ -13,7 +13,7 @@ from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
 OPEN = 0.9  # a token drawn with a probability below this counts as a choice
 MARKED = 0.1  # share of the tokens for which the figure states their share of the KL
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)  # of the ratio
-LOOKS = (("--", GUIDE), ("-", SERIES["best_of_n"]), ("-", SERIES["policy"]), (":", SERIES["mark"]))
+LOOKS = (("--", GUIDE), ("-.", SERIES["best_of_n"]), ("-", SERIES["policy"]), (":", SERIES["mark"]))
 
 
 def kl_share(rollout: SavedRollout) -> Picture:
@@ -27,7 +27,7 @@ def kl_share(rollout: SavedRollout) -> Picture:
         figure = Picture(figsize=(8.8, 3.3))
         left, right = figure.subplots(1, 2)
         left.plot(100 * tokens, 100 * share, color=SERIES["kl"])
-        left.plot([0, 100], [0, 100], color=GUIDE, linewidth=1, linestyle=":")
+        left.plot([0, 100], [0, 100], ":", color=GUIDE, linewidth=1, label="if all had the same")
         left.annotate(
             f"{100 * MARKED:.0f} % of the tokens hold {100 * held:.0f} %",
             (100 * MARKED, 100 * held),
@@ -106,14 +106,14 @@ def pushes(rollout: SavedRollout) -> Picture:
         figure = Picture(figsize=(6.4, 4.0))
         axes = figure.add_subplot()
         kinds = (
-            (~choice, GUIDE, f"drawn with {100 * OPEN:.0f} % or more"),
-            (choice, SERIES["policy"], f"drawn with less than {100 * OPEN:.0f} %: a choice"),
+            (~choice, "o", GUIDE, f"drawn with {100 * OPEN:.0f} % or more"),
+            (choice, "D", SERIES["policy"], f"drawn with less than {100 * OPEN:.0f} %: a choice"),
         )
-        for chosen, colour, label in kinds:
+        for chosen, marker, colour, label in kinds:
             axes.plot(
                 advantage[chosen],
                 ratio[chosen],
-                "o",
+                marker,
                 color=colour,
                 alpha=0.5,
                 markersize=4.5,

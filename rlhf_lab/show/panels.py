@@ -17,7 +17,9 @@ SERIES = {
     "kl": "#D55E00",
     "value": "#56B4E9",
 }
-MARKERS = "osD^vP*X"  # one for each series of a picture, so that nobody needs to tell colours apart
+# One for each series of a picture, so that nobody needs to tell colours apart.
+MARKERS = "osD^vP*X"
+HATCHES = ("", "//", "..", "xx", "--", "oo")
 # A metric closer to 0 than this, in its unit, is only float32's rounding error and is drawn as 0.
 ROUNDING = {"objective/kl": 1e-4}
 GUIDE = "#595959"  # what is neither data nor frame: notes, lines that mark a level

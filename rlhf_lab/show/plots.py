@@ -17,7 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rlhf_lab.show.panels import GUIDE, SERIES, Line, Panel, drawn, panels_of
+from rlhf_lab.show.alt_text import alt_text
+from rlhf_lab.show.markup import Html, picture
+from rlhf_lab.show.panels import GUIDE, HATCHES, SERIES, Line, Panel, drawn, panels_of
 from rlhf_lab.show.tables import model_names
 
 if TYPE_CHECKING:
@@ -49,10 +51,23 @@ STYLE: "dict[RcKeyType, Any]" = {
 
 
 class Picture(Figure):
-    """A figure that a notebook shows as it is, whether or not pyplot was ever imported."""
+    """A figure that a notebook shows as it is, whether or not pyplot was ever imported, with an
+    alternative text for who cannot see it.
 
-    def _repr_png_(self) -> bytes:
-        return to_bytes(self, "png")
+    It goes into the page as an <img>, since JupyterLab shows a bare PNG without such a text.
+    """
+
+    @property
+    def alt(self) -> str:
+        """What is drawn, in words."""
+        return alt_text(self)
+
+    def page(self) -> Html:
+        """The figure as an element of a page, with its alternative text."""
+        return picture(to_bytes(self, "png"), self.alt, "png", style="max-width: 100%")
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return {"text/html": self.page(), "text/plain": self.alt}
 
 
 def blank(width: float, height: float, title: str = "", xlabel: str = "", ylabel: str = "") -> Axes:
@@ -245,6 +260,9 @@ def _bars(axes: Axes, items: list[str], rows: dict[str, list], names: dict[str, 
             value,
             width * 0.92,
             color=SERIES.get(model, GUIDE),
+            edgecolor="white",
+            linewidth=0,
+            hatch=HATCHES[number % len(HATCHES)],
             label=names[model],
             yerr=np.nan_to_num([value - low, high - value]),
             error_kw={"linewidth": 1, "capsize": 2},

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from rlhf_lab.show.panels import MARKERS
 from rlhf_lab.show.plots import STYLE, Picture
 from rlhf_lab.studies.results import summaries
 
@@ -74,17 +75,18 @@ def rule_picture(folder: Path, arms: Mapping[str, str], rules: Sequence[str] = (
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(7.4, 0.7 + 0.5 * len(rules)))
         axes = figure.add_subplot()
-        for offset, (arm, colour) in zip(np.linspace(0.24, -0.24, len(arms)), arms.items()):
-            chosen = [
-                run["sft"] if arm == "SFT policy" else run["policy"]
+        places = np.linspace(0.24, -0.24, len(arms))
+        for offset, marker, (arm, colour) in zip(places, MARKERS, arms.items()):
+            chosen = {
+                run["seed"]: run["sft"] if arm == "SFT policy" else run["policy"]
                 for run in runs
                 if arm in ("SFT policy", run["arm"]["name"])
-            ]
-            for number, found in enumerate(chosen):
+            }
+            for number, found in enumerate(chosen.values()):
                 axes.plot(
                     [found["broken"][rule] for rule in rules],
                     np.arange(len(rules)) + offset,
-                    "o",
+                    marker,
                     color=colour,
                     markersize=5,
                     alpha=0.7,

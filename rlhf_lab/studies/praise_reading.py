@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 
+from rlhf_lab.show.cards import Card, Cards
 from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
 from rlhf_lab.studies.results import summaries, table
 
@@ -52,6 +53,22 @@ def lines(folder: Path, arm: str, seed: int) -> pd.DataFrame:
         found["judge"].tolist(), columns=["judge of SFT's", "judge of PPO's"], index=found.index
     )
     return pd.concat([found[["prompt", "sft", "policy"]], said], axis=1).reset_index(drop=True)
+
+
+def beside(found: pd.DataFrame) -> Cards:
+    """Rows of `lines` to read: what SFT and the policy wrote, with the judge's scores."""
+    return Cards(
+        [
+            (
+                prompt,
+                [
+                    Card(sft, f"SFT, judge {before:+.1f} sd"),
+                    Card(ppo, f"PPO, judge {after:+.1f} sd"),
+                ],
+            )
+            for prompt, sft, ppo, before, after in found.itertuples(index=False)
+        ]
+    )
 
 
 def at_equal_length(folder: Path, draws: int = 1000) -> pd.DataFrame:

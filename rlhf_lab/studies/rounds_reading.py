@@ -12,7 +12,8 @@ from rlhf_lab.compare.measure import paired
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import Responses
 from rlhf_lab.records import Prompt
-from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture, running_mean
+from rlhf_lab.show.panels import GUIDE, MARKERS, SERIES
+from rlhf_lab.show.plots import STYLE, Picture, running_mean
 from rlhf_lab.studies.results import lines, place_of, summaries
 
 WINDOW = 6  # updates of a running mean
@@ -91,7 +92,7 @@ def progress(
         all_axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         most = max(map(len, columns.values()))  # lines of the longest legend
         for axes, (title, arms) in zip(all_axes, columns.items()):
-            for arm, colour in arms.items():
+            for (arm, colour), marker in zip(arms.items(), MARKERS):
                 label = arm
                 for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
                     axes.plot(
@@ -99,6 +100,9 @@ def progress(
                         running_mean(run["judge/mark"].to_numpy(float), window),
                         color=colour,
                         linewidth=1.3,
+                        marker=marker,
+                        markevery=10,
+                        markersize=4,
                         label=label,
                     )
                     label = None
@@ -135,7 +139,8 @@ def label_rows(folder: Path) -> pd.DataFrame:
 def worth(rows: pd.DataFrame) -> Picture:
     """The effect of more rankings, picked at random or where the model is unsure: accuracy on
     rankings picked at random, and the mark of the best of eight; a line for every seed."""
-    colours = dict(zip(rows["arm"].unique(), (SERIES["base"], SERIES["policy"])))
+    looks = (("o-", SERIES["base"]), ("s--", SERIES["policy"]))
+    look = dict(zip(rows["arm"].unique(), looks))
     shown = (
         ("accuracy", "held-out accuracy (share of pairs)"),
         ("mark", "best of 8: mark (points)"),
@@ -147,8 +152,8 @@ def worth(rows: pd.DataFrame) -> Picture:
                 axes.plot(
                     run["rankings"],
                     run[name],
-                    "o-",
-                    color=colours[arm],
+                    look[arm][0],
+                    color=look[arm][1],
                     linewidth=1.2,
                     markersize=3.5,
                     label=arm if seed == rows["seed"].min() else None,

@@ -7,6 +7,7 @@ from rlhf_lab.disk.run_folder import RunFolder
 from rlhf_lab.feedback.store import Entry, FeedbackStore, Sample
 from rlhf_lab.records import Prompt
 from rlhf_lab.runs.report import write_report
+from rlhf_lab.show.cards import Card, Cards
 from rlhf_lab.show.feedback_browser import browse_disagreements
 from rlhf_lab.show.widgets.dashboard import Dashboard
 
@@ -73,6 +74,11 @@ def dashboard(text: str, folder) -> str:
     return str(board.html())
 
 
+def cards(text: str, folder) -> str:
+    """The cards of a model of that name, which answers the text with the text."""
+    return str(Cards([(text, [Card(text, text, reasons=[text])])])._repr_html_())
+
+
 @pytest.fixture(scope="module")
 def page(browser):
     context = browser.new_context()
@@ -80,7 +86,9 @@ def page(browser):
     context.close()
 
 
-@pytest.mark.parametrize("make", [report, disagreements, dashboard], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [report, disagreements, dashboard, cards], ids=lambda make: make.__name__
+)
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 def test_what_stands_in_a_text_does_nothing(page, tmp_path, make, text):
     html = make(text, tmp_path)

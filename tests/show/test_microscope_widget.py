@@ -268,7 +268,8 @@ def test_the_clip_s_controls_redraw_and_a_picture_is_kept(rollout):
     widget.sign.value = -1
     assert len({first, second, widget.page.value}) == 3
     data = widget._repr_mimebundle_()
-    assert data["image/png"].startswith("iVBOR") and "widget-view" in str(list(data))
+    assert "data:image/png;base64,iVBOR" in data["text/html"] and "widget-view" in str(list(data))
+    assert "clipped: min(…): from" in data["text/plain"]
     assert [axes.get_title(loc="left") for axes in clip_picture(rollout, 0.3).axes] == [
         "Advantage above 0, ε = 0.3",
         "Advantage below 0, ε = 0.3",

@@ -27,8 +27,8 @@ import importlib.util, os, subprocess, sys
 
 if importlib.util.find_spec("rlhf_lab") is None:
     if not REPOSITORY:
-        raise SystemExit("rlhf_lab is not installed here: open this notebook from a clone, after its "
-                         "set-up, or write the address of the repository into this cell.")
+        raise SystemExit("rlhf_lab is not installed here: open this notebook from a clone, after "
+                         "its set-up, or write the address of the repository into this cell.")
     subprocess.run(["git", "clone", "--depth", "1", REPOSITORY, "lab"], check=True)
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "./lab[hub]"], check=True)
     sys.path.insert(0, os.path.abspath("lab"))

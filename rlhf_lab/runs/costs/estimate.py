@@ -37,6 +37,7 @@ from rlhf_lab.runs.costs.counting import (
 from rlhf_lab.sampling import WholeDecoder, decoder_of
 from rlhf_lab.sequences import Sequences, micro_batches
 from rlhf_lab.sft import SFTConfig
+from rlhf_lab.show.panels import HATCHES
 from rlhf_lab.show.plots import STYLE, Picture
 from rlhf_lab.text import encode_prompt
 from rlhf_lab.training import epochs_of
@@ -275,10 +276,18 @@ def memory(estimates: Mapping[str, Estimate]) -> Picture:
         figure = Picture(figsize=(8.4, 0.9 + 0.42 * len(estimates)))
         axes = figure.add_subplot()
         names, left = list(estimates), [0.0] * len(estimates)
-        for part, colour in PARTS.items():
+        for (part, colour), hatch in zip(PARTS.items(), HATCHES):
             widths = [getattr(estimates[name], part) / 1e9 for name in names]
             axes.barh(
-                names, widths, left=left, color=colour, height=0.62, label=LABELS.get(part, part)
+                names,
+                widths,
+                left=left,
+                color=colour,
+                edgecolor="white",
+                linewidth=0,
+                hatch=hatch,
+                height=0.62,
+                label=LABELS.get(part, part),
             )
             left = [start + width for start, width in zip(left, widths)]
         axes.plot(

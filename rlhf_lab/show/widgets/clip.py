@@ -4,7 +4,6 @@ The curve is minus `maths.clipped_policy_loss` for one token. The dots are the t
 rollout after its update, each divided by the absolute value of its own advantage.
 """
 
-import base64
 from dataclasses import dataclass
 
 import ipywidgets
@@ -13,9 +12,9 @@ import torch
 from matplotlib.axes import Axes
 
 from rlhf_lab import maths
-from rlhf_lab.show.markup import join, picture, tag
+from rlhf_lab.show.markup import join, tag
 from rlhf_lab.show.microscope import SavedRollout, recompute
-from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture, to_bytes
+from rlhf_lab.show.plots import GUIDE, SERIES, STYLE, Picture
 
 WIDEST = 0.5  # largest clip range of the slider
 SEEN = (0.0, 2.0)  # ratios in the picture; larger ones are drawn at its edge, with their number
@@ -112,18 +111,12 @@ class ClippedObjective(ipywidgets.VBox):
         with matplotlib.rc_context(STYLE):
             figure = Picture(figsize=(6.4, 3.9))
             _draw(figure.add_subplot(), shown)
-        alt = f"The clipped objective over the ratio. {shown.says}"
-        image = picture(to_bytes(figure, "png"), alt, "png", style="max-width: 100%")
-        self.page.value = join(image, tag("p", shown.says))
+        self.page.value = join(figure.page(), tag("p", shown.says))
 
     def _repr_mimebundle_(self, **kwargs):
         """The widget, and a picture of both signs for viewers that run no widgets."""
         data = super()._repr_mimebundle_(**kwargs)
-        still = clip_picture(self.rollout, self.epsilon.value)
-        return data | {
-            "image/png": base64.b64encode(to_bytes(still, "png")).decode(),
-            "text/plain": repr(self),
-        }
+        return data | clip_picture(self.rollout, self.epsilon.value)._repr_mimebundle_()
 
     def __repr__(self) -> str:
         return f"<ClippedObjective: clip range {self.epsilon.value:g}>"

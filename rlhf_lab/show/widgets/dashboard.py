@@ -23,9 +23,9 @@ from rlhf_lab.evaluate import respond
 from rlhf_lab.records import Prompt
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.show.alarms import Alarm, alarms
-from rlhf_lab.show.markup import Html, picture, tag
+from rlhf_lab.show.markup import Html, tag
 from rlhf_lab.show.panels import panels_of
-from rlhf_lab.show.plots import to_bytes, training_curves
+from rlhf_lab.show.plots import training_curves
 from rlhf_lab.show.widgets.curves import curve
 from rlhf_lab.training import Record
 
@@ -113,8 +113,7 @@ class Dashboard:
 
     def _repr_html_(self) -> Html:
         """The same with the curves as a picture, which any viewer of a saved notebook can show."""
-        figure = to_bytes(training_curves(self.records, columns=3, only=self.only), "png")
-        return self._page(picture(figure, "the curves of the run", "png", style="max-width: 100%"))
+        return self._page(training_curves(self.records, columns=3, only=self.only).page())
 
     def _page(self, curves: Html) -> Html:
         return tag(
