@@ -315,6 +315,7 @@ def html_table(table: Table, summary: dict | None = None) -> Html:
 
 
 def figure(drawn: plots.Picture, alt: str, caption: str = "", kind: str | None = None) -> Html:
-    """A figure that is part of the page."""
+    """A figure that is part of the page. alt: what it is about; what it shows is added."""
     below = tag("figcaption", caption) if caption else None
-    return tag("figure", picture(plots.to_bytes(drawn), alt), below, class_=kind)
+    image = picture(plots.to_bytes(drawn), f"{alt}. {drawn.alt}")
+    return tag("figure", image, below, class_=kind)

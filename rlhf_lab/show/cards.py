@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rlhf_lab.evaluate import Responses
 
 LONGEST = 2000  # characters of a text that are shown
+SHORT = 120  # characters of reasons that stand on one line
 MOST = 50  # prompts that are shown
 WIDTH = 96  # of a line of plain text
 SPEAKER = re.compile(r"\n\w+:\s*$")  # at the end of a prompt: who speaks next
@@ -63,9 +64,11 @@ class Card:
         ]
 
     def why(self) -> str:
-        """The reasons on one line."""
-        marked = self.mark.reasons if isinstance(self.mark, Mark) else ()
-        return "; ".join(self.reasons or marked)
+        """The reasons: on one line if they are short, else a line for each."""
+        reasons = self.reasons or (self.mark.reasons if isinstance(self.mark, Mark) else ())
+        short = "; ".join(reasons)
+        one_line = len(short) <= SHORT or len(reasons) == 1
+        return short if one_line else "\n".join(f"– {reason}" for reason in reasons)
 
 
 class Cards:
@@ -184,7 +187,7 @@ def _plain(prompt: str, cards: Sequence[Card]) -> str:
         head = "  ".join(filter(None, [visible(card.title), *card.facts()]))
         lines += [f"  [{head}]"] if head else []
         lines.append(_wrapped(card.response, "    "))
-        lines += [_wrapped(f"why: {card.why()}", "      ")] if card.why() else []
+        lines += [_wrapped(card.why(), "      ")] if card.why() else []
     return "\n".join(lines)
 
 

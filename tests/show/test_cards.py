@@ -34,7 +34,7 @@ def test_a_card_shows_prompt_title_mark_score_response_and_reasons():
         "Customer: It does not charge.",
         "  [SFT  mark 6.2  score 0.00]",
         "    Clean it.",
-        "      why: right step; no greeting",
+        "      right step; no greeting",
     ]
     assert repr(cards) == str(cards)
 
@@ -43,6 +43,15 @@ def test_reasons_given_stand_in_for_those_of_the_mark():
     card = Card("Clean it.", mark=MARK, reasons=["read by a person"])
     assert "read by a person" in words(Cards([("?", [card])]))
     assert "right step" not in words(Cards([("?", [card])]))
+
+
+def test_many_words_of_reasons_are_a_line_each():
+    reasons = ["no greeting: " + "says none of these " * 4, "no promises: says 'full refund'"]
+    lines = str(Cards([("?", [Card("Clean it.", reasons=reasons)])])).splitlines()
+    assert [line.strip()[:14] for line in lines if "–" in line] == [
+        "– no greeting:",
+        "– no promises:",
+    ]
 
 
 def test_a_card_without_a_judge_has_neither_mark_nor_reasons():
