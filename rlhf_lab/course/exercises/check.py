@@ -1,6 +1,7 @@
 """One check for each exercise: `check.gae(gae)` tries the function you wrote and says how it did.
 
 Every function prints its findings and returns a Result, whose `right` is True or False.
+`check.gae(check.variant(gae, "k7f3"))` tries it on the numbers of that variant.
 """
 
 from collections.abc import Callable
