@@ -7,11 +7,18 @@ from pathlib import Path
 
 from rlhf_lab.course import grading
 from rlhf_lab.course.editions import EDITIONS, LINKED, write_edition
+from rlhf_lab.course.forgetting import survey
 from rlhf_lab.course.grading import ASSIGNMENT
 from rlhf_lab.disk.data import project_file
 from rlhf_lab.errors import UserError
 from rlhf_lab.show.markup import visible
+from rlhf_lab.text import counted
 
+BEYOND = (
+    "Not reached: models that were trained on somebody's rankings (train them anew without them), "
+    "files without names such as exports by --pairs and predictions outside a class's folder, "
+    "copies, backups, and what is on other machines."
+)
 EDITION_TEXTS = {
     "notebooks": "write the notebooks, complete, with their outputs",
     "student": "write the notebooks without solutions and outputs",
@@ -40,6 +47,12 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     )
     for parser in (*(actions.choices[name] for name in EDITIONS), make):
         parser.add_argument("notebooks", nargs="*", help="files of the notebooks; default: all")
+    leave = action("forget", "list all there is of a person, and with --delete remove it", _forget)
+    leave.add_argument("name", help="a student's name, or the one under which somebody ranked")
+    leave.add_argument(
+        "places", nargs="+", help="where to look: class's folders, stores, exports, runs' folders"
+    )
+    leave.add_argument("--delete", action="store_true", help="remove it; cannot be undone")
     for name, text, act in (
         ("grade", "grade what was handed in to a class's folder", _grade),
         ("marks", "print the marks again, with what a person has marked in the meantime", _marks),
@@ -102,6 +115,33 @@ def _tell(folder: Path, rows: list[dict]) -> None:
             f"to look for: {folder / grading.RUBRICS}), then: rlhf-lab course marks {folder}"
         )
     print(f"notebook by notebook: {folder / grading.MARKS}")
+
+
+def _forget(options: argparse.Namespace) -> None:
+    places = [Path(place) for place in options.places]
+    found = survey(options.name, places)
+    going = [each for each in found if each.remove]
+    failed = 0
+    for each in going:
+        done = "would go"
+        if options.delete:
+            try:
+                each.remove()
+                done = "gone"
+            except (UserError, OSError) as error:
+                done, failed = f"NOT removed ({error})", failed + 1
+        print(f"{done}: {each.place}: {each.what}")
+    rest = survey(options.name, places) if options.delete else found
+    for each in [*rest, *(made for made in found if made not in rest)]:
+        if not each.remove:
+            print(f"look at: {each.place}: {each.what}")
+    if not found:
+        print(f"nothing of {visible(options.name)} was found")
+    elif not options.delete and going:
+        print("nothing was changed: give --delete to remove what would go")
+    print(BEYOND)
+    if failed:
+        raise UserError(f"{counted(failed, 'thing')} could not be removed: see above")
 
 
 def _notebooks(names: Sequence[str]) -> list[Path]:
