@@ -120,21 +120,21 @@ def _tell(folder: Path, rows: list[dict]) -> None:
 def _forget(options: argparse.Namespace) -> None:
     places = [Path(place) for place in options.places]
     found = survey(options.name, places)
-    going = [each for each in found if each.remove]
+    going = [(each, each.remove) for each in found if each.remove]
     failed = 0
-    for each in going:
+    for each, remove in going:
         done = "would go"
         if options.delete:
             try:
-                each.remove()
+                remove()
                 done = "gone"
-            except (UserError, OSError) as error:
+            except Exception as error:  # whatever stops one thing must not stop the others
                 done, failed = f"NOT removed ({error})", failed + 1
-        print(f"{done}: {each.place}: {each.what}")
+        print(f"{done}: {visible(str(each.place))}: {each.what}")
     rest = survey(options.name, places) if options.delete else found
     for each in [*rest, *(made for made in found if made not in rest)]:
         if not each.remove:
-            print(f"look at: {each.place}: {each.what}")
+            print(f"look at: {visible(str(each.place))}: {each.what}")
     if not found:
         print(f"nothing of {visible(options.name)} was found")
     elif not options.delete and going:

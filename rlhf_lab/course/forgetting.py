@@ -114,7 +114,7 @@ def _in_file(name: str, path: Path) -> list[Found]:
         if path.name in (STUDENTS, MARKS):
             return _in_table(name, path)
         return _mention(name, path)
-    except (OSError, UserError, ValueError) as error:
+    except (OSError, UserError, ValueError, sqlite3.Error) as error:
         return [Found(path, f"cannot be read, so what it holds is not known: {error}")]
 
 

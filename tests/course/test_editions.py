@@ -246,9 +246,7 @@ def solved(folder, student, name):
         if "exercise" in tags(cell):
             cell.source = source[grade_id(cell)]
         elif "written" in tags(cell):
-            cell.source = (
-                "I expected the mark to fall. It rose, as the reward model is good enough."
-            )
+            cell.source = "I expected the mark to fall. It rose, as the score did."
     return edition
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import sqlite3
 import sys
 from contextlib import closing
@@ -30,11 +31,24 @@ def rank(store, name, times=2):
         store.write(Entry("", "ranking", name, prompt, ("Here.", "There."), (1, 2), (0, 1), 3.0))
 
 
+@pytest.fixture(scope="module")
+def gradebook(tmp_path_factory):
+    """A gradebook with ada and ben; to make one takes seconds."""
+    file = tmp_path_factory.mktemp("book") / "gradebook.db"
+    with pytest.MonkeyPatch.context() as patch:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        patch.setenv("PATH", path)  # a new gradebook needs the program alembic
+        with Gradebook(f"sqlite:///{file}") as book:
+            book.add_assignment("course")
+            for name in ("ada", "ben"):
+                book.add_student(name, last_name=f"surname of {name}")
+                book.add_submission("course", name)
+    return file
+
+
 @pytest.fixture
-def term(tmp_path, monkeypatch):
+def term(tmp_path, gradebook):
     """A class of two, ada and ben, with a store, exports and notes."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    monkeypatch.setenv("PATH", path)  # a new gradebook needs the program alembic
     folder = tmp_path / "autumn"
     for kind in FOLDERS:
         for name in ("ada", "ben"):
@@ -45,11 +59,7 @@ def term(tmp_path, monkeypatch):
     (folder / CONFIG).touch()
     (folder / "students.csv").write_text("student,variant,hidden\r\nada,a1,f\r\nben,b2,e\r\n")
     (folder / "marks.csv").write_text("student,notebook,points,of\r\nada,01,2,2\r\nben,01,1,2\r\n")
-    with Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as book:
-        book.add_assignment("course")
-        for name in ("ada", "ben"):
-            book.add_student(name, last_name=f"surname of {name}")
-            book.add_submission("course", name)
+    shutil.copy(gradebook, folder)
     store = FeedbackStore(folder / "class.sqlite3")
     rank(store, "ada")
     rank(store, "ben")

@@ -15,7 +15,7 @@ from rlhf_lab.course.exercises.examine import judge
 from rlhf_lab.course.exercises.variants import varied
 
 FILES = (answers_00_to_03, answers_04, answers_05_to_10)
-SEEDS = os.environ.get("VARIANTS", "k7f3 another").split()  # more: VARIANTS="a b c" pytest ...
+SEEDS = os.environ.get("VARIANTS", "k7f3").split()  # more: VARIANTS="a b c" pytest ...
 each_variant = pytest.mark.parametrize("seed", SEEDS)
 each = pytest.mark.parametrize("name", EXERCISES)
 
@@ -63,25 +63,17 @@ def test_every_usual_mistake_is_told_by_its_own_sentence(name, seed):
 
 
 @each
-def test_variants_differ_and_each_is_always_the_same(name):
-    one, again, other = (varied(EXERCISES[name], seed) for seed in ("a", "a", "b"))
-    assert str(one.cases) == str(again.cases) != str(other.cases)
-    assert varied(EXERCISES[name], "") is EXERCISES[name]
+def test_variants_have_other_inputs_and_other_right_answers(name):
+    variants = [variant_of(name, seed) for seed in ("k7f3", "b", "c")]
+    answers = [[v.right(*case.inputs.values()) for case in v.cases] for v in variants]
+    assert len({str(v.cases) for v in variants}) == 3
+    assert len({str(each) for each in answers}) > 1  # two may agree by chance
 
 
-@each
-def test_a_variant_has_other_expected_numbers(name):
-    """With another seed an answer differs; over a few seeds, most do."""
-    answers = {
-        str(
-            [variant_of(name, seed).right(*c.inputs.values()) for c in variant_of(name, seed).cases]
-        )
-        for seed in ("a", "b", "c", "d")
-    }
-    assert len(answers) > (1 if name in FEW else 3)
-
-
-FEW = ("promises",)  # True or False of two sentences
+def test_a_variant_is_always_the_same_and_none_is_the_exercise_itself():
+    whiten = EXERCISES["whiten"]
+    assert str(varied(whiten, "k7f3").cases) == str(variant_of("whiten", "k7f3").cases)
+    assert varied(whiten, "") is whiten
 
 
 @each

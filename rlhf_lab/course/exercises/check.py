@@ -20,6 +20,7 @@ from rlhf_lab.course.exercises import nb08_roads as roads
 from rlhf_lab.course.exercises import nb09_constitution as constitution
 from rlhf_lab.course.exercises import nb10_scaling as scaling
 from rlhf_lab.course.exercises.examine import Result, examine
+from rlhf_lab.course.exercises.variants import variant  # noqa: F401  for notebooks: check.variant
 
 # ---- 00 tour -------------------------------------------------------------------------------------
 
