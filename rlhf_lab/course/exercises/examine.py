@@ -55,7 +55,9 @@ def examine(exercise: Exercise, function: Callable | Attempt) -> Result:
     attempt = function if isinstance(function, Attempt) else Attempt(function, "")
     result = judge(varied(exercise, attempt.variant), attempt.function, own=True)
     if result.right and attempt.hidden:
-        result = _on_hidden(result, judge(varied(exercise, attempt.hidden), attempt.function))
+        result = _on_hidden(
+            result, judge(varied(exercise, attempt.hidden), attempt.function, own=True)
+        )
     if os.environ.get("NBGRADER_EXECUTION") and not result.right:
         raise AssertionError(result.text)
     print(result.text)
