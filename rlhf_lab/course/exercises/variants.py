@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.course.exercises.common import common_mistakes
-from rlhf_lab.course.exercises.exercise import Case, Exercise, Inputs, answer_to, same
+from rlhf_lab.course.exercises.exercise import Case, Exercise, Inputs
 
 WIDEST, NARROWEST = 0.3, 0.01  # how far a distance may be changed, as a share of it
 TRIES = 8  # with each width, before it is halved
@@ -62,11 +62,11 @@ def _stretched(case: Case, functions: list[Callable], dice: random.Random) -> Ca
     none are found."""
     if not any(_is_stretched(x) for x in case.inputs.values()):
         return case
-    old, width = _groups(functions, case), WIDEST
+    told_apart, width = _differ(functions, case), WIDEST
     while width >= NARROWEST:
         for _ in range(TRIES):
             other = Case(case.name, _other_numbers(case.inputs, width, dice))
-            if len(_groups(functions, other, old)) == len(functions):
+            if not (told_apart & ~_differ(functions, other)).any():
                 return other
         width /= 2
     return case
@@ -101,21 +101,20 @@ def _other_numbers(inputs: Inputs, width: float, dice: random.Random) -> Inputs:
     }
 
 
-def _groups(functions: list[Callable], case: Case, old: list[int] | None = None) -> list[int]:
-    """For each function the number of the first one with the same answer. Stops early at one that
-    is now like another that it differed from in the old groups."""
-    answers: list[Any] = []
-    groups: list[int] = []
-    for number, function in enumerate(functions):
-        answers.append(_plain(answer_to(function, case)))
-        alike = (i for i, group in enumerate(groups) if i == group)
-        first = next((i for i in alike if same(answers[-1], answers[i])), number)
-        if old and old[first] != old[number]:
-            break
-        groups.append(first)
-    return groups
+def _differ(functions: list[Callable], case: Case) -> Tensor:
+    """Which functions give different answers, (F, F)."""
+    answers = [_numbers(function, case) for function in functions]
+    table = torch.zeros(len(answers), 1 + max(map(len, answers)), dtype=torch.double)
+    for row, answer in zip(table, answers):
+        row[0], row[1 : 1 + len(answer)] = len(answer), answer
+    return ~table.unsqueeze(1).isclose(table, 1e-4, 1e-5, equal_nan=True).all(-1)
 
 
-def _plain(answer: Any) -> Any:
-    """Answers that are compared with each other must be tensors or tuples of them."""
-    return torch.tensor(float(answer)) if isinstance(answer, (int, float)) else answer
+def _numbers(function: Callable, case: Case) -> Tensor:
+    """All numbers of an answer in a row; none if the function, one with a mistake, stopped."""
+    try:
+        answer = function(*case.inputs.values())  # functions of this folder change no input
+    except Exception:
+        return torch.zeros(0)
+    parts = answer if isinstance(answer, (tuple, list)) else (answer,)
+    return torch.cat([torch.as_tensor(x, dtype=torch.double).flatten() for x in parts])
