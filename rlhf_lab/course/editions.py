@@ -3,9 +3,11 @@ one for grading. The pages and code that the notebooks link to are copied beside
 
 In a notebook an exercise is five cells, recognised by their tags: the question, the stub
 ("exercise", with nbgrader's solution markers), the check ("check"), and a hint ("hint") and a
-solution ("solution") that open on a click. The student edition has no solutions and no outputs. The
-instructor edition has each solution between the markers of its stub, which is what nbgrader's
-`generate_assignment` starts from.
+solution ("solution") that open on a click. A question that is answered in words is three cells: the
+question ("question"), a markdown cell to write in ("written"), and what a good answer holds
+("rubric"). The student edition has no solutions, rubrics and outputs. The instructor edition has
+each solution between the markers of its stub, and each rubric where the answer goes, which is what
+nbgrader's `generate_assignment` starts from.
 """
 
 import ast
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 from rlhf_lab.disk.data import project_file
 from rlhf_lab.disk.jsonl import write_whole
@@ -26,6 +29,7 @@ from rlhf_lab.errors import UserError
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+FOLDED = re.compile(r"</?details>|<summary>.*?</summary>", re.DOTALL)
 LINKED = "linked"  # the folder beside the notebooks for what they link to
 UPWARDS = re.compile(r"""(\]\(|(?:href|src)=\\?")\.\./([^)"#\\\s]+)""")  # in a notebook's file
 README = re.compile(r"\[([^\]]+)\]\((?:\.\./)*README\.md[^)]*\)")
@@ -64,10 +68,41 @@ def exercises(notebook: NotebookNode, where: str = "the notebook") -> list[Exerc
     return found
 
 
+@dataclass(frozen=True)
+class Written:
+    """A question that a person marks. name: nbgrader's grade_id. cell: the number of the cell to
+    write in. question, rubric: their markdown."""
+
+    name: str
+    cell: int
+    points: float
+    question: str
+    rubric: str
+
+
+def written_questions(notebook: NotebookNode, where: str = "the notebook") -> list[Written]:
+    """The questions of a notebook that are answered in words, in their order. Raises UserError if
+    one lacks its question before it, its rubric after it, or its points."""
+    found = []
+    cells = [new_markdown_cell(""), *notebook.cells, new_markdown_cell("")]
+    for i, (before, cell, after) in enumerate(zip(cells, cells[1:], cells[2:])):
+        if "written" not in tags(cell):
+            continue
+        graded = cell.metadata.get("nbgrader", {})
+        if "question" not in tags(before) or "rubric" not in tags(after) or "points" not in graded:
+            raise UserError(
+                f"{where}, cell {i}: an answer in words needs a cell tagged 'question' before it, "
+                "one tagged 'rubric' after it, and nbgrader's points"
+            )
+        rubric = FOLDED.sub("", after.source).strip()
+        found.append(Written(graded["grade_id"], i, graded["points"], before.source, rubric))
+    return found
+
+
 def student_edition(notebook: NotebookNode) -> NotebookNode:
-    """A copy without solutions and outputs; the stubs are as they were."""
+    """A copy without solutions, rubrics and outputs; the stubs are as they were."""
     edition = copy.deepcopy(notebook)
-    edition.cells = [cell for cell in edition.cells if "solution" not in tags(cell)]
+    edition.cells = [cell for cell in edition.cells if not {"solution", "rubric"} & set(tags(cell))]
     for cell in edition.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -75,7 +110,8 @@ def student_edition(notebook: NotebookNode) -> NotebookNode:
 
 
 def instructor_edition(notebook: NotebookNode, where: str = "the notebook") -> NotebookNode:
-    """The student edition with each solution written into its stub, between nbgrader's markers."""
+    """The student edition with each solution written into its stub, and each rubric into the cell
+    for the answer, between nbgrader's markers."""
     solved = copy.deepcopy(notebook)
     for exercise in exercises(notebook, where):
         stub = solved.cells[exercise.stub]
@@ -83,6 +119,8 @@ def instructor_edition(notebook: NotebookNode, where: str = "the notebook") -> N
         after = rest.partition(END)[2]
         body = _body(exercise.solution, f"{where}, exercise {exercise.name}")
         stub.source = f"{before}{BEGIN}\n{body}\n    {END}{after}"
+    for each in written_questions(notebook, where):
+        solved.cells[each.cell].source = f"{BEGIN}\n{each.rubric}\n{END}"
     return student_edition(solved)
 
 
@@ -113,7 +151,7 @@ def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list
 
     files = {}
     for path, target in zip(notebooks, targets):
-        text = nbformat.writes(EDITIONS[edition](_notebook(path)))
+        text = nbformat.writes(EDITIONS[edition](read_notebook(path)))
         files[target] = (UPWARDS.sub(relink, text) + "\n").encode()
     for name, content in _linked(linked).items():
         files[folder / LINKED / name] = content
@@ -126,7 +164,7 @@ def write_edition(edition: str, notebooks: Sequence[Path], folder: Path) -> list
     return targets
 
 
-def _notebook(path: Path) -> NotebookNode:
+def read_notebook(path: Path) -> NotebookNode:
     """A notebook of version 4. Raises UserError for a file that is not one."""
     try:
         notebook = nbformat.read(path, as_version=4)

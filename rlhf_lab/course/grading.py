@@ -6,12 +6,15 @@ classes, and assignments of literal values.
 
 A class is a folder with nbgrader's layout: `source` with the solutions, `release` to hand out,
 `submitted/STUDENT/course` for what students hand in, `autograded`, and the marks in `gradebook.db`.
+Beside it stand `students.csv` and the students' own `editions` (roster.py), and `rubrics.md`, with
+what a good answer holds to each question that a person marks.
 """
 
 import ast
 import copy
 import csv
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,13 +23,15 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from rlhf_lab.course.editions import tags, write_edition
+from rlhf_lab.course.editions import read_notebook, tags, write_edition, written_questions
+from rlhf_lab.course.roster import enrol, write_own_editions
 from rlhf_lab.disk.jsonl import write_whole
 from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 
 ASSIGNMENT = "course"
-CONFIG, MARKS = "nbgrader_config.py", "marks.csv"
+CONFIG, MARKS, RUBRICS = "nbgrader_config.py", "marks.csv", "rubrics.md"
+COLUMNS = ["student", "notebook", "points", "of", "waiting"]
 SECONDS = 60  # for one cell; nbgrader's own limit is 30 s
 SETTINGS = f'''"""How nbgrader grades this class: written by `rlhf-lab course grading`."""
 
@@ -70,42 +75,84 @@ def write_class(folder: Path, notebooks: Sequence[Path]) -> Path:
     check_place(folder / "release" / ASSIGNMENT, folder=True)
     write_edition("instructor", notebooks, folder / "source" / ASSIGNMENT)
     write_whole(folder / CONFIG, SETTINGS)
+    write_whole(folder / RUBRICS, _rubrics(notebooks))
     _nbgrader(folder, "generate_assignment", ASSIGNMENT)
     return folder / "release" / ASSIGNMENT
 
 
+def add_students(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Make an edition with numbers of their own for each of these that the class does not have yet;
+    returns the folders to hand out. Raises UserError as `write_own_editions` does, and if the
+    folder is not a class."""
+    _check_class(folder)
+    return write_own_editions(folder, folder / "release" / ASSIGNMENT, names)
+
+
 def grade_class(folder: Path) -> list[dict]:
-    """Grade all that was handed in, return the marks and write them to MARKS: a row for each
-    student and notebook, with columns student, notebook, points, of.
+    """Grade all that was handed in, and return and write the marks as `class_marks` does. Answers
+    in words wait for a person; points that a person gave before are kept.
 
     Raises UserError if the folder is not a class, if nothing was handed in, or if nbgrader is not
     installed or fails.
     """
     _have_nbgrader()
-    if not (folder / CONFIG).is_file():
-        raise UserError(
-            f"{folder} is not a class: make one with `rlhf-lab course grading {folder}`"
-        )
-    if not any((folder / "submitted").glob(f"*/{ASSIGNMENT}/*.ipynb")):
+    _check_class(folder)
+    handed_in = {path.parts[-3] for path in (folder / "submitted").glob(f"*/{ASSIGNMENT}/*.ipynb")}
+    if not handed_in:
         raise UserError(
             f"nothing was handed in: put each student's notebooks into "
             f"{folder / 'submitted' / 'STUDENT' / ASSIGNMENT}"
         )
     check_place(folder / MARKS, lambda place: "" if _is_marks(place) else "holds no marks")
+    enrol(folder, sorted(handed_in), own_numbers=False)
     _nbgrader(folder, "autograde", ASSIGNMENT, "--force")
-    rows = _marks(folder / "gradebook.db")
+    return class_marks(folder)
+
+
+def class_marks(folder: Path) -> list[dict]:
+    """The marks as they stand, after grading or after a person has marked answers in words: a row
+    for each student and notebook, with columns student, notebook, points, of, and waiting, the
+    points of answers that a person has yet to mark or look at again. They are written to MARKS.
+
+    Raises UserError if the folder is not a class that was graded.
+    """
+    _have_nbgrader()
+    _check_class(folder)
+    book = folder / "gradebook.db"
+    if not book.is_file():
+        raise UserError(f"nothing was graded yet: `rlhf-lab course grade {folder}`")
+    check_place(folder / MARKS, lambda place: "" if _is_marks(place) else "holds no marks")
+    rows = _marks(book)
     table = StringIO(newline="")
-    writer = csv.DictWriter(table, fieldnames=["student", "notebook", "points", "of"])
+    writer = csv.DictWriter(table, fieldnames=COLUMNS)
     writer.writeheader()
     writer.writerows(rows)
     write_whole(folder / MARKS, table.getvalue())
     return rows
 
 
+def _check_class(folder: Path) -> None:
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"{folder} is not a class: make one with `rlhf-lab course grading {folder}`"
+        )
+
+
+def _rubrics(notebooks: Sequence[Path]) -> str:
+    """The questions of all notebooks that a person marks, each with its rubric."""
+    parts = ["# What a good answer holds\n\nFor whoever marks. Do not hand this out."]
+    for path in notebooks:
+        for each in written_questions(read_notebook(path), path.name):
+            parts.append(f"## {path.stem}: {each.name} ({each.points:g} points)")
+            parts += [re.sub("^#+ (.*)", r"**\1**", each.question), each.rubric]
+    return "\n\n".join(parts) + "\n"
+
+
 def _to_grade(cell: NotebookNode) -> NotebookNode | None:
     """The part of a cell that grading needs; None if it needs nothing of it."""
     graded = cell.metadata.get("nbgrader", {})
-    if {"exercise", "check"} & set(tags(cell)) or graded.get("grade") or graded.get("solution"):
+    kept = {"exercise", "check", "question"} & set(tags(cell))
+    if kept or graded.get("grade") or graded.get("solution"):
         return cell
     source = _definitions(cell.source) if cell.cell_type == "code" else ""
     cell.source = source
@@ -171,6 +218,7 @@ def _marks(database: Path) -> list[dict]:
                 "notebook": notebook.name,
                 "points": notebook.score,
                 "of": notebook.max_score,
+                "waiting": sum(g.max_score for g in notebook.grades if g.needs_manual_grade),
             }
             for submission in sorted(
                 book.assignment_submissions(ASSIGNMENT), key=lambda s: s.student.id
@@ -180,13 +228,14 @@ def _marks(database: Path) -> list[dict]:
 
 
 def _is_marks(place: Path) -> bool:
-    return place.read_text(errors="replace").startswith("student,notebook,points,of")
+    return place.read_text(errors="replace").startswith("student,notebook,points,of")  # any version
 
 
-def points_by_student(rows: Iterable[dict]) -> dict[str, tuple[float, float]]:
-    """Each student's points, and the highest possible number of points."""
-    sums: dict[str, tuple[float, float]] = {}
+def points_by_student(rows: Iterable[dict]) -> dict[str, tuple[float, float, float]]:
+    """Each student's points, the highest possible number of points, and how many of these wait for
+    a person."""
+    sums: dict[str, tuple[float, float, float]] = {}
     for row in rows:
-        points, of = sums.get(row["student"], (0.0, 0.0))
-        sums[row["student"]] = points + row["points"], of + row["of"]
+        points, of, waiting = sums.get(row["student"], (0.0, 0.0, 0.0))
+        sums[row["student"]] = points + row["points"], of + row["of"], waiting + row["waiting"]
     return sums

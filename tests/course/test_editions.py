@@ -11,9 +11,19 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbgrader.api import Gradebook
 
 from rlhf_lab.cli import main
-from rlhf_lab.course.editions import exercises, instructor_edition, student_edition, tags
+from rlhf_lab.course.editions import (
+    exercises,
+    instructor_edition,
+    student_edition,
+    tags,
+    written_questions,
+)
+from rlhf_lab.course.exercises.nb04_advantages import GAE
+from rlhf_lab.course.exercises.variants import varied
+from rlhf_lab.course.roster import numbered, read_students
 from rlhf_lab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,10 +146,50 @@ def test_every_notebook_has_a_student_edition_without_its_solutions(path):
     for exercise in found:
         assert exercise.solution.split("\n")[-1].strip() not in edition
     names = [c.metadata.nbgrader.grade_id for c in whole.cells if "nbgrader" in c.metadata]
-    assert len(names) == len(set(names)) == 2 * len(found)
+    assert len(names) == len(set(names)) == 2 * len(found) + len(written_questions(whole))
     for cell in instructor_edition(whole, path.name).cells:
         if cell.cell_type == "code":
             compile(cell.source.replace("await ", ""), path.name, "exec")
+
+
+def asked(*extra):
+    """A question in words: its cells, and perhaps others."""
+    graded = metadata("written", grade_id="why", grade=True, solution=True, locked=False, points=2)
+    return [
+        new_markdown_cell("Why?", metadata=metadata("question")),
+        new_markdown_cell("Write here", metadata=graded),
+        *extra,
+    ]
+
+
+RUBRIC = new_markdown_cell(
+    "<details><summary>What a good answer holds</summary>\n\nA reason.\n\n</details>",
+    metadata=metadata("rubric"),
+)
+
+
+def test_a_rubric_is_in_the_instructors_edition_alone():
+    whole = new_notebook(cells=asked(RUBRIC))
+    assert [cell.source for cell in student_edition(whole).cells] == ["Why?", "Write here"]
+    assert [cell.source for cell in instructor_edition(whole).cells] == [
+        "Why?",
+        "### BEGIN SOLUTION\nA reason.\n### END SOLUTION",
+    ]
+
+
+def test_a_question_without_a_rubric_is_named():
+    with pytest.raises(UserError, match="here.ipynb, cell 1: an answer in words needs"):
+        instructor_edition(new_notebook(cells=asked()), "here.ipynb")
+
+
+def test_only_the_checks_get_a_variant():
+    whole = notebook()
+    whole.cells[2].source = "result = check.double(double)  # as before\nresult.right"
+    edition = numbered(whole, "a1", "b2")
+    assert edition.cells[2].source == (
+        'result = check.double(check.variant(double, "a1", "b2"))  # as before\nresult.right'
+    )
+    assert [c.source for c in edition.cells[:2]] == [c.source for c in whole.cells[:2]]
 
 
 # ---- grading -------------------------------------------------------------------------------------
@@ -157,14 +207,17 @@ BESIDE = {  # cells that a student adds: a helper that the answer needs, and wha
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """A class with the real notebooks: ann hands all of them in, the others one."""
+    """A class with the real notebooks, in which three students have numbers of their own: ann hands
+    in all notebooks of her edition, solved, and the others one."""
     folder = tmp_path_factory.mktemp("class") / "autumn"
-    assert main(["course", "grading", str(folder)]) == 0
-    for path in sorted((folder / "source/course").glob("*.ipynb")):
-        hand_in(folder, "ann", nbformat.read(path, as_version=4), path.stem)
-    right = nbformat.read(folder / f"source/course/{PPO}.ipynb", as_version=4)
-    blank = nbformat.read(folder / f"release/course/{PPO}.ipynb", as_version=4)
-    hand_in(folder, "bob", blank)
+    (folder.parent / "names.txt").write_text("ann\nbob\n\nfay\n")
+    names = str(folder.parent / "names.txt")
+    assert main(["course", "grading", "--students", names, str(folder)]) == 0
+    for path in sorted((folder / "editions/ann/course").glob("*.ipynb")):
+        hand_in(folder, "ann", solved(folder, "ann", path.stem), path.stem)
+    hand_in(folder, "bob", read(folder / f"editions/bob/course/{PPO}.ipynb"))
+    hand_in(folder, "fay", by_heart(folder, "fay"))
+    right = read(folder / f"source/course/{PPO}.ipynb")
     hand_in(folder, "cem", changed(right, ("maximum", "minimum")))
     taken = changed(right)
     for cell in taken.cells:
@@ -177,6 +230,53 @@ def course(tmp_path_factory):
     hand_in(folder, "eve", own)
     assert main(["course", "grade", str(folder)]) == 0
     return folder
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def solved(folder, student, name):
+    """A student's edition with the solutions, and an answer to each question in words."""
+    edition = read(folder / f"editions/{student}/course/{name}.ipynb")
+    source = {
+        grade_id(cell): cell.source for cell in read(folder / f"source/course/{name}.ipynb").cells
+    }
+    for cell in edition.cells:
+        if "exercise" in tags(cell):
+            cell.source = source[grade_id(cell)]
+        elif "written" in tags(cell):
+            cell.source = "I expected the mark to fall. It rose, as the score did."
+    return edition
+
+
+def grade_id(cell):
+    return cell.metadata.get("nbgrader", {}).get("grade_id")
+
+
+def by_heart(folder, student):
+    """An edition in which gae knows the answers to the student's own inputs, and no others."""
+    edition = solved(folder, student, PPO)
+    variant = edition.metadata["rlhf_lab"]["variant"]
+    for cell in edition.cells:
+        if "exercise" in tags(cell) and "def gae(" in cell.source:
+            cell.source = BY_HEART.format(answers=answers_of(varied(GAE, variant)))
+    return edition
+
+
+BY_HEART = """def gae(rewards, values, mask, gamma=1.0, lam=0.95):
+    known = {answers}
+    a, r = known.get(str((rewards, gamma, lam)), ([[0.0]], [[0.0]]))
+    return torch.tensor(a), torch.tensor(r)"""
+
+
+def answers_of(exercise):
+    return {
+        str((case.inputs["rewards"], case.inputs["gamma"], case.inputs["lam"])): tuple(
+            x.tolist() for x in exercise.right(*case.inputs.values())
+        )
+        for case in exercise.cases
+    }
 
 
 def hand_in(folder, student, notebook, name=PPO):
@@ -195,7 +295,7 @@ def changed(notebook, words=("", "")):
 
 
 def checks(folder, student):
-    """The points of each check of the notebook on PPO."""
+    """The points of each check of the notebook on PPO; None where a person has to say."""
     with closing(sqlite3.connect(folder / "gradebook.db")) as book:
         rows = book.execute(
             "SELECT cell.name, grade.auto_score FROM grade "
@@ -206,7 +306,7 @@ def checks(folder, student):
             "WHERE s.student_id = ? AND notebook.name = ?",
             [student, PPO],
         ).fetchall()
-    return {name.removeprefix("check-ppo-"): score for name, score in rows}
+    return {n.removeprefix("check-ppo-"): score for n, score in rows if n.startswith("check")}
 
 
 def test_what_is_handed_out_holds_no_solution(course):
@@ -218,13 +318,100 @@ def test_what_is_handed_out_holds_no_solution(course):
     assert (course / "release/course/linked/docs/alarms.md").exists()
 
 
-def test_right_answers_to_all_notebooks_get_all_points(course):
-    rows = list(csv.DictReader((course / "marks.csv").open()))
-    mine = {row["notebook"]: row for row in rows if row["student"] == "ann"}
+def marks(folder, student):
+    """The rows of the file of marks on a student, by notebook."""
+    rows = csv.DictReader((folder / "marks.csv").open())
+    return {row["notebook"]: row for row in rows if row["student"] == student}
+
+
+def test_right_answers_to_all_notebooks_get_all_points_and_words_wait(course):
+    mine = marks(course, "ann")
     assert sorted(mine) == [path.stem for path in NOTEBOOKS]
-    assert all(row["points"] == row["of"] != "0.0" for row in mine.values()), mine
-    counts = [len(exercises(nbformat.read(path, as_version=4))) for path in NOTEBOOKS]
-    assert [float(mine[path.stem]["of"]) for path in NOTEBOOKS] == counts
+    for path in NOTEBOOKS:
+        whole, row = read(path), mine[path.stem]
+        words = sum(each.points for each in written_questions(whole))
+        assert float(row["points"]) == len(exercises(whole)) > 0, row
+        assert float(row["of"]) == len(exercises(whole)) + words, row
+        assert float(row["waiting"]) == words, row
+    assert sum(float(row["waiting"]) for row in mine.values()) >= 12
+
+
+def test_a_question_that_was_left_blank_waits_for_nobody(course):
+    assert (
+        float(marks(course, "bob")[PPO]["waiting"])
+        == float(marks(course, "bob")[PPO]["points"])
+        == 0
+    )
+
+
+def test_an_edition_has_numbers_of_its_own_and_says_so(course):
+    students = read_students(course)
+    assert [*students] == ["ann", "bob", "fay", "cem", "dan", "eve"]
+    variants = [students[name].variant for name in ("ann", "bob", "fay")]
+    assert len(set(variants)) == 3 and students["cem"].variant == ""
+    assert len({student.hidden for student in students.values()}) == 6
+    for name, variant in zip(("ann", "bob", "fay"), variants):
+        edition = read(course / f"editions/{name}/course/{PPO}.ipynb")
+        nbformat.validate(edition)
+        assert edition.metadata["rlhf_lab"]["variant"] == variant
+        assert f"`{variant}`" in edition.cells[1].source
+        called = [cell.source for cell in edition.cells if "check" in tags(cell)]
+        assert f'check.gae(check.variant(gae, "{variant}"))' in called
+        assert students[name].hidden not in str(edition)
+        assert (course / f"editions/{name}/course/linked/docs/alarms.md").is_file()
+
+
+def test_answers_known_by_heart_fail_on_hidden_inputs(course):
+    everything = dict.fromkeys(["clipped-loss", "gae", "kl-rewards", "value-loss", "whiten"], 1.0)
+    assert checks(course, "fay") == everything | {"gae": 0.0}
+    graded = (course / f"autograded/fay/course/{PPO}.ipynb").read_text()
+    assert "It is right on the inputs you know, but not on others" in graded
+
+
+def test_the_variant_is_that_of_the_records_whatever_is_handed_in(course):
+    graded = read(course / f"autograded/cem/course/{PPO}.ipynb")
+    hidden = read_students(course)["cem"].hidden
+    assert f'check.gae(check.variant(gae, "", "{hidden}"))' in [c.source for c in graded.cells]
+    taken = read(course / f"autograded/fay/course/{PPO}.ipynb")
+    fay = read_students(course)["fay"]
+    assert f'check.variant(gae, "{fay.variant}", "{fay.hidden}")' in nbformat.writes(taken).replace(
+        "\\", ""
+    )
+
+
+def test_points_that_a_person_gives_are_in_the_marks(course, capsys):
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        grade = book.find_grade("written-ppo-prediction", PPO, "course", "ann")
+        grade.manual_score, grade.needs_manual_grade = 2.0, False
+        book.db.commit()
+    assert main(["course", "marks", str(course)]) == 0
+    said = capsys.readouterr().out
+    row = marks(course, "ann")[PPO]
+    assert (row["points"], row["of"], row["waiting"]) == ("7.0", "8.0", "0")
+    assert "of these wait for marking)" in said and "formgrader" in said
+
+
+def test_what_a_good_answer_holds_is_with_the_teacher_alone(course):
+    rubrics = (course / "rubrics.md").read_text()
+    for path in NOTEBOOKS:
+        handed_out = (course / f"release/course/{path.name}").read_text()
+        for each in written_questions(read(path), path.name):
+            line = each.rubric.splitlines()[-1]
+            assert line in rubrics and line not in handed_out and line in path.read_text()
+            assert each.question.splitlines()[0].lstrip("# ") in handed_out
+
+
+def test_students_can_be_added_and_bad_names_are_refused(course, tmp_path, capsys):
+    before = read_students(course)
+    (tmp_path / "more.txt").write_text("ann\ngus\n")
+    more = ["course", "grading", "--students", str(tmp_path / "more.txt"), str(course)]
+    assert main(more) == 0
+    after = read_students(course)
+    assert {**before, "gus": after["gus"]} == after and after["gus"].variant
+    assert "to gus" in capsys.readouterr().out
+    (tmp_path / "more.txt").write_text("../eve\n")
+    assert main(more) == 1 and "cannot be a student's name" in capsys.readouterr().err
+    assert read_students(course) == after
 
 
 def test_wrong_and_borrowed_answers_get_none(course):

@@ -1,6 +1,7 @@
 """One check for each exercise: `check.gae(gae)` tries the function you wrote and says how it did.
 
 Every function prints its findings and returns a Result, whose `right` is True or False.
+`check.gae(check.variant(gae, "k7f3"))` tries it on the numbers of that variant.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from rlhf_lab.course.exercises import nb08_roads as roads
 from rlhf_lab.course.exercises import nb09_constitution as constitution
 from rlhf_lab.course.exercises import nb10_scaling as scaling
 from rlhf_lab.course.exercises.examine import Result, examine
+from rlhf_lab.course.exercises.variants import variant  # noqa: F401  for notebooks: check.variant
 
 # ---- 00 tour -------------------------------------------------------------------------------------
 

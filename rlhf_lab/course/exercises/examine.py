@@ -25,6 +25,7 @@ from rlhf_lab.course.exercises.exercise import (
     same,
 )
 from rlhf_lab.course.exercises.recognise import not_finite, recognise
+from rlhf_lab.course.exercises.variants import Attempt, varied
 
 THE_LAB = str(Path(__file__).resolve().parents[2]) + os.sep  # the package's folder
 HELPERS = ("masked_mean", "masked_sum")  # functions of the lab that a learner may call
@@ -43,17 +44,34 @@ class Result:
         """A notebook shows nothing more: the text is printed already."""
 
 
-def examine(exercise: Exercise, function: Callable) -> Result:
+def examine(exercise: Exercise, function: Callable | Attempt) -> Result:
     """Try the function, print the result and return it.
+
+    An Attempt is tried on its variant's inputs and then, if these are right, on the hidden ones.
 
     If nbgrader runs the notebook (it sets NBGRADER_EXECUTION) and the function is not right, raises
     AssertionError with the same text, so that the exercise counts as failed.
     """
-    result = judge(exercise, function, own=True)
+    attempt = function if isinstance(function, Attempt) else Attempt(function, "")
+    result = judge(varied(exercise, attempt.variant), attempt.function, own=True)
+    if result.right and attempt.hidden:
+        result = _on_hidden(
+            result, judge(varied(exercise, attempt.hidden), attempt.function, own=True)
+        )
     if os.environ.get("NBGRADER_EXECUTION") and not result.right:
         raise AssertionError(result.text)
     print(result.text)
     return result
+
+
+def _on_hidden(result: Result, hidden: Result) -> Result:
+    """The result of a function that is right on the inputs its writer knows."""
+    if hidden.right:
+        return result
+    text = hidden.text.removeprefix("Not yet. ")
+    return _wrong(
+        f"It is right on the inputs of your edition, but not on others of the kind. {text}"
+    )
 
 
 def judge(exercise: Exercise, function: Callable, own: bool = False) -> Result:

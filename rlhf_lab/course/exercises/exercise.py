@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
+from random import Random
 from typing import Any
 
 import torch
@@ -65,7 +66,8 @@ class Exercise:
 
     right: the function as it should be, with its switches. use: a sentence on what it is good for.
     outputs: names of the tensors it returns, if more than one. gradient: the input to which a
-    gradient must flow. mask: the input that is False on padding.
+    gradient must flow. mask: the input that is False on padding. draw: inputs drawn anew for a
+    variant, where other numbers in the same order would not change the answers.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Exercise:
     outputs: tuple[str, ...] = ()
     gradient: str | None = None
     mask: str | None = None
+    draw: Callable[[Random], Inputs] | None = None
 
     def written(self, *mistakes: Mistake) -> Callable:
         """The function as a learner who makes these mistakes would write it."""

@@ -1,5 +1,7 @@
 """Exercises of notebook 00: who wins, ties half, and the mark of best-of-n."""
 
+from random import Random
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,16 @@ def win_share(
     if count == "all":
         return wins.mean()
     return wins.sum() / ((marks != rival_marks).sum() if count == "decided" else 1)
+
+
+def _some_marks(dice: Random) -> dict[str, Tensor]:
+    """A win, a defeat, a tie and up to three more prompts, in some order."""
+    low = [dice.randint(0, 7) / 1.0 for _ in range(3)]
+    pairs = [(low[0] + 1.5, low[0]), (low[1], low[1] + 2.0), (low[2], low[2])]
+    pairs += [(dice.randint(0, 9), dice.randint(0, 9)) for _ in range(dice.randint(1, 3))]
+    dice.shuffle(pairs)
+    marks, rival_marks = torch.tensor(pairs).unbind(1)
+    return {"marks": marks, "rival_marks": rival_marks}
 
 
 WIN_SHARE = Exercise(
@@ -95,6 +107,7 @@ WIN_SHARE = Exercise(
         ),
     ),
     use="0.5 means that nobody leads; it is how the lab compares every two models.",
+    draw=_some_marks,
 )
 
 

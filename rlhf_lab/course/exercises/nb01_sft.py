@@ -1,6 +1,7 @@
 """Exercises of notebook 01: which tokens count in the loss, and a response's log-probability."""
 
 from collections.abc import Callable
+from random import Random
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +49,17 @@ def _rows(*rows: list[int]) -> Tensor:
 
 def _batch(tokens: Tensor, *starts: int, end_id: int = END, pad_id: int = PAD) -> dict:
     return {"tokens": tokens, "starts": torch.tensor(starts), "end_id": end_id, "pad_id": pad_id}
+
+
+def _some_rows(dice: Random) -> dict:
+    """Three rows: prompts and responses of other lengths, of which the last has no end token."""
+    rows, starts = [], []
+    for ended in (True, True, False):
+        starts.append(dice.randint(1, 4))
+        written = dice.sample(range(11, 99), starts[-1] + dice.randint(1, 3))
+        rows.append([*written, END] if ended else [*written, dice.randint(11, 99)])
+    width = max(map(len, rows)) + dice.randint(0, 1)
+    return _batch(_rows(*([*row, *[PAD] * (width - len(row))] for row in rows)), *starts)
 
 
 LABEL_MASK = Exercise(
@@ -139,6 +151,7 @@ LABEL_MASK = Exercise(
     ),
     use="This is what keeps SFT from learning to write the customer's part, and teaches it "
     "to stop.",
+    draw=_some_rows,
 )
 
 

@@ -1,6 +1,7 @@
 """Exercises of notebook 02: what a ranking says of each pair, and how often two people agree."""
 
 from collections.abc import Callable
+from random import Random
 
 import torch
 from torch import Tensor
@@ -89,6 +90,13 @@ PREFERRED_MISTAKES = (
     ),
 )
 
+
+def _some_ranks(dice: Random) -> dict[str, Tensor]:
+    """Two rankings of four responses, one with a tie and one with unranked responses."""
+    rows = [dice.choice(([1, 2, 2, 4], [1, 1, 3, 4])), dice.choice(([1, 2, 0, 0], [1, 2, 3, 0]))]
+    return {"ranks": torch.tensor([dice.sample(row, 4) for row in rows])}
+
+
 PREFERRED = Exercise(
     "preferred",
     preferred,
@@ -114,6 +122,7 @@ PREFERRED = Exercise(
         ),
     ),
     use="A ranking of four holds up to six such comparisons, and the reward model learns them all.",
+    draw=_some_ranks,
 )
 
 
@@ -146,6 +155,13 @@ def agreement(
         decided = (one != 0) & (other != 0)
         return alike[decided].mean()
     return {"all": alike.mean(), "number": alike.sum(), "number each": alike.sum(1).mean()}[count]
+
+
+def _some_pair_of_rankings(dice: Random) -> dict[str, Tensor]:
+    """Two people's rankings of three responses to three prompts, some with ties."""
+    orders = ([1, 2, 3], [1, 2, 2], [1, 1, 3])
+    rows = [[dice.sample(dice.choice(orders), 3) for _ in range(3)] for _ in range(2)]
+    return {"first": torch.tensor(rows[0]), "second": torch.tensor(rows[1])}
 
 
 AGREEMENT = Exercise(
@@ -253,4 +269,5 @@ AGREEMENT = Exercise(
         ),
     ),
     use="Real labellers reached 0.72 to 0.73; two who toss coins, with no ties, would reach 0.5.",
+    draw=_some_pair_of_rankings,
 )

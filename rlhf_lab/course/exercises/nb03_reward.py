@@ -1,6 +1,7 @@
 """Exercises of notebook 03: the pair loss, the k-wise loss, and the accuracy on comparisons."""
 
 from collections.abc import Callable
+from random import Random
 
 import torch
 import torch.nn.functional as F
@@ -125,7 +126,7 @@ PAIR_LOSS = Exercise(
             {"chosen_scores": t(0.31, -1.0, 2.0), "rejected_scores": t(0.3, -1.02, 2.01)},
         ),
         Case(
-            "pairs that are wrong by 200, and right by 200",
+            "pairs that are wrong by far, and right by far",
             {"chosen_scores": t(-100.0, 1.0, 150.0), "rejected_scores": t(100.0, 0.0, -50.0)},
         ),
         Case(
@@ -230,7 +231,7 @@ KWISE_LOSS = Exercise(
             "two unranked responses", {"scores": t([0.5, 1.5, -1.0, 0.3]), "ranks": t([0, 1, 0, 2])}
         ),
         Case(
-            "a pair that is wrong by 200",
+            "a pair that is wrong by far",
             {"scores": t([100.0, 0.5, -100.0]), "ranks": t([3, 2, 1])},
         ),
         Case(
@@ -350,6 +351,14 @@ def pair_accuracy(
     }[mean]
 
 
+def _some_scores(dice: Random) -> dict[str, Tensor]:
+    """Scores and ranks of four responses to two prompts, with ties of either kind."""
+    scores = [dice.sample(range(-9, 20), 4) for _ in range(2)]
+    scores[0][0] = scores[0][1]
+    ranks = [dice.sample([1, 2, 3, 4], 4), dice.sample([1, 2, 2, 4], 4)]
+    return {"scores": torch.tensor(scores) / 10, "ranks": torch.tensor(ranks)}
+
+
 PAIR_ACCURACY = Exercise(
     "pair_accuracy",
     pair_accuracy,
@@ -433,4 +442,5 @@ PAIR_ACCURACY = Exercise(
         ),
     ),
     use="Compare it with how often two people agree: 100 % cannot be reached.",
+    draw=_some_scores,
 )

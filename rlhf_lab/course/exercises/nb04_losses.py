@@ -294,8 +294,20 @@ CLIPPED_POLICY_LOSS = Exercise(
     "clipped_policy_loss",
     clipped_policy_loss,
     cases=(
-        _policy_case("a ratio of 1.5 on a good token", ([1.5],), t([1.0]), ones_until(1, N=1), 0.2),
-        _policy_case("a ratio of 1.5 on a bad token", ([1.5],), t([-1.0]), ones_until(1, N=1), 0.2),
+        _policy_case(
+            "a ratio above the clip range on a good token",
+            ([1.5],),
+            t([1.0]),
+            ones_until(1, N=1),
+            0.2,
+        ),
+        _policy_case(
+            "a ratio above the clip range on a bad token",
+            ([1.5],),
+            t([-1.0]),
+            ones_until(1, N=1),
+            0.2,
+        ),
         _policy_case(
             "ratios below 1, in a row that is full",
             ([0.5, 0.6, 0.9],),

@@ -1,6 +1,7 @@
 """Exercises of notebook 05: which tokens the clip leaves no gradient, and the KL of a response."""
 
 from collections.abc import Callable
+from random import Random
 
 import torch
 from torch import Tensor
@@ -29,6 +30,15 @@ def clipped_tokens(
     sides = {"high": high(r, edge * epsilon), "low": low(r, edge * epsilon)}
     sides |= {"either": sides["high"] | sides["low"], "neither": torch.zeros_like(r).bool()}
     return ((advantages > 0) & sides[good]) | ((advantages < 0) & sides[bad])
+
+
+def _some_ratios(dice: Random) -> dict:
+    """Five tokens with ratios inside and outside the clip range, and advantages of either sign."""
+    epsilon = dice.choice([0.1, 0.2, 0.3])
+    far = [1 + 2 * epsilon, 1 + 0.5 * epsilon, 1 - 0.5 * epsilon, 1 - 2 * epsilon]
+    ratios = dice.sample([*far, dice.choice(far)], 5)
+    advantages = [[dice.choice([-1, 1]) * dice.randint(1, 20) / 10 for _ in ratios]]
+    return {**old_and_new(ratios), "advantages": torch.tensor(advantages), "epsilon": epsilon}
 
 
 CLIPPED_TOKENS = Exercise(
@@ -153,6 +163,7 @@ CLIPPED_TOKENS = Exercise(
     ),
     use="The share of such tokens is the clip fraction: how much of the batch has moved far "
     "enough.",
+    draw=_some_ratios,
 )
 
 

@@ -225,7 +225,7 @@ DPO_LOSS = Exercise(
             },
         ),
         Case(
-            "pairs that are wrong by 300 nats and right by 300, with a large beta",
+            "pairs that are wrong by far and right by far, with a large beta",
             {
                 "chosen_logprobs": torch.tensor([-180.0, -11.0, -20.0]),
                 "rejected_logprobs": torch.tensor([-15.0, -14.0, -190.0]),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from random import Random
 
 import torch
 from torch import Tensor
@@ -48,6 +49,13 @@ def _dense(totals: Tensor) -> Tensor:
 
 def _t(*rows: list[float]) -> Tensor:
     return torch.tensor(rows)
+
+
+def _some_responses(dice: Random) -> dict[str, Tensor]:
+    """Five responses, of which two keep the same rules, and three rules of other weights."""
+    rows = [[dice.choice([0.0, 0.5, 1.0]) for _ in range(3)] for _ in range(4)]
+    weights = [float(weight) for weight in dice.sample(range(1, 8), 3)]
+    return {"kept": _t(*dice.sample([*rows, rows[0]], 5)), "weights": torch.tensor(weights)}
 
 
 RANK_BY_RULES = Exercise(
@@ -157,6 +165,7 @@ RANK_BY_RULES = Exercise(
     ),
     use="With it the written rules rank in place of people, and the reward model of notebook 03 "
     "learns from that.",
+    draw=_some_responses,
 )
 
 # ---- the checker of a rule -----------------------------------------------------------------------
@@ -204,6 +213,14 @@ def _sentence(text: str, *phrases: str) -> dict[str, object]:
         "phrases": phrases or ("promise", "full refund", "guarantee"),
         "negations": ("no", "not", "never", "cannot"),
     }
+
+
+def _some_sentence(dice: Random) -> dict[str, object]:
+    """A sentence that promises something, denies it, or does neither."""
+    thing = dice.choice(("promise", "full refund", "guarantee"))
+    when = dice.choice(("today", "this week", "by Monday", "within an hour", "for your lamp"))
+    opening = dice.choice(("Dear customer, you get a", "Here is our", "We cannot give you a"))
+    return _sentence(f"{opening} {dice.choice((thing, thing.upper(), 'spare part'))} {when}.")
 
 
 PROMISES = Exercise(
@@ -332,4 +349,5 @@ PROMISES = Exercise(
     ),
     use="The rule counts as kept where this finds nothing, so a policy can still learn promises "
     'that it cannot find, such as "it is on us".',
+    draw=_some_sentence,
 )

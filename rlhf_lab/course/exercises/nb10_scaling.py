@@ -1,6 +1,8 @@
 """Exercises of notebook 10: the loss of a batch that is read in pieces, and the best accuracy that
 two people's ratings allow."""
 
+from random import Random
+
 import torch
 from torch import Tensor
 
@@ -235,6 +237,13 @@ def best_accuracy(
     }[guess]
 
 
+def _some_ratings(dice: Random) -> dict[str, Tensor]:
+    """Four or five people's ratings of one text, three of another."""
+    first = [float(dice.randint(-4, 4)) for _ in range(dice.randint(4, 5))]
+    second = [float(dice.randint(-4, 4)) for _ in range(3)]
+    return {"first": torch.tensor(first), "second": torch.tensor(second)}
+
+
 BEST_ACCURACY = Exercise(
     "best_accuracy",
     best_accuracy,
@@ -341,4 +350,5 @@ BEST_ACCURACY = Exercise(
     use="Averaged over all pairs of texts that is the ceiling: no reward model, however large, can "
     "be right more often about what the next person says. (With few ratings it comes out too high; "
     "docs/human-ratings.md shows the correction.)",
+    draw=_some_ratings,
 )
