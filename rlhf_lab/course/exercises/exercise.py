@@ -66,6 +66,11 @@ class Exercise:
     right: the function as it should be, with its switches. use: a sentence on what it is good for.
     outputs: names of the tensors it returns, if more than one. gradient: the input to which a
     gradient must flow. mask: the input that is False on padding.
+
+    For a step of a training loop, which calls models and the lab: trial makes of the learner's
+    function one of the cases' inputs, plain numbers, that tries it on tiny models and returns
+    tensors; `right` and the mistakes' functions are such functions already. instead: the functions
+    of the lab that would do the exercise. If it is given, the learner may call all others.
     """
 
     name: str
@@ -76,6 +81,8 @@ class Exercise:
     outputs: tuple[str, ...] = ()
     gradient: str | None = None
     mask: str | None = None
+    trial: Callable[[Callable], Callable] | None = None
+    instead: tuple[str, ...] | None = None
 
     def written(self, *mistakes: Mistake) -> Callable:
         """The function as a learner who makes these mistakes would write it."""
@@ -92,6 +99,10 @@ class Exercise:
             return answer
 
         return function
+
+
+class WrongForm(Exception):
+    """Raised by a trial if what the learner's function returns cannot be compared; says why."""
 
 
 @dataclass(frozen=True)
