@@ -115,7 +115,11 @@ def _watching(exercise: Exercise, borrowed: list[str]) -> Iterator[None]:
     def note(frame: FrameType, event: str, _: object) -> None:
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         ours = file.startswith(THE_LAB) and file != __file__
-        if event == "call" and ours and (name not in HELPERS if instead is None else name in instead):
+        if (
+            event == "call"
+            and ours
+            and (name not in HELPERS if instead is None else name in instead)
+        ):
             borrowed.append(name)
 
     before = sys.getprofile()

@@ -30,7 +30,9 @@ PENALTIES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "inverted": lambda scores, ended, penalty: maths.no_end_penalty(scores, ~ended, penalty),
     "subtracted": lambda scores, ended, penalty: scores - penalty * ~ended,
     "fixed": lambda scores, ended, penalty: torch.where(ended, scores, -penalty),
-    "at most": lambda scores, ended, penalty: torch.where(ended, scores, scores.clamp(max=-penalty)),
+    "at most": lambda scores, ended, penalty: torch.where(
+        ended, scores, scores.clamp(max=-penalty)
+    ),
     "at most 0": lambda scores, ended, penalty: torch.where(ended, scores, scores.clamp(max=0)),
     "everyone": lambda scores, ended, penalty: scores - penalty,
 }

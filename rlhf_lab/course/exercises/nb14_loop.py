@@ -92,11 +92,11 @@ def try_improve(function: Callable) -> Callable:
 
     def tried(update, updates, epochs, learning_rate, /, **switches) -> tuple[Tensor, ...]:
         policy, value_model, batch = tiny.policy(), tiny.scalar_model(), tiny.batch()
-        config = PPOConfig(updates=updates, epochs=epochs, learning_rate=learning_rate)
+        settings = {"updates": updates, "epochs": epochs, "learning_rate": learning_rate}
+        config = PPOConfig(**settings, value_coefficient=2.0)  # large, so that the norm is cut
+        batch.advantages = 4 * batch.advantages
         adam = torch.optim.Adam([*policy.parameters(), *value_model.parameters()], eps=1e-5)
-        steps = SimpleNamespace(
-            token_logprobs=reading.token_logprobs, ppo_loss=learning.ppo_loss
-        )
+        steps = SimpleNamespace(token_logprobs=reading.token_logprobs, ppo_loss=learning.ppo_loss)
         given = policy, value_model, batch, adam, update, config, steps
         metrics = learning.numbers_of(function(*given, **switches), learning.LOSSES)
         with torch.no_grad():
@@ -182,9 +182,7 @@ IMPROVE = Exercise(
             "1 and the clip does nothing.",
             old="read again",
         ),
-        mistake(
-            "It looks as if the step is missing: adam.step() after backward().", stepped=False
-        ),
+        mistake("It looks as if the step is missing: adam.step() after backward().", stepped=False),
         mistake(
             "It looks as if the loss is raised: an optimiser lowers it, so call backward() on the "
             "loss itself.",
@@ -253,8 +251,6 @@ def my_ppo(
     value_model = VALUES[value_is](policy, reward_model, config.seed)
     adam = _adam(policy, value_model, config, whom, eps, decay)
     for update in range(1, config.updates + 1):
-        if anew == "reference":
-            reference = frozen_copy(policy)
         if anew == "values":
             value_model = VALUES[value_is](policy, reward_model, config.seed)
         if anew in ("values", "adam"):
@@ -285,18 +281,6 @@ def my_ppo(
         yield record
 
 
-STEPS: dict[str, tuple[Exercise, Callable]] = {
-    "draw": (reading.DRAW, reading.draw),
-    "token_logprobs": (reading.TOKEN_LOGPROBS, reading.token_logprobs),
-    "score_and_read": (reading.SCORE_AND_READ, reading.score_and_read),
-    "shaped_rewards": (learning.SHAPED_REWARDS, learning.shaped_rewards),
-    "advantages_and_returns": (
-        learning.ADVANTAGES_AND_RETURNS,
-        learning.advantages_and_returns,
-    ),
-    "ppo_loss": (learning.PPO_LOSS, learning.ppo_loss),
-    "improve": (IMPROVE, improve),
-}
 METRICS = ("objective/scores", "objective/kl", "objective/rlhf_reward", *learning.LOSSES)
 
 
@@ -350,14 +334,9 @@ MY_PPO = Exercise(
     ),
     mistakes=(
         _loop(
-            "It looks as if the reference is the policy itself, which is trained: the KL is 0 for "
-            "ever. Take frozen_copy(policy), before the first update.",
+            "It looks as if the reference is not frozen: it is the policy itself, or copied anew "
+            "in each update, so the KL stays 0. Take frozen_copy(policy) once, before the loop.",
             reference_is="itself",
-        ),
-        _loop(
-            "It looks as if the reference is copied anew in each update: it is where the policy "
-            "began. Take frozen_copy(policy) once, before the loop.",
-            anew="reference",
         ),
         _loop(
             "It looks as if the value network is made anew in each update: it learns along. Make "
@@ -431,3 +410,15 @@ MY_PPO = Exercise(
     trial=try_my_ppo,
     instead=("train_ppo", "collect", "roll_out", "optimise", "epochs_over"),
 )
+
+# Each step: its exercise, and the right function.
+STEPS: dict[str, tuple[Exercise, Callable]] = {
+    "draw": (reading.DRAW, reading.draw),
+    "token_logprobs": (reading.TOKEN_LOGPROBS, reading.token_logprobs),
+    "score_and_read": (reading.SCORE_AND_READ, reading.score_and_read),
+    "shaped_rewards": (learning.SHAPED_REWARDS, learning.shaped_rewards),
+    "advantages_and_returns": (learning.ADVANTAGES_AND_RETURNS, learning.advantages_and_returns),
+    "ppo_loss": (learning.PPO_LOSS, learning.ppo_loss),
+    "improve": (IMPROVE, improve),
+    "my_ppo": (MY_PPO, my_ppo),
+}

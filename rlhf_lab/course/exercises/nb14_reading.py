@@ -324,10 +324,7 @@ TOKEN_LOGPROBS = Exercise(
             "vocabulary, the last dimension.",
             logarithm=lambda logits: logits.log_softmax(1),
         ),
-        mistake(
-            "On padding, where sequences.mask is False, it should be 0.",
-            clean=False,
-        ),
+        mistake("On padding, where sequences.mask is False, it should be 0.", clean=False),
         mistake(
             "The numbers are right, but no gradient flows to the model: PPO's loss needs one. Do "
             "not use torch.no_grad(), .detach() or .item() here.",
@@ -405,7 +402,9 @@ SCORE_AND_READ = Exercise(
     try_score_and_read(score_and_read),
     cases=(
         Case("one response", {"written": tiny.WRITTEN[:1], "config.temperature": 1.0}),
-        Case("responses of different lengths", {"written": tiny.WRITTEN, "config.temperature": 0.7}),
+        Case(
+            "responses of different lengths", {"written": tiny.WRITTEN, "config.temperature": 0.7}
+        ),
         Case("a high temperature", {"written": tiny.WRITTEN[1:], "config.temperature": 1.6}),
     ),
     mistakes=(
