@@ -39,7 +39,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @cache
 def _policy(seed: int) -> GPT2LMHeadModel:
-    sizes = {"n_positions": 24, "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 12}
+    sizes = {"n_positions": 80, "n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 12}
     ends = {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -139,8 +139,8 @@ SHAPED_REWARDS = Exercise(
             rule="at most",
         ),
         mistake(
-            "It looks as if a response that was cut off gets min(score, 0): the penalty is still to "
-            "be subtracted.",
+            "It looks as if a response that was cut off gets min(score, 0): the penalty is still "
+            "to be subtracted.",
             rule="at most 0",
         ),
         mistake(
@@ -436,7 +436,8 @@ PPO_LOSS = Exercise(
             epsilon="value_epsilon",
         ),
         mistake(
-            "It looks as if the value loss is added whole: multiply it by config.value_coefficient.",
+            "It looks as if the value loss is added whole: multiply it by "
+            "config.value_coefficient.",
             coefficient=lambda config: 1.0,
         ),
         mistake(

@@ -38,9 +38,12 @@ RATES: dict[str, Callable[[PPOConfig, int, int], float]] = {
 }
 
 
-def _cut(norm: Callable[[list[nn.Parameter]], Any]) -> Callable[[nn.Module, nn.Module], None]:
-    """Cuts the gradients of both models together."""
-    return lambda policy, values: norm([*policy.parameters(), *values.parameters()])
+def _together(policy: nn.Module, values: nn.Module) -> None:
+    nn.utils.clip_grad_norm_([*policy.parameters(), *values.parameters()], 1.0)
+
+
+def _by_number(policy: nn.Module, values: nn.Module) -> None:
+    nn.utils.clip_grad_value_([*policy.parameters(), *values.parameters()], 1.0)
 
 
 def _each(policy: nn.Module, values: nn.Module) -> None:
@@ -57,7 +60,7 @@ def improve(
     config: PPOConfig,
     steps: SimpleNamespace,
     *,
-    cut: Callable[[Any, Any], Any] = _cut(lambda weights: nn.utils.clip_grad_norm_(weights, 1.0)),
+    cut: Callable[[Any, Any], Any] = _together,
     rate: str = "falls",
     cleared: bool = True,
     stepped: bool = True,
@@ -137,9 +140,9 @@ IMPROVE = Exercise(
             cut=lambda policy, values: nn.utils.clip_grad_norm_(policy.parameters(), 1.0),
         ),
         mistake(
-            "It looks as if every number of the gradient is cut to at most 1: it is the norm of the "
-            "whole gradient, clip_grad_norm_ and not clip_grad_value_.",
-            cut=_cut(lambda weights: nn.utils.clip_grad_value_(weights, 1.0)),
+            "It looks as if every number of the gradient is cut to at most 1: it is the norm of "
+            "the whole gradient, clip_grad_norm_ and not clip_grad_value_.",
+            cut=_by_number,
         ),
         mistake(
             "It looks as if gradients of earlier passes are still there: call adam.zero_grad() "
