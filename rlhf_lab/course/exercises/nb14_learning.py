@@ -329,8 +329,8 @@ def ppo_loss(
     """PPO's loss on a batch, and its metrics."""
     new = steps.token_logprobs(policy, batch.sequences, temperature(config))
     new_values = response_values(value_model, batch.sequences)
-    new = new.detach() if detached == "policy" else new
-    new_values = new_values.detach() if detached == "values" else new_values
+    new = new.detach() if "policy" in detached else new
+    new_values = new_values.detach() if "values" in detached else new_values
     before = new.detach() if old == "new" else getattr(batch, old)
     of_policy = new, before, getattr(batch, learns), batch.mask, getattr(config, epsilon)
     target = getattr(batch, aim)
@@ -473,6 +473,11 @@ PPO_LOSS = Exercise(
             value_loss=lambda new, old, returns, mask, epsilon: (
                 maths.masked_mean((new - returns).square(), mask) / 2
             ),
+        ),
+        mistake(
+            "The loss is right, but it carries no gradient at all: this step must not run under "
+            "torch.no_grad(), and the loss must stay a tensor.",
+            detached="policy and values",
         ),
         mistake(
             "The numbers are right, but no gradient reaches the policy: do not detach the new "

@@ -353,10 +353,10 @@ def score_and_read(
     scorer: str = "reward model",
     value_at: int = -1,
     valuer: str = "value network",
-    attached: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
+    attached: tuple[str, ...] = (),
+) -> tuple[Tensor, ...]:
     """scores (B,), ref_logprobs and values (B, N), without gradients."""
-    with torch.set_grad_enabled(attached):
+    with torch.set_grad_enabled(bool(attached)):
         model = reward_model if scorer == "reward model" else value_model
         whole = model(sequences.tokens, sequences.attention)  # (B, T)
         scores = {
@@ -371,7 +371,8 @@ def score_and_read(
         if value_at == 0:
             whole = model(sequences.tokens, sequences.attention)
             values = whole.gather(1, sequences.columns).masked_fill(~sequences.mask, 0)
-    return scores, ref_logprobs, values
+    found = {"scores": scores, "ref_logprobs": ref_logprobs, "values": values}
+    return tuple(x if name in attached else x.detach() for name, x in found.items())
 
 
 def try_score_and_read(function: Callable) -> Callable:
@@ -444,7 +445,15 @@ SCORE_AND_READ = Exercise(
         mistake(
             "The numbers are right, but they carry gradients: these models only look on here. "
             "Put the lines under `with torch.no_grad():`, or the loss trains on its own targets.",
-            attached=True,
+            attached=("scores", "ref_logprobs", "values"),
+        ),
+        *(
+            mistake(
+                f"The numbers are right, but your {name} carry a gradient: this line, too, belongs "
+                "under `with torch.no_grad():`.",
+                attached=(name,),
+            )
+            for name in ("scores", "ref_logprobs", "values")
         ),
     ),
     use="These are all the numbers that PPO needs beside the sampler's own.",
