@@ -51,9 +51,15 @@ def policy(seed: int = 0) -> GPT2LMHeadModel:
     return copy.deepcopy(_policy(seed))
 
 
+@cache
+def _scalar_model(seed: int) -> ScalarModel:
+    with torch.random.fork_rng(devices=[]):
+        return ScalarModel.from_policy(_policy(seed), seed)
+
+
 def scalar_model(seed: int = 1) -> ScalarModel:
     """A random model with one number per token: a reward model or a value network."""
-    return ScalarModel.from_policy(_policy(seed), seed)
+    return copy.deepcopy(_scalar_model(seed))
 
 
 def prompts() -> list[Prompt]:

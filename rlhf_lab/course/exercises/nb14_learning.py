@@ -350,7 +350,7 @@ def numbers_of(metrics: Any, names: tuple[str, ...]) -> Tensor:
         raise WrongForm(f"The metrics are {kind_of(metrics)}; they should be a dict.")
     if missing := [name for name in names if name not in metrics]:
         raise WrongForm(f"The metrics lack {' and '.join(map(repr, missing))}.")
-    return torch.tensor([float(metrics[name]) for name in names])
+    return torch.tensor([torch.as_tensor(metrics[name]).item() for name in names])
 
 
 def try_ppo_loss(function: Callable) -> Callable:
