@@ -48,9 +48,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     )
     for parser in (*(actions.choices[name] for name in EDITIONS), make):
         parser.add_argument("notebooks", nargs="*", help="files of the notebooks; default: all")
-    slides = action(
-        "slides", "write a lecture of an hour, as a page that needs no network", _slides
-    )
+    slides = action("slides", "write a lecture of an hour as a page that works offline", _slides)
     slides.add_argument("folder", metavar="page", help="the page to write, such as lecture.html")
     leave = action("forget", "list all there is of a person, and with --delete remove it", _forget)
     leave.add_argument("name", help="a student's name, or the one under which somebody ranked")

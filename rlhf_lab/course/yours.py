@@ -17,6 +17,7 @@ from rlhf_lab.course.exercises import nb04_advantages as advantages
 from rlhf_lab.course.exercises import nb04_losses as losses
 from rlhf_lab.course.exercises import nb04_rewards as rewards
 from rlhf_lab.course.exercises import nb08_roads as roads
+from rlhf_lab.course.exercises import nb14_loop as loop
 from rlhf_lab.course.exercises.examine import judge
 from rlhf_lab.course.exercises.exercise import Exercise
 from rlhf_lab.errors import UserError
@@ -56,7 +57,8 @@ def yours(say: Callable[[str], None] = print, **written: Callable) -> dict[str, 
     """For each formula, to give to a stage: the learner's function if it passes its check, else the
     package's. Says which of the two it is.
 
-    written: functions by the name of their formula, one of FORMULAS. Raises UserError for another.
+    written: functions by the name of their formula, one of FORMULAS, or of their step in a loop of
+    one's own, one of STEPS (notebook 14). Raises UserError for another.
     """
     chosen = {}
     for name, function in written.items():
@@ -93,6 +95,7 @@ def side_by_side(
 
 
 def _formula(name: str) -> tuple[Exercise, Callable]:
-    if name not in FORMULAS:
-        raise UserError(f"no stage takes {name!r}: the formulas are {', '.join(FORMULAS)}")
-    return FORMULAS[name]
+    known = FORMULAS | loop.STEPS
+    if name not in known:
+        raise UserError(f"no stage takes {name!r}: the formulas are {', '.join(known)}")
+    return known[name]

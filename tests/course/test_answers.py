@@ -9,11 +9,12 @@ mistakes, and words of either sentence, with a | between them.
 import answers_00_to_03
 import answers_04
 import answers_05_to_10
+import answers_14
 import pytest
 
 from rlhf_lab.course.exercises import check
 
-FILES = (answers_00_to_03, answers_04, answers_05_to_10)
+FILES = (answers_00_to_03, answers_04, answers_05_to_10, answers_14)
 
 
 def answers(kind):

@@ -27,6 +27,9 @@ from rlhf_lab.course.exercises import nb07_rounds as rounds
 from rlhf_lab.course.exercises import nb08_roads as roads
 from rlhf_lab.course.exercises import nb09_constitution as constitution
 from rlhf_lab.course.exercises import nb10_scaling as scaling
+from rlhf_lab.course.exercises import nb14_learning as learning
+from rlhf_lab.course.exercises import nb14_loop as loop
+from rlhf_lab.course.exercises import nb14_reading as reading
 from rlhf_lab.course.exercises.examine import judge, recognise
 from rlhf_lab.sequences import Sequences
 from rlhf_lab.studies.overoptimisation import overoptimisation
@@ -63,6 +66,14 @@ EXERCISES = {
         constitution.PROMISES,
         scaling.PIECE_LOSSES,
         scaling.BEST_ACCURACY,
+        reading.DRAW,
+        reading.TOKEN_LOGPROBS,
+        reading.SCORE_AND_READ,
+        learning.SHAPED_REWARDS,
+        learning.ADVANTAGES_AND_RETURNS,
+        learning.PPO_LOSS,
+        loop.IMPROVE,
+        loop.MY_PPO,
     )
 }
 MISTAKES = [

@@ -19,6 +19,9 @@ from rlhf_lab.course.exercises import nb07_rounds as rounds
 from rlhf_lab.course.exercises import nb08_roads as roads
 from rlhf_lab.course.exercises import nb09_constitution as constitution
 from rlhf_lab.course.exercises import nb10_scaling as scaling
+from rlhf_lab.course.exercises import nb14_learning as learning
+from rlhf_lab.course.exercises import nb14_loop as loop
+from rlhf_lab.course.exercises import nb14_reading as reading
 from rlhf_lab.course.exercises.examine import Result, examine
 from rlhf_lab.course.exercises.variants import variant  # noqa: F401  for notebooks: check.variant
 
@@ -197,3 +200,51 @@ def piece_losses(function: Callable) -> Result:
 def best_accuracy(function: Callable) -> Result:
     """best_accuracy(first, second): ratings (A,), (B,) -> (), from 1/2 to 1, ties half."""
     return examine(scaling.BEST_ACCURACY, function)
+
+
+# ---- 14 PPO from an empty cell -------------------------------------------------------------------
+
+
+def draw(function: Callable) -> Result:
+    """draw(policy, tokenizer, prompts, seeds, config) -> Sequences, logprobs (B, N), ended (B,)
+    bool, and B texts."""
+    return examine(reading.DRAW, function)
+
+
+def token_logprobs(function: Callable) -> Result:
+    """token_logprobs(model, sequences, temperature) -> (B, N), 0 on padding."""
+    return examine(reading.TOKEN_LOGPROBS, function)
+
+
+def score_and_read(function: Callable) -> Result:
+    """score_and_read(reference, value_model, reward_model, sequences, config, steps) -> scores
+    (B,), ref_logprobs and values (B, N), without gradients."""
+    return examine(reading.SCORE_AND_READ, function)
+
+
+def shaped_rewards(function: Callable) -> Result:
+    """shaped_rewards(scores, ended, logprobs, ref_logprobs, mask, beta, penalty): (B,), bool (B,),
+    three (B, N), two floats -> the lowered scores (B,) and the rewards (B, N)."""
+    return examine(learning.SHAPED_REWARDS, function)
+
+
+def advantages_and_returns(function: Callable) -> Result:
+    """advantages_and_returns(rewards, values, mask, gamma, lam): three (B, N), two floats -> two
+    (B, N), the first whitened."""
+    return examine(learning.ADVANTAGES_AND_RETURNS, function)
+
+
+def ppo_loss(function: Callable) -> Result:
+    """ppo_loss(policy, value_model, batch, config, steps) -> the loss () and a dict of metrics."""
+    return examine(learning.PPO_LOSS, function)
+
+
+def improve(function: Callable) -> Result:
+    """improve(policy, value_model, batch, adam, update, config, steps) -> a dict of metrics."""
+    return examine(loop.IMPROVE, function)
+
+
+def my_ppo(function: Callable) -> Result:
+    """my_ppo(policy, reward_model, tokenizer, prompts, config, steps, judge=None): yields a record
+    for each update."""
+    return examine(loop.MY_PPO, function)

@@ -1,6 +1,8 @@
 """Try a learner's function on a few inputs and say in plain words what went wrong."""
 
 import copy
+import inspect
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from rlhf_lab.course.exercises.exercise import (
     Exercise,
     Inputs,
     Raised,
+    WrongForm,
     answer_to,
     is_number,
     same,
@@ -29,6 +32,7 @@ from rlhf_lab.course.exercises.variants import Attempt, varied
 
 THE_LAB = str(Path(__file__).resolve().parents[2]) + os.sep  # the package's folder
 HELPERS = ("masked_mean", "masked_sum")  # functions of the lab that a learner may call
+MOST = 100  # records that are taken from a loop
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def _on_hidden(result: Result, hidden: Result) -> Result:
 
 
 def judge(exercise: Exercise, function: Callable, own: bool = False) -> Result:
-    """The result, without printing it. own: refuse a function that calls the lab's functions."""
+    """The result, without printing it. own: it is a learner's function, which goes through the
+    exercise's trial, if there is one, and may not call the lab's functions."""
     if not callable(function):
         return _wrong(
             f"Give the check the function itself, check.{exercise.name}({exercise.name})"
@@ -83,12 +88,16 @@ def judge(exercise: Exercise, function: Callable, own: bool = False) -> Result:
         )
     answers: list[Any] = []
     borrowed: list[str] = []
-    changed = None
+    changed, wrong_form = None, None
+    tried = _watched(exercise, function, borrowed)
+    tried = exercise.trial(tried) if own and exercise.trial else tried
     for case in exercise.cases:
         inputs = copy.deepcopy(case.inputs)
         try:
-            with _watching(borrowed):
-                answers.append(function(*inputs.values()))
+            answers.append(tried(*inputs.values()))
+        except WrongForm as error:
+            wrong_form = str(error)
+            break
         except Exception as error:  # whatever a learner's code may raise
             if isinstance(error, NotImplementedError) and "not implemented for" not in str(error):
                 return _not_attempted(exercise)
@@ -98,17 +107,37 @@ def judge(exercise: Exercise, function: Callable, own: bool = False) -> Result:
         return _wrong(
             f"It calls {borrowed[0]} of the lab. Write these lines yourself: they are the exercise."
         )
+    if wrong_form:
+        return _wrong(wrong_form)
     return _compare(exercise, function, answers, changed)
 
 
+def _watched(exercise: Exercise, function: Callable, borrowed: list[str]) -> Callable:
+    """The function, under watch; of a loop that yields records, the list of them."""
+
+    def watched(*values: Any) -> Any:
+        with _watching(exercise, borrowed):
+            answer = function(*values)
+            loop = exercise.trial and inspect.isgenerator(answer)
+            return list(itertools.islice(answer, MOST)) if loop else answer
+
+    return watched
+
+
 @contextmanager
-def _watching(borrowed: list[str]) -> Iterator[None]:
-    """Record which functions of the lab are called, under whatever name they were imported."""
+def _watching(exercise: Exercise, borrowed: list[str]) -> Iterator[None]:
+    """Record which functions of the lab are called that the learner should have written, under
+    whatever name they were imported."""
+    instead = exercise.instead and {exercise.name, exercise.right.__name__, *exercise.instead}
 
     def note(frame: FrameType, event: str, _: object) -> None:
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         ours = file.startswith(THE_LAB) and file != __file__
-        if event == "call" and ours and name not in HELPERS:
+        if (
+            event == "call"
+            and ours
+            and (name not in HELPERS if instead is None else name in instead)
+        ):
             borrowed.append(name)
 
     before = sys.getprofile()

@@ -68,6 +68,11 @@ class Exercise:
     outputs: names of the tensors it returns, if more than one. gradient: the input to which a
     gradient must flow. mask: the input that is False on padding. draw: inputs drawn anew for a
     variant, where other numbers in the same order would not change the answers.
+
+    For a step of a training loop, which calls models and the lab: trial makes of the learner's
+    function one of the cases' inputs, plain numbers, that tries it on tiny models and returns
+    tensors; `right` and the mistakes' functions are such functions already. instead: the functions
+    of the lab that would do the exercise. If it is given, the learner may call all others.
     """
 
     name: str
@@ -79,6 +84,8 @@ class Exercise:
     gradient: str | None = None
     mask: str | None = None
     draw: Callable[[Random], Inputs] | None = None
+    trial: Callable[[Callable], Callable] | None = None
+    instead: tuple[str, ...] | None = None
 
     def written(self, *mistakes: Mistake) -> Callable:
         """The function as a learner who makes these mistakes would write it."""
@@ -95,6 +102,10 @@ class Exercise:
             return answer
 
         return function
+
+
+class WrongForm(Exception):
+    """Raised by a trial if what the learner's function returns cannot be compared; says why."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,9 @@ def recognise(
     littered = any(not same(real(answers[i], exercise.cases[i]), answers[i]) for i in finite)
     mistakes = [*exercise.mistakes, *common_mistakes(exercise)]
     single = [(some,) for some in mistakes]
-    pairs = [both for both in combinations(mistakes, 2) if both[0].goes_with(both[1])]
+    # A trial runs models: of these, only pairs of the exercise's own mistakes are tried.
+    paired = exercise.mistakes if exercise.trial else mistakes
+    pairs = [both for both in combinations(paired, 2) if both[0].goes_with(both[1])]
     view, rest = (real, (NOT_ZERO,)) if littered else (_as_it_is, ())
     tries = [(single, _as_it_is, ()), (single, view, rest)]
     if any(
