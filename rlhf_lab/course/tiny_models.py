@@ -6,6 +6,7 @@ rounding does. Each call gives new copies, which may be trained.
 
 import copy
 from functools import cache
+from random import Random
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -60,6 +61,17 @@ def _scalar_model(seed: int) -> ScalarModel:
 def scalar_model(seed: int = 1) -> ScalarModel:
     """A random model with one number per token: a reward model or a value network."""
     return copy.deepcopy(_scalar_model(seed))
+
+
+def sentence(dice: Random, fewest: int, most: int) -> str:
+    """A sentence of so many random words."""
+    return " ".join(dice.choices(WORDS, k=dice.randint(fewest, most)))
+
+
+def written(dice: Random) -> tuple[tuple[str, str, bool], ...]:
+    """Three prompts with responses, like WRITTEN: the first and the last ended, the second did not.
+    No prompt is one word, so that two positions before a response there is a word."""
+    return tuple((sentence(dice, 2, 4), sentence(dice, 1, 5), row != 1) for row in range(3))
 
 
 def prompts() -> list[Prompt]:

@@ -5,6 +5,7 @@ they share; the loss is tried on the models of tiny_models.py.
 """
 
 from collections.abc import Callable
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from rlhf_lab import maths
 from rlhf_lab.course import tiny_models as tiny
 from rlhf_lab.course.exercises import nb04_advantages, nb04_losses, nb04_rewards
-from rlhf_lab.course.exercises.exercise import Case, Exercise, Mistake, WrongForm, mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, Inputs, Mistake, WrongForm, mistake
 from rlhf_lab.course.exercises.nb04_rewards import INF, NAN, ones_until, t
 from rlhf_lab.course.exercises.nb14_reading import gradient_of, parts_of, right_steps
 from rlhf_lab.course.exercises.wording import kind_of
@@ -383,6 +384,11 @@ def _loss_case(name: str, *settings: float) -> Case:
     return Case(name, {f"config.{some}": x for some, x in zip(names, settings)})
 
 
+def _some_settings(dice: Random) -> Inputs:
+    ranges = (0.6, 1.6), (0.1, 0.4), (0.1, 0.4), (0.2, 1.0)
+    return _loss_case("", *(round(dice.uniform(*some), 2) for some in ranges)).inputs
+
+
 PPO_LOSS = Exercise(
     "ppo_loss",
     try_ppo_loss(ppo_loss),
@@ -494,4 +500,5 @@ PPO_LOSS = Exercise(
     outputs=("loss", "policy's and value loss", "policy's gradient", "values' gradient"),
     trial=try_ppo_loss,
     instead=("minibatch_gradients", "optimise"),
+    draw=_some_settings,
 )

@@ -6,6 +6,7 @@ gets them as `steps` where a learner's own are not written yet.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from rlhf_lab.course import tiny_models as tiny
 from rlhf_lab.course.exercises import nb14_learning as learning
 from rlhf_lab.course.exercises import nb14_reading as reading
-from rlhf_lab.course.exercises.exercise import Case, Exercise, Mistake, WrongForm, mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, Inputs, Mistake, WrongForm, mistake
 from rlhf_lab.course.exercises.wording import kind_of
 from rlhf_lab.models import ScalarModel, frozen_copy, new_value_model
 from rlhf_lab.ppo import PPOConfig
@@ -115,6 +116,11 @@ def _improve_case(name: str, update: int, updates: int, epochs: int, rate: float
     return Case(name, {"update": update, **{f"config.{k}": x for k, x in settings.items()}})
 
 
+def _some_update(dice: Random) -> Inputs:
+    updates, rate = dice.randint(3, 6), dice.randint(10, 50) / 1000
+    return _improve_case("", dice.randint(1, updates - 1), updates, dice.randint(1, 3), rate).inputs
+
+
 IMPROVE = Exercise(
     "improve",
     try_improve(improve),
@@ -210,6 +216,7 @@ IMPROVE = Exercise(
     outputs=("logprobs afterwards", "values afterwards", "policy's and value loss"),
     trial=try_improve,
     instead=("epochs_over", "optimise", "minibatch_gradients", "accumulate", "rate"),
+    draw=_some_update,
 )
 
 
@@ -328,6 +335,11 @@ def _loop_case(name: str, *settings: float) -> Case:
     return Case(name, {f"config.{some}": x for some, x in zip(names, settings)})
 
 
+def _some_run(dice: Random) -> Inputs:
+    rate, beta = dice.randint(3, 10) / 1000, dice.randint(5, 30) / 100
+    return _loop_case("", 2, dice.randint(3, 4), rate, beta, dice.randrange(100)).inputs
+
+
 MY_PPO = Exercise(
     "my_ppo",
     try_my_ppo(my_ppo),
@@ -412,6 +424,7 @@ MY_PPO = Exercise(
     outputs=(*METRICS, "logprobs at the end"),
     trial=try_my_ppo,
     instead=("train_ppo", "collect", "roll_out", "optimise", "epochs_over"),
+    draw=_some_run,
 )
 
 # Each step: its exercise, and the right function.

@@ -5,6 +5,7 @@ setting of the PPOConfig that the step is given.
 """
 
 from collections.abc import Callable
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rlhf_lab.course import tiny_models as tiny
-from rlhf_lab.course.exercises.exercise import Case, Exercise, WrongForm, mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, Inputs, WrongForm, mistake
 from rlhf_lab.course.exercises.wording import kind_of
 from rlhf_lab.models import ScalarModel
 from rlhf_lab.ppo import PPOConfig
@@ -126,6 +127,12 @@ def _draw_case(name: str, prompts, seeds, temperature: float, max_new_tokens: in
     )
 
 
+def _some_prompts(dice: Random) -> Inputs:
+    prompts = tuple(tiny.sentence(dice, 1, 4) for _ in range(3))
+    seeds = tuple(dice.sample(range(100), len(prompts)))
+    return _draw_case("", prompts, seeds, dice.choice((0.6, 0.8, 1.4, 1.7)), 6).inputs
+
+
 DRAW = Exercise(
     "draw",
     try_draw(draw),
@@ -215,6 +222,7 @@ DRAW = Exercise(
     outputs=("tokens", "mask", "logprobs", "ended", "letters of each text"),
     trial=try_draw,
     instead=("collect", "roll_out", "respond"),
+    draw=_some_prompts,
 )
 
 
@@ -270,6 +278,10 @@ def gradient_of(total: Tensor, weight: Tensor) -> Tensor:
         return torch.zeros_like(weight)
     found = torch.autograd.grad(total, weight, allow_unused=True, retain_graph=True)[0]
     return torch.zeros_like(weight) if found is None else found
+
+
+def _some_rows(dice: Random) -> Inputs:
+    return {"written": tiny.written(dice), "temperature": dice.choice((0.6, 0.8, 1.4, 1.7))}
 
 
 TOKEN_LOGPROBS = Exercise(
@@ -335,6 +347,7 @@ TOKEN_LOGPROBS = Exercise(
     outputs=("logprobs", "gradient"),
     trial=try_token_logprobs,
     instead=("response_logprobs", "label_logprobs", "response_logits", "token_logits"),
+    draw=_some_rows,
 )
 
 # ---- score and read ------------------------------------------------------------------------------
@@ -396,6 +409,10 @@ def try_score_and_read(function: Callable) -> Callable:
 def right_steps() -> SimpleNamespace:
     """The steps of this file that others call."""
     return SimpleNamespace(token_logprobs=token_logprobs)
+
+
+def _some_responses(dice: Random) -> Inputs:
+    return {"written": tiny.written(dice), "config.temperature": dice.choice((0.6, 0.8, 1.4, 1.7))}
 
 
 SCORE_AND_READ = Exercise(
@@ -460,4 +477,5 @@ SCORE_AND_READ = Exercise(
     outputs=("scores", "ref_logprobs", "values", "carries a gradient"),
     trial=try_score_and_read,
     instead=("collect", "roll_out"),
+    draw=_some_responses,
 )
