@@ -128,7 +128,7 @@ def _watched(exercise: Exercise, function: Callable, borrowed: list[str]) -> Cal
 def _watching(exercise: Exercise, borrowed: list[str]) -> Iterator[None]:
     """Record which functions of the lab are called that the learner should have written, under
     whatever name they were imported."""
-    instead = exercise.instead and {exercise.name, exercise.right.__name__, *exercise.instead}
+    instead = exercise.instead and {exercise.name, *exercise.instead}
 
     def note(frame: FrameType, event: str, _: object) -> None:
         file, name = frame.f_code.co_filename, frame.f_code.co_name
