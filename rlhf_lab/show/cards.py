@@ -76,7 +76,8 @@ class Cards:
     """Prompts, each with the cards of its answers. A notebook shows it as it is; `str` gives text.
 
     groups: pairs of a prompt (a Prompt or its text) and its cards. The first MOST are shown, and of
-    each text the first LONGEST characters. stacked: cards below each other, even where there is room.
+    each text the first LONGEST characters. stacked: cards below each other even where there is
+    room.
     """
 
     def __init__(
