@@ -166,7 +166,7 @@ def by_kind(models: Mapping[str, Mapping], people: Sequence[Mapping]) -> Picture
 
 def _reach(share: float, count: float) -> tuple[float, float]:
     """How far the 95 % interval of a share reaches down and up; each pair counts for itself."""
-    _, low, high = wilson_interval(share, count)
+    _, low, high = wilson_interval(share, int(count))
     return share - low, high - share
 
 

@@ -32,6 +32,7 @@ GRID = (
     "display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); "
     "gap: .5rem; margin: .4rem 0 0"
 )
+STACK = "display: grid; grid-template-columns: minmax(0, 1fr); gap: .5rem; margin: .4rem 0 0"
 CARD = (
     f"border: {LINE}; border-radius: 6px; padding: .4rem .7rem; min-width: 0; "
     "background: rgba(128, 128, 128, .08)"
@@ -75,14 +76,18 @@ class Cards:
     """Prompts, each with the cards of its answers. A notebook shows it as it is; `str` gives text.
 
     groups: pairs of a prompt (a Prompt or its text) and its cards. The first MOST are shown, and of
-    each text the first LONGEST characters.
+    each text the first LONGEST characters. stacked: cards below each other even where there is
+    room.
     """
 
-    def __init__(self, groups: Sequence[tuple[Prompt | str, Sequence[Card]]]):
+    def __init__(
+        self, groups: Sequence[tuple[Prompt | str, Sequence[Card]]], stacked: bool = False
+    ):
+        self.grid = STACK if stacked else GRID
         self.groups = [(p if isinstance(p, str) else p.text, list(cards)) for p, cards in groups]
 
     def _repr_html_(self) -> Html:
-        shown = [_group(prompt, cards) for prompt, cards in self.groups[:MOST]]
+        shown = [_group(prompt, cards, self.grid) for prompt, cards in self.groups[:MOST]]
         return tag(
             "div", *shown, tag("p", self._rest()) if self._rest() else None, class_=NO_FORMULAS
         )
@@ -129,7 +134,8 @@ def cards_of(
 
 
 def ranked(ranking: Ranking, scores=None, marks: Sequence[Mark] | None = None) -> Cards:
-    """The responses of a ranking from the best to the worst, then those that are unranked.
+    """The responses of a ranking below each other, from the best to the worst, then those that are
+    unranked.
 
     scores, marks: one for each response, in the stored order.
     """
@@ -146,7 +152,7 @@ def ranked(ranking: Ranking, scores=None, marks: Sequence[Mark] | None = None) -
         )
         for i in places
     ]
-    return Cards([(ranking.prompt, cards)])
+    return Cards([(ranking.prompt, cards)], stacked=True)
 
 
 # ---- one prompt and its answers ------------------------------------------------------------------
@@ -162,8 +168,8 @@ def _row(answers: "Responses", row: int, title: str, scores) -> list[Card]:
     ]
 
 
-def _group(prompt: str, cards: Sequence[Card]) -> Html:
-    answers = tag("div", *map(_card, cards), style=GRID, role="list")
+def _group(prompt: str, cards: Sequence[Card], grid: str) -> Html:
+    answers = tag("div", *map(_card, cards), style=grid, role="list")
     asked = tag("div", _bounded(SPEAKER.sub("", prompt)), style=PROMPT, dir="auto")
     return tag("div", asked, answers, style=GROUP)
 
