@@ -3,6 +3,7 @@ does."""
 
 import copy
 import csv
+import json
 import re
 import sqlite3
 from contextlib import closing
@@ -397,7 +398,8 @@ def test_what_a_good_answer_holds_is_with_the_teacher_alone(course):
         handed_out = (course / f"release/course/{path.name}").read_text()
         for each in written_questions(read(path), path.name):
             line = each.rubric.splitlines()[-1]
-            assert line in rubrics and line not in handed_out and line in path.read_text()
+            in_json = json.dumps(line, ensure_ascii=False)[1:-1]
+            assert line in rubrics and in_json in path.read_text() and in_json not in handed_out
             assert each.question.splitlines()[0].lstrip("# ") in handed_out
 
 

@@ -73,9 +73,7 @@ def _on_hidden(result: Result, hidden: Result) -> Result:
     if hidden.right:
         return result
     text = hidden.text.removeprefix("Not yet. ")
-    return _wrong(
-        f"It is right on the inputs of your edition, but not on others of the kind. {text}"
-    )
+    return _wrong(f"It is right on the inputs you know, but not on others of the kind. {text}")
 
 
 def judge(exercise: Exercise, function: Callable, own: bool = False) -> Result:
