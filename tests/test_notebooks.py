@@ -164,7 +164,7 @@ QUOTED = {
     "00_tour": "2.3 .95 95 .4 .5",
     "01_supervised_fine_tuning": ".43 .2 .4 95",
     "02_collecting_rankings": "95 .69",
-    "03_the_reward_model": "99 85 88 72 80 76 2.1",
+    "03_the_reward_model": "99 85 88 72 80 76 2.1 1.2",
     "05_under_the_microscope": "1.30 .05",
     "06_reward_hacking": "9.7 9.95 .48 .45 .1 7.0 3.7 5.5 8.0 4.7 1.6 3.3",
     "07_round_two": ".05 1.96 1.97 2.26",

@@ -116,6 +116,8 @@ def _within(some: Group, other: Group) -> bool:
 def _attach(points: Points, segment: np.ndarray, flat: bool, touching: bool) -> None:
     """Give an interval to the point that lies on it. touching: also if the point is its end; if
     not, a line that ends at the point is the stem of a lollipop."""
+    if len(segment) != 2:  # of a value that is not finite there is none
+        return
     ends = np.array(segment, dtype=float)[:, :: -1 if flat else 1]
     (place, low), (other, high) = ends
     low, high = min(low, high), max(low, high)

@@ -146,6 +146,13 @@ def test_bars_lying_and_standing_and_a_lollipop():
     assert alt_text(axes.figure) == "ann 0.8."
 
 
+def test_what_is_not_finite_is_left_out():
+    axes = plots.blank(3, 2)
+    axes.bar([0, 1], [1, np.nan], yerr=[0.5, np.nan], label="cost")
+    axes.plot([0, 1, 2], [np.nan, 4, 5], label="value")
+    assert alt_text(axes.figure) == "cost: 1 (0.5 to 1.5) at 0. value: 4 at 1, 5 at 2."
+
+
 def test_seeds_of_one_look_are_lines_of_one_series():
     axes = plots.blank(3, 2)
     axes.plot([1, 2], [0, 5], color="red", label="beta 0")
