@@ -8,6 +8,7 @@ with mistakes, must differ on it too. Where an answer depends on order or words 
 draws inputs anew (`Exercise.draw`) and keeps its cases beside them.
 """
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from rlhf_lab.course.exercises.exercise import Case, Exercise, Inputs
 
 WIDEST, NARROWEST = 0.3, 0.01  # how far a distance may be changed, as a share of it
 TRIES = 8  # with each width, before it is halved
-GRIDS = (16, 64, 1024, 2**20)  # numbers are rounded to a part of 1 that float32 holds exactly
+STEPS = 8  # numbers are rounded to such a power of two that the smallest distance is this many
 DRAWN = 2  # inputs drawn anew, where an exercise says how
 
 
@@ -85,10 +86,9 @@ def _other_numbers(inputs: Inputs, width: float, dice: random.Random) -> Inputs:
     for low, high in pairwise(sizes):
         moved.append(moved[-1] + (high - low) * dice.uniform(1 - width, 1 + width))
     shrink = min(1.0, sizes[-1] / moved[-1]) if moved[-1] else 1.0
-    for grid in GRIDS:  # the coarsest one that keeps different numbers apart
-        new = {size: round(shrink * value * grid) / grid for size, value in zip(sizes, moved)}
-        if len({*new.values()}) == len(sizes):
-            break
+    closest = min((high - low for low, high in pairwise(sizes)), default=1.0)
+    grid = 2 ** math.ceil(math.log2(STEPS / closest))  # float32 holds multiples of it
+    new = {size: round(shrink * value * grid) / grid for size, value in zip(sizes, moved)}
 
     def stretch(value: float) -> float:
         return new.get(abs(value), abs(value)) * (-1 if value < 0 else 1)
