@@ -6,6 +6,7 @@ start, half way and at the end, and what PPO computed for the tokens of a few re
 have neutral names; ARMS is the key.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -207,8 +208,6 @@ def learned_from_swapped(
 
 def shipped_accuracy() -> float:
     """The shipped reward model's accuracy on held-out rankings, as its training recorded it."""
-    import json
-
     lines = shipped("metrics.jsonl").read_text(encoding="utf-8").splitlines()
     found = [row for row in map(json.loads, lines) if "reward/held_out_accuracy" in row]
     return found[-1]["reward/held_out_accuracy"]

@@ -183,9 +183,9 @@ SCORE_POSITION = Exercise(
         Case(
             "a score below 0, one token early, and one on the first token",
             {
-                "rewards": t([0.2, -1.5, -0.3, 7.0], [1.25, 0.125, -0.25, 0.5]),
-                "logprobs": t([-0.6, -0.5, -0.1, -3.0], [-2.0, -1.25, -0.5, -0.25]),
-                "ref_logprobs": t([-0.2, -0.5, -0.7, -1.0], [-1.5, -1.0, -1.0, 0.75]),
+                "rewards": t([0.125, -1.5, -0.25, 7.0], [1.25, 0.125, -0.25, -2.0]),
+                "logprobs": t([-0.5, -0.5, -0.25, -3.0], [-2.0, -1.25, -0.5, -0.25]),
+                "ref_logprobs": t([-0.25, -0.5, -0.75, -1.0], [-1.5, -1.0, -1.0, -4.25]),
                 "mask": ones_until(3, 4, N=4),
                 "beta": 0.5,
             },
@@ -203,11 +203,11 @@ SCORE_POSITION = Exercise(
         Case(
             "nan and inf on padding",
             {
-                "rewards": t([0.5, NAN, INF, NAN], [-0.1, -0.2, 0.05, -0.7]),
-                "logprobs": t([-0.7, NAN, INF, NAN], [-0.4, -1.3, -0.2, -2.0]),
-                "ref_logprobs": t([-1.1, 1.0, -INF, NAN], [-0.9, -2.3, 0.05, -2.3]),
+                "rewards": t([0.5, NAN, INF, NAN], [-0.125, -0.25, 0.0625, -0.7]),
+                "logprobs": t([-0.7, NAN, INF, NAN], [-0.5, -1.25, -0.25, -2.0]),
+                "ref_logprobs": t([-1.1, 1.0, -INF, NAN], [-1.0, -2.25, 0.0, -2.25]),
                 "mask": ones_until(1, 4, N=4),
-                "beta": 0.2,
+                "beta": 0.25,
             },
         ),
     ),
