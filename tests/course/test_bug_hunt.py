@@ -1,0 +1,194 @@
+"""The bug hunt: the key fits the recorded runs, every fault is found by the measurement that the
+notebook names and by no other, and a diagnosis is answered without telling the solution."""
+
+import gzip
+
+import pytest
+import torch
+
+from rlhf_lab import maths
+from rlhf_lab.course import bug_hunt
+from rlhf_lab.course.bug_hunt import (
+    CHOICES,
+    EVIDENCE,
+    MEASUREMENTS,
+    SHOWS,
+    diagnose,
+    instruments,
+    measured,
+    overview,
+    recorded_runs,
+    token_row,
+    verdict,
+)
+from rlhf_lab.course.exercises import check
+from rlhf_lab.disk.data import data_folder
+from rlhf_lab.errors import UserError
+from rlhf_lab.show.alarms import alarms
+from rlhf_lab.studies.bug_hunt import ARMS, BETA, DROPOUT, END, HEALTHY, LABELS, PLACE, RETURNS
+
+RUNS = recorded_runs()
+KEY = {arm.name: arm.fault for arm in ARMS}
+RUN_OF = {fault: RUNS[name] for name, fault in KEY.items()}
+each = pytest.mark.parametrize("name", RUNS)
+
+
+# ---- the key fits the data -----------------------------------------------------------------------
+
+
+@each
+def test_only_the_measurement_of_its_fault_is_off(name):
+    off = [what for what, one in MEASUREMENTS.items() if not one.fine(one.of(RUNS[name]))]
+    assert off == ([] if KEY[name] == HEALTHY else [SHOWS[KEY[name]]])
+
+
+def test_every_reading_is_far_from_the_border():
+    """So that another seed would not change it."""
+    table, healthy = measured(RUNS), RUN_OF[HEALTHY].name
+    assert table.loc[healthy, ["first log-ratio", "bill", "last return"]].max() < 1e-4
+    assert table.loc[RUN_OF[DROPOUT].name, "first log-ratio"] > 0.1
+    assert table.loc[RUN_OF[BETA].name, "bill"] > 0.1
+    assert table.loc[RUN_OF[RETURNS].name, "last return"] > 0.1
+    assert table.loc[RUN_OF[END].name, "ended"] < 0.1
+
+
+def test_with_the_wrong_sign_the_kl_is_paid_out():
+    for record in RUN_OF[BETA].metrics:
+        price = 0.05 * record["objective/kl"]
+        assert record["objective/rlhf_reward"] == pytest.approx(
+            record["objective/scores"] + price, abs=1e-3
+        )
+    assert RUN_OF[BETA].metrics[-1]["objective/kl"] > 1
+
+
+def test_the_score_stands_one_token_early_in_every_recorded_response():
+    some = RUN_OF[PLACE].batch
+    names = ("reward", "logprob", "ref_logprob", "mask")
+    found = bug_hunt.checks.score_position(*(some[name] for name in names), 0.05)
+    assert found.tolist() == [1] * len(found)
+
+
+def test_the_returns_are_whitened_advantages_and_values():
+    some = RUN_OF[RETURNS].batch
+    torch.testing.assert_close(
+        some["return"], (some["advantage"] + some["value"]) * some["mask"], atol=1e-3, rtol=1e-3
+    )
+    healthy = RUN_OF[HEALTHY].batch
+    _, returns = maths.gae(healthy["reward"], healthy["value"], healthy["mask"])
+    torch.testing.assert_close(healthy["return"], returns, atol=1e-3, rtol=1e-3)
+
+
+def test_with_dropout_training_reads_other_numbers_than_the_sampler_stored():
+    assert RUN_OF[DROPOUT].metrics[0]["val/log_ratio_first"] > 1
+    others = [run for fault, run in RUN_OF.items() if fault != DROPOUT]
+    assert max(run.metrics[0]["val/log_ratio_first"] for run in others) < 1e-3
+
+
+def test_the_sampler_runs_past_the_end_token():
+    rows = RUN_OF[END].tokens
+    assert (rows.groupby("row").size() == 64).all()
+    assert (rows["text"] == "<|endoftext|>").any()
+
+
+def test_alarms_are_raised_where_the_notebook_says():
+    raised = {fault: [alarm.name for alarm in alarms(run.metrics)] for fault, run in RUN_OF.items()}
+    assert "ratio-not-one" in raised[DROPOUT] and "responses-never-end" in raised[END]
+    assert raised[PLACE] == []
+    assert "reward-flat" in raised[HEALTHY]
+
+
+def test_no_recorded_file_names_a_fault():
+    for path in (data_folder() / "bug_hunt").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+            assert not any(fault in text for fault in CHOICES)
+
+
+# ---- diagnoses -----------------------------------------------------------------------------------
+
+
+@each
+@pytest.mark.parametrize("fault", CHOICES)
+def test_a_wrong_diagnosis_is_excluded_and_the_right_one_not_told(name, fault):
+    text = verdict(RUNS[name], fault, "curves")
+    others = {*CHOICES, *EVIDENCE} - {fault, "answers", "alarms", "curves", SHOWS.get(fault)}
+    if fault == KEY[name]:
+        assert text.startswith("yes" if fault == HEALTHY else "the fault is right, but curves")
+    elif fault == HEALTHY:
+        assert text.startswith("something is wrong") and not any(repr(x) in text for x in others)
+    else:
+        assert text.startswith(f"excluded by the measurement {SHOWS[fault]!r}")
+        assert not any(repr(other) in text for other in others)
+
+
+@each
+def test_only_the_measurement_that_shows_a_fault_is_accepted_as_evidence(name):
+    fault = KEY[name]
+    if fault == HEALTHY:
+        return
+    accepted = [e for e in EVIDENCE if verdict(RUNS[name], fault, e).startswith("yes. Measured")]
+    assert accepted == [SHOWS[fault]]
+    assert "Name the evidence" in verdict(RUNS[name], fault)
+
+
+def test_nothing_chosen_lists_the_choices(capsys):
+    diagnose(RUNS["run A"])
+    assert capsys.readouterr().out == (
+        f"run A: not diagnosed yet. Choose from {', '.join(map(repr, CHOICES))}.\n"
+    )
+    with pytest.raises(UserError, match="no fault 'gremlins': choose from"):
+        diagnose(RUNS["run A"], "gremlins")
+    with pytest.raises(UserError, match="no evidence 'a feeling': choose from"):
+        diagnose(RUNS["run A"], LABELS, "a feeling")
+
+
+# ---- what the notebook uses ----------------------------------------------------------------------
+
+
+def test_instruments_are_the_learners_where_they_are_right():
+    said = []
+
+    def mine(logprobs, new_logprobs, mask):
+        return (new_logprobs - logprobs)[mask].abs().max()
+
+    def wrong(returns, rewards, mask):
+        return (returns - rewards).abs().max()
+
+    chosen = instruments(said.append, first_ratio_check=mine, last_return_gap=wrong)
+    assert chosen["first_ratio_check"] is mine
+    assert chosen["last_return_gap"] is bug_hunt.checks.last_return_gap
+    assert said == [
+        "first_ratio_check: yours",
+        "last_return_gap: the package, as yours does not pass its check yet",
+    ]
+    assert set(bug_hunt.CHECKS) <= set(vars(check))
+
+
+@each
+def test_a_batch_is_the_token_table_and_is_0_on_padding(name):
+    run = RUNS[name]
+    some = run.batch
+    lengths = run.tokens.groupby("row").size()
+    assert some["mask"].sum(1).tolist() == lengths.tolist()
+    assert some["reward"].shape == some["mask"].shape == (len(lengths), lengths.max())
+    assert not some["reward"][~some["mask"]].any()
+    row = token_row(run, 1, last=3)
+    place = int(lengths[1])
+    torch.testing.assert_close(
+        torch.tensor(row["value"].tolist()), some["value"][1, place - 3 : place], atol=1e-3, rtol=0
+    )
+    with pytest.raises(UserError, match=r"no row 99: .* has rows 0 to 5"):
+        token_row(run, 99)
+
+
+def test_the_overview_has_a_column_for_each_run_and_one_scale_along_a_row():
+    axes = overview(RUNS).axes
+    assert [a.get_title() for a in axes[: len(RUNS)]] == list(RUNS)
+    for start in range(0, len(axes), len(RUNS)):
+        assert len({a.get_ylim() for a in axes[start : start + len(RUNS)]}) == 1
+
+
+def test_a_missing_run_is_told_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(UserError, match=r"no run A of seed 3 .* rlhf-lab study bug_hunt"):
+        recorded_runs(tmp_path, seed=3)
