@@ -39,7 +39,14 @@ from rlhf_lab.studies.results import lines, place_of
 from rlhf_lab.training import Record
 
 NUMBERS = ("logprob", "new_logprob", "ref_logprob", "reward", "value", "return", "advantage")
-DRAWN = ("objective/scores", "judge/mark", "objective/kl", "loss/value_avg", "response/length")
+DRAWN = (
+    "objective/scores",
+    "judge/mark",
+    "objective/kl",
+    "policy/clipfrac_avg",
+    "loss/value_avg",
+    "response/length",
+)
 CHECKS = {
     exercise.name: exercise
     for exercise in (checks.FIRST_RATIO_CHECK, checks.SCORE_POSITION, checks.LAST_RETURN_GAP)

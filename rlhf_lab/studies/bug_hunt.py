@@ -1,9 +1,8 @@
 """Six runs of PPO for notebook 05b: one as it should be, five with something wrong in each.
 
-All start from the shipped SFT policy and reward model (one learns a reward model of its own). What
-is recorded is what somebody sees who does not know the code: the metrics, a dozen answers at the
-start, half way and at the end, and what PPO computed for the tokens of a few responses. The runs
-have neutral names; ARMS is the key.
+All start from the shipped SFT policy and reward model. What is recorded is what somebody sees who
+does not know the code: the metrics, a dozen answers at the start, half way and at the end, and what
+PPO computed for the tokens of a few responses. The runs have neutral names; ARMS is the key.
 """
 
 import json
@@ -17,22 +16,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab import maths
 from rlhf_lab.checks import check_model
 from rlhf_lab.disk.data import base_model, shipped
-from rlhf_lab.disk.files import read_rankings
 from rlhf_lab.evaluate import respond, scores_of
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, new_value_model
 from rlhf_lab.ppo import PPOConfig, collect, train_ppo
-from rlhf_lab.reward import RewardConfig, normalise, score_texts, train_reward
 from rlhf_lab.rollout import Rollout, batch_of
 from rlhf_lab.sequences import in_batches, response_logprobs
 from rlhf_lab.show.microscope import token_texts
 from rlhf_lab.studies.ground import Ground, Rows
-from rlhf_lab.studies.hacking import turn_over
 
 UPDATES, BATCH = 24, 32
 WATCHED = 5  # the update whose tokens are recorded
 ROWS = 6  # how many of its responses
 ANSWERED = 12  # held-out prompts that are answered at the start, half way and at the end
-SWAPPED = 1 / 3  # of the rankings, in the run whose labels are swapped
 DIGITS = 5  # significant ones that are recorded
 
 
@@ -48,7 +43,7 @@ HEALTHY = "nothing is wrong"
 BETA, PLACE, END = "the KL is rewarded", "the score is one token early", "the end is not recognised"
 DROPOUT, RETURNS = "dropout is on in training", "the returns are whitened"
 LABELS = "labels are swapped"
-FAULTS = (BETA, PLACE, END, DROPOUT, RETURNS, LABELS)
+FAULTS = (BETA, PLACE, END, DROPOUT, RETURNS, LABELS)  # to choose from; not each has a run
 ARMS = (
     Arm("run A", RETURNS),
     Arm("run B", DROPOUT),
@@ -56,19 +51,16 @@ ARMS = (
     Arm("run D", HEALTHY),
     Arm("run E", END),
     Arm("run F", BETA),
-    Arm("run G", LABELS),
 )
 
 
 @dataclass
 class Parts:
-    """What a run trains with: the fault is in one of these. accuracy: the reward model's, on
-    held-out rankings of the kind that it learned from."""
+    """What a run trains with: the fault is in one of these."""
 
     policy: PreTrainedModel
     reward_model: ScalarModel
     tokenizer: PreTrainedTokenizerBase
-    accuracy: float
     formulas: dict[str, Callable] = field(default_factory=dict)
 
 
@@ -109,7 +101,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
             tokens = table(parts.tokenizer, rollout, again, seen)
         if update in (UPDATES // 2, UPDATES):
             answers += look(ground, parts, update)
-    summary = {"arm": {"name": arm.name}, "seed": seed, "reward_accuracy": parts.accuracy}
+    summary = {"arm": {"name": arm.name}, "seed": seed, "reward_accuracy": shipped_accuracy()}
     return summary, {
         "metrics": [_short(row) for row in metrics],
         "answers": [_short(row) for row in answers],
@@ -131,14 +123,10 @@ def _short(row: dict) -> dict:
 
 
 def parts_of(fault: str, seed: int) -> Parts:
-    """What a run with this fault trains with; seed: of dropout, or of the reward model that learns
-    from swapped labels."""
+    """What a run with this fault trains with; seed: of dropout."""
     policy, tokenizer = load_policy(shipped("sft")), load_tokenizer(base_model())
     check_model(policy, tokenizer)
-    if fault == LABELS:
-        reward_model, accuracy = learned_from_swapped(policy, tokenizer, seed)
-    else:
-        reward_model, accuracy = ScalarModel.load(shipped("reward_model")), shipped_accuracy()
+    reward_model = ScalarModel.load(shipped("reward_model"))
     if fault == END:  # as if the tokenizer's files were another model's
         tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
     if fault == DROPOUT:
@@ -149,7 +137,7 @@ def parts_of(fault: str, seed: int) -> Parts:
         PLACE: {"kl_rewards": score_one_early},
         RETURNS: {"gae": returns_whitened},
     }.get(fault, {})
-    return Parts(policy, reward_model, tokenizer, accuracy, formulas)
+    return Parts(policy, reward_model, tokenizer, formulas)
 
 
 def kl_rewarded(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, beta: float):
@@ -188,22 +176,6 @@ def dropout_stays_on(policy: PreTrainedModel, p: float = 0.1) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(module, name, StaysOn(p).train())
-
-
-def learned_from_swapped(
-    policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int
-) -> tuple[ScalarModel, float]:
-    """A reward model made as the shipped one, from the same rankings, a share of them reversed; and
-    its accuracy on a held-out tenth, reversed as often."""
-    ranked = turn_over(read_rankings(shipped("rankings.jsonl.gz")), SWAPPED, seed)
-    held_out = ranked[: len(ranked) // 10]
-    model = ScalarModel.from_policy(policy, seed)
-    records = list(
-        train_reward(model, tokenizer, ranked[len(held_out) :], RewardConfig(seed=seed), held_out)
-    )
-    written = [each for r in ranked for each in r.written()]
-    normalise(model, score_texts(model, tokenizer, written))
-    return model.requires_grad_(False), float(records[-1]["reward/held_out_accuracy"])
 
 
 def shipped_accuracy() -> float:
