@@ -1,11 +1,5 @@
-"""The bug hunt of notebook 05b: the recorded runs as a learner sees them, the six measurements that
-tell the faults apart, and what they say to a diagnosis.
-
-    runs = recorded_runs()
-    diagnose(runs["run A"], "dropout is on in training", "first log-ratio")
-
-The key is in `studies.bug_hunt.ARMS`.
-"""
+"""The bug hunt of notebook 05b: the recorded runs as a learner sees them. What they say to a
+diagnosis is in `diagnosis`, the key in `studies.bug_hunt.ARMS`."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -22,19 +16,10 @@ from rlhf_lab.course.exercises import nb05b_bug_hunt as checks
 from rlhf_lab.course.exercises.examine import judge
 from rlhf_lab.disk.data import data_folder
 from rlhf_lab.errors import UserError
+from rlhf_lab.show.alarms import alarms
 from rlhf_lab.show.panels import PPO, SERIES
 from rlhf_lab.show.plots import STYLE, Picture
-from rlhf_lab.studies.bug_hunt import (
-    ARMS,
-    BETA,
-    DROPOUT,
-    END,
-    FAULTS,
-    HEALTHY,
-    LABELS,
-    PLACE,
-    RETURNS,
-)
+from rlhf_lab.studies.bug_hunt import ARMS
 from rlhf_lab.studies.results import lines, place_of
 from rlhf_lab.training import Record
 
@@ -47,6 +32,7 @@ DRAWN = (
     "loss/value_avg",
     "response/length",
 )
+SCALES = {"objective/kl": "symlog", "loss/value_avg": "log"}
 CHECKS = {
     exercise.name: exercise
     for exercise in (checks.FIRST_RATIO_CHECK, checks.SCORE_POSITION, checks.LAST_RETURN_GAP)
@@ -122,160 +108,12 @@ def instruments(
     return chosen
 
 
-# ---- the measurements ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """of: its value for a run. fine: whether that is as it should be. should: how it should be, in
-    words."""
-
-    of: Callable[[RecordedRun], float]
-    fine: Callable[[float], bool]
-    should: str
-
-
-def bill(run: RecordedRun) -> float:
-    """The largest difference, over the updates, between the rewards of a response, summed, and its
-    score minus beta times its KL (mean over the batch)."""
-    return max(
-        abs(float(r["objective/rlhf_reward"]) - float(r["objective/scores"]) - _price(r))
-        for r in run.metrics
-    )
-
-
-def _price(record: Record) -> float:
-    return float(record["objective/non_score_reward"])
-
-
-def first_log_ratio(run: RecordedRun) -> float:
-    """The largest |log-ratio| between sampling and training, before the step."""
-    some = run.batch
-    return float(checks.first_ratio_check(some["logprob"], some["new_logprob"], some["mask"]))
-
-
-def place_of_score(run: RecordedRun) -> float:
-    """How many tokens too early the score stands, in the response where it is most."""
-    some = run.batch
-    names = ("reward", "logprob", "ref_logprob", "mask")
-    beta = float(run.metrics[0]["objective/beta"])
-    return float(checks.score_position(*(some[name] for name in names), beta).abs().max())
-
-
-def last_return(run: RecordedRun) -> float:
-    """The largest difference between return and reward at the last token of a response."""
-    some = run.batch
-    return float(checks.last_return_gap(some["return"], some["reward"], some["mask"]))
-
-
-MEASUREMENTS = {
-    "ended": Measurement(
-        lambda run: float(run.metrics[0]["response/ended"]),
-        lambda x: x >= 0.8,
-        "the share of the responses of the first update that end by themselves should be near 1",
-    ),
-    "first log-ratio": Measurement(
-        first_log_ratio,
-        lambda x: x < 1e-3,
-        "the largest |log-ratio| between sampling and training, before the step, should be 0",
-    ),
-    "bill": Measurement(
-        bill,
-        lambda x: x < 1e-3,
-        "the rewards of a response should add up to its score minus beta times its KL; they differ "
-        "by at most",
-    ),
-    "place of the score": Measurement(
-        place_of_score, lambda x: x == 0, "the score should stand 0 tokens before the last real one"
-    ),
-    "last return": Measurement(
-        last_return,
-        lambda x: x < 1e-3,
-        "at the last token the return should be the reward; they differ by at most",
-    ),
-    "reward model": Measurement(
-        lambda run: run.accuracy,
-        lambda x: x >= 0.75,
-        "the reward model should order about 80 % of held-out pairs as the labellers did",
-    ),
-}
-# The measurement that each fault moves, and no other fault does.
-SHOWS = {
-    END: "ended",
-    DROPOUT: "first log-ratio",
-    BETA: "bill",
-    PLACE: "place of the score",
-    RETURNS: "last return",
-    LABELS: "reward model",
-}
-CURVES = ("curves", "answers", "alarms")  # evidence that proves nothing by itself
-CHOICES = (HEALTHY, *FAULTS)
-EVIDENCE = (*MEASUREMENTS, *CURVES)
-
-
-def measured(runs: Mapping[str, RecordedRun]) -> pd.DataFrame:
-    """Every measurement of every run: a line for each run."""
-    return pd.DataFrame(
-        {name: {run: m.of(runs[run]) for run in runs} for name, m in MEASUREMENTS.items()}
-    )
-
-
-# ---- a diagnosis ---------------------------------------------------------------------------------
-
-
-def diagnose(run: RecordedRun, fault: str = "", evidence: str = "") -> None:
-    """Print what the recording says to a diagnosis. fault: one of CHOICES; evidence: one of
-    EVIDENCE. Raises UserError for anything else."""
-    print(f"{run.name}: {verdict(run, fault, evidence)}")
-
-
-def verdict(run: RecordedRun, fault: str, evidence: str = "") -> str:
-    """What the recording says to a diagnosis, in words. A wrong one is answered with the
-    measurement that excludes it, and the right one is not told."""
-    if not fault:
-        return f"not diagnosed yet. Choose from {', '.join(map(repr, CHOICES))}."
-    for name, choices, what in ((fault, CHOICES, "fault"), (evidence, ("", *EVIDENCE), "evidence")):
-        if name not in choices:
-            raise UserError(f"no {what} {name!r}: choose from {', '.join(map(repr, choices))}")
-    off = [name for name, m in MEASUREMENTS.items() if not m.fine(m.of(run))]
-    if fault == HEALTHY:
-        return _healthy(off)
-    decisive = SHOWS[fault]
-    reading = _reading(run, decisive)
-    if decisive not in off:
-        return f"excluded by the measurement {decisive!r}. {reading}, as in a healthy run."
-    if evidence == decisive:
-        return f"yes. {reading}."
-    return f"the fault is right, but {_weak(run, evidence)}"
-
-
-def _healthy(off: Sequence[str]) -> str:
-    if off:
-        return "something is wrong: one of the six measurements is not as it should be."
-    return "yes, as far as can be told: all six measurements are as they should be."
-
-
-def _weak(run: RecordedRun, evidence: str) -> str:
-    if not evidence:
-        return f"what shows it? Name the evidence: {', '.join(map(repr, EVIDENCE))}."
-    if evidence in CURVES:
-        return (
-            f"{evidence} do not prove it: another fault, or another seed, can look the same. "
-            f"Which measurement does? {', '.join(map(repr, MEASUREMENTS))}."
-        )
-    return f"{evidence!r} does not show it. {_reading(run, evidence)}, as in a healthy run."
-
-
-def _reading(run: RecordedRun, name: str) -> str:
-    one = MEASUREMENTS[name]
-    return f"Measured: {one.of(run):.2g} ({one.should})"
-
-
 # ---- what is shown -------------------------------------------------------------------------------
 
 
 def overview(runs: Mapping[str, RecordedRun], metrics: Sequence[str] = DRAWN) -> Picture:
-    """Small curves: a column for each run, a row for each metric, with one scale along a row."""
+    """Small curves: a column for each run, a row for each metric, with one scale along a row. KL
+    and value loss have a logarithmic scale, the KL's linear below 1."""
     panels = [panel for panel in PPO if panel.lines[0].metric in metrics]
     with matplotlib.rc_context(STYLE | {"font.size": 8, "axes.titlesize": 9}):
         figure = Picture(figsize=(1.75 * len(runs), 1.45 * len(panels)))
@@ -286,11 +124,25 @@ def overview(runs: Mapping[str, RecordedRun], metrics: Sequence[str] = DRAWN) ->
                 updates = [r["update"] for r in run.metrics]
                 axes.plot(updates, [r[line.metric] for r in run.metrics], color=SERIES[line.colour])
             row[0].set_ylabel(f"{panel.title.removeprefix('PPO: ')}\n({panel.unit})")
+            if line.metric in SCALES:
+                row[0].set_yscale(SCALES[line.metric])
+                row[0].yaxis.set_major_formatter("{x:g}")
         for axes, name in zip(every[0], runs):
             axes.set_title(name)
         for axes in every[-1]:
             axes.set_xlabel("update")
     return figure
+
+
+def alarms_of(run: RecordedRun) -> pd.DataFrame:
+    """The alarms that the run raised: columns alarm, update (of the first time) and text (of
+    then)."""
+    found: dict[str, tuple[int, str]] = {}
+    for update in range(1, len(run.metrics) + 1):
+        for one in alarms(run.metrics[:update]):
+            found.setdefault(one.name, (update, one.text))
+    rows = [(name, update, text) for name, (update, text) in found.items()]
+    return pd.DataFrame(rows, columns=["alarm", "update", "text"])
 
 
 def answers_of(run: RecordedRun, prompts: int = 2) -> pd.DataFrame:

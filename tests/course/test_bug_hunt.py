@@ -8,17 +8,14 @@ import torch
 
 from rlhf_lab import maths
 from rlhf_lab.course import bug_hunt
-from rlhf_lab.course.bug_hunt import (
+from rlhf_lab.course.bug_hunt import instruments, overview, recorded_runs, token_row
+from rlhf_lab.course.diagnosis import (
     CHOICES,
     EVIDENCE,
     MEASUREMENTS,
     SHOWS,
     diagnose,
-    instruments,
     measured,
-    overview,
-    recorded_runs,
-    token_row,
     verdict,
 )
 from rlhf_lab.course.exercises import check
