@@ -147,11 +147,14 @@ def alarms_of(run: RecordedRun) -> pd.DataFrame:
 
 def answers_of(run: RecordedRun, prompts: int = 2) -> pd.DataFrame:
     """The run's answers to the first of its prompts, at the start, half way and at the end."""
-    chosen = run.answers["prompt"].drop_duplicates().head(prompts)
+    chosen = list(run.answers["prompt"].drop_duplicates().head(prompts))
     found = run.answers[run.answers["prompt"].isin(chosen)].copy()
-    found["order"] = found["prompt"].map({text: i for i, text in enumerate(chosen)})
-    found = found.sort_values(["order", "update"])[["update", "score", "mark", "response"]]
-    return found.round({"score": 2, "mark": 1}).reset_index(drop=True)
+    found["customer"] = found["prompt"].str.removeprefix("Customer: ").str.removesuffix("\nAgent:")
+    found = found.sort_values("update").sort_values(
+        "prompt", key=lambda texts: texts.map(chosen.index), kind="stable"
+    )
+    shown = found[["customer", "update", "score", "mark", "response"]].reset_index(drop=True)
+    return shown.round({"score": 2, "mark": 1})
 
 
 def token_row(run: RecordedRun, row: int = 0, last: int = 8) -> pd.DataFrame:

@@ -181,11 +181,11 @@ def test_a_batch_is_the_token_table_and_is_0_on_padding(name):
 
 def test_the_overview_has_a_column_for_each_run_and_one_scale_along_a_row():
     axes = overview(RUNS).axes
-    assert [a.get_title() for a in axes[: len(RUNS)]] == list(RUNS)
+    assert [a.get_title(loc="left") for a in axes[: len(RUNS)]] == list(RUNS)
     for start in range(0, len(axes), len(RUNS)):
         assert len({a.get_ylim() for a in axes[start : start + len(RUNS)]}) == 1
 
 
 def test_a_missing_run_is_told_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(UserError, match=r"no run A of seed 3 .* rlhf-lab study bug_hunt"):
+    with pytest.raises(UserError, match=r"no run A of seed 3 in .*rlhf-lab study bug_hunt"):
         recorded_runs(tmp_path, seed=3)
