@@ -19,12 +19,12 @@ from rlhf_lab.training import Record
 
 @dataclass(frozen=True)
 class Measurement:
-    """of: its value for a run. fine: whether that is as it should be. should: how it should be, in
-    words."""
+    """of: its value for a run. fine: whether that is as it should be. says: both in words, with the
+    value in braces."""
 
     of: Callable[[RecordedRun], float]
     fine: Callable[[float], bool]
-    should: str
+    says: str
 
 
 def bill(run: RecordedRun) -> float:
@@ -64,31 +64,35 @@ MEASUREMENTS = {
     "ended": Measurement(
         lambda run: float(run.metrics[0]["response/ended"]),
         lambda x: x >= 0.8,
-        "the share of the responses of the first update that end by themselves should be near 1",
+        "{:.0%} of the responses of the first update end by themselves; nearly all should",
     ),
     "first log-ratio": Measurement(
         first_log_ratio,
         lambda x: x < 1e-3,
-        "the largest |log-ratio| between sampling and training, before the step, should be 0",
+        "the largest |log-ratio| between sampling and training, before the step, is {:.2g}; it should "
+        "be 0, up to rounding",
     ),
     "bill": Measurement(
         bill,
         lambda x: x < 1e-3,
-        "the rewards of a response should add up to its score minus beta times its KL; they differ "
-        "by at most",
+        "the rewards of a response differ from its score minus beta times its KL by up to {:.2g}; they "
+        "should be equal, up to rounding",
     ),
     "place of the score": Measurement(
-        place_of_score, lambda x: x == 0, "the score should stand 0 tokens before the last real one"
+        place_of_score,
+        lambda x: x == 0,
+        "the score stands {:.0f} tokens before the last real one; it should be 0",
     ),
     "last return": Measurement(
         last_return,
         lambda x: x < 1e-3,
-        "at the last token the return should be the reward; they differ by at most",
+        "at the last token, return and reward differ by up to {:.2g}; they should be equal",
     ),
     "reward model": Measurement(
         lambda run: run.accuracy,
         lambda x: x >= 0.75,
-        "the reward model should order about 80 % of held-out pairs as the labellers did",
+        "the reward model orders {:.0%} of held-out pairs as the labellers did; here about 80 % is "
+        "usual",
     ),
 }
 # The measurement that each fault moves, and no other fault does.
@@ -125,7 +129,7 @@ def verdict(run: RecordedRun, fault: str, evidence: str = "") -> str:
     """What the recording says to a diagnosis, in words. A wrong one is answered with the
     measurement that excludes it, and the right one is not told."""
     if not fault:
-        return f"not diagnosed yet. Choose from {', '.join(map(repr, CHOICES))}."
+        return "not diagnosed yet: choose a fault, and the evidence for it."
     for name, choices, what in ((fault, CHOICES, "fault"), (evidence, ("", *EVIDENCE), "evidence")):
         if name not in choices:
             raise UserError(f"no {what} {name!r}: choose from {', '.join(map(repr, choices))}")
@@ -135,9 +139,9 @@ def verdict(run: RecordedRun, fault: str, evidence: str = "") -> str:
     decisive = SHOWS[fault]
     reading = _reading(run, decisive)
     if decisive not in off:
-        return f"excluded by the measurement {decisive!r}. {reading}, as in a healthy run."
+        return f"excluded by the measurement {decisive!r}: {reading}."
     if evidence == decisive:
-        return f"yes. {reading}."
+        return f"yes: {reading}."
     return f"the fault is right, but {_weak(run, evidence)}"
 
 
@@ -155,9 +159,9 @@ def _weak(run: RecordedRun, evidence: str) -> str:
             f"{evidence} do not prove it: another fault, or another seed, can look the same. "
             f"Which measurement does? {', '.join(map(repr, MEASUREMENTS))}."
         )
-    return f"{evidence!r} does not show it. {_reading(run, evidence)}, as in a healthy run."
+    return f"{evidence!r} does not show it: {_reading(run, evidence)}."
 
 
 def _reading(run: RecordedRun, name: str) -> str:
     one = MEASUREMENTS[name]
-    return f"Measured: {one.of(run):.2g} ({one.should})"
+    return one.says.format(one.of(run))

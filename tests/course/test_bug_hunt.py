@@ -124,16 +124,14 @@ def test_only_the_measurement_that_shows_a_fault_is_accepted_as_evidence(name):
     fault = KEY[name]
     if fault == HEALTHY:
         return
-    accepted = [e for e in EVIDENCE if verdict(RUNS[name], fault, e).startswith("yes. Measured")]
+    accepted = [e for e in EVIDENCE if verdict(RUNS[name], fault, e).startswith("yes: ")]
     assert accepted == [SHOWS[fault]]
     assert "Name the evidence" in verdict(RUNS[name], fault)
 
 
-def test_nothing_chosen_lists_the_choices(capsys):
+def test_what_is_not_there_to_choose_is_refused_with_what_is(capsys):
     diagnose(RUNS["run A"])
-    assert capsys.readouterr().out == (
-        f"run A: not diagnosed yet. Choose from {', '.join(map(repr, CHOICES))}.\n"
-    )
+    assert capsys.readouterr().out.startswith("run A: not diagnosed yet")
     with pytest.raises(UserError, match="no fault 'gremlins': choose from"):
         diagnose(RUNS["run A"], "gremlins")
     with pytest.raises(UserError, match="no evidence 'a feeling': choose from"):
