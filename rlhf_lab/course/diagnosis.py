@@ -69,14 +69,14 @@ MEASUREMENTS = {
     "first log-ratio": Measurement(
         first_log_ratio,
         lambda x: x < 1e-3,
-        "the largest |log-ratio| between sampling and training, before the step, is {:.2g}; it should "
-        "be 0, up to rounding",
+        "the largest |log-ratio| between sampling and training, before the step, is {:.2g}; it "
+        "should be 0, up to rounding",
     ),
     "bill": Measurement(
         bill,
         lambda x: x < 1e-3,
-        "the rewards of a response differ from its score minus beta times its KL by up to {:.2g}; they "
-        "should be equal, up to rounding",
+        "the rewards of a response differ from its score minus beta times its KL by up to {:.2g}; "
+        "they should be equal, up to rounding",
     ),
     "place of the score": Measurement(
         place_of_score,
