@@ -7,7 +7,17 @@ from typing import Any
 
 from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
-from rlhf_lab.studies import constitution, hacking, labels, praise, ratings, roads, rounds, second
+from rlhf_lab.studies import (
+    bug_hunt,
+    constitution,
+    hacking,
+    labels,
+    praise,
+    ratings,
+    roads,
+    rounds,
+    second,
+)
 from rlhf_lab.studies.ground import Ground
 
 COSTS = "costs.json"  # a file that `benchmarks/roads.py` writes beside its runs
@@ -32,6 +42,7 @@ def arms_of(study: str) -> dict[str, Run]:
         "constitution": constitution,
         "praise": praise,
         "second": second,
+        "bug_hunt": bug_hunt,
     }[study]
     return _named(module.run_arm, module.ARMS)
 
@@ -62,6 +73,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
             "ratings",
             "praise",
             "second",
+            "bug_hunt",
         ),
         help="which study",
     )

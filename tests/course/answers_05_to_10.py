@@ -1,4 +1,4 @@
-"""Answers that learners may write to the exercises of notebooks 05 to 10."""
+"""Answers that learners may write to the exercises of notebooks 05 to 10, 05b among them."""
 
 import itertools
 import math
@@ -144,6 +144,167 @@ TWO["response_kl"] = [
     (lambda p, q, m: abs(p - q).where(m, 0).sum(), "sign of each|one sum"),
     (lambda p, q, m: -kl_by_loop(p, q, m) / m.sum(1), "minus|mean over|sign"),
     (lambda p, q, m: (abs(p - q) * m).sum(1), "sign of each|0 times nan"),
+]
+
+# ---- first_ratio_check ---------------------------------------------------------------------------
+
+
+def largest_by_loop(logprobs, new_logprobs, mask):
+    largest = 0.0
+    for b in range(len(mask)):
+        for n in range(mask.shape[1]):
+            if mask[b, n]:
+                largest = max(largest, abs(new_logprobs[b, n].item() - logprobs[b, n].item()))
+    return torch.tensor(largest)
+
+
+def largest_in_place(logprobs, new_logprobs, mask):
+    difference = new_logprobs.clone() - logprobs
+    difference[~mask] = 0
+    return torch.maximum(difference.max(), -difference.min())
+
+
+RIGHT["first_ratio_check"] = [
+    largest_by_loop,
+    largest_in_place,
+    lambda old, new, m: (new - old)[m].abs().max(),
+    lambda old, new, m: (old - new).masked_fill(~m, 0).abs().max(),
+    lambda old, new, m: torch.where(m, new - old, 0).abs().amax(dim=(0, 1)),
+    lambda old, new, m: (new[m].exp() / old[m].exp()).log().abs().max(),
+    lambda old, new, m: torch.linalg.vector_norm(new[m] - old[m], math.inf),
+    lambda old, new, m: float(np.abs(new.numpy()[m.numpy()] - old.numpy()[m.numpy()]).max()),
+]
+WRONG["first_ratio_check"] = [
+    (lambda old, new, m: (new - old)[m].max(), "sign is kept"),
+    (lambda old, new, m: (old - new)[m].max(), "the other way round"),
+    (lambda old, new, m: (new - old)[m].abs().mean(), "mean of the |log-ratios|"),
+    (lambda old, new, m: (new - old)[m].mean(), "cancel out"),
+    (lambda old, new, m: (new - old)[m].abs().sum(), "were summed"),
+    (lambda old, new, m: (new - old)[m].exp().max(), "the largest ratio"),
+    (lambda old, new, m: (new - old)[m].exp().mean(), "mean of the ratios"),
+    (lambda old, new, m: ((new - old)[m].exp() - 1).abs().max(), "|ratio - 1|"),
+    (lambda old, new, m: ((new - old)[m] ** 2 / 2).mean(), "approximate KL"),
+    (lambda old, new, m: ((new - old)[m] ** 2).max(), "squared"),
+    (lambda old, new, m: (new - old).abs().max(), "padding"),
+    (lambda old, new, m: ((new - old) * m).abs().max(), "0 times nan is nan"),
+    (lambda old, new, m: torch.where(m, new - old, 0).abs().amax(1), "of each response"),
+    (lambda old, new, m: (new - old)[:, :-1][m[:, 1:]].abs().max(), "last real token"),
+]
+TWO["first_ratio_check"] = [
+    (lambda old, new, m: ((new - old) * m).abs().amax(1), "each response|0 times nan"),
+    (lambda old, new, m: ((new - old)[m] ** 2).sum(), "squared|summed"),
+]
+
+# ---- score_position ------------------------------------------------------------------------------
+
+
+def position_by_loop(rewards, logprobs, ref_logprobs, mask, beta):
+    found = []
+    for b in range(len(mask)):
+        length = int(mask[b].sum())
+        rest = [
+            abs(float(rewards[b, n] + beta * (logprobs[b, n] - ref_logprobs[b, n])))
+            for n in range(length)
+        ]
+        found.append(length - 1 - rest.index(max(rest)))
+    return torch.tensor(found)
+
+
+def position_backwards(rewards, logprobs, ref_logprobs, mask, beta):
+    places = []
+    for r, p, q, m in zip(rewards, logprobs, ref_logprobs, mask):
+        score = r[m] + beta * (p[m] - q[m])
+        places.append(score.flip(0).abs().argmax())
+    return torch.stack(places)
+
+
+def position_by_columns(rewards, logprobs, ref_logprobs, mask, beta):
+    left = torch.where(mask, rewards + beta * (logprobs - ref_logprobs), 0).abs()
+    columns = torch.arange(mask.shape[1])
+    score = (left == left.max(1, keepdim=True).values).int() * columns
+    return (mask * columns).max(1).values - score.max(1).values
+
+
+RIGHT["score_position"] = [
+    position_by_loop,
+    position_backwards,
+    position_by_columns,
+    lambda r, p, q, m, beta: m.sum(1) - 1 - (r + beta * (p - q)).masked_fill(~m, 0).abs().argmax(1),
+    lambda r, p, q, m, beta: (
+        m.int().sum(-1) - torch.where(m, r - beta * (q - p), 0).square().argmax(-1) - 1
+    ).float(),
+    lambda r, p, q, m, beta: torch.tensor(
+        m.numpy().sum(1) - 1 - np.abs(np.where(m, (r + beta * (p - q)).numpy(), 0)).argmax(1)
+    ),
+    lambda r, p, q, m, beta: (
+        m.sum(1).sub(1).sub(torch.where(m, (r + beta * (p - q)).abs(), -1).max(1).indices)
+    ),
+]
+_left = lambda r, p, q, m, beta: (r + beta * (p - q)).masked_fill(~m, 0)  # noqa: E731
+WRONG["score_position"] = [
+    (lambda r, p, q, m, b: m.sum(1) - 1 - r.where(m, 0).abs().argmax(1), "price of the KL is left"),
+    (lambda r, p, q, m, b: position_by_loop(r, q, p, m, b), "taken off twice"),
+    (lambda r, p, q, m, b: m.sum(1) - 1 - _left(r, p, q, m, b).argmax(1), "only scores above 0"),
+    (lambda r, p, q, m, b: m.sum(1) - _left(r, p, q, m, b).abs().argmax(1), "one too many"),
+    (
+        lambda r, p, q, m, b: m.shape[1] - 1 - _left(r, p, q, m, b).abs().argmax(1),
+        "count from the last column",
+    ),
+    (lambda r, p, q, m, b: _left(r, p, q, m, b).abs().argmax(1), "column of the score"),
+    (lambda r, p, q, m, b: -position_by_loop(r, p, q, m, b), "sign is reversed"),
+    (lambda r, p, q, m, b: (position_by_loop(r, p, q, m, b) != 0).long(), "in a wrong place"),
+    (lambda r, p, q, m, b: position_by_loop(r, p, q, m, 0.1), "beta is always 0.1"),
+]
+TWO["score_position"] = [
+    (lambda r, p, q, m, b: m.sum(1) - r.where(m, 0).abs().argmax(1), "one too many|price")
+]
+
+# ---- last_return_gap -----------------------------------------------------------------------------
+
+
+def gap_by_loop(returns, rewards, mask):
+    gaps = []
+    for b in range(len(mask)):
+        last = int(mask[b].sum()) - 1
+        gaps.append(abs(returns[b, last].item() - rewards[b, last].item()))
+    return torch.tensor(max(gaps))
+
+
+def gap_by_shift(returns, rewards, mask):
+    follows = F.pad(mask[:, 1:], (0, 1), value=False)
+    return (returns - rewards)[mask & ~follows].abs().max()
+
+
+RIGHT["last_return_gap"] = [
+    gap_by_loop,
+    gap_by_shift,
+    lambda R, r, m: (R - r)[torch.arange(len(m)), m.sum(1) - 1].abs().max(),
+    lambda R, r, m: (R - r).gather(1, m.sum(1, keepdim=True) - 1).abs().amax(),
+    lambda R, r, m: torch.stack([(x[k] - y[k])[-1] for x, y, k in zip(R, r, m)]).abs().max(),
+    lambda R, r, m: max(abs(x[k][-1] - y[k][-1]) for x, y, k in zip(R, r, m)),
+    lambda R, r, m: float(
+        np.abs(np.array([(x[k] - y[k])[-1].item() for x, y, k in zip(R, r, m)])).max()
+    ),
+]
+_last = lambda x, m: x[torch.arange(len(m)), m.sum(1) - 1]  # noqa: E731
+WRONG["last_return_gap"] = [
+    (lambda R, r, m: (R - r)[m].abs().max(), "every token counts"),
+    (lambda R, r, m: (R - r).where(m, 0)[:, -1].abs().max(), "last column"),
+    (
+        lambda R, r, m: (R - r)[torch.arange(len(m)), (m.sum(1) - 2).clamp(min=0)].abs().max(),
+        "one token too early",
+    ),
+    (lambda R, r, m: (R - r)[:, 0].abs().max(), "first token was read"),
+    (lambda R, r, m: _last(R - r, m).max(), "sign is kept"),
+    (lambda R, r, m: _last(r - R, m).max(), "the other way round"),
+    (lambda R, r, m: _last(R - r, m).abs().mean(), "mean over the responses"),
+    (lambda R, r, m: _last(R - r, m).abs().sum(), "sum over the responses"),
+    (lambda R, r, m: _last(R - r, m).square().max(), "squared"),
+    (lambda R, r, m: _last(R - r, m).abs(), "one number for each response"),
+]
+TWO["last_return_gap"] = [
+    (lambda R, r, m: (R - r)[m].abs().mean(), "every token|mean over"),
+    (lambda R, r, m: _last(R - r, m).square().mean(), "squared|mean over"),
 ]
 
 # ---- fallen --------------------------------------------------------------------------------------

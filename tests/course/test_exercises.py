@@ -22,6 +22,7 @@ from rlhf_lab.course.exercises import nb04_advantages as ppo_advantages
 from rlhf_lab.course.exercises import nb04_losses as ppo_losses
 from rlhf_lab.course.exercises import nb04_rewards as ppo_rewards
 from rlhf_lab.course.exercises import nb05_microscope as microscope
+from rlhf_lab.course.exercises import nb05b_bug_hunt as bug_hunt
 from rlhf_lab.course.exercises import nb06_hacking as hacking
 from rlhf_lab.course.exercises import nb07_rounds as rounds
 from rlhf_lab.course.exercises import nb08_roads as roads
@@ -56,6 +57,9 @@ EXERCISES = {
         ppo_losses.CLIPPED_VALUE_LOSS,
         microscope.CLIPPED_TOKENS,
         microscope.RESPONSE_KL,
+        bug_hunt.FIRST_RATIO_CHECK,
+        bug_hunt.SCORE_POSITION,
+        bug_hunt.LAST_RETURN_GAP,
         hacking.FALLEN,
         hacking.BEST_OF_N_VALUE,
         rounds.CLUSTERED_INTERVAL,

@@ -237,7 +237,17 @@ def test_conflicts_are_means_over_seeds(constitution):
     assert row == {"first": "short", "second": "kind", "share": 0.25, "wins": 1.0}
 
 
-STUDIES = ("hacking", "rounds", "labels", "roads", "constitution", "ratings", "praise", "second")
+STUDIES = (
+    "hacking",
+    "rounds",
+    "labels",
+    "roads",
+    "constitution",
+    "ratings",
+    "praise",
+    "second",
+    "bug_hunt",
+)
 CARD = (data_folder() / "README.md").read_text("utf-8")
 
 

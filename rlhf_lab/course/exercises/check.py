@@ -14,6 +14,7 @@ from rlhf_lab.course.exercises import nb04_advantages as ppo_advantages
 from rlhf_lab.course.exercises import nb04_losses as ppo_losses
 from rlhf_lab.course.exercises import nb04_rewards as ppo_rewards
 from rlhf_lab.course.exercises import nb05_microscope as microscope
+from rlhf_lab.course.exercises import nb05b_bug_hunt as bug_hunt
 from rlhf_lab.course.exercises import nb06_hacking as hacking
 from rlhf_lab.course.exercises import nb07_rounds as rounds
 from rlhf_lab.course.exercises import nb08_roads as roads
@@ -126,6 +127,24 @@ def clipped_tokens(function: Callable) -> Result:
 def response_kl(function: Callable) -> Result:
     """response_kl(logprobs, ref_logprobs, mask): three (B, N) -> (B,), in nats."""
     return examine(microscope.RESPONSE_KL, function)
+
+
+# ---- 05b a bug hunt ------------------------------------------------------------------------------
+
+
+def first_ratio_check(function: Callable) -> Result:
+    """first_ratio_check(logprobs, new_logprobs, mask): three (B, N) -> (), never below 0."""
+    return examine(bug_hunt.FIRST_RATIO_CHECK, function)
+
+
+def score_position(function: Callable) -> Result:
+    """score_position(rewards, logprobs, ref_logprobs, mask, beta): four (B, N), float -> (B,)."""
+    return examine(bug_hunt.SCORE_POSITION, function)
+
+
+def last_return_gap(function: Callable) -> Result:
+    """last_return_gap(returns, rewards, mask): three (B, N) -> (), never below 0."""
+    return examine(bug_hunt.LAST_RETURN_GAP, function)
 
 
 # ---- 06 reward hacking ---------------------------------------------------------------------------
