@@ -17,6 +17,7 @@ from rlhf_lab.course.exercises.examine import judge
 from rlhf_lab.disk.data import data_folder
 from rlhf_lab.errors import UserError
 from rlhf_lab.show.alarms import alarms
+from rlhf_lab.show.cards import Card, Cards
 from rlhf_lab.show.panels import PPO, SERIES
 from rlhf_lab.show.plots import STYLE, Picture
 from rlhf_lab.studies.bug_hunt import ARMS
@@ -145,16 +146,17 @@ def alarms_of(run: RecordedRun) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["alarm", "update", "text"])
 
 
-def answers_of(run: RecordedRun, prompts: int = 2) -> pd.DataFrame:
+def answers_of(run: RecordedRun, prompts: int = 2) -> Cards:
     """The run's answers to the first of its prompts, at the start, half way and at the end."""
-    chosen = list(run.answers["prompt"].drop_duplicates().head(prompts))
-    found = run.answers[run.answers["prompt"].isin(chosen)].copy()
-    found["customer"] = found["prompt"].str.removeprefix("Customer: ").str.removesuffix("\nAgent:")
-    found = found.sort_values("update").sort_values(
-        "prompt", key=lambda texts: texts.map(chosen.index), kind="stable"
-    )
-    shown = found[["customer", "update", "score", "mark", "response"]].reset_index(drop=True)
-    return shown.round({"score": 2, "mark": 1})
+    groups = []
+    for prompt in run.answers["prompt"].drop_duplicates().head(prompts):
+        found = run.answers[run.answers["prompt"] == prompt].sort_values("update")
+        cards = [
+            Card(row.response, f"update {row.update}", row.mark, row.score)
+            for row in found.itertuples()
+        ]
+        groups.append((prompt, cards))
+    return Cards(groups)
 
 
 def token_row(run: RecordedRun, row: int = 0, last: int = 8) -> pd.DataFrame:
