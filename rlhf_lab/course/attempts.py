@@ -27,6 +27,7 @@ from rlhf_lab.intervals import interval
 from rlhf_lab.models import Ensemble, ScalarModel
 from rlhf_lab.records import Prompt
 from rlhf_lab.rollout import Scorer
+from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.training import Record
 
 
@@ -40,6 +41,7 @@ class Watch:
     prompts: Sequence[Prompt]
     judge: Judge
     every: int = 3
+    sampling: SamplingConfig = SamplingConfig()
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Attempt:
 
     def _look(self, update: int, policy: PreTrainedModel, scorer: Scorer, watch: Watch) -> None:
         prompts = list(watch.prompts)
-        there = respond(policy, watch.tokenizer, prompts, seed=0, judge=watch.judge)
+        there = respond(policy, watch.tokenizer, prompts, judge=watch.judge, config=watch.sampling)
         if isinstance(scorer, ScalarModel | Ensemble):
             scores = scores_of(scorer, there).flatten().tolist()
         else:
@@ -123,7 +125,8 @@ def load_attempts(path: Path) -> list[Attempt]:
         attempt = Attempt(row.text("title"), row.get("seed", int), row.get("looks", list))
         try:
             shapes = {attempt.table(name).shape for name in ("kl", "marks", "scores")}
-            whole = len(shapes) == 1 and all(isinstance(x["update"], int) for x in attempt.looks)
+            whole = all(isinstance(look["update"], int) for look in attempt.looks)
+            whole = whole and len(shapes) == 1 and all(len(shape) == 2 for shape in shapes)
         except (KeyError, TypeError, ValueError):
             whole = False
         if not whole:

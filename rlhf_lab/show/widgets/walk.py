@@ -53,15 +53,15 @@ class SampleWalk(ipywidgets.VBox):
         self.page.value = self.at(self.slider.value)
 
     def at(self, update: int) -> Html:
-        """The responses at an update, with the judge's marks."""
+        """The responses at an update, with the judge's marks and the scores."""
         rows = self.samples[self.samples["update"] == update].set_index("prompt")
         before = self.updates[max(0, self.updates.index(update) - 1)]
         old = self.samples[self.samples["update"] == before].set_index("prompt")
-        scored = "score" in rows and rows["score"].notna().all()
         means = f"mean mark {rows['mark'].mean():.1f}"
-        means += (
-            f", mean score {rows['score'].mean():.2f}" if scored else " (no score was recorded)"
-        )
+        if "score" in rows and rows["score"].notna().all():
+            means += f", mean score {rows['score'].mean():.2f}"
+        elif update == self.updates[0]:
+            means += " (the run recorded no scores of these answers)"
         head = tag("p", tag("b", f"Update {update}"), f", all {len(rows)} prompts: {means}")
         chosen = [
             self.prompts[(self.first + i) % len(self.prompts)]
