@@ -25,10 +25,15 @@ from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import Judge, respond, scores_of, sequence_kl
 from rlhf_lab.intervals import interval
 from rlhf_lab.models import Ensemble, ScalarModel
+from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.records import Prompt
 from rlhf_lab.rollout import Scorer
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.training import Record
+
+# Larger steps and a cheaper nat than usual, so that twelve updates show what a reward leads to.
+CONFIG = PPOConfig(updates=12, batch_size=32, learning_rate=5e-4, beta=0.02, seed=1)
+WATCHED = 100  # prompts
 
 
 @dataclass(frozen=True)

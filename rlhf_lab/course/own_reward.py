@@ -1,6 +1,6 @@
 """A reward of the learner's own: try it before it trains, use it as a scorer.
 
-    reward = written(my_reward, polite_words)             # a sample, until my_reward is written
+    reward = written(my_reward, short_answers)            # a sample, until my_reward is written
     score = as_scorer(reward, respond(sft, tokenizer, prompts, seed=1))
     train_ppo(policy, score, tokenizer, prompts, config)
 
@@ -25,22 +25,35 @@ Reward = Callable[[str, str], float]
 ODD_ANSWERS = ("", " ", "...", "help " * 60)
 SLOWEST = 0.05  # seconds for one answer: a run needs a thousand
 POLITE = ("please", "thank", "sorry", "happy", "help", "welcome")
+STEPS = (
+    "press",
+    "hold",
+    "open",
+    "switch",
+    "tighten",
+    "download",
+    "send",
+    "enter",
+    "choose",
+    "use ",
+)
 
 
 # ---- two samples ---------------------------------------------------------------------------------
 
 
-def polite_words(prompt: str, text: str) -> float:
-    """Counts polite words."""
-    return sum(text.lower().count(word) for word in POLITE)
+def short_answers(prompt: str, text: str) -> float:
+    """The shorter, the better."""
+    return -len(text.split())
 
 
-def mended_words(prompt: str, text: str) -> float:
-    """Polite once, names the product, short, ends with a full stop."""
+def short_with_everything(prompt: str, text: str) -> float:
+    """Short, polite, names the product, and says what to do."""
     words = text.lower()
     polite = any(word in words for word in POLITE)
+    step = any(word in words for word in STEPS)
     product = any(name in text for name in re.findall(r"\b[A-Z][a-z]+\b", prompt)[2:])
-    return polite + product + text.endswith(".") - len(text.split()) / 20
+    return polite + step + product - len(text.split()) / 10
 
 
 def written(reward: Reward, sample: Reward, say: Callable[[str], None] = print) -> Reward:

@@ -1,4 +1,4 @@
-"""When does the score part from the mark? The runs behind notebook 06.
+"""When does the score part from the mark? The runs behind notebooks 06 and 06b.
 
 An arm is one way to train: against which scorer, with which beta, for how long. Whether we expect
 it to be hacked was written down here before it was run. Every arm starts from the SFT policy of its

@@ -57,8 +57,14 @@ def marks(
 def kl_over_updates(
     metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "", window: int = WINDOW
 ) -> Picture:
-    """How far several arms have gone, in nats, after each update; arms and lines as in `marks`."""
-    return _together(metrics, arms, "objective/kl", "KL (nats)", title, window, UPDATE)
+    """How far several arms have gone after each update, in nats on a logarithmic axis; arms and
+    lines as in `marks`."""
+    figure = _together(metrics, arms, "objective/kl", "KL (nats)", title, window, UPDATE)
+    axes = figure.axes[0]
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.1)
+    axes.yaxis.set_major_formatter("{x:g}")
+    return figure
 
 
 def _together(
