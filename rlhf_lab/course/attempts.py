@@ -31,8 +31,7 @@ from rlhf_lab.rollout import Scorer
 from rlhf_lab.sampling import SamplingConfig
 from rlhf_lab.training import Record
 
-# Larger steps and a cheaper nat than usual, so that twelve updates show what a reward leads to.
-CONFIG = PPOConfig(updates=12, batch_size=32, learning_rate=5e-4, beta=0.02, seed=1)
+CONFIG = PPOConfig(updates=16, batch_size=32, seed=1)  # as in notebook 04
 WATCHED = 100  # prompts
 
 
@@ -45,7 +44,7 @@ class Watch:
     tokenizer: PreTrainedTokenizerBase
     prompts: Sequence[Prompt]
     judge: Judge
-    every: int = 3
+    every: int = 4
     sampling: SamplingConfig = SamplingConfig()
 
 
