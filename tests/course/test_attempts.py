@@ -4,8 +4,18 @@ import copy
 
 import pytest
 
-from rlhf_lab.course.attempts import Attempt, Attempts, Watch, at_kl, compared
+from rlhf_lab.course.attempts import (
+    CONFIG,
+    WATCHED,
+    Attempt,
+    Attempts,
+    Watch,
+    at_kl,
+    compared,
+    load_attempts,
+)
 from rlhf_lab.course.own_reward import as_scorer
+from rlhf_lab.disk.data import data_folder
 from rlhf_lab.errors import UserError
 from rlhf_lab.evaluate import respond
 from rlhf_lab.ppo import PPOConfig, train_ppo
@@ -127,3 +137,13 @@ def test_another_file_is_refused_and_left_as_it_is(tmp_path, looks, rest):
     with pytest.raises(UserError, match="line 1"):
         Attempts(file).add(attempt("mine", [0.0, 1.0], [[4, 4], [8, 8]]))
     assert file.read_text() == line + "\n"
+
+
+def test_the_shipped_runs_are_trained_and_watched_as_the_notebook_does():
+    learned = load_attempts(data_folder() / "own_reward" / "learned.jsonl")
+    assert [run.seed for run in learned] == [1, 2, 3] and CONFIG.seed == 1
+    for run in learned:
+        assert run.table("marks").shape[1] == WATCHED
+        assert [look["update"] for look in run.looks] == [0, 4, 8, 12, CONFIG.updates]
+        assert run.looks[0] == learned[0].looks[0]  # the same SFT policy
+        assert run.table("kl")[0].abs().max() < 1e-3
