@@ -148,7 +148,8 @@ def compared(
     mark_at_kl: Callable = mark_at_kl,
     fooled: Callable = fooled,
 ) -> pd.DataFrame:
-    """Every attempt beside the runs with the learned reward model (one for each seed), a row each.
+    """The SFT policy, the runs with the learned reward model (one for each seed) and every attempt, a
+    row each.
 
     Columns: the KL and the mark at the end; the mark where the run first comes to `kl` nats, on the
     line between two looks, with half its 95 % interval over prompts; by how much that is above the
@@ -159,7 +160,8 @@ def compared(
     answered another number of prompts.
     """
     rival = torch.stack([at_kl(run, kl, mark_at_kl) for run in learned]).nanmean(0)  # (P,)
-    rows = {}
+    sft = {"KL at the end": "0.0", "mark at the end": shown(learned[0].table("marks")[0])}
+    rows: dict[tuple[str, int], dict[str, str]] = {("the SFT policy", 0): sft}
     for number, run in enumerate([*learned, *attempts], 1 - len(learned)):
         marks, scores = run.table("marks"), run.table("scores")
         if marks.shape[1] != len(rival):
@@ -176,7 +178,7 @@ def compared(
             "above the learned one": "" if own else shown(there - rival, "+"),
             "fooled": f"{float(fooled(scores[0], scores[-1], marks[0], marks[-1])):.0%}",
         }
-    table = pd.DataFrame.from_dict(rows, orient="index")
+    table = pd.DataFrame(rows.values()).fillna("")
     table.index = pd.MultiIndex.from_tuples(rows, names=["scored by", "attempt"])
     return table
 

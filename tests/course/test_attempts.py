@@ -93,13 +93,13 @@ def test_fooled_prompts_are_counted_from_the_first_look_to_the_last():
     )
     run = attempt("mine", [0.0, 1.0, 2.0], marks, scores)
     learned = [attempt("learned", [0.0, 2.0], [[5] * 4, [6] * 4])]
-    assert compared([run], learned)["fooled"].tolist() == ["0%", "25%"]
+    assert compared([run], learned)["fooled"].tolist() == ["", "0%", "25%"]
 
 
 def test_the_learners_formulas_make_the_table():
     learned = [attempt("learned", [0.0, 2.0], [[4, 4], [8, 8]])]
     table = compared([], learned, mark_at_kl=lambda kl, marks, k: 7.0, fooled=lambda *given: 0.5)
-    assert table.iloc[0]["mark at 1 nats"] == "7.0 ± 0.0" and table.iloc[0]["fooled"] == "50%"
+    assert table.iloc[1]["mark at 1 nats"] == "7.0 ± 0.0" and table.iloc[1]["fooled"] == "50%"
 
 
 def test_attempts_on_other_prompts_are_refused():
