@@ -100,7 +100,7 @@ QUOTED = {
     "02_collecting_rankings": "95 .69",
     "03_the_reward_model": "99 85 88 72 80 76 2.1",
     "05_under_the_microscope": "1.30 .05",
-    "06_reward_hacking": "9.95 3.2 6.8",
+    "06_reward_hacking": "9.95 3.2 95",
     "06b_fits_ensembles_and_noise": ".48 .45 .1 1.6 3.3",
     "07_round_two": ".05 1.96 1.97 2.26",
     "08_other_roads": ".50 .51 .69 3.2 .41 .36 .33 .39",

@@ -148,8 +148,8 @@ def compared(
     mark_at_kl: Callable = mark_at_kl,
     fooled: Callable = fooled,
 ) -> pd.DataFrame:
-    """The SFT policy, the runs with the learned reward model (one for each seed) and every attempt, a
-    row each.
+    """A row each for the SFT policy, the runs with the learned reward model (one for each seed) and
+    every attempt.
 
     Columns: the KL and the mark at the end; the mark where the run first comes to `kl` nats, on the
     line between two looks, with half its 95 % interval over prompts; by how much that is above the
@@ -161,7 +161,7 @@ def compared(
     """
     rival = torch.stack([at_kl(run, kl, mark_at_kl) for run in learned]).nanmean(0)  # (P,)
     sft = {"KL at the end": "0.0", "mark at the end": shown(learned[0].table("marks")[0])}
-    rows: dict[tuple[str, int], dict[str, str]] = {("the SFT policy", 0): sft}
+    rows, names = [sft], [("the SFT policy", "", "")]
     for number, run in enumerate([*learned, *attempts], 1 - len(learned)):
         marks, scores = run.table("marks"), run.table("scores")
         if marks.shape[1] != len(rival):
@@ -170,17 +170,17 @@ def compared(
                 f"reward model {len(rival)}: compare runs on the same prompts"
             )
         there = at_kl(run, kl, mark_at_kl)
-        own = run in learned
-        rows[run.title if number > 0 else f"{run.title}, seed {run.seed}", max(number, 0)] = {
+        row = {
             "KL at the end": f"{run.table('kl')[-1].mean():.1f}",
             "mark at the end": shown(marks[-1]),
             f"mark at {kl:g} nats": shown(there),
-            "above the learned one": "" if own else shown(there - rival, "+"),
+            "above the learned one": shown(there - rival, "+") if number > 0 else "",
             "fooled": f"{float(fooled(scores[0], scores[-1], marks[0], marks[-1])):.0%}",
         }
-    table = pd.DataFrame(rows.values()).fillna("")
-    table.index = pd.MultiIndex.from_tuples(rows, names=["scored by", "attempt"])
-    return table
+        rows.append(row)
+        names.append((run.title, str(run.seed), str(number) if number > 0 else ""))
+    index = pd.MultiIndex.from_tuples(names, names=["scored by", "seed", "attempt"])
+    return pd.DataFrame(rows, index).fillna("")
 
 
 def at_kl(run: Attempt, kl: float, mark_at_kl: Callable = mark_at_kl) -> Tensor:

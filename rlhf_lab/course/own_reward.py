@@ -48,7 +48,7 @@ def short_answers(prompt: str, text: str) -> float:
 
 
 def short_with_everything(prompt: str, text: str) -> float:
-    """Short, polite, names the product, and says what to do."""
+    """Short and polite, names the product and a step."""
     words = text.lower()
     polite = any(word in words for word in POLITE)
     step = any(word in words for word in STEPS)
@@ -75,9 +75,9 @@ def name_of(reward: Reward) -> str:
 
 
 def title_of(reward: Reward) -> str:
-    """What a reward calls itself: the first line of its docstring, or its name."""
+    """What a reward calls itself: the first line of its docstring (50 characters), or its name."""
     lines = (reward.__doc__ or "").strip().splitlines()
-    return (lines[0].strip() if lines else name_of(reward))[:80]
+    return (lines[0].strip() if lines else name_of(reward))[:50]
 
 
 # ---- from a reward to a scorer -------------------------------------------------------------------

@@ -72,14 +72,16 @@ def test_attempts_stand_beside_the_learned_reward_model_at_equal_kl():
     mine = attempt("mine", [0.0, 1.0, 3.0], [[4] * 4, [6, 5, 6, 5], [3, 1, 2, 6]])
     near = attempt("near", [0.0, 0.2], [[4] * 4, [5] * 4])
     table = compared([mine, near], learned, kl=1.0)
-    assert [name for name, _ in table.index] == [
-        "learned, seed 8",
-        "learned, seed 6",
-        "mine",
-        "near",
+    assert table.index.tolist() == [
+        ("the SFT policy", "", ""),
+        ("learned", "8", ""),
+        ("learned", "6", ""),
+        ("mine", "1", "1"),
+        ("near", "1", "2"),
     ]
-    assert table["mark at 1 nats"].tolist()[:2] == ["6.0 ± 0.0", "5.0 ± 0.0"]
-    own, close = table.iloc[2], table.iloc[3]
+    assert table["mark at the end"].tolist()[0] == "4.0 ± 0.0"
+    assert table["mark at 1 nats"].tolist()[:3] == ["", "6.0 ± 0.0", "5.0 ± 0.0"]
+    own, close = table.iloc[3], table.iloc[4]
     # 5.5 with a standard deviation of .577, four prompts: t = 3.182; the two learned runs have 5.5
     assert own["mark at 1 nats"] == "5.5 ± 0.9" and own["above the learned one"] == "+0.0 ± 0.9"
     assert own["KL at the end"] == "3.0" and own["mark at the end"] == "3.0 ± 3.4"
