@@ -16,6 +16,7 @@ from rlhf_lab.course.exercises import nb03_reward as reward
 from rlhf_lab.course.exercises import nb04_advantages as advantages
 from rlhf_lab.course.exercises import nb04_losses as losses
 from rlhf_lab.course.exercises import nb04_rewards as rewards
+from rlhf_lab.course.exercises import nb06_hacking as hacking
 from rlhf_lab.course.exercises import nb08_roads as roads
 from rlhf_lab.course.exercises import nb14_loop as loop
 from rlhf_lab.course.exercises.examine import judge
@@ -23,7 +24,8 @@ from rlhf_lab.course.exercises.exercise import Exercise
 from rlhf_lab.errors import UserError
 from rlhf_lab.training import Record
 
-# Each formula that a stage takes as an argument: its exercise, and the package's function.
+# Each formula that a stage or a table takes as an argument: its exercise, and the package's
+# function.
 FORMULAS: dict[str, tuple[Exercise, Callable]] = {
     "label_mask": (sft.LABEL_MASK, maths.label_mask),
     "pair_loss": (reward.PAIR_LOSS, maths.pair_loss),
@@ -33,6 +35,8 @@ FORMULAS: dict[str, tuple[Exercise, Callable]] = {
     "whiten": (losses.WHITEN, maths.whiten),
     "clipped_policy_loss": (losses.CLIPPED_POLICY_LOSS, maths.clipped_policy_loss),
     "clipped_value_loss": (losses.CLIPPED_VALUE_LOSS, maths.clipped_value_loss),
+    "fooled": (hacking.FOOLED, hacking.fooled),
+    "mark_at_kl": (hacking.MARK_AT_KL, hacking.mark_at_kl),
     "rloo_advantages": (roads.RLOO_ADVANTAGES, maths.rloo_advantages),
     "dpo_loss": (roads.DPO_LOSS, maths.dpo_loss),
 }

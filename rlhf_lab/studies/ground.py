@@ -184,14 +184,18 @@ class Ground:
     def judged_prompts(self) -> list[Prompt]:
         return self.task.held_out()["held-out"][self.watched :][: self.judged]
 
-    def look(self, policy, update: int) -> Rows:
-        """The policy's present responses to the watched prompts, with marks; sampled with the same
-        random numbers each time."""
+    def look(self, policy, update: int, reward_model: ScalarModel | Ensemble | None = None) -> Rows:
+        """The policy's present responses to the watched prompts, with marks and, if a reward model
+        is given, its scores; sampled with the same random numbers each time."""
         answers = respond(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
-        return [
+        rows: Rows = [
             {"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
             for p, [text], [mark] in zip(answers.prompts, answers.texts, answers.judged)
         ]
+        if reward_model is not None:
+            for row, [score] in zip(rows, scores_of(reward_model, answers).tolist()):
+                row["score"] = round(score, 4)
+        return rows
 
     def answers(self, policy, seed: int) -> Responses:
         """Fresh marked responses to the judged prompts."""

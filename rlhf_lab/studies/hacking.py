@@ -1,4 +1,4 @@
-"""When does the score part from the mark? The runs behind notebook 06.
+"""When does the score part from the mark? The runs behind notebooks 06 and 06b.
 
 An arm is one way to train: against which scorer, with which beta, for how long. Whether we expect
 it to be hacked was written down here before it was run. Every arm starts from the SFT policy of its
@@ -113,8 +113,8 @@ def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
     A policy is kept every ten updates; the peak is the one nearest to the best marks in training.
     Those marks were chosen for being high and are too high by luck, so the peak is judged on fresh
     responses to other prompts. Writes metrics.jsonl.gz, samples.jsonl.gz (responses to the watched
-    prompts every ten updates), fresh.jsonl.gz (mark, score and KL of fresh responses every ten
-    updates) and, last, summary.json.
+    prompts every ten updates, with mark and score), fresh.jsonl.gz (mark, score and KL of fresh
+    responses every ten updates) and, last, summary.json.
     """
     return ground.once(arm.name, seed, lambda: _train(ground, arm, seed))
 
@@ -125,7 +125,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     scorer: Scorer = reward_model
     if arm.scorer == "judge":
         scorer = mark_as_score(ground.task.judge, drawn)
-    metrics, samples = [], ground.look(policy, 0)
+    metrics, samples = [], ground.look(policy, 0, reward_model)
     judged = {0: ground.judge_sft(seed, reward_model)}
     config = PPOConfig(updates=arm.updates, beta=arm.beta, seed=seed, batch_size=ground.batch_size)
     for record in train_ppo(
@@ -140,7 +140,7 @@ def _train(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
         metrics.append({name: record[name] for name in LOGGED})
         update = int(record["update"])
         if update % SAMPLED == 0:
-            samples += ground.look(policy, update)
+            samples += ground.look(policy, update, reward_model)
         if update % SAMPLED == 0 or update == min(arm.stop, arm.updates):
             judged[update] = ground.judge(policy, ground.answers(policy, seed), seed, reward_model)
         if update == arm.stop:

@@ -59,7 +59,7 @@ def load_summaries(folder: Path) -> pd.DataFrame:
 
 def load_samples(folder: Path, arm: str, seed: int) -> pd.DataFrame:
     """One run's responses to the watched prompts during training: columns update, prompt, response,
-    mark. Raises UserError if there is no such run."""
+    mark and, where the run recorded it, score. Raises UserError if there is no such run."""
     path = place_of(folder, arm, seed) / "samples.jsonl.gz"
     if not path.exists():
         raise UserError(

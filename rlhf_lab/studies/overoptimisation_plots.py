@@ -1,4 +1,5 @@
-"""The pictures of the hacking study: score and mark against the distance d = sqrt(KL)."""
+"""The pictures of the hacking study: score, mark and KL over the updates, and score and mark
+against the distance d = sqrt(KL)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,15 +13,18 @@ from rlhf_lab.show.plots import STYLE, Picture
 from rlhf_lab.studies.overoptimisation import WINDOW, Fit, path_of
 
 DISTANCE = "distance: sqrt(KL / nats)"
+UPDATE = "update"
 ROWS = (
     ("objective/scores", "score", "score (sd of SFT's)"),
     ("judge/mark", "mark", "judge's mark (points)"),
 )
 
 
-def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WINDOW) -> Picture:
-    """A column for each arm: the score above and the judge's mark below, against the distance, a
-    line for every seed.
+def score_and_mark(
+    metrics: pd.DataFrame, arms: Sequence[str], window: int = WINDOW, over: str = DISTANCE
+) -> Picture:
+    """A column for each arm: the score above and the judge's mark below, a line for every seed.
+    over: DISTANCE or UPDATE.
 
     A dot marks the end of a run. Where the upper curves rise and the lower ones fall, the policy
     pleases the reward model and no longer the judge.
@@ -30,25 +34,55 @@ def score_and_mark(metrics: pd.DataFrame, arms: Sequence[str], window: int = WIN
         grid = figure.subplots(2, len(arms), sharex="col", sharey="row", squeeze=False)
         for column, arm in enumerate(arms):
             for row, (name, colour, _) in enumerate(ROWS):
-                _runs(grid[row, column], metrics, arm, name, SERIES[colour], window)
+                _runs(grid[row, column], metrics, arm, name, SERIES[colour], window, over=over)
             grid[0, column].set_title(arm.replace(", ", ",\n"))
-            grid[1, column].set_xlabel(DISTANCE)
+            grid[1, column].set_xlabel(over)
         for row, (_, colour, label) in enumerate(ROWS):
             grid[row, 0].set_ylabel(label, color=SERIES[colour])
     return figure
 
 
 def marks(
+    metrics: pd.DataFrame,
+    arms: Mapping[str, str],
+    title: str = "",
+    window: int = WINDOW,
+    over: str = DISTANCE,
+) -> Picture:
+    """The judge's mark of several arms against the distance (or over=UPDATE), in one pair of axes;
+    arms: name and colour of each. Every seed is a line that ends in the arm's marker."""
+    return _together(metrics, arms, "judge/mark", "judge's mark (points)", title, window, over)
+
+
+def kl_over_updates(
     metrics: pd.DataFrame, arms: Mapping[str, str], title: str = "", window: int = WINDOW
 ) -> Picture:
-    """The judge's mark of several arms against the distance, in one pair of axes; arms: name and
-    colour of each. Every seed is a line that ends in the arm's marker."""
+    """How far several arms have gone after each update, in nats on a logarithmic axis; arms and
+    lines as in `marks`."""
+    figure = _together(metrics, arms, "objective/kl", "KL (nats)", title, window, UPDATE)
+    axes = figure.axes[0]
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.1)
+    axes.yaxis.set_major_formatter("{x:g}")
+    return figure
+
+
+def _together(
+    metrics: pd.DataFrame,
+    arms: Mapping[str, str],
+    name: str,
+    label: str,
+    title: str,
+    window: int,
+    over: str,
+) -> Picture:
+    """A metric of several arms in one pair of axes."""
     with matplotlib.rc_context(STYLE):
         figure = Picture(figsize=(6.4, 3.8))
         axes = figure.add_subplot()
         for (arm, colour), marker in zip(arms.items(), MARKERS):
-            _runs(axes, metrics, arm, "judge/mark", colour, window, arm, marker=marker)
-        axes.set(title=title, xlabel=DISTANCE, ylabel="judge's mark (points)")
+            _runs(axes, metrics, arm, name, colour, window, arm, marker=marker, over=over)
+        axes.set(title=title, xlabel=over, ylabel=label)
         axes.legend()
     return figure
 
@@ -115,11 +149,13 @@ def _runs(
     label: str | None = None,
     farthest: float = np.inf,
     marker: str = "o",
+    over: str = DISTANCE,
 ) -> None:
     """Every seed of an arm: a line along the updates with a marker at its end. A line that goes
     beyond `farthest` is cut off there and has no marker."""
     for _, run in metrics[metrics["arm"] == arm].groupby("seed"):
         x, y = path_of(run, name, window)
+        x = x if over == DISTANCE else run["update"].to_numpy(float)
         beyond = np.flatnonzero(x > farthest)
         cut = beyond[0] if len(beyond) else len(x)
         whole = cut == len(x)

@@ -14,6 +14,7 @@ NOTEBOOKS = (
     "00_tour.ipynb",
     "04_policy_gradients_and_ppo.ipynb",
     "06_reward_hacking.ipynb",
+    "06b_fits_ensembles_and_noise.ipynb",
     "07_round_two.ipynb",
     "08_other_roads.ipynb",
     "09_a_constitution.ipynb",

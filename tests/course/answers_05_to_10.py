@@ -305,6 +305,172 @@ WRONG["last_return_gap"] = [
 TWO["last_return_gap"] = [
     (lambda R, r, m: (R - r)[m].abs().mean(), "every token|mean over"),
     (lambda R, r, m: _last(R - r, m).square().mean(), "squared|mean over"),
+# ---- fooled --------------------------------------------------------------------------------------
+
+
+def fooled_by_loop(sb, sa, mb, ma):
+    count = 0
+    for i in range(len(sb)):
+        if sa[i] > sb[i] and ma[i] < mb[i]:
+            count += 1
+    return count / len(sb)
+
+
+def fooled_by_numpy(sb, sa, mb, ma):
+    sb, sa, mb, ma = (x.numpy() for x in (sb, sa, mb, ma))
+    return np.mean((sa > sb) * (ma < mb))
+
+
+def fooled_by_zip(sb, sa, mb, ma):
+    pairs = list(zip(sb.tolist(), sa.tolist(), mb.tolist(), ma.tolist()))
+    return len([1 for a, b, c, d in pairs if b > a and d < c]) / len(pairs)
+
+
+RIGHT["fooled"] = [
+    fooled_by_loop,
+    fooled_by_numpy,
+    fooled_by_zip,
+    lambda sb, sa, mb, ma: ((sa > sb) & (ma < mb)).float().mean(),
+    lambda sb, sa, mb, ma: (((sa - sb) > 0) & ((ma - mb) < 0)).double().mean(),
+    lambda sb, sa, mb, ma: torch.logical_and(sb.lt(sa), mb.gt(ma)).sum() / sb.numel(),
+    lambda sb, sa, mb, ma: torch.where(sa > sb, (ma < mb).float(), torch.zeros_like(ma)).mean(),
+    lambda sb, sa, mb, ma: (((sa - sb).sign() - (ma - mb).sign()) == 2).float().mean(),
+]
+WRONG["fooled"] = [
+    (lambda sb, sa, mb, ma: ((sa > sb) & (ma <= mb)).float().mean(), "unchanged mark counts"),
+    (lambda sb, sa, mb, ma: ((sa >= sb) & (ma < mb)).float().mean(), "unchanged score counts"),
+    (
+        lambda sb, sa, mb, ma: ((sa >= sb) & (ma <= mb)).float().mean(),
+        "unchanged scores and marks count",
+    ),
+    (
+        lambda sb, sa, mb, ma: ((sa > sb) & (ma < mb)).sum() / (sa > sb).sum(),
+        "number of answers whose score rose",
+    ),
+    (lambda sb, sa, mb, ma: (sa > sb)[ma < mb].float().mean(), "number of answers whose mark fell"),
+    (lambda sb, sa, mb, ma: ((sa > sb) & (ma < mb)).sum().float(), "a number of prompts"),
+    (lambda sb, sa, mb, ma: ((sa > sb) | (ma < mb)).float().mean(), "one of the two is enough"),
+    (lambda sb, sa, mb, ma: (sa > sb).float().mean(), "only the score is compared"),
+    (lambda sb, sa, mb, ma: (ma < mb).float().mean(), "only the mark is compared"),
+    (lambda sb, sa, mb, ma: ((sa > sb) & (ma > mb)).float().mean(), "better in both"),
+    (lambda sb, sa, mb, ma: ((sa < sb) & (ma < mb)).float().mean(), "worse in both"),
+    (lambda sb, sa, mb, ma: fooled_by_loop(sa, sb, ma, mb), "the wrong way round"),
+    (
+        lambda sb, sa, mb, ma: float(sa.mean() > sb.mean() and ma.mean() < mb.mean()),
+        "the means were compared",
+    ),
+    (lambda sb, sa, mb, ma: 100 * fooled_by_loop(sb, sa, mb, ma), "a percentage"),
+    (lambda sb, sa, mb, ma: 1 - fooled_by_loop(sb, sa, mb, ma), "not fooled"),
+]
+TWO["fooled"] = [
+    (
+        lambda sb, sa, mb, ma: 1 - ((sa > sb) & (ma <= mb)).float().mean(),
+        "unchanged mark|not fooled",
+    ),
+    (
+        lambda sb, sa, mb, ma: 100 * ((sa > sb) & (ma < mb)).sum() / (sa > sb).sum(),
+        "whose score rose|a percentage",
+    ),
+]
+
+# ---- mark_at_kl ----------------------------------------------------------------------------------
+
+
+def mark_at_kl_by_loop(kl, marks, wanted):
+    for u in range(1, len(kl)):
+        if kl[u] >= wanted:
+            share = (wanted - kl[u - 1]) / (kl[u] - kl[u - 1])
+            return (1 - share) * marks[u - 1] + share * marks[u]
+    return torch.tensor(torch.nan)
+
+
+def mark_at_kl_by_argmax(kl, marks, wanted):
+    far = kl >= wanted
+    if not far.any():
+        return float("nan")
+    after = int(far.int().argmax())
+    return torch.lerp(
+        marks[after - 1], marks[after], (wanted - kl[after - 1]) / (kl[after] - kl[after - 1])
+    )
+
+
+def mark_at_kl_by_numpy(kl, marks, wanted):
+    kl, marks = kl.numpy(), marks.numpy()
+    reached = np.flatnonzero(kl >= wanted)
+    if reached.size == 0:
+        return np.nan
+    i = reached[0]
+    return np.interp(wanted, kl[i - 1 : i + 1], marks[i - 1 : i + 1])
+
+
+def mark_at_kl_by_running_maximum(kl, marks, wanted):
+    farthest = kl.cummax(0).values
+    if farthest[-1] < wanted:
+        return math.nan
+    i = int(torch.searchsorted(farthest, torch.tensor(float(wanted))))
+    slope = (marks[i] - marks[i - 1]) / (kl[i] - kl[i - 1])
+    return marks[i] - slope * (kl[i] - wanted)
+
+
+def mark_at_kl_by_while(kl, marks, wanted):
+    kl, marks, u = kl.tolist(), marks.tolist(), 0
+    while u < len(kl) and kl[u] < wanted:
+        u += 1
+    if u == len(kl):
+        return float("nan")
+    a, b = kl[u] - wanted, wanted - kl[u - 1]
+    return (a * marks[u - 1] + b * marks[u]) / (a + b)
+
+
+def mark_at_kl_by_next(kl, marks, wanted):
+    i = next((u for u, x in enumerate(kl) if x >= wanted), None)
+    if i is None:
+        return torch.tensor(float("nan"))
+    return marks[i - 1] + (marks[i] - marks[i - 1]) * (wanted - kl[i - 1]) / (kl[i] - kl[i - 1])
+
+
+RIGHT["mark_at_kl"] = [
+    mark_at_kl_by_loop,
+    mark_at_kl_by_argmax,
+    mark_at_kl_by_numpy,
+    mark_at_kl_by_running_maximum,
+    mark_at_kl_by_while,
+    mark_at_kl_by_next,
+]
+
+
+def _mark_at_kl(share, missing=lambda kl, marks: math.nan):
+    """The right answer with another weight of the look after, or another end."""
+
+    def function(kl, marks, wanted):
+        for u in range(1, len(kl)):
+            if kl[u] >= wanted:
+                s = share(float((wanted - kl[u - 1]) / (kl[u] - kl[u - 1])))
+                return marks[u - 1] + s * (marks[u] - marks[u - 1])
+        return missing(kl, marks)
+
+    return function
+
+
+WRONG["mark_at_kl"] = [
+    (lambda kl, marks, k: marks[(kl - k).abs().argmin()], "the nearest look"),
+    (_mark_at_kl(lambda s: 1.0), "the look after"),
+    (_mark_at_kl(lambda s: 0.0), "the look before"),
+    (_mark_at_kl(lambda s: 0.5), "the mean of the two looks"),
+    (_mark_at_kl(lambda s: 1 - s), "each other's weights"),
+    (lambda kl, marks, k: mark_at_kl_by_loop(kl**0.5, marks, k**0.5), "over sqrt(KL)"),
+    (lambda kl, marks, k: np.interp(k, kl.numpy(), marks.numpy()), "although np.interp"),
+    (
+        lambda kl, marks, k: mark_at_kl_by_loop(kl.sort().values, marks[kl.argsort()], k),
+        "sorted by their KL",
+    ),
+    (_mark_at_kl(lambda s: s, lambda kl, marks: marks[-1]), "the last mark is no answer"),
+    (_mark_at_kl(lambda s: s, lambda kl, marks: marks[kl.argmax()]), "farthest look"),
+    (_mark_at_kl(lambda s: s, lambda kl, marks: 0.0), "0 would be a bad mark"),
+]
+TWO["mark_at_kl"] = [
+    (_mark_at_kl(lambda s: 1.0, lambda kl, marks: marks[-1]), "the look after|the last mark"),
+    (_mark_at_kl(lambda s: 1 - s, lambda kl, marks: 0.0), "other's weights|bad mark"),
 ]
 
 # ---- fallen --------------------------------------------------------------------------------------

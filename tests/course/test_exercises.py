@@ -24,6 +24,7 @@ from rlhf_lab.course.exercises import nb04_rewards as ppo_rewards
 from rlhf_lab.course.exercises import nb05_microscope as microscope
 from rlhf_lab.course.exercises import nb05b_bug_hunt as bug_hunt
 from rlhf_lab.course.exercises import nb06_hacking as hacking
+from rlhf_lab.course.exercises import nb06b_fits as fits
 from rlhf_lab.course.exercises import nb07_rounds as rounds
 from rlhf_lab.course.exercises import nb08_roads as roads
 from rlhf_lab.course.exercises import nb09_constitution as constitution
@@ -60,8 +61,10 @@ EXERCISES = {
         bug_hunt.FIRST_RATIO_CHECK,
         bug_hunt.SCORE_POSITION,
         bug_hunt.LAST_RETURN_GAP,
-        hacking.FALLEN,
-        hacking.BEST_OF_N_VALUE,
+        hacking.FOOLED,
+        hacking.MARK_AT_KL,
+        fits.FALLEN,
+        fits.BEST_OF_N_VALUE,
         rounds.CLUSTERED_INTERVAL,
         rounds.PAIRED_DIFFERENCE,
         roads.RLOO_ADVANTAGES,
@@ -425,11 +428,11 @@ def test_the_label_mask_is_the_one_that_training_uses():
 
 
 def test_a_fall_is_the_one_that_the_study_reports():
-    for case in hacking.FALLEN.cases:
+    for case in fits.FALLEN.cases:
         run = pd.DataFrame({"judge/mark": case.inputs["marks"].tolist()})
         run[["arm", "seed", "update", "objective/kl"]] = 0
         [row] = overoptimisation(run, case.inputs["window"]).itertuples()
-        assert hacking.fallen(**case.inputs).item() == pytest.approx(row.fell, nan_ok=True)
+        assert fits.fallen(**case.inputs).item() == pytest.approx(row.fell, nan_ok=True)
 
 
 def test_intervals_are_those_that_the_lab_reports():

@@ -22,7 +22,7 @@ def test_the_slider_changes_the_update(samples):
     walk = SampleWalk(samples, shown=2)
     assert "Update 0" in walk.page.value and "one" in walk.page.value
     walk.slider.value = 20
-    assert "Update 20" in walk.page.value and "mean mark of all 2 prompts 2.5" in walk.page.value
+    assert "Update 20" in walk.page.value and "all 2 prompts: mean mark 2.5" in walk.page.value
 
 
 def test_what_a_model_wrote_is_escaped(samples):
@@ -54,3 +54,13 @@ def test_the_label_of_who_is_to_speak_is_left_out(samples):
     assert "Agent" not in SampleWalk(samples).at(0) and "prompt 1<" in SampleWalk(samples).at(0)
     other = samples.assign(prompt=samples["prompt"].str.replace("Agent:", "So: what now?"))
     assert "So: what now?" in SampleWalk(other).at(0)
+
+
+def test_each_answer_has_its_mark_and_the_score_if_it_was_recorded(samples):
+    page = SampleWalk(samples).at(10)
+    assert "(mark 1.0)" in page and "(mark 2.0)" in page and "score" not in page
+    assert "recorded no scores" in SampleWalk(samples).at(0)
+    scored = SampleWalk(samples.assign(score=-samples["mark"])).at(10)
+    assert "(mark 1.0, score -1.00)" in scored and "(mark 2.0, score -2.00)" in scored
+    assert "mean mark 1.5, mean score -1.50" in scored
+    assert "no scores" not in SampleWalk(samples.assign(score=1.0)).at(0)

@@ -11,7 +11,7 @@ import torch
 from rlhf_lab.cli import main
 from rlhf_lab.cli import study as command
 from rlhf_lab.disk.data import base_model
-from rlhf_lab.evaluate import scores_of
+from rlhf_lab.evaluate import respond, scores_of
 from rlhf_lab.models import Ensemble, load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Mark, Prompt, Ranking
 from rlhf_lab.studies import hacking
@@ -44,6 +44,12 @@ def test_an_arm_writes_its_run_and_is_not_run_twice(study, monkeypatch):
     metrics, samples = lines(place / "metrics.jsonl.gz"), lines(place / "samples.jsonl.gz")
     assert [row["update"] for row in metrics] == [1, 2] and set(metrics[0]) == set(hacking.LOGGED)
     assert [row["update"] for row in samples] == [0, 0]  # two watched prompts; the tenth never came
+    reward_model = hacking.reward_model_of(study, TINY, 0, study.drawn(0))
+    watched = respond(study.policy(0), study.tokenizer, study.watched_prompts())
+    assert [row["response"] for row in samples] == [text for [text] in watched.texts]
+    assert [row["score"] for row in samples] == pytest.approx(
+        scores_of(reward_model, watched).flatten().tolist(), abs=1e-3
+    )
     assert summary["arm"]["beta"] == 0.0 and summary["prompts"] == 3
     assert summary["sft"]["kl"][0] == pytest.approx(0, abs=1e-4)
     assert len(summary["policy"]["mark"]) == len(summary["policy"]["score"]) == 3

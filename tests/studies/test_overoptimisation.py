@@ -22,7 +22,14 @@ from rlhf_lab.studies.overoptimisation import (
     load_summaries,
     overoptimisation,
 )
-from rlhf_lab.studies.overoptimisation_plots import best_of_n, fitted, marks, score_and_mark
+from rlhf_lab.studies.overoptimisation_plots import (
+    UPDATE,
+    best_of_n,
+    fitted,
+    kl_over_updates,
+    marks,
+    score_and_mark,
+)
 
 
 def run(marks, arm="a", seed=0, kl=None):
@@ -134,6 +141,19 @@ def test_pictures_have_a_line_for_every_run():
         2,
         0,
     ]
+
+
+def test_the_same_runs_over_their_updates():
+    metrics = pd.concat([run([5.0, 6.0, 7.0, 5.0], arm, seed) for arm in "ab" for seed in (0, 1)])
+    figure = score_and_mark(metrics, ["a", "b"], window=1, over=UPDATE)
+    line = figure.axes[2].lines[0]  # below the score of the first arm
+    assert line.get_xdata().tolist() == metrics["update"].iloc[:4].tolist()
+    assert line.get_ydata().tolist() == [5, 6, 7, 5]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", UPDATE, UPDATE]
+    (axes,) = kl_over_updates(metrics, {"a": "black"}, window=1).axes
+    kl = metrics[(metrics["arm"] == "a") & (metrics["seed"] == 0)]["objective/kl"]
+    assert axes.lines[0].get_ydata().tolist() == pytest.approx(kl.tolist())
+    assert axes.get_yscale() == "log" and axes.get_xlabel() == UPDATE
 
 
 def judged(mark, spread=0.0, update=0):

@@ -16,6 +16,7 @@ from rlhf_lab.course.exercises import nb04_rewards as ppo_rewards
 from rlhf_lab.course.exercises import nb05_microscope as microscope
 from rlhf_lab.course.exercises import nb05b_bug_hunt as bug_hunt
 from rlhf_lab.course.exercises import nb06_hacking as hacking
+from rlhf_lab.course.exercises import nb06b_fits as fits
 from rlhf_lab.course.exercises import nb07_rounds as rounds
 from rlhf_lab.course.exercises import nb08_roads as roads
 from rlhf_lab.course.exercises import nb09_constitution as constitution
@@ -150,14 +151,28 @@ def last_return_gap(function: Callable) -> Result:
 # ---- 06 reward hacking ---------------------------------------------------------------------------
 
 
+def fooled(function: Callable) -> Result:
+    """fooled(scores_before, scores_after, marks_before, marks_after): four (P,) -> (), the share of
+    prompts with a higher score and a lower mark."""
+    return examine(hacking.FOOLED, function)
+
+
+def mark_at_kl(function: Callable) -> Result:
+    """mark_at_kl(kl, marks, wanted): two (U,), float -> (), nan where it is not reached."""
+    return examine(hacking.MARK_AT_KL, function)
+
+
+# ---- 06b fits, ensembles, noisy labels -----------------------------------------------------------
+
+
 def fallen(function: Callable) -> Result:
     """fallen(marks, window): (U,), int -> (), the share of what was won that was lost again."""
-    return examine(hacking.FALLEN, function)
+    return examine(fits.FALLEN, function)
 
 
 def best_of_n_value(function: Callable) -> Result:
     """best_of_n_value(scores, marks, n): two (M,), int -> (), in points."""
-    return examine(hacking.BEST_OF_N_VALUE, function)
+    return examine(fits.BEST_OF_N_VALUE, function)
 
 
 # ---- 07 round two --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Exercises of notebook 06: how far a run fell from its best, and the value of best-of-n."""
+"""Exercises of notebook 06: how many answers are fooled, and the mark at equal KL."""
 
 import math
 from collections.abc import Callable
@@ -8,371 +8,297 @@ from torch import Tensor
 
 from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
 
-# ---- how far a run fell --------------------------------------------------------------------------
+# ---- a higher score for a lower mark -------------------------------------------------------------
 
 
-def _half(window: int) -> int:
-    return window // 2
-
-
-def fallen(
-    marks: Tensor,
-    window: int,
+def fooled(
+    scores_before: Tensor,
+    scores_after: Tensor,
+    marks_before: Tensor,
+    marks_after: Tensor,
     *,
-    back: Callable[[int], int] = _half,
-    ahead: Callable[[int], int] = _half,
-    edges: str = "fewer",
-    peak: str = "mean",
-    end: str = "mean",
-    start: str = "mark",
-    by: str = "what was won",
-    nothing_won: float | None = math.nan,
+    risen: Callable[[Tensor, Tensor], Tensor] = torch.gt,
+    fell: Callable[[Tensor, Tensor], Tensor] = torch.lt,
+    join: Callable[[Tensor, Tensor], Tensor] = torch.logical_and,
+    of: str = "all",
 ) -> Tensor:
-    """The share of what a run won that it lost again, nan where nothing was won: (U,) -> ()."""
-    means = _running_means(marks, back(window), ahead(window), edges)
-    first = {
-        "mark": marks[0],
-        "mean": means[0],
-        "lowest": means.min(),
-        "zero": torch.tensor(0.0),
-        "first window": marks[:window].mean(),
-    }
-    top = {"mean": means.max(), "mark": marks.max()}[peak]
-    last = {
-        "mean": means[-1],
-        "mark": marks[-1],
-        "last window": marks[-window:].mean(),
-        "lowest since": means[int(means.argmax()) :].min(),
-    }[end]
-    won = top - first[start]
-    if nothing_won is not None and won <= 0:
-        return torch.tensor(nothing_won)
-    return (top - last) / {
-        "what was won": won,
-        "the end": last,
-        "what is left": last - first[start],
-        "nothing": 1.0,
-    }[by]
+    """The share of prompts whose answer gained in score and lost in mark: four (P,) -> ()."""
+    up, down = risen(scores_after, scores_before), fell(marks_after, marks_before)
+    count = join(up, down).float().sum()
+    return count / {"all": len(up), "risen": up.sum(), "fallen": down.sum(), "nothing": 1}[of]
 
 
-def _running_means(marks: Tensor, back: int, ahead: int, edges: str) -> Tensor:
-    """The mean of each mark with `back` marks before it and `ahead` after it, fewer at the ends."""
-    if edges == "full windows":
-        return marks.unfold(0, back + ahead + 1, 1).mean(1)
-    means = []
-    for u in range(len(marks)):
-        seen = marks[max(0, u - back) : u + ahead + 1]
-        means.append(seen.sum() / (back + ahead + 1 if edges == "zeros" else len(seen)))
-    return torch.stack(means)
+def _by_means(scores_before, scores_after, marks_before, marks_after):
+    up = scores_after.mean() > scores_before.mean()
+    return (up & (marks_after.mean() < marks_before.mean())).float()
 
 
-FALLEN = Exercise(
-    "fallen",
-    fallen,
+FOOLED = Exercise(
+    "fooled",
+    fooled,
     cases=(
         Case(
-            "half lost again, with a lucky update on the way",
-            {"marks": torch.tensor([1.0, 3.0, 4.0, 8.0, 3.0, 2.0, 1.0, 4.0, 2.0]), "window": 3},
+            "two of five fooled, one better in both",
+            {
+                "scores_before": torch.tensor([0.1, -0.5, 0.9, 0.3, -1.0]),
+                "scores_after": torch.tensor([0.8, 0.4, 1.6, 0.2, 0.5]),
+                "marks_before": torch.tensor([8.0, 9.5, 4.0, 6.0, 7.0]),
+                "marks_after": torch.tensor([3.0, 2.5, 9.0, 2.0, 7.5]),
+            },
         ),
         Case(
-            "still rising, so that the end is the peak",
-            {"marks": torch.tensor([1.0, 2.0, 4.0, 5.0, 7.0]), "window": 3},
+            "answers that did not change",
+            {
+                "scores_before": torch.tensor([1.0, 0.2, 0.4, -0.3]),
+                "scores_after": torch.tensor([1.0, 0.2, 1.1, 0.6]),
+                "marks_before": torch.tensor([5.0, 9.0, 8.0, 7.0]),
+                "marks_after": torch.tensor([5.0, 9.0, 8.0, 2.0]),
+            },
         ),
         Case(
-            "an even window, and an end below the start",
-            {"marks": torch.tensor([2.0, 3.0, 5.0, 9.0, 5.0, 2.0, 0.0, 1.0, 1.5]), "window": 4},
+            "the same score for another mark",
+            {
+                "scores_before": torch.tensor([2.0, 1.0, 0.0, 3.0, 1.0, 2.0]),
+                "scores_after": torch.tensor([2.0, 2.0, 1.0, 3.0, 0.0, 4.0]),
+                "marks_before": torch.tensor([9.0, 9.0, 2.0, 4.0, 8.0, 8.0]),
+                "marks_after": torch.tensor([1.0, 1.0, 8.0, 9.0, 9.5, 3.0]),
+            },
         ),
-        Case("nothing won", {"marks": torch.tensor([5.0, 4.0, 3.0, 3.5, 2.0, 1.0]), "window": 3}),
         Case(
-            "a wide window",
-            {"marks": torch.tensor([1.5, 2.0, 6.0, 4.0, 7.0, 6.5, 3.0, 4.5]), "window": 5},
+            "nobody fooled",
+            {
+                "scores_before": torch.tensor([0.0, 0.5, 1.0]),
+                "scores_after": torch.tensor([0.5, 0.1, 2.0]),
+                "marks_before": torch.tensor([6.0, 6.0, 6.0]),
+                "marks_after": torch.tensor([7.0, 1.0, 6.0]),
+            },
         ),
     ),
     mistakes=(
         mistake(
-            "It looks as if nothing was smoothed: the best of many noisy updates is mostly "
-            "luck, and every run would seem to have fallen. Take peak and end of the running "
-            "mean.",
-            peak="mark",
-            end="mark",
+            "It looks as if an unchanged mark counts as lower: an answer that stays as good was "
+            "not made worse. Compare with <, not <=.",
+            fell=torch.le,
         ),
         mistake(
-            "The peak is that of the running mean, but the end is the last mark itself: take "
-            "both from the running mean.",
-            end="mark",
+            "It looks as if an unchanged score counts as higher: compare with >, not >=.",
+            risen=torch.ge,
         ),
         mistake(
-            "The end looks like the mean of the last `window` marks: it is the last of the running "
-            "means, over the last mark and window // 2 before it.",
-            end="last window",
+            "It looks as if unchanged scores and marks count: compare with > and <, not >= and <=.",
+            risen=torch.ge,
+            fell=torch.le,
         ),
         mistake(
-            "The start looks like the mean of the first `window` marks: it is the first mark "
-            "itself.",
-            start="first window",
+            "It looks as if you divided by the number of answers whose score rose: take the share "
+            "of all prompts.",
+            of="risen",
         ),
         mistake(
-            "It looks as if the fall was divided by what is left, the end less the start: divide "
-            "by "
-            "what was won, the peak less the start.",
-            by="what is left",
+            "It looks as if you divided by the number of answers whose mark fell: take the share "
+            "of all prompts.",
+            of="fallen",
         ),
         mistake(
-            "The end is that of the running mean, but the peak is the best mark itself, a "
-            "lucky update: take both from the running mean.",
-            peak="mark",
+            "It looks like a number of prompts: divide by how many there are, so that it is a "
+            "share.",
+            of="nothing",
         ),
         mistake(
-            "It looks as if each mean looks back only: take window // 2 marks on either "
-            "side, as far as there are any.",
-            back=lambda window: window - 1,
-            ahead=lambda window: 0,
+            "It looks as if one of the two is enough: the score must be higher and the mark "
+            "lower, for the same prompt.",
+            join=torch.logical_or,
         ),
         mistake(
-            "It looks as if each mean looks back only, over half the window: take window // 2 "
-            "marks on either side.",
-            ahead=lambda window: 0,
+            "It looks as if only the score is compared: the mark must be lower as well.",
+            join=lambda up, down: up,
         ),
         mistake(
-            "It looks as if each mean looks ahead only: take window // 2 marks on either side, as "
-            "far as there are any.",
-            back=lambda window: 0,
-            ahead=lambda window: window - 1,
+            "It looks as if only the mark is compared: the score must be higher as well.",
+            join=lambda up, down: down,
         ),
         mistake(
-            "It looks as if the last mark of each window is missing: a slice ends before its "
-            "stop, so it is marks[u - half : u + half + 1].",
-            ahead=lambda window: window // 2 - 1,
+            "It looks as if answers that are better in both are counted: their score rose, and so "
+            "did their mark. The mark must be lower.",
+            fell=torch.gt,
         ),
         mistake(
-            "With an even window it looks lopsided: take window // 2 marks on either side, "
-            "which is one more than the window says.",
-            ahead=lambda window: window - window // 2 - 1,
+            "It looks as if answers that are worse in both are counted: the score must be higher.",
+            risen=torch.lt,
         ),
         mistake(
-            "It looks as if each mean has `window` marks on either side: take window // 2.",
-            back=lambda window: window,
-            ahead=lambda window: window,
+            "It is the wrong way round: a lower score and a higher mark. Are before and after "
+            "swapped?",
+            risen=torch.lt,
+            fell=torch.gt,
         ),
         mistake(
-            "It looks as if zeros were taken for the marks beyond either end: divide by the "
-            "number of marks that there are.",
-            edges="zeros",
+            "It looks as if the means were compared: compare prompt by prompt, then take the mean "
+            "of that.",
+            _by_means,
         ),
         mistake(
-            "It looks as if the running mean has no value near the ends, where the window is "
-            "cut short: take the mean of the marks that there are, or the end is missed.",
-            edges="full windows",
-        ),
-        mistake(
-            "It looks as if the start was smoothed as well: the mean of the first updates "
-            "holds some of what was won. The start is the first mark itself.",
-            start="mean",
-        ),
-        mistake(
-            "It looks as if the lowest mean was taken for the start: it is the first mark.",
-            start="lowest",
-        ),
-        mistake(
-            "It looks as if the fall was divided by the peak: divide by what was won, the "
-            "peak less the start.",
-            start="zero",
-            nothing_won=None,
-        ),
-        mistake(
-            "It looks as if the fall was divided by the end: divide by what was won, the peak "
-            "less the start.",
-            by="the end",
-        ),
-        mistake(
-            "It looks like a fall in points: divide by what was won, the peak less the start, "
-            "so that runs can be compared.",
-            by="nothing",
-        ),
-        mistake(
-            "It looks like the share that was kept: 0 is a run that lost nothing.",
-            after=lambda share, inputs: 1 - share,
-        ),
-        mistake(
-            "The sign is reversed: a fall is above 0, peak less end.",
-            after=lambda share, inputs: -share,
-        ),
-        mistake(
-            "It looks like a percentage: 1, and not 100, is everything that was won.",
+            "It looks like a percentage: a share is between 0 and 1.",
             after=lambda share, inputs: 100 * share,
         ),
         mistake(
-            "It looks as if the lowest mean since the peak was taken for the end: take the "
-            "last one.",
-            end="lowest since",
-        ),
-        mistake(
-            "Where the peak is no higher than the start, nothing was won and no share of it "
-            "can be lost: return nan there.",
-            nothing_won=None,
-        ),
-        mistake(
-            "Where nothing was won it gives 0, as if such a run had kept all: return nan, "
-            "which no table takes for a good result.",
-            nothing_won=0.0,
+            "It looks like the share of prompts that are not fooled.",
+            after=lambda share, inputs: 1 - share,
         ),
     ),
-    use="0 kept its best, 1 lost all that it won, and above 1 it ended below where it began.",
+    use="A mean can hide this: it stays level where half of the answers gain and half are fooled.",
 )
 
-# ---- best-of-n -----------------------------------------------------------------------------------
+# ---- the mark at equal KL ------------------------------------------------------------------------
 
 
-def best_of_n_value(
-    scores: Tensor,
+def mark_at_kl(
+    kl: Tensor,
     marks: Tensor,
-    n: int,
+    wanted: float,
     *,
-    order: str = "scores",
-    falling: bool = False,
-    give: str = "marks",
-    share: Callable[[int, int, int], float] = lambda i, M, n: (
-        math.comb(i - 1, n - 1) / math.comb(M, n)
-    ),
+    crossing: str = "first",
+    between: Callable[[Tensor], Tensor] = lambda share: share,
+    not_reached: str = "nan",
 ) -> Tensor:
-    """The expected mark of the best-scored of n out of M samples: two (M,), int -> ()."""
-    M = len(scores)
-    by = {"scores": scores, "marks": marks, "place": torch.arange(M)}[order]
-    given = marks if give == "marks" else scores
-    shares = torch.tensor([float(share(i, M, n)) for i in range(1, M + 1)])
-    return (shares * given[by.argsort(descending=falling)]).sum()
+    """The mark where a run first reaches a KL, on the line between two looks: two (U,), float ->
+    (); nan if it is not reached. The first KL must be below `wanted`."""
+    reached = (kl >= wanted).nonzero().flatten()
+    if len(reached) == 0:
+        return {
+            "nan": torch.tensor(math.nan, dtype=marks.dtype),
+            "last": marks[-1],
+            "farthest": marks[kl.argmax()],
+            "zero": torch.tensor(0.0, dtype=marks.dtype),
+        }[not_reached]
+    after = int(reached[0])
+    if crossing == "last":  # the last time it comes from below
+        after = int(((kl[1:] >= wanted) & (kl[:-1] < wanted)).nonzero().flatten()[-1]) + 1
+    share = (wanted - kl[after - 1]) / (kl[after] - kl[after - 1])
+    share = between(share)
+    return marks[after - 1] + share * (marks[after] - marks[after - 1])
 
 
-def _in_blocks(scores, marks, n):
-    blocks = len(scores) // n
-    scores, marks = (x[: blocks * n].view(blocks, n) for x in (scores, marks))
-    return marks.gather(1, scores.argmax(1, keepdim=True)).mean()
+def _nearest(kl, marks, wanted):
+    return marks[(kl - wanted).abs().argmin()]
 
 
-BEST_OF_N_VALUE = Exercise(
-    "best_of_n_value",
-    best_of_n_value,
+def _sorted_first(kl, marks, wanted):
+    order = kl.argsort()
+    return mark_at_kl(kl[order], marks[order], wanted)
+
+
+def _from_the_start(kl, marks, wanted):
+    """On the line from the first look to the one that reaches it."""
+    reached = (kl >= wanted).nonzero().flatten()
+    if len(reached) == 0:
+        return torch.tensor(math.nan)
+    after = int(reached[0])
+    return marks[0] + (wanted - kl[0]) / (kl[after] - kl[0]) * (marks[after] - marks[0])
+
+
+MARK_AT_KL = Exercise(
+    "mark_at_kl",
+    mark_at_kl,
     cases=(
         Case(
-            "best of two, from four",
+            "between two looks",
             {
-                "scores": torch.tensor([0.3, 2.0, -1.0, 0.9]),
-                "marks": torch.tensor([7.0, 4.0, 2.0, 6.0]),
-                "n": 2,
+                "kl": torch.tensor([0.0, 0.5, 2.5, 4.0]),
+                "marks": torch.tensor([6.5, 7.0, 9.0, 8.0]),
+                "wanted": 1.0,
             },
         ),
         Case(
-            "best of three, from seven",
+            "a run that comes back and leaves again",
             {
-                "scores": torch.tensor([1.2, -0.4, 0.1, 2.5, 0.7, -2.0, 1.9]),
-                "marks": torch.tensor([8.0, 2.0, 5.0, 3.0, 6.0, 1.0, 9.0]),
-                "n": 3,
+                "kl": torch.tensor([0.0, 0.4, 1.8, 1.2, 0.7, 2.2, 3.0]),
+                "marks": torch.tensor([7.0, 7.5, 8.2, 8.6, 9.0, 6.0, 3.0]),
+                "wanted": 1.5,
             },
         ),
         Case(
-            "best of one, which is any of them",
+            "a run that never gets as far",
             {
-                "scores": torch.tensor([0.5, -0.2, 1.0]),
-                "marks": torch.tensor([5.0, 1.5, 4.0]),
-                "n": 1,
+                "kl": torch.tensor([0.0, 0.3, 0.9, 0.7]),
+                "marks": torch.tensor([6.8, 7.2, 7.9, 8.3]),
+                "wanted": 2.0,
             },
         ),
         Case(
-            "best of all that there are",
+            "reached between the first two looks",
             {
-                "scores": torch.tensor([0.5, -0.2, 1.0]),
-                "marks": torch.tensor([5.0, 0.5, 3.0]),
-                "n": 3,
+                "kl": torch.tensor([0.0, 3.0, 5.0]),
+                "marks": torch.tensor([7.0, 4.0, 2.0]),
+                "wanted": 2.0,
+            },
+        ),
+        Case(
+            "exactly at a look",
+            {
+                "kl": torch.tensor([0.0, 0.6, 1.0, 3.0]),
+                "marks": torch.tensor([6.0, 8.0, 9.0, 5.0]),
+                "wanted": 1.0,
             },
         ),
     ),
     mistakes=(
         mistake(
-            "It looks as if you sorted by the mark: the reward model picks, and it knows "
-            "nothing but its score. Sorted by the mark, best-of-n could never be hacked.",
-            order="marks",
+            "It looks like the mark of the nearest look: go along the line between the look before "
+            "and the look after.",
+            _nearest,
         ),
         mistake(
-            "It looks like the expected score of the best-scored: that rises whatever happens. "
-            "The judge's mark of it is wanted.",
-            give="scores",
+            "It looks like the mark of the look after: the run was already past that KL there. Go "
+            "along the line from the look before.",
+            between=lambda share: torch.ones_like(share),
         ),
         mistake(
-            "It looks as if only the first n were tried: take the mean over all ways to draw "
-            "n of the M.",
-            lambda scores, marks, n: marks[scores[:n].argmax()],
+            "It looks like the mark of the look before: the run was not there yet. Go along the "
+            "line to the look after.",
+            between=lambda share: torch.zeros_like(share),
         ),
         mistake(
-            "It looks as if the samples were cut into blocks of n. That is right on average "
-            "and noisier than it need be: every subset of n counts, not the neighbours "
-            "alone.",
-            _in_blocks,
+            "It looks like the mean of the two looks: the nearer one counts more.",
+            between=lambda share: torch.full_like(share, 0.5),
         ),
         mistake(
-            "It looks like the mark of the best-scored of all M: with n below M it is not "
-            "always among those drawn.",
-            lambda scores, marks, n: marks[scores.argmax()],
+            "The two looks seem to have each other's weights: the nearer one counts more.",
+            between=lambda share: 1 - share,
         ),
         mistake(
-            "It looks like the mean mark of all samples, which is best-of-1: n does not "
-            "matter in it.",
-            lambda scores, marks, n: marks.mean(),
+            "It looks as if the line was drawn over sqrt(KL): here it is drawn over the KL itself.",
+            before=lambda x: {**x, "kl": x["kl"].sqrt(), "wanted": x["wanted"] ** 0.5},
         ),
         mistake(
-            "It looks like the mean mark of the n best-scored: best-of-n draws n at random "
-            "and gives the best-scored of them.",
-            lambda scores, marks, n: marks[scores.topk(n).indices].mean(),
+            "It looks as if the last time counts at which the run comes to this KL: take the "
+            "first.",
+            crossing="last",
         ),
         mistake(
-            "It looks as if the order is reversed: the lowest score comes first, with "
-            "i = 1, and the highest last.",
-            falling=True,
+            "It looks as if the looks were sorted by their KL: then the neighbours are not "
+            "neighbours in time. Keep their order.",
+            _sorted_first,
         ),
         mistake(
-            "It looks as if the marks were left in their old order: sort the marks by the "
-            "scores, marks[scores.argsort()].",
-            order="place",
+            "It looks as if the line begins at the first look: it goes from the look just before.",
+            _from_the_start,
         ),
         mistake(
-            "It looks like C(i, n): that counts every subset of the i lowest. Sample i is the "
-            "best of those that hold it and n - 1 of the i - 1 below: C(i - 1, n - 1).",
-            share=lambda i, M, n: math.comb(i, n) / math.comb(M, n),
+            "Where the run never gets as far, the last mark is no answer, although np.interp gives "
+            "it: it belongs to a smaller KL. Return nan.",
+            not_reached="last",
         ),
         mistake(
-            "It is off by one: with i from 1 there are i - 1 samples below, and n - 1 of them "
-            "are drawn, C(i - 1, n - 1). (From 0 it is C(i, n - 1).)",
-            share=lambda i, M, n: math.comb(i, n - 1) / math.comb(M, n),
+            "Where the run never gets as far, the mark of the farthest look is no answer: it "
+            "belongs to a smaller KL. Return nan.",
+            not_reached="farthest",
         ),
         mistake(
-            "It is off by one: with i from 0 there are i samples below, and n - 1 of them are "
-            "drawn, C(i, n - 1). (C(i - 1, n - 1) is for i from 1.)",
-            share=lambda i, M, n: (math.comb(i - 2, n - 1) if i > 1 else 0) / math.comb(M, n),
-        ),
-        mistake(
-            "It looks like C(i - 1, n): the sample itself is one of the n, so n - 1 others "
-            "are drawn from below it.",
-            share=lambda i, M, n: math.comb(i - 1, n) / math.comb(M, n),
-        ),
-        mistake(
-            "It looks as if the sum was not divided by C(M, n), the number of subsets.",
-            share=lambda i, M, n: math.comb(i - 1, n - 1),
-        ),
-        mistake(
-            "It looks as if the sum was divided by M, the number of samples: divide by C(M, n), "
-            "the number of subsets.",
-            share=lambda i, M, n: math.comb(i - 1, n - 1) / M,
-        ),
-        mistake(
-            "It looks as if the sum was divided by C(M - 1, n - 1), the number of subsets that "
-            "hold one sample: divide by C(M, n), the number of all subsets.",
-            share=lambda i, M, n: math.comb(i - 1, n - 1) / math.comb(M - 1, n - 1),
-        ),
-        mistake(
-            "It looks as if a sample could be drawn twice: n different ones are drawn, so "
-            "count subsets.",
-            share=lambda i, M, n: (i / M) ** n - ((i - 1) / M) ** n,
+            "Where the run never gets as far, 0 would be a bad mark that nobody gave: return nan.",
+            not_reached="zero",
         ),
     ),
-    use="One set of M samples gives the whole curve over n without new sampling; near n = M it "
-    "depends on only a few of them.",
+    use="A run that went farther has had more of what its reward asks for: compare runs at the "
+    "same distance.",
 )

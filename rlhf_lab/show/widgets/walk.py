@@ -20,8 +20,9 @@ SAME = "; opacity: 0.6"
 class SampleWalk(ipywidgets.VBox):
     """The widget.
 
-    samples: columns update, prompt, response, mark (`overoptimisation.load_samples`). shown: how
-    many prompts at a time. still: the updates that a saved notebook shows.
+    samples: columns update, prompt, response, mark (`overoptimisation.load_samples`) and, if the
+    run recorded it, score. shown: how many prompts at a time. still: the updates that a saved
+    notebook shows.
     """
 
     def __init__(self, samples: pd.DataFrame, shown: int = 2, still: Sequence[int] = ()):
@@ -52,15 +53,16 @@ class SampleWalk(ipywidgets.VBox):
         self.page.value = self.at(self.slider.value)
 
     def at(self, update: int) -> Html:
-        """The responses at an update, with the judge's marks."""
+        """The responses at an update, with the judge's marks and the scores."""
         rows = self.samples[self.samples["update"] == update].set_index("prompt")
         before = self.updates[max(0, self.updates.index(update) - 1)]
         old = self.samples[self.samples["update"] == before].set_index("prompt")
-        head = tag(
-            "p",
-            tag("b", f"Update {update}"),
-            f": mean mark of all {len(rows)} prompts {rows['mark'].mean():.1f}",
-        )
+        means = f"mean mark {rows['mark'].mean():.1f}"
+        if "score" in rows and rows["score"].notna().all():
+            means += f", mean score {rows['score'].mean():.2f}"
+        elif update == self.updates[0]:
+            means += " (the run recorded no scores of these answers)"
+        head = tag("p", tag("b", f"Update {update}"), f", all {len(rows)} prompts: {means}")
         chosen = [
             self.prompts[(self.first + i) % len(self.prompts)]
             for i in range(min(self.shown, len(self.prompts)))
@@ -90,11 +92,13 @@ class SampleWalk(ipywidgets.VBox):
 
 
 def _answer(prompt: str, row, same: bool) -> Html:
+    score = row.get("score")
+    numbers = f"mark {row['mark']:.1f}" + ("" if pd.isna(score) else f", score {score:.2f}")
     return tag(
         "div",
         tag("i", tag("bdi", SPEAKER.sub("", prompt))),
         tag("br"),
         tag("bdi", row["response"]),
-        f"  ({row['mark']:.1f})",
+        f"  ({numbers})",
         style=STYLE + (SAME if same else ""),
     )
