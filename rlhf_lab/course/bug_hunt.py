@@ -103,9 +103,10 @@ def instruments(
     """The checks to use: the learner's where they pass their own check, else the package's."""
     chosen = {}
     for name, function in written.items():
-        right = judge(CHECKS[name], function, own=True).right
-        chosen[name] = function if right else CHECKS[name].right
-        say(f"{name}: {'yours' if right else 'the package, as yours does not pass its check yet'}")
+        result = judge(CHECKS[name], function, own=True)
+        chosen[name] = function if result.right else CHECKS[name].right
+        why = "is not written yet" if not result.attempted else "does not pass its check yet"
+        say(f"{name}: {'yours' if result.right else f'the package, as yours {why}'}")
     return chosen
 
 

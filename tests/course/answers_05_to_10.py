@@ -305,6 +305,8 @@ WRONG["last_return_gap"] = [
 TWO["last_return_gap"] = [
     (lambda R, r, m: (R - r)[m].abs().mean(), "every token|mean over"),
     (lambda R, r, m: _last(R - r, m).square().mean(), "squared|mean over"),
+]
+
 # ---- fooled --------------------------------------------------------------------------------------
 
 
