@@ -146,7 +146,8 @@ def reward_flat(ppo: Sequence[Record]) -> str:
         return ""
     return (
         f"After {ppo[-1]['update']} updates the reward, with its KL penalty, has moved by "
-        f"{gain:+.2f}, not distinguishable from chance: nothing is being learned."
+        f"{gain:+.2f}, not distinguishable from chance: nothing is being learned, or the updates "
+        "have too few responses to show it."
     )
 
 
