@@ -165,6 +165,7 @@ QUOTED = {
     "01_supervised_fine_tuning": ".43 .2 .4 95",
     "02_collecting_rankings": "95 .69",
     "03_the_reward_model": "99 85 88 72 80 76 2.1 1.2",
+    "04_policy_gradients_and_ppo": ".7",
     "05_under_the_microscope": "1.30 .05",
     "06_reward_hacking": "9.95 3.2 95",
     "06b_fits_ensembles_and_noise": ".48 .45 .1 1.6 3.3",
