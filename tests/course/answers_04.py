@@ -76,7 +76,14 @@ def _last(mask):
     return mask.int().sum(1) - 1
 
 
+def score_in_every_row(scores, logprobs, ref_logprobs, mask, beta):
+    rewards = torch.where(mask, -beta * (logprobs - ref_logprobs), 0.0)
+    rewards[:, mask.sum(1) - 1] += scores
+    return rewards
+
+
 WRONG["kl_rewards"] = [
+    (score_in_every_row, "land in other rows too"),
     (lambda s, p, q, m, beta: _rewards(q - p, m, beta, _last(m), s), "sign of the KL"),
     (lambda s, p, q, m, beta: _rewards((p - q) ** 2 / 2, m, beta, _last(m), s), "estimator k2"),
     (

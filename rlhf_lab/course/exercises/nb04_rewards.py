@@ -127,7 +127,11 @@ def kl_rewards(
         "each": mask,
         "spread": mask / mask.sum(1, keepdim=True),
         "nowhere": 0,
+        "all rows": 0,
     }[place] * scores[:, None]
+    if place == "all rows":
+        paid = torch.zeros_like(costs)
+        paid[:, maths.last_index(mask)] += scores
     return {
         "the KL": beta * costs + paid,
         "the score": costs + beta * paid,
@@ -206,6 +210,11 @@ KL_REWARDS = Exercise(
         mistake(
             "The score is one column too far: the last real token is at mask.sum(1) - 1.",
             place="one further",
+        ),
+        mistake(
+            "It looks as if scores land in other rows too: rewards[:, last] takes these columns of "
+            "*every* row. Pair rows and columns: rewards[torch.arange(len(scores)), last].",
+            place="all rows",
         ),
         mistake(
             "The score is one token too early: the last real token is at mask.sum(1) - 1.",

@@ -12,11 +12,11 @@ A rollout of two responses, B = 2. The tokens are (B, T): the prompt, at most P 
 the response, at most N = 5, which ends with its end token; padding follows. The other tensors \
 are (B, N), one number for each response token, 0 on padding: mask is 1 on real tokens; logprobs \
 and ref_logprobs are of each token under the policy that drew it and under the reference; values \
-are what the value network expects before each token. The scores are (B,), one for a response. In \
-the rewards every real token pays beta times the log-ratio, logprobs minus ref_logprobs, and the \
-last real token, the end token, also gets the score: in the second row that is column 2 of \
-(B, N), not the last one. From rewards and values gae makes the advantages, and returns are \
-advantages plus values."""
+are what the value network expects before each token. The scores are (B,), one for a response. \
+In the rewards every real token is charged beta times the log-ratio, logprobs minus \
+ref_logprobs, and the last real token, the end token, also gets the score: in the second row \
+that is column 2 of (B, N), not the last one. From rewards and values gae makes the advantages, \
+and returns are advantages plus values."""
 
 
 PROMPTS = (("My", "lamp", "stays", "dark", "."), ("Open", "today", "?"))
