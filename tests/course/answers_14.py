@@ -873,9 +873,9 @@ def ppo_from_another(*given):
 class Parts:
     """A loop in an object: what happens once, and one update."""
 
-    def __init__(self, policy, reward_model, tokenizer, prompts, config, steps):
+    def __init__(self, policy, reward_model, tokenizer, prompts, config, steps, judge=None):
         self.policy, self.scorer, self.tokenizer = policy, reward_model, tokenizer
-        self.prompts, self.config, self.steps = prompts, config, steps
+        self.prompts, self.config, self.steps, self.judge = prompts, config, steps, judge
         self.reference = frozen_copy(policy)
         self.values = new_value_model(policy, reward_model, config.seed)
         groups = [{"params": list(m.parameters())} for m in (policy, self.values)]
@@ -898,22 +898,23 @@ class Parts:
         b.advantages, b.returns = self.steps.advantages_and_returns(*signal)
         told = describe(b, scores, c.beta, "ppo", update, c.updates)
         given = self.policy, self.values, b, self.adam, update, c, self.steps
-        return {**told, **self.steps.improve(*given)}
+        marked = {"judge/mark": mean_mark(b, self.judge)} if self.judge else {}
+        return {**told, **self.steps.improve(*given), **marked}
 
 
-def ppo_by_parts(policy, reward_model, tokenizer, prompts, config, steps):
-    parts = Parts(policy, reward_model, tokenizer, prompts, config, steps)
+def ppo_by_parts(policy, reward_model, tokenizer, prompts, config, steps, judge=None):
+    parts = Parts(policy, reward_model, tokenizer, prompts, config, steps, judge)
     for update in range(1, config.updates + 1):
         yield parts.record(update)
 
 
 def ppo_mapped(policy, reward_model, tokenizer, prompts, config, steps, judge=None):
-    parts = Parts(policy, reward_model, tokenizer, prompts, config, steps)
+    parts = Parts(policy, reward_model, tokenizer, prompts, config, steps, judge)
     return map(parts.record, range(1, config.updates + 1))
 
 
 def ppo_counted_from_0(policy, reward_model, tokenizer, prompts, config, steps, judge=None):
-    parts = Parts(policy, reward_model, tokenizer, prompts, config, steps)
+    parts = Parts(policy, reward_model, tokenizer, prompts, config, steps, judge)
     records, done = [], 0
     while done < config.updates:
         records.append(parts.record(done + 1))
@@ -963,8 +964,23 @@ def _from_the_policy(parts):
     _adam(("policy", "values"))(parts)
 
 
+class OfAllPrompts(Parts):
+    def batch(self, update):
+        batch = super().batch(update)
+        batch.prompts = self.prompts
+        return batch
+
+
+def ppo_of_all_prompts(*given):
+    parts = OfAllPrompts(*given)
+    for update in range(1, parts.config.updates + 1):
+        yield parts.record(update)
+
+
 BOTH = "policy", "values"
 WRONG["my_ppo"] = [
+    (ppo_of_all_prompts, "the Rollout holds all prompts"),
+    (lambda *given: ppo_plainly(*given[:6]), "The metrics lack 'judge/mark'"),
     (_ppo(_of_policy), "the reference is not frozen"),
     (_ppo(lambda parts: None, _reference_again), "copied anew in each update"),
     (_ppo(lambda parts: None, _adam(BOTH)), "the optimiser is made anew"),

@@ -156,6 +156,7 @@ def test_a_loop_without_an_end_is_stopped():
                     "objective/rlhf_reward",
                     "loss/policy_avg",
                     "loss/value_avg",
+                    "judge/mark",
                 ),
                 0.0,
             )

@@ -102,7 +102,10 @@ def try_improve(function: Callable) -> Callable:
         adam = torch.optim.Adam([*policy.parameters(), *value_model.parameters()], eps=1e-5)
         steps = SimpleNamespace(token_logprobs=reading.token_logprobs, ppo_loss=learning.ppo_loss)
         given = policy, value_model, batch, adam, update, config, steps
-        metrics = learning.numbers_of(function(*given, **switches), learning.LOSSES)
+        told = function(*given, **switches)
+        metrics = learning.numbers_of(told, learning.LOSSES)
+        if any(isinstance(x, Tensor) for x in told.values()):
+            raise WrongForm("The metrics hold tensors; return plain numbers: float(x) of each.")
         with torch.no_grad():
             logprobs = response_logprobs(policy, batch.sequences)[0]
             values = response_values(value_model, batch.sequences)
@@ -255,6 +258,7 @@ def my_ppo(
     seeds_at: Callable[[int], int] = lambda update: update,
     told: str = "lowered",
     late: bool = False,
+    whole: bool = False,
 ) -> Iterator[Record]:
     """PPO in a loop of steps: trains the policy in place and yields a record for each update."""
     reference = REFERENCES[reference_is](policy)
@@ -272,7 +276,8 @@ def my_ppo(
         sequences, logprobs, ended, texts = drawn
         read = reference, value_model, reward_model, sequences, config, steps
         scores, ref_logprobs, values = steps.score_and_read(*read)
-        batch = Rollout(asked, texts, sequences, ended, scores, logprobs, ref_logprobs, values)
+        of = prompts if whole else asked
+        batch = Rollout(of, texts, sequences, ended, scores, logprobs, ref_logprobs, values)
         lowered, batch.rewards = steps.shaped_rewards(
             *(scores, ended, logprobs, ref_logprobs),
             *(batch.mask, config.beta, config.no_end_penalty),
@@ -291,7 +296,15 @@ def my_ppo(
         yield record
 
 
-METRICS = ("objective/scores", "objective/kl", "objective/rlhf_reward", *learning.LOSSES)
+METRICS = (
+    *("objective/scores", "objective/kl", "objective/rlhf_reward"),
+    *(*learning.LOSSES, "judge/mark"),
+)
+
+
+def _some_judge(prompt: Prompt, text: str) -> Mark:
+    """A mark that depends on both."""
+    return Mark((3 * len(prompt.text) + len(text)) % 11, {})
 
 
 def try_my_ppo(function: Callable) -> Callable:
@@ -311,7 +324,7 @@ def try_my_ppo(function: Callable) -> Callable:
         steps = SimpleNamespace(**{name: step for name, (_, step) in STEPS.items()})
         scorer.requires_grad_(False)
         given = policy, scorer, tokenizer, tiny.prompts(), config, steps
-        found = function(*given, **switches)
+        found = function(*given, _some_judge, **switches)
         records = found if isinstance(found, list) else list(found) if found else found
         if not records:
             raise WrongForm(
@@ -352,6 +365,11 @@ MY_PPO = Exercise(
             "It looks as if the reference is not frozen: it is the policy itself, or copied anew "
             "in each update, so the KL stays 0. Take frozen_copy(policy) once, before the loop.",
             reference_is="itself",
+        ),
+        _loop(
+            "It looks as if the Rollout holds all prompts, `prompts`: give it those of this "
+            "update, in their order, or the judge marks answers to other questions.",
+            whole=True,
         ),
         _loop(
             "It looks as if the value network is made anew in each update: it learns along. Make "
