@@ -9,7 +9,7 @@ import torch
 
 from rlhf_lab.compare import comparison_plots
 from rlhf_lab.compare.measure import Comparison
-from rlhf_lab.course import pictures
+from rlhf_lab.course import bug_hunt, pictures
 from rlhf_lab.disk.data import data_folder, shipped
 from rlhf_lab.runs.costs import estimate
 from rlhf_lab.show import feedback_plots, microscope_plots, plots
@@ -131,6 +131,9 @@ PICTURES: dict[str, Callable[[], plots.Picture]] = {
     "marks": partial(
         hacked, hacking_plots.marks, arms={"beta 0": "#D55E00", "beta 0.2": "#0072B2"}
     ),
+    "kl_over_updates": partial(
+        hacked, hacking_plots.kl_over_updates, arms={"beta 0": "#D55E00", "beta 0.2": "#0072B2"}
+    ),
     "best_of_n": best_of_n,
     "fitted": fitted,
     "progress": lambda: rounds_reading.progress(
@@ -145,6 +148,7 @@ PICTURES: dict[str, Callable[[], plots.Picture]] = {
     "shares": partial(pictures.shares, SHARES, "Who wins?", "share", xlim=(0.3, 0.9)),
     "calibration": partial(pictures.calibration, {"as shipped": BINS, "times 2": BINS}),
     "by_kind": partial(pictures.by_kind, {"900": KINDS, "300": KINDS}, [KINDS, KINDS]),
+    "overview": lambda: bug_hunt.overview(bug_hunt.recorded_runs()),
     "estimates": estimates,
     "seeds": lines_of_seeds,
     "implicit_scores": partial(pictures.implicit_scores, DPO),

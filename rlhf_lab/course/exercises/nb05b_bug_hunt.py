@@ -1,12 +1,13 @@
 """Exercises of notebook 05b: three checks of one batch that find what no curve shows."""
 
 from collections.abc import Callable
+from random import Random
 
 import torch
 from torch import Tensor
 
 from rlhf_lab import maths
-from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, Inputs, mistake
 from rlhf_lab.course.exercises.nb04_rewards import INF, NAN, ones_until, t
 
 
@@ -166,6 +167,19 @@ def score_position(
     }[counted]
 
 
+def _some_scores(dice: Random) -> Inputs:
+    """Three responses, each with its score on one of its tokens."""
+    lengths, beta = [dice.randint(2, 5) for _ in range(3)], dice.randint(1, 4) / 20
+    logprobs, ref_logprobs = (
+        t(*([-dice.randint(1, 30) / 10 for _ in range(5)] for _ in lengths)) for _ in range(2)
+    )
+    rewards = -beta * (logprobs - ref_logprobs)
+    for row, length in enumerate(lengths):
+        rewards[row, dice.randrange(length)] += dice.choice((-1, 1)) * dice.randint(5, 20) / 10
+    values = rewards, logprobs, ref_logprobs, ones_until(*lengths, N=5), beta
+    return dict(zip(SCORE_POSITION.cases[0].inputs, values))
+
+
 SCORE_POSITION = Exercise(
     "score_position",
     score_position,
@@ -264,6 +278,7 @@ SCORE_POSITION = Exercise(
     ),
     use="0 for every response, if the score lands where it should.",
     mask="mask",
+    draw=_some_scores,
 )
 
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
+from random import Random
 
 import torch
 from torch import Tensor
 
-from rlhf_lab.course.exercises.exercise import Case, Exercise, mistake
+from rlhf_lab.course.exercises.exercise import Case, Exercise, Inputs, mistake
 
 # ---- a higher score for a lower mark -------------------------------------------------------------
 
@@ -31,6 +32,16 @@ def fooled(
 def _by_means(scores_before, scores_after, marks_before, marks_after):
     up = scores_after.mean() > scores_before.mean()
     return (up & (marks_after.mean() < marks_before.mean())).float()
+
+
+def _some_answers(dice: Random) -> Inputs:
+    """Six prompts, of which some are fooled and some are not."""
+    while True:
+        scores, after = ([dice.randint(-10, 10) / 10 for _ in range(6)] for _ in range(2))
+        marks, later = ([dice.randint(2, 20) / 2 for _ in range(6)] for _ in range(2))
+        inputs = dict(zip(FOOLED.cases[0].inputs, map(torch.tensor, (scores, after, marks, later))))
+        if 0 < fooled(*inputs.values()) < 1:
+            return inputs
 
 
 FOOLED = Exercise(
@@ -147,6 +158,7 @@ FOOLED = Exercise(
         ),
     ),
     use="A mean can hide this: it stays level where half of the answers gain and half are fooled.",
+    draw=_some_answers,
 )
 
 # ---- the mark at equal KL ------------------------------------------------------------------------
