@@ -67,7 +67,8 @@ def test_it_tells_values_of_every_series(drawn, name):
         for group in groups(axes):
             every = [np.concatenate(group.members)] if group.dots else group.members
             for values in (points[:, 1] for points in every):
-                told = [f"{x:.3g}" for x in (values[0], values[-1], values.min(), values.max())]
+                ends = values[0], values[-1], values.min(), values.max()
+                told = [f"{x:.{digits}g}" for x in ends for digits in (3, 4)]  # 4 in a wide range
                 assert any(re.search(rf"(?<![\d.]){re.escape(t)}(?![\d.]\d)", text) for t in told)
         for bars in axes.containers:
             if isinstance(bars, BarContainer) and len(bars.patches) < 10:
