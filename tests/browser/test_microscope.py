@@ -267,8 +267,9 @@ def test_the_clipped_objective(open_page, rollout):
     picture.wait_for()
     above = picture.get_attribute("alt")
     gone = recompute(rollout).clipped & (recompute(rollout).advantages > 0)
-    assert f" {int(gone.sum())} of " in above
+    assert f"{int(gone.sum())} whose gradient is gone" in above
+    page.page.get_by_text(f"{int(gone.sum())} of ").wait_for()
     page.keep_picture("clip")
     page.page.get_by_text("advantage below 0").first.click()
-    page.page.locator("img[alt*='negative advantage']").wait_for()
+    page.page.locator("img[alt*='Advantage below 0']").wait_for()
     assert picture.get_attribute("alt") != above
