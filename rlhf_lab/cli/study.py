@@ -21,6 +21,17 @@ from rlhf_lab.studies import (
 from rlhf_lab.studies.ground import Ground
 
 COSTS = "costs.json"  # a file that `benchmarks/roads.py` writes beside its runs
+STUDIES = (
+    "hacking",
+    "rounds",
+    "labels",
+    "roads",
+    "constitution",
+    "ratings",
+    "praise",
+    "second",
+    "bug_hunt",
+)
 ANY_MODEL = ("ratings", "praise")  # the studies that can start from another model
 Run = Callable[[Ground, int], dict]
 
@@ -62,21 +73,7 @@ def _tuned(road: str, strength: float, variant: str) -> Run:
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "study",
-        choices=(
-            "hacking",
-            "rounds",
-            "labels",
-            "roads",
-            "constitution",
-            "ratings",
-            "praise",
-            "second",
-            "bug_hunt",
-        ),
-        help="which study",
-    )
+    sub.add_argument("study", choices=STUDIES, help="which study")
     sub.add_argument(
         "--out",
         help="folder of the study; finished runs in it are not repeated; if not given, runs/STUDY",

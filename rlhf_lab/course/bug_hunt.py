@@ -2,7 +2,7 @@
 diagnosis is in `diagnosis`, the key in `studies.bug_hunt.ARMS`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from rlhf_lab.course.exercises import nb05b_bug_hunt as checks
-from rlhf_lab.course.exercises.examine import judge
 from rlhf_lab.disk.data import data_folder
 from rlhf_lab.errors import UserError
 from rlhf_lab.show.alarms import alarms
@@ -34,10 +32,6 @@ DRAWN = (
     "response/length",
 )
 SCALES = {"objective/kl": "symlog", "loss/value_avg": "log"}
-CHECKS = {
-    exercise.name: exercise
-    for exercise in (checks.FIRST_RATIO_CHECK, checks.SCORE_POSITION, checks.LAST_RETURN_GAP)
-}
 
 
 @dataclass(frozen=True)
@@ -95,19 +89,6 @@ def recorded_runs(folder: Path | None = None, seed: int = 0) -> dict[str, Record
             summary["reward_accuracy"],
         )
     return found
-
-
-def instruments(
-    say: Callable[[str], None] = print, **written: Callable
-) -> dict[str, Callable[..., Tensor]]:
-    """The checks to use: the learner's where they pass their own check, else the package's."""
-    chosen = {}
-    for name, function in written.items():
-        result = judge(CHECKS[name], function, own=True)
-        chosen[name] = function if result.right else CHECKS[name].right
-        why = "is not written yet" if not result.attempted else "does not pass its check yet"
-        say(f"{name}: {'yours' if result.right else f'the package, as yours {why}'}")
-    return chosen
 
 
 # ---- what is shown -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from rlhf_lab.course.exercises import nb03_reward as reward
 from rlhf_lab.course.exercises import nb04_advantages as advantages
 from rlhf_lab.course.exercises import nb04_losses as losses
 from rlhf_lab.course.exercises import nb04_rewards as rewards
+from rlhf_lab.course.exercises import nb05b_bug_hunt as bug_hunt
 from rlhf_lab.course.exercises import nb06_hacking as hacking
 from rlhf_lab.course.exercises import nb08_roads as roads
 from rlhf_lab.course.exercises import nb14_loop as loop
@@ -35,6 +36,9 @@ FORMULAS: dict[str, tuple[Exercise, Callable]] = {
     "whiten": (losses.WHITEN, maths.whiten),
     "clipped_policy_loss": (losses.CLIPPED_POLICY_LOSS, maths.clipped_policy_loss),
     "clipped_value_loss": (losses.CLIPPED_VALUE_LOSS, maths.clipped_value_loss),
+    "first_ratio_check": (bug_hunt.FIRST_RATIO_CHECK, bug_hunt.first_ratio_check),
+    "score_position": (bug_hunt.SCORE_POSITION, bug_hunt.score_position),
+    "last_return_gap": (bug_hunt.LAST_RETURN_GAP, bug_hunt.last_return_gap),
     "fooled": (hacking.FOOLED, hacking.fooled),
     "mark_at_kl": (hacking.MARK_AT_KL, hacking.mark_at_kl),
     "rloo_advantages": (roads.RLOO_ADVANTAGES, maths.rloo_advantages),

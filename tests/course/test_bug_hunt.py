@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from rlhf_lab import maths
-from rlhf_lab.course import bug_hunt
-from rlhf_lab.course.bug_hunt import alarms_of, instruments, overview, recorded_runs, token_row
+from rlhf_lab.course.bug_hunt import alarms_of, overview, recorded_runs, token_row
 from rlhf_lab.course.diagnosis import (
     CHOICES,
     EVIDENCE,
@@ -18,7 +17,7 @@ from rlhf_lab.course.diagnosis import (
     measured,
     verdict,
 )
-from rlhf_lab.course.exercises import check
+from rlhf_lab.course.exercises import nb05b_bug_hunt as checks
 from rlhf_lab.disk.data import data_folder
 from rlhf_lab.errors import UserError
 from rlhf_lab.studies.bug_hunt import ARMS, BETA, DROPOUT, END, HEALTHY, LABELS, PLACE, RETURNS
@@ -78,7 +77,7 @@ def test_with_the_wrong_sign_the_kl_is_paid_out_and_grows(seed):
 def test_the_score_stands_one_token_early_in_every_recorded_response(seed):
     some = of(seed, PLACE).batch
     names = ("reward", "logprob", "ref_logprob", "mask")
-    found = bug_hunt.checks.score_position(*(some[name] for name in names), 0.05)
+    found = checks.score_position(*(some[name] for name in names), 0.05)
     assert found.tolist() == [1] * len(found)
 
 
@@ -180,25 +179,6 @@ def test_what_is_not_there_to_choose_is_refused_with_what_is(capsys):
 
 
 # ---- what the notebook uses ----------------------------------------------------------------------
-
-
-def test_instruments_are_the_learners_where_they_are_right():
-    said = []
-
-    def mine(logprobs, new_logprobs, mask):
-        return (new_logprobs - logprobs)[mask].abs().max()
-
-    def wrong(returns, rewards, mask):
-        return (returns - rewards).abs().max()
-
-    chosen = instruments(said.append, first_ratio_check=mine, last_return_gap=wrong)
-    assert chosen["first_ratio_check"] is mine
-    assert chosen["last_return_gap"] is bug_hunt.checks.last_return_gap
-    assert said == [
-        "first_ratio_check: yours",
-        "last_return_gap: the package, as yours does not pass its check yet",
-    ]
-    assert set(bug_hunt.CHECKS) <= set(vars(check))
 
 
 @each

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from rlhf_lab.cli.study import _other_than_study, arms_of
+from rlhf_lab.cli.study import STUDIES, _other_than_study, arms_of
 from rlhf_lab.compare.blind.comparison import BlindComparison
 from rlhf_lab.disk.data import data_folder
 from rlhf_lab.errors import UserError
@@ -237,17 +237,6 @@ def test_conflicts_are_means_over_seeds(constitution):
     assert row == {"first": "short", "second": "kind", "share": 0.25, "wins": 1.0}
 
 
-STUDIES = (
-    "hacking",
-    "rounds",
-    "labels",
-    "roads",
-    "constitution",
-    "ratings",
-    "praise",
-    "second",
-    "bug_hunt",
-)
 CARD = (data_folder() / "README.md").read_text("utf-8")
 
 
