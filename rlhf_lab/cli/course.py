@@ -44,13 +44,15 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     make.add_argument(
         "--students",
         metavar="FILE",
-        help="a name on each line: everyone gets an edition whose checks have numbers of their own",
+        help="a name on each line: each student gets a copy whose checks try other numbers",
     )
     for parser in (*(actions.choices[name] for name in EDITIONS), make):
         parser.add_argument("notebooks", nargs="*", help="files of the notebooks; default: all")
     slides = action("slides", "write a lecture of an hour as a page that works offline", _slides)
     slides.add_argument("folder", metavar="page", help="the page to write, such as lecture.html")
-    leave = action("forget", "list all there is of a person, and with --delete remove it", _forget)
+    leave = action(
+        "forget", "list everything stored about a person; with --delete, remove it", _forget
+    )
     leave.add_argument("name", help="a student's name, or the one under which somebody ranked")
     leave.add_argument(
         "places", nargs="+", help="where to look: class's folders, stores, exports, runs' folders"
@@ -114,7 +116,7 @@ def _tell(folder: Path, rows: list[dict]) -> None:
     """Everybody's points, and what waits for a person."""
     waiting = 0.0
     for student, (points, of, wait) in grading.points_by_student(rows).items():
-        note = f"  ({wait:g} of these wait for marking)" if wait else ""
+        note = f"  (of these points {wait:g} wait for a person)" if wait else ""
         print(f"{points:5g} of {of:g}  {visible(student)}{note}")
         waiting += wait
     if waiting:
@@ -131,11 +133,11 @@ def _forget(options: argparse.Namespace) -> None:
     going = [(each, each.remove) for each in found if each.remove]
     failed = 0
     for each, remove in going:
-        done = "would go"
+        done = "would be removed"
         if options.delete:
             try:
                 remove()
-                done = "gone"
+                done = "removed"
             except Exception as error:  # whatever stops one thing must not stop the others
                 done, failed = f"NOT removed ({error})", failed + 1
         print(f"{done}: {visible(str(each.place))}: {each.what}")
@@ -146,7 +148,7 @@ def _forget(options: argparse.Namespace) -> None:
     if not found:
         print(f"nothing of {visible(options.name)} was found")
     elif not options.delete and going:
-        print("nothing was changed: give --delete to remove what would go")
+        print('nothing was changed: add --delete to remove what "would be removed"')
     print(BEYOND)
     if failed:
         raise UserError(f"{counted(failed, 'thing')} could not be removed: see above")

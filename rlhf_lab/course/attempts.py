@@ -174,7 +174,7 @@ def compared(
             "KL at the end": f"{run.table('kl')[-1].mean():.1f}",
             "mark at the end": shown(marks[-1]),
             f"mark at {kl:g} nats": shown(there),
-            "above the learned one": shown(there - rival, "+") if number > 0 else "",
+            "minus the learned one's": shown(there - rival, "+") if number > 0 else "",
             "fooled": f"{float(fooled(scores[0], scores[-1], marks[0], marks[-1])):.0%}",
         }
         rows.append(row)

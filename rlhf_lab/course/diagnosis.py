@@ -142,7 +142,7 @@ def verdict(run: RecordedRun, fault: str, evidence: str = "") -> str:
         return f"excluded by the measurement {decisive!r}: {reading}."
     if evidence == decisive:
         return f"yes: {reading}."
-    return f"the fault is right, but {_weak(run, evidence)}"
+    return f"you named the right fault, but {_weak(run, evidence)}"
 
 
 def _healthy(off: Sequence[str]) -> str:

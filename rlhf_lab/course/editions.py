@@ -69,7 +69,7 @@ def exercises(notebook: NotebookNode, where: str = "the notebook") -> list[Exerc
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenQuestion:
     """A question that a person marks. name: nbgrader's grade_id. cell: the number of the cell to
     write in. question, rubric: their markdown."""
 
@@ -80,7 +80,7 @@ class Written:
     rubric: str
 
 
-def written_questions(notebook: NotebookNode, where: str = "the notebook") -> list[Written]:
+def written_questions(notebook: NotebookNode, where: str = "the notebook") -> list[WrittenQuestion]:
     """The questions of a notebook that are answered in words, in their order. Raises UserError if
     one lacks its question before it, its rubric after it, or its points."""
     found = []
@@ -95,7 +95,9 @@ def written_questions(notebook: NotebookNode, where: str = "the notebook") -> li
                 "one tagged 'rubric' after it, and nbgrader's points"
             )
         rubric = FOLDED.sub("", after.source).strip()
-        found.append(Written(graded["grade_id"], i, graded["points"], before.source, rubric))
+        found.append(
+            WrittenQuestion(graded["grade_id"], i, graded["points"], before.source, rubric)
+        )
     return found
 
 

@@ -48,7 +48,7 @@ def survey(name: str, places: Iterable[Path]) -> list[Found]:
     Raises UserError for a blank name and for a place that does not exist.
     """
     if not name.strip():
-        raise UserError("whom should be forgotten? Give the name as it was stored")
+        raise UserError("who should be forgotten? Give the name as it was stored")
     found: dict[Path, list[Found]] = {}
     for place in places:
         if not os.path.lexists(place):
@@ -186,4 +186,4 @@ def _mention(name: str, path: Path) -> list[Found]:
     content = path.read_bytes()
     if path.suffix == ".gz" or not re.search(word, content):
         return []
-    return [Found(path, "has the name in it; look whether the person is meant")]
+    return [Found(path, "contains the name; check whether it means this person")]

@@ -122,8 +122,8 @@ def as_scorer(reward: Reward, answers: Responses) -> OwnScorer:
         number_of(reward, rows[0][0], text)
     if number_of(reward, *rows[0]) != found[0]:
         raise UserError(
-            f"{name_of(reward)} gave two different numbers for the same answer: leave out what is "
-            "random, or keeps count from call to call"
+            f"{name_of(reward)} gave two different numbers for the same answer: use no "
+            "random numbers, and keep nothing from one call to the next"
         )
     rewards = torch.tensor(found, dtype=torch.float64)
     if rewards.std() == 0:
@@ -141,7 +141,7 @@ def number_of(reward: Reward, prompt: str, text: str) -> float:
         value = reward(prompt, text)
     except Exception as error:  # whatever a learner's code may raise
         raise UserError(
-            f"{name_of(reward)} stopped with {type(error).__name__}: {error}; {shown}. It must "
+            f"{name_of(reward)} stopped {shown} with {type(error).__name__}: {error}. It must "
             "give every answer a number, an empty one too"
         ) from error
     if hasattr(value, "item"):  # of torch or numpy

@@ -27,8 +27,8 @@ from rlhf_lab.errors import UserError
 STUDENTS, EDITIONS = "students.csv", "editions"
 NAME = re.compile(r"[^\W.][\w.@-]{0,59}")  # what is a folder's name on every system
 NOTE = (
-    "*This is variant `{variant}` of the course, made for one student: the checks of its exercises "
-    "try inputs of its own, so the numbers differ from a neighbour's.*"
+    "*This is variant `{variant}` of the course, made for one student: its checks try other "
+    "numbers than those of your classmates.*"
 )
 
 

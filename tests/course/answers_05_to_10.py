@@ -455,7 +455,7 @@ def _mark_at_kl(share, missing=lambda kl, marks: math.nan):
 
 
 WRONG["mark_at_kl"] = [
-    (lambda kl, marks, k: marks[(kl - k).abs().argmin()], "the nearest look"),
+    (lambda kl, marks, k: marks[(kl - k).abs().argmin()], "the nearest measurement"),
     (_mark_at_kl(lambda s: 1.0), "the look after"),
     (_mark_at_kl(lambda s: 0.0), "the look before"),
     (_mark_at_kl(lambda s: 0.5), "the mean of the two looks"),

@@ -83,9 +83,9 @@ def test_attempts_stand_beside_the_learned_reward_model_at_equal_kl():
     assert table["mark at 1 nats"].tolist()[:3] == ["", "6.0 ± 0.0", "5.0 ± 0.0"]
     own, close = table.iloc[3], table.iloc[4]
     # 5.5 with a standard deviation of .577, four prompts: t = 3.182; the two learned runs have 5.5
-    assert own["mark at 1 nats"] == "5.5 ± 0.9" and own["above the learned one"] == "+0.0 ± 0.9"
+    assert own["mark at 1 nats"] == "5.5 ± 0.9" and own["minus the learned one's"] == "+0.0 ± 0.9"
     assert own["KL at the end"] == "3.0" and own["mark at the end"] == "3.0 ± 3.4"
-    assert close["mark at 1 nats"] == close["above the learned one"] == "not reached"
+    assert close["mark at 1 nats"] == close["minus the learned one's"] == "not reached"
 
 
 def test_fooled_prompts_are_counted_from_the_first_look_to_the_last():

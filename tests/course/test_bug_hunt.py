@@ -151,7 +151,9 @@ def test_a_wrong_diagnosis_is_excluded_and_the_right_one_not_told(name, fault):
     text = verdict(RUNS[name], fault, "curves")
     others = {*CHOICES, *EVIDENCE} - {fault, "answers", "alarms", "curves", SHOWS.get(fault)}
     if fault == KEY[name]:
-        assert text.startswith("yes" if fault == HEALTHY else "the fault is right, but curves")
+        assert text.startswith(
+            "yes" if fault == HEALTHY else "you named the right fault, but curves"
+        )
     elif fault == HEALTHY:
         assert text.startswith("something is wrong") and not any(repr(x) in text for x in others)
     else:

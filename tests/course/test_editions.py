@@ -391,7 +391,7 @@ def test_points_that_a_person_gives_are_in_the_marks(course, capsys):
     said = capsys.readouterr().out
     row = marks(course, "ann")[PPO]
     assert (row["points"], row["of"], row["waiting"]) == ("7.0", "8.0", "0")
-    assert "of these wait for marking)" in said and "formgrader" in said
+    assert "wait for a person)" in said and "formgrader" in said
 
 
 def test_what_a_good_answer_holds_is_with_the_teacher_alone(course):

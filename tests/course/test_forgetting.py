@@ -86,12 +86,15 @@ def test_a_dry_run_lists_everything_and_changes_nothing(term, capsys):
     said = capsys.readouterr().out
     assert contents(term) == before
     for kind in FOLDERS:
-        assert f"would go: {term / kind / 'ada'}: the person's folder with 2 files, 1 of" in said
-    assert f"would go: {term / 'class.sqlite3'}: a feedback store with 2 entries" in said
-    assert f"would go: {term / 'export.jsonl'}: 3 lines of" in said
-    assert f"would go: {term / 'export.jsonl.gz'}: 3 lines of" in said
+        assert (
+            f"would be removed: {term / kind / 'ada'}: the person's folder with 2 files, 1 of"
+            in said
+        )
+    assert f"would be removed: {term / 'class.sqlite3'}: a feedback store with 2 entries" in said
+    assert f"would be removed: {term / 'export.jsonl'}: 3 lines of" in said
+    assert f"would be removed: {term / 'export.jsonl.gz'}: 3 lines of" in said
     for name in ("gradebook.db", "students.csv", "marks.csv"):
-        assert f"would go: {term / name}" in said
+        assert f"would be removed: {term / name}" in said
     assert f"look at: {term / 'notes.txt'}: has the name" in said and "others.txt" not in said
     assert f"look at: {term / 'pairs.jsonl'}: was made from rankings" in said
     assert "give --delete" in said and "Not reached: models that were trained" in said
@@ -101,7 +104,7 @@ def test_one_person_goes_and_the_other_keeps_everything(term, capsys):
     before = contents(term)
     assert main(["course", "forget", "ada", str(term), "--delete"]) == 0
     said = capsys.readouterr().out
-    assert "would go" not in said and f"look at: {term / 'pairs.jsonl'}" in said
+    assert "would be removed" not in said and f"look at: {term / 'pairs.jsonl'}" in said
     after = contents(term)
     assert {name for name in before if name not in after} == {
         f"{kind}/ada/course/{file}" for kind in FOLDERS for file in ("01.ipynb", "predictions.json")

@@ -28,7 +28,7 @@ from rlhf_lab.course.exercises.exercise import (
     same,
 )
 from rlhf_lab.course.exercises.recognise import not_finite, recognise
-from rlhf_lab.course.exercises.variants import Attempt, varied
+from rlhf_lab.course.exercises.variants import OnVariant, varied
 
 THE_LAB = str(Path(__file__).resolve().parents[2]) + os.sep  # the package's folder
 HELPERS = ("masked_mean", "masked_sum")  # functions of the lab that a learner may call
@@ -48,15 +48,15 @@ class Result:
         """A notebook shows nothing more: the text is printed already."""
 
 
-def examine(exercise: Exercise, function: Callable | Attempt) -> Result:
+def examine(exercise: Exercise, function: Callable | OnVariant) -> Result:
     """Try the function, print the result and return it.
 
-    An Attempt is tried on its variant's inputs and then, if these are right, on the hidden ones.
+    An OnVariant is tried on its variant's inputs and then, if these are right, on the hidden ones.
 
     If nbgrader runs the notebook (it sets NBGRADER_EXECUTION) and the function is not right, raises
     AssertionError with the same text, so that the exercise counts as failed.
     """
-    attempt = function if isinstance(function, Attempt) else Attempt(function, "")
+    attempt = function if isinstance(function, OnVariant) else OnVariant(function, "")
     result = judge(varied(exercise, attempt.variant), attempt.function, own=True)
     if result.right and attempt.hidden:
         result = _on_hidden(

@@ -227,8 +227,9 @@ SCORE_POSITION = Exercise(
     ),
     mistakes=(
         mistake(
-            "It looks as if the price of the KL is left in the rewards: a small score is then "
-            "taken for less than a dear token. Add beta * (logprobs - ref_logprobs) first.",
+            "It looks as if the price of the KL is left in the rewards: a token with a "
+            "high price is then found in place of a small score. Add beta * (logprobs - "
+            "ref_logprobs) first.",
             price=0,
         ),
         mistake(

@@ -256,8 +256,8 @@ MARK_AT_KL = Exercise(
     ),
     mistakes=(
         mistake(
-            "It looks like the mark of the nearest look: go along the line between the look before "
-            "and the look after.",
+            "This seems to be the mark of the nearest measurement: go along the line between the "
+            "measurement before and the one after.",
             _nearest,
         ),
         mistake(
@@ -288,7 +288,7 @@ MARK_AT_KL = Exercise(
             crossing="last",
         ),
         mistake(
-            "It looks as if the looks were sorted by their KL: then the neighbours are not "
+            "The measurements seem to be sorted by their KL: then the neighbours are not "
             "neighbours in time. Keep their order.",
             _sorted_first,
         ),

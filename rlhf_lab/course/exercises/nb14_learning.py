@@ -130,8 +130,9 @@ SHAPED_REWARDS = Exercise(
             rule="subtracted",
         ),
         mistake(
-            "It looks as if every response that was cut off scores -penalty. Then cutting off pays "
-            "for all that score worse: it gets min(score, 0) - penalty.",
+            "It looks as if every response that was cut off scores -penalty. Then a "
+            "response that would score lower gains by being cut off: it gets min(score, 0) - "
+            "penalty.",
             rule="fixed",
         ),
         mistake(

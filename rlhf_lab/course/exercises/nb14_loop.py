@@ -372,8 +372,8 @@ MY_PPO = Exercise(
             whole=True,
         ),
         _loop(
-            "It looks as if the value network is made anew in each update: it learns along. Make "
-            "it once, before the loop.",
+            "It looks as if the value network is made anew in each update: it must keep "
+            "what it has learned. Make it once, before the loop.",
             anew="values",
         ),
         _loop(
@@ -388,7 +388,7 @@ MY_PPO = Exercise(
         ),
         _loop(
             "It looks as if the reward model itself is trained as the value network, so that the "
-            "judge of the answers changes: take new_value_model(policy, reward_model, "
+            "scores change their meaning: take new_value_model(policy, reward_model, "
             "config.seed), a copy.",
             value_is="the reward model",
         ),

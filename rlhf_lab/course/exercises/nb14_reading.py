@@ -451,7 +451,7 @@ SCORE_AND_READ = Exercise(
         ),
         mistake(
             "It looks as if the reward model gives the values: the value network does, which "
-            "learns along.",
+            "is trained in every update.",
             valuer="reward model",
         ),
         mistake(
@@ -460,8 +460,8 @@ SCORE_AND_READ = Exercise(
             value_at=0,
         ),
         mistake(
-            "The numbers are right, but they carry gradients: these models only look on here. "
-            "Put the lines under `with torch.no_grad():`, or the loss trains on its own targets.",
+            "The numbers are right, but they carry gradients: these models are only read here. "
+            "Put the lines under `with torch.no_grad():`, or the loss changes its own targets.",
             attached=("scores", "ref_logprobs", "values"),
         ),
         *(

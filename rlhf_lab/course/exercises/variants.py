@@ -28,7 +28,7 @@ DRAWN = 2  # inputs drawn anew, where an exercise says how
 
 
 @dataclass(frozen=True)
-class Attempt:
+class OnVariant:
     """A learner's function with the variant that it is tried on. hidden: the seed of further
     inputs, in grading; "" for none."""
 
@@ -37,10 +37,10 @@ class Attempt:
     hidden: str = ""
 
 
-def variant(function: Callable, seed: str, hidden: str = "") -> Attempt:
+def variant(function: Callable, seed: str, hidden: str = "") -> OnVariant:
     """To be given to a check in place of the function: `check.gae(check.variant(gae, "k7f3"))`
     tries it on the numbers of variant k7f3."""
-    return Attempt(function, seed, hidden)
+    return OnVariant(function, seed, hidden)
 
 
 def varied(exercise: Exercise, seed: str) -> Exercise:
