@@ -209,7 +209,8 @@ def test_numbers_in_its_words_are_those_of_the_cells_beside_them(path):
             continue
         near = before if "## What to remember" in cell.source else before[-4:]
         if "recall" in tags(cell):
-            near = [said(other) for other in NOTEBOOKS[: NOTEBOOKS.index(path)]]
+            named = set(re.findall(r"\((\d\d\w?)\)", cell.source))
+            near = [said(other) for other in NOTEBOOKS if other.stem.partition("_")[0] in named]
         found = [float(x.replace(",", "")) for x in re.findall(r"[\d,]*\.?\d+", "\n".join(near))]
         found += [100 * x for x in found if x <= 1]
         for match in NUMBER.finditer(UNREAD.sub(" ", cell.source)):

@@ -118,7 +118,12 @@ class Attempts:
 def _line(attempt: Attempt) -> str:
     row = asdict(attempt)
     del row["answers"]
-    return json.dumps(row, ensure_ascii=False) + "\n"
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise UserError(
+            f"{attempt.title}: the run has numbers that are not finite, so it is not kept"
+        ) from error
 
 
 def load_attempts(path: Path) -> list[Attempt]:

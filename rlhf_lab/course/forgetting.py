@@ -29,6 +29,7 @@ FOLDERS = ("submitted", "autograded", "feedback", "released", EDITIONS)  # one f
 SQLITE = b"SQLite format 3\0"
 LINES = (".jsonl", ".jsonl.gz")
 BESIDE = ("-wal", "-shm", "-journal")  # files that SQLite keeps beside a database
+TOO_LARGE = "is too large to search for the name"
 MOST = 64 * 2**20  # bytes of a file that is searched for the name
 
 
@@ -120,7 +121,7 @@ def _in_file(name: str, path: Path) -> list[Found]:
 
 def _in_database(name: str, path: Path) -> list[Found]:
     if path.name == "gradebook.db":
-        with closing(sqlite3.connect(f"file:{path.absolute()}?mode=ro", uri=True)) as book:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as book:
             known = book.execute("SELECT count(*) FROM student WHERE id = ?", [name]).fetchone()[0]
         what = "the marks and comments in the gradebook"
         return [Found(path, what, lambda: _leave_gradebook(name, path))] if known else []
@@ -149,13 +150,22 @@ def _leave_gradebook(name: str, path: Path) -> None:
 
 def _in_lines(name: str, path: Path) -> list[Found]:
     """Lines of JSON of which the person is the labeller."""
-    with opened(path) as file:
-        lines = file.read().splitlines(keepends=True)
+    content = _read(path)
+    if content is None:
+        return [Found(path, TOO_LARGE)]
+    lines = content.splitlines(keepends=True)
     kept = [line for line in lines if not _is_labellers(name, line)]
     if len(kept) == len(lines):
         return _mention(name, path)
     what = f"{counted(len(lines) - len(kept), 'line')} of {len(lines)}"
     return [Found(path, what, lambda: write_whole(path, b"".join(kept)))]
+
+
+def _read(path: Path) -> bytes | None:
+    """A file's content, unpacked if it ends in .gz; None if it is longer than MOST."""
+    with opened(path) as file:
+        content = file.read(MOST + 1)
+    return content if len(content) <= MOST else None
 
 
 def _is_labellers(name: str, line: bytes) -> bool:
@@ -180,10 +190,10 @@ def _in_table(name: str, path: Path) -> list[Found]:
 
 def _mention(name: str, path: Path) -> list[Found]:
     """A file that has the name in it, as a word of its own."""
-    if path.stat().st_size > MOST:
-        return [Found(path, "is too large to search for the name")]
-    word = rb"(?<![\w])" + re.escape(name.encode()) + rb"(?![\w])"
-    content = path.read_bytes()
-    if path.suffix == ".gz" or not re.search(word, content):
+    content = _read(path)
+    if content is None:
+        return [Found(path, TOO_LARGE)]
+    words = {name.encode(), json.dumps(name)[1:-1].encode()}  # in JSON, accents may be escaped
+    if not any(re.search(rb"(?<!\w)" + re.escape(w) + rb"(?!\w)", content) for w in words):
         return []
     return [Found(path, "contains the name; check whether it means this person")]

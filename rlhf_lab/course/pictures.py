@@ -7,7 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from rlhf_lab.intervals import wilson_interval
+from rlhf_lab.intervals import interval, wilson_interval
 from rlhf_lab.show import plots
 from rlhf_lab.show.markup import Html, tag, visible
 from rlhf_lab.show.panels import GUIDE, SERIES
@@ -59,8 +59,8 @@ def likelier(changes: Mapping[str, Tensor]) -> Picture:
     """What SFT made likelier: for each kind of demonstration the mean change of its
     log-probability, with the 95 % interval; changes: (n,) of each, in nats."""
     axes = plots.blank(5.6, 3, "What SFT made likelier")
-    means = [float(some.mean()) for some in changes.values()]
-    halves = [1.96 * float(some.std()) / len(some) ** 0.5 for some in changes.values()]
+    found = [interval(some[:, None]) for some in changes.values()]
+    means, halves = [mean for mean, *_ in found], [high - mean for mean, _, high in found]
     axes.bar(
         range(len(means)), means, 0.6, yerr=halves, color=SERIES["sft"], error_kw={"capsize": 3}
     )

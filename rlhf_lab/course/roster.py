@@ -11,7 +11,7 @@ import csv
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from io import StringIO
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 
 STUDENTS, EDITIONS = "students.csv", "editions"
-NAME = re.compile(r"[^\W.][\w.@-]{0,59}")  # what is a folder's name on every system
+NAME = re.compile(r"[^\W.](?:[\w.@-]{0,58}[\w@-])?")  # what is a folder's name on every system
 NOTE = (
     "*This is variant `{variant}` of the course, made for one student: its checks try other "
     "numbers than those of your classmates.*"
@@ -48,8 +48,13 @@ def read_students(folder: Path) -> dict[str, Student]:
     if not place.exists():
         return {}
     columns = [field.name for field in fields(Student)]
-    with place.open(newline="", encoding="utf-8", errors="replace") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with place.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{place} is not UTF-8: save it as 'CSV UTF-8', so that no name is changed"
+        ) from error
     if any(list(row) != columns or None in row.values() for row in rows):
         raise UserError(f"{place}: every row needs the columns {', '.join(columns)}")
     return {row["student"]: Student(**row) for row in rows}
@@ -64,7 +69,7 @@ def enrol(folder: Path, names: Iterable[str], own_numbers: bool = True) -> list[
     known = read_students(folder)
     new = {name: None for name in names if name not in known}
     for name in new:
-        if not NAME.fullmatch(name):
+        if own_numbers and not NAME.fullmatch(name):  # a folder of theirs is made
             raise UserError(
                 f"{name!r} cannot be a student's name here: use up to 60 letters, digits, and "
                 "_ . @ - without spaces, beginning with a letter or digit"
@@ -81,6 +86,16 @@ def enrol(folder: Path, names: Iterable[str], own_numbers: bool = True) -> list[
     return added
 
 
+def _give_variants(folder: Path, names: Iterable[str]) -> None:
+    """A variant for those of these who were graded before they had an edition."""
+    students = read_students(folder)
+    without = [name for name in names if not students[name].variant]
+    for name in without:
+        students[name] = replace(students[name], variant=secrets.token_hex(3))
+    if without:
+        write_students(folder, students.values())
+
+
 def write_students(folder: Path, students: Iterable[Student]) -> None:
     """Write students.csv anew."""
     table = StringIO(newline="")
@@ -91,18 +106,28 @@ def write_students(folder: Path, students: Iterable[Student]) -> None:
 
 
 def write_own_editions(folder: Path, release: Path, names: Iterable[str]) -> list[Path]:
-    """For each name that is new in the class, a copy of what is handed out with numbers of their
-    own; returns their folders. Raises UserError, before anything is written, if one exists, or for
-    a name that cannot be that of a folder."""
-    names = list(names)
+    """For each name that has none, a copy of what is handed out with numbers of their own; returns
+    their folders. Raises UserError, before anything is written, if a folder of somebody new exists,
+    or for a name that cannot be that of a folder."""
+    names = list(dict.fromkeys(names))
+    known = read_students(folder)
     for name in names:
-        if name not in read_students(folder) and NAME.fullmatch(name):
+        if name not in known and NAME.fullmatch(name):
             check_place(folder / EDITIONS / name, folder=True)
+    enrol(folder, names)
     files = [path for path in sorted(release.rglob("*")) if path.is_file()]
+    places = {name: folder / EDITIONS / name / release.name for name in names}
+    missing = {
+        name: [path for path in files if not (own / path.relative_to(release)).exists()]
+        for name, own in places.items()
+    }
+    waiting = [name for name in names if missing[name]]  # a full disk may have left some
+    _give_variants(folder, waiting)
+    students = read_students(folder)
     written = []
-    for student in enrol(folder, names):
-        own = folder / EDITIONS / student.student / release.name
-        for path in files:
+    for student in (students[name] for name in waiting):
+        own = places[student.student]
+        for path in missing[student.student]:
             content: str | bytes = path.read_bytes()
             if path.suffix == ".ipynb":
                 notebook = nbformat.read(path, as_version=4)

@@ -111,8 +111,9 @@ def _set_aside(file: Path, path: Path) -> None:
 def take_up(file: Path, path: Path, take_in: Callable[[], None]) -> None:
     """Take in the copy at `path`, unless it is the one that was copied back last."""
     if _changed(file, path):
+        stamp = _stamp(path)  # before reading: what another machine puts there meanwhile is new
         take_in()
-        _stamp_file(file).write_text(_stamp(path))
+        _stamp_file(file).write_text(stamp)
         copy_back(file, path, take_in)
 
 

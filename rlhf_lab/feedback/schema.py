@@ -128,9 +128,6 @@ BEGIN SELECT RAISE (ABORT, 'history is not rewritten'); END;
 ALTER TABLE forgotten ADD COLUMN salt BLOB;
 UPDATE forgotten SET salt = (SELECT salt FROM salt);
 
--- Entries that were deleted: a hash of each id, so that no copy brings one back under another name.
-CREATE TABLE gone (entry BLOB PRIMARY KEY) WITHOUT ROWID;
-
 -- What learned from a labeller's rankings, or holds a copy of them: run folders and exported files.
 CREATE TABLE uses (
     labeller TEXT NOT NULL REFERENCES labellers (name),
@@ -140,9 +137,15 @@ CREATE TABLE uses (
 ) WITHOUT ROWID;
 """
 
+GONE = """
+-- Entries that were deleted: a hash of each id, so that no copy brings one back under another name.
+-- Some files of version 2 have the table already.
+CREATE TABLE IF NOT EXISTS gone (entry BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+
 # Step n takes a file from version n to version n + 1. A step that was released never changes: what
 # comes later is a step of its own.
-MIGRATIONS = (TABLES + GUARDS, PEOPLE_AND_USES)
+MIGRATIONS = (TABLES + GUARDS, PEOPLE_AND_USES, GONE)
 
 
 def outdated(connection: sqlite3.Connection, path: Path) -> bool:

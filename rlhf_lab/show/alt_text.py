@@ -131,6 +131,7 @@ def _bars(bars: BarContainer, axes: Axes) -> str:
     names = names_of(axes.xaxis if upright else axes.yaxis)
     boxes = [patch.get_bbox() for patch in bars.patches]
     edges = np.array([(b.x0, b.x1) if upright else (b.y0, b.y1) for b in boxes], dtype=float)
+    edges = edges.reshape(-1, 2)  # of no bars, too
     values = np.asarray(bars.datavalues, dtype=float)
     columns = bars.errorbar.lines[2] if bars.errorbar is not None else ()
     own = [segment for column in columns for segment in column.get_segments()]
@@ -146,6 +147,8 @@ def _bars(bars: BarContainer, axes: Axes) -> str:
 
 def _histogram(edges: np.ndarray, points: Points) -> str:
     centres, counts = points[:, 0], points[:, 1]
+    if not counts.sum():
+        return "a histogram of nothing"
     mean = (centres * counts).sum() / counts.sum()
     spread = np.sqrt(((centres - mean) ** 2 * counts).sum() / counts.sum())
     top = counts.argmax()
@@ -167,11 +170,14 @@ def _levels(axes: Axes) -> list[str]:
 
 
 def _heat_map(axes: Axes, grid) -> str:
+    if grid.ndim != 2:  # colours of a photograph
+        return ""
     columns, rows = names_of(axes.xaxis), names_of(axes.yaxis)
+    square = grid.shape[0] == grid.shape[1]  # then it may be a table and its mirror image
     cells = [
         (f"{rows.get(float(i), i)} and {columns.get(float(j), j)}", float(grid[i, j]))
         for i, j in np.ndindex(*grid.shape)
-        if np.isfinite(grid[i, j]) and not (j < i and np.isclose(grid[i, j], grid[j, i]))
+        if np.isfinite(grid[i, j]) and not (square and j < i and np.isclose(grid[i, j], grid[j, i]))
     ]
     if len(cells) > CELLS:
         cells.sort(key=lambda cell: cell[1])

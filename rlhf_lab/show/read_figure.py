@@ -63,7 +63,9 @@ def groups(axes: Axes) -> list[Group]:
         if isinstance(dots, PathCollection):
             points = np.array(dots.get_offsets(), dtype=float)
             shape = str(dots.get_paths()[0].vertices.round(3).tolist())
-            look = (to_hex(dots.get_facecolor()[0]), "None", shape)
+            filled = len(dots.get_facecolor()) > 0
+            colours = dots.get_facecolor() if filled else dots.get_edgecolor()
+            look = (to_hex(colours[0]), "None", shape)
             found.append((dots.get_label(), look, placed(points, [], ends, flat), False))
     return _named(_grouped(found))
 

@@ -1,5 +1,7 @@
 """Answers that learners may write to the exercises of notebook 14."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 
@@ -977,10 +979,25 @@ def ppo_of_all_prompts(*given):
         yield parts.record(update)
 
 
+def ppo_with_the_usual_settings(policy, scorer, tokenizer, prompts, config, *given):
+    """Discount, lambda and penalty are written down, not taken from the settings."""
+    usual = replace(config, gamma=1.0, lam=0.95, no_end_penalty=1.0)
+    return ppo_plainly(policy, scorer, tokenizer, prompts, usual, *given)
+
+
+def ppo_that_needs_a_judge(*given):
+    for record in ppo_plainly(*given):
+        if given[-1] is None:
+            given[-1](None, "")
+        yield record
+
+
 BOTH = "policy", "values"
 WRONG["my_ppo"] = [
     (ppo_of_all_prompts, "the Rollout holds all prompts"),
     (lambda *given: ppo_plainly(*given[:6]), "The metrics lack 'judge/mark'"),
+    (ppo_with_the_usual_settings, "config.gamma"),
+    (ppo_that_needs_a_judge, "NoneType"),
     (_ppo(_of_policy), "the reference is not frozen"),
     (_ppo(lambda parts: None, _reference_again), "copied anew in each update"),
     (_ppo(lambda parts: None, _adam(BOTH)), "the optimiser is made anew"),

@@ -143,7 +143,12 @@ def test_a_step_that_lets_the_package_do_it_earns_nothing():
         yield from ppo.train_ppo(policy, scorer, tokenizer, prompts, config)
 
     assert "It calls collect of the lab" in check.score_and_read(collected).text
+
+    def mapped(*given):
+        return map(dict, trained(*given))
+
     assert "It calls train_ppo of the lab" in check.my_ppo(trained).text
+    assert "It calls train_ppo of the lab" in check.my_ppo(mapped).text
 
 
 def test_a_loop_without_an_end_is_stopped():

@@ -54,7 +54,7 @@ def test_a_bar_is_the_mean_of_its_kind_with_its_interval():
     bars = axes.containers[-1]
     assert list(bars.datavalues) == [2.0, 0.0]
     ends = bars.errorbar.lines[2][0].get_segments()[0][:, 1]
-    assert ends == pytest.approx([2 - 1.96, 2 + 1.96])  # sd sqrt(2), two of them
+    assert ends == pytest.approx([2 - 12.706, 2 + 12.706], rel=1e-4)  # Student's t, one degree
     names = [tick.get_text() for tick in axes.get_xticklabels()]
     assert names == ["rude\n(2 demonstrations)", "kind\n(4 demonstrations)"]
 

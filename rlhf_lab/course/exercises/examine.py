@@ -1,7 +1,6 @@
 """Try a learner's function on a few inputs and say in plain words what went wrong."""
 
 import copy
-import inspect
 import itertools
 import os
 import sys
@@ -116,7 +115,7 @@ def _watched(exercise: Exercise, function: Callable, borrowed: list[str]) -> Cal
     def watched(*values: Any) -> Any:
         with _watching(exercise, borrowed):
             answer = function(*values)
-            loop = exercise.trial and inspect.isgenerator(answer)
+            loop = exercise.trial and isinstance(answer, Iterator)
             return list(itertools.islice(answer, MOST)) if loop else answer
 
     return watched
@@ -126,7 +125,8 @@ def _watched(exercise: Exercise, function: Callable, borrowed: list[str]) -> Cal
 def _watching(exercise: Exercise, borrowed: list[str]) -> Iterator[None]:
     """Record which functions of the lab are called that the learner should have written, under
     whatever name they were imported."""
-    instead = exercise.instead and {exercise.name, *exercise.instead}
+    given = exercise.instead
+    instead = None if given is None else {exercise.name, *given}
 
     def note(frame: FrameType, event: str, _: object) -> None:
         file, name = frame.f_code.co_filename, frame.f_code.co_name

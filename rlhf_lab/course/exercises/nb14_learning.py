@@ -169,7 +169,7 @@ SHAPED_REWARDS = Exercise(
     use="This is what the policy is paid, token by token.",
     outputs=("scores", "rewards"),
     mask="mask",
-    instead=("describe",),
+    instead=(),
 )
 
 
@@ -303,7 +303,7 @@ ADVANTAGES_AND_RETURNS = Exercise(
     use="The policy learns from the first, the value network from the second.",
     outputs=("advantages", "returns"),
     mask="mask",
-    instead=("describe",),
+    instead=(),
 )
 
 

@@ -259,11 +259,13 @@ def my_ppo(
     told: str = "lowered",
     late: bool = False,
     whole: bool = False,
+    usual: bool = False,
 ) -> Iterator[Record]:
     """PPO in a loop of steps: trains the policy in place and yields a record for each update."""
     reference = REFERENCES[reference_is](policy)
     value_model = VALUES[value_is](policy, reward_model, config.seed)
     adam = _adam(policy, value_model, config, whom, eps, decay)
+    signal = PPOConfig() if usual else config
     for update in range(1, config.updates + 1):
         if anew == "values":
             value_model = VALUES[value_is](policy, reward_model, config.seed)
@@ -280,10 +282,10 @@ def my_ppo(
         batch = Rollout(of, texts, sequences, ended, scores, logprobs, ref_logprobs, values)
         lowered, batch.rewards = steps.shaped_rewards(
             *(scores, ended, logprobs, ref_logprobs),
-            *(batch.mask, config.beta, config.no_end_penalty),
+            *(batch.mask, config.beta, signal.no_end_penalty),
         )
         batch.advantages, batch.returns = steps.advantages_and_returns(
-            batch.rewards, values, batch.mask, config.gamma, config.lam
+            batch.rewards, values, batch.mask, signal.gamma, signal.lam
         )
         told_scores = lowered if told == "lowered" else scores
         record = describe(batch, told_scores, config.beta, "ppo", update, config.updates)
@@ -296,6 +298,10 @@ def my_ppo(
         yield record
 
 
+LOOP_SETTINGS = (
+    *("updates", "batch_size", "learning_rate", "beta", "seed"),
+    *("gamma", "lam", "no_end_penalty"),
+)
 METRICS = (
     *("objective/scores", "objective/kl", "objective/rlhf_reward"),
     *(*learning.LOSSES, "judge/mark"),
@@ -308,28 +314,24 @@ def _some_judge(prompt: Prompt, text: str) -> Mark:
 
 
 def try_my_ppo(function: Callable) -> Callable:
-    """`my_ppo` as a function of five settings: its metrics, each (updates,), and what the policy
-    says of a few sentences at the end."""
+    """`my_ppo` as a function of eight settings and whether a judge looks on: its metrics, each
+    (updates,), and what the policy says of a few sentences at the end."""
 
-    def tried(updates, batch_size, learning_rate, beta, seed, /, **switches) -> tuple[Tensor, ...]:
+    def tried(*values, **switches) -> tuple[Tensor, ...]:
+        *settings, judged = values
         policy, tokenizer, scorer = tiny.policy(), tiny.tokenizer(), tiny.scalar_model(2)
-        config = PPOConfig(
-            updates=updates,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            beta=beta,
-            seed=seed,
-            max_new_tokens=8,
-        )
+        config = PPOConfig(**dict(zip(LOOP_SETTINGS, settings)), max_new_tokens=8)
         steps = SimpleNamespace(**{name: step for name, (_, step) in STEPS.items()})
         scorer.requires_grad_(False)
         given = policy, scorer, tokenizer, tiny.prompts(), config, steps
-        found = function(*given, _some_judge, **switches)
+        found = function(*given, _some_judge if judged else None, **switches)
         records = found if isinstance(found, list) else list(found) if found else found
         if not records:
             raise WrongForm(
                 f"Your function returns {kind_of(found)}: `yield record` in every update."
             )
+        if not judged:
+            records = [{"judge/mark": 0.0} | record for record in records]
         numbers = torch.stack([learning.numbers_of(record, METRICS) for record in records])
         with torch.no_grad():
             logprobs = response_logprobs(policy, tiny.sequences())[0]
@@ -343,22 +345,24 @@ def _loop(sentence: str, **switches: Any) -> Mistake:
     return mistake(sentence, try_my_ppo(partial(my_ppo, **switches)))
 
 
-def _loop_case(name: str, *settings: float) -> Case:
-    names = "updates", "batch_size", "learning_rate", "beta", "seed"
-    return Case(name, {f"config.{some}": x for some, x in zip(names, settings)})
+def _loop_case(name: str, *settings: float, judge: bool = True) -> Case:
+    inputs = {f"config.{some}": x for some, x in zip(LOOP_SETTINGS, settings)}
+    return Case(name, inputs | {"with a judge": judge})
 
 
 def _some_run(dice: Random) -> Inputs:
     rate, beta = dice.randint(3, 10) / 1000, dice.randint(5, 30) / 100
-    return _loop_case("", 2, dice.randint(3, 4), rate, beta, dice.randrange(100)).inputs
+    sizes = 2, dice.randint(3, 4), rate, beta, dice.randrange(100)
+    signal = dice.randint(85, 99) / 100, dice.randint(5, 9) / 10, dice.randint(2, 6) / 2
+    return _loop_case("", *sizes, *signal).inputs
 
 
 MY_PPO = Exercise(
     "my_ppo",
     try_my_ppo(my_ppo),
     cases=(
-        _loop_case("three updates of three", 3, 3, 0.01, 0.3, 0),
-        _loop_case("two updates of four", 2, 4, 0.003, 0.05, 7),
+        _loop_case("three updates of three", 3, 3, 0.01, 0.3, 0, 0.97, 0.9, 2.0),
+        _loop_case("no judge", 2, 4, 0.003, 0.05, 7, 1.0, 0.95, 1.0, judge=False),
     ),
     mistakes=(
         _loop(
@@ -370,6 +374,11 @@ MY_PPO = Exercise(
             "It looks as if the Rollout holds all prompts, `prompts`: give it those of this "
             "update, in their order, or the judge marks answers to other questions.",
             whole=True,
+        ),
+        _loop(
+            "It looks as if discount, lambda and penalty are written down in the loop: take "
+            "config.gamma, config.lam and config.no_end_penalty.",
+            usual=True,
         ),
         _loop(
             "It looks as if the value network is made anew in each update: it must keep "
