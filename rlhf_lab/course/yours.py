@@ -25,8 +25,8 @@ from rlhf_lab.course.exercises.exercise import Exercise
 from rlhf_lab.errors import UserError
 from rlhf_lab.training import Record
 
-# Each formula that a stage or a table takes as an argument: its exercise, and the package's
-# function.
+# Each formula that a stage, a table or a loop of one's own takes as an argument: its exercise, and
+# the package's function.
 FORMULAS: dict[str, tuple[Exercise, Callable]] = {
     "label_mask": (sft.LABEL_MASK, maths.label_mask),
     "pair_loss": (reward.PAIR_LOSS, maths.pair_loss),
@@ -43,6 +43,7 @@ FORMULAS: dict[str, tuple[Exercise, Callable]] = {
     "mark_at_kl": (hacking.MARK_AT_KL, hacking.mark_at_kl),
     "rloo_advantages": (roads.RLOO_ADVANTAGES, maths.rloo_advantages),
     "dpo_loss": (roads.DPO_LOSS, maths.dpo_loss),
+    **loop.STEPS,
 }
 # Usual mistakes to plant: the formula, and how the sentence of its check begins.
 BUGS: dict[str, tuple[str, str]] = {
@@ -65,8 +66,7 @@ def yours(say: Callable[[str], None] = print, **written: Callable) -> dict[str, 
     """For each formula, to give to a stage: the learner's function if it passes its check, else the
     package's. Says which of the two it is.
 
-    written: functions by the name of their formula, one of FORMULAS, or of their step in a loop of
-    one's own, one of STEPS (notebook 14). Raises UserError for another.
+    written: functions by the name of their formula, one of FORMULAS. Raises UserError for another.
     """
     chosen = {}
     for name, function in written.items():
@@ -103,7 +103,6 @@ def side_by_side(
 
 
 def _formula(name: str) -> tuple[Exercise, Callable]:
-    known = FORMULAS | loop.STEPS
-    if name not in known:
-        raise UserError(f"no stage takes {name!r}: the formulas are {', '.join(known)}")
-    return known[name]
+    if name not in FORMULAS:
+        raise UserError(f"no stage takes {name!r}: the formulas are {', '.join(FORMULAS)}")
+    return FORMULAS[name]

@@ -5,7 +5,6 @@ does not know the code: the metrics, a dozen answers at the start, half way and 
 PPO computed for the tokens of a few responses. The runs have neutral names; ARMS is the key.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlhf_lab import maths
 from rlhf_lab.checks import check_model
 from rlhf_lab.disk.data import base_model, shipped
-from rlhf_lab.evaluate import respond, scores_of
+from rlhf_lab.disk.jsonl import read_lines
 from rlhf_lab.models import ScalarModel, load_policy, load_tokenizer, new_value_model
 from rlhf_lab.ppo import PPOConfig, collect, train_ppo
 from rlhf_lab.rollout import Rollout, batch_of
@@ -180,8 +179,8 @@ def dropout_stays_on(policy: PreTrainedModel, p: float = 0.1) -> None:
 
 def shipped_accuracy() -> float:
     """The shipped reward model's accuracy on held-out rankings, as its training recorded it."""
-    lines = shipped("metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [row for row in map(json.loads, lines) if "reward/held_out_accuracy" in row]
+    rows = read_lines(shipped("metrics.jsonl"))
+    found = [row for row in rows if "reward/held_out_accuracy" in row]
     return found[-1]["reward/held_out_accuracy"]
 
 
@@ -213,12 +212,7 @@ def watched(formulas: dict[str, Callable], seen: dict[str, Tensor]) -> dict[str,
 def look(ground: Ground, parts: Parts, update: int) -> Rows:
     """The policy's present answers to the same prompts, each with score and mark."""
     prompts = ground.judged_prompts()[:ANSWERED]
-    found = respond(parts.policy, parts.tokenizer, prompts, judge=ground.task.judge)
-    scores = scores_of(parts.reward_model, found)
-    return [
-        {"update": update, "prompt": p.text, "response": text, "score": score, "mark": mark.mark}
-        for p, [text], [mark], [score] in zip(prompts, found.texts, found.judged, scores.tolist())
-    ]
+    return ground.look(parts.policy, update, parts.reward_model, prompts, parts.tokenizer)
 
 
 def table(

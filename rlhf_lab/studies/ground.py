@@ -184,10 +184,20 @@ class Ground:
     def judged_prompts(self) -> list[Prompt]:
         return self.task.held_out()["held-out"][self.watched :][: self.judged]
 
-    def look(self, policy, update: int, reward_model: ScalarModel | Ensemble | None = None) -> Rows:
-        """The policy's present responses to the watched prompts, with marks and, if a reward model
-        is given, its scores; sampled with the same random numbers each time."""
-        answers = respond(policy, self.tokenizer, self.watched_prompts(), judge=self.task.judge)
+    def look(
+        self,
+        policy,
+        update: int,
+        reward_model: ScalarModel | Ensemble | None = None,
+        prompts: list[Prompt] | None = None,
+        tokenizer=None,
+    ) -> Rows:
+        """The policy's present responses to the watched prompts, or to these, with marks and, if a
+        reward model is given, its scores; sampled with the same random numbers each time.
+        tokenizer: if it is not that of the ground."""
+        prompts = self.watched_prompts() if prompts is None else prompts
+        tokenizer = self.tokenizer if tokenizer is None else tokenizer
+        answers = respond(policy, tokenizer, prompts, judge=self.task.judge)
         rows: Rows = [
             {"update": update, "prompt": p.text, "response": text, "mark": mark.mark}
             for p, [text], [mark] in zip(answers.prompts, answers.texts, answers.judged)

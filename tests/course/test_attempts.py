@@ -88,6 +88,14 @@ def test_attempts_stand_beside_the_learned_reward_model_at_equal_kl():
     assert close["mark at 1 nats"] == close["minus the learned one's"] == "not reached"
 
 
+def test_a_run_with_nan_is_refused_and_the_others_stay(tmp_path):
+    kept = Attempts(tmp_path / "a.jsonl")
+    kept.add(attempt("fine", [0.0, 1.0], [[5, 5], [6, 6]]))
+    with pytest.raises(UserError, match="not finite"):
+        kept.add(attempt("odd", [0.0, float("nan")], [[5, 5], [6, 6]]))
+    assert [one.title for one in kept.load()] == ["fine"]
+
+
 def test_fooled_prompts_are_counted_from_the_first_look_to_the_last():
     marks, scores = (
         [[5, 5, 5, 5], [9, 9, 1, 1], [4, 6, 4, 6]],

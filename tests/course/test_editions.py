@@ -24,7 +24,7 @@ from rlhf_lab.course.editions import (
 )
 from rlhf_lab.course.exercises.nb04_advantages import GAE
 from rlhf_lab.course.exercises.variants import varied
-from rlhf_lab.course.roster import numbered, read_students
+from rlhf_lab.course.roster import enrol, numbered, read_students, write_own_editions
 from rlhf_lab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -416,6 +416,38 @@ def test_students_can_be_added_and_bad_names_are_refused(course, tmp_path, capsy
     (tmp_path / "more.txt").write_text("../eve\n")
     assert main(more) == 1 and "cannot be a student's name" in capsys.readouterr().err
     assert read_students(course) == after
+
+
+def test_a_list_of_students_from_a_spreadsheet(tmp_path):
+    enrol(tmp_path, ["Zo\u00eb", "ben"])
+    place, before = tmp_path / "students.csv", read_students(tmp_path)
+    text = place.read_text("utf-8")
+    place.write_bytes(text.encode("utf-8-sig"))
+    assert read_students(tmp_path) == before
+    place.write_bytes(text.encode("cp1252"))
+    with pytest.raises(UserError, match="is not UTF-8"):
+        read_students(tmp_path)
+
+
+def test_a_folder_that_was_handed_in_needs_no_name_for_every_system(tmp_path):
+    assert [one.variant for one in enrol(tmp_path, ["Anna Maria", "O'Brien"], False)] == ["", ""]
+    for name in ("Anna Maria", "anna.", ".anna", ""):
+        with pytest.raises(UserError, match="cannot be a student's name"):
+            enrol(tmp_path / "other", [name])
+
+
+def test_an_edition_that_was_broken_off_is_completed(tmp_path):
+    release = tmp_path / "release/course"
+    release.mkdir(parents=True)
+    for name in ("a.txt", "b.txt"):
+        (release / name).write_text(name)
+    enrol(tmp_path, ["cem"], own_numbers=False)  # graded before there were editions
+    [own, _] = write_own_editions(tmp_path, release, ["ada", "cem"])
+    first = read_students(tmp_path)
+    assert first["cem"].variant and first["ada"].variant
+    (own / "b.txt").unlink()
+    assert write_own_editions(tmp_path, release, ["ada", "cem"]) == [own]
+    assert (own / "b.txt").read_text() == "b.txt" and read_students(tmp_path) == first
 
 
 def test_wrong_and_borrowed_answers_get_none(course):

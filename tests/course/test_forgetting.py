@@ -95,7 +95,7 @@ def test_a_dry_run_lists_everything_and_changes_nothing(term, capsys):
     assert f"would be removed: {term / 'export.jsonl.gz'}: 3 lines of" in said
     for name in ("gradebook.db", "students.csv", "marks.csv"):
         assert f"would be removed: {term / name}" in said
-    assert f"look at: {term / 'notes.txt'}: has the name" in said and "others.txt" not in said
+    assert f"look at: {term / 'notes.txt'}: contains the name" in said and "others.txt" not in said
     assert f"look at: {term / 'pairs.jsonl'}: was made from rankings" in said
     assert "give --delete" in said and "Not reached: models that were trained" in said
 
@@ -157,6 +157,21 @@ def test_links_and_unreadable_files_are_said_and_not_followed(tmp_path):
     assert "a link" in said["link"] and "cannot be read" in said["bad.jsonl.gz"]
 
 
+def test_packed_and_escaped_names_are_found_and_a_survey_makes_no_file(gradebook, tmp_path):
+    folder = tmp_path / "Kurs #2 %41"
+    folder.mkdir()
+    shutil.copy(gradebook, folder)
+    (folder / "marks.csv.gz").write_bytes(gzip.compress(b"student\nada\n"))
+    (folder / "notes.jsonl.gz").write_bytes(gzip.compress(b'{"about": "ada"}\n'))
+    (folder / "more.json").write_text(json.dumps(["Zo\u00eb"]))
+    before = sorted(tmp_path.rglob("*"))
+    found = {each.place.name: each for each in survey("ada", [folder])}
+    assert set(found) == {"gradebook.db", "marks.csv.gz", "notes.jsonl.gz"}
+    assert found["gradebook.db"].remove and not found["marks.csv.gz"].remove
+    assert [each.place.name for each in survey("Zo\u00eb", [folder])] == ["more.json"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "../autumn"])
 def test_a_name_that_is_a_path_deletes_no_folder(term, name):
     assert [each for each in survey(name, [term]) if each.remove] == []
@@ -167,5 +182,5 @@ def test_nobody_and_nowhere_are_told(term, capsys):
     assert "nothing of zoe was found" in capsys.readouterr().out
     assert main(["course", "forget", "zoe", str(term / "none")]) == 1
     assert "there is no" in capsys.readouterr().err
-    with pytest.raises(UserError, match="whom"):
+    with pytest.raises(UserError, match="who should"):
         survey("  ", [term])

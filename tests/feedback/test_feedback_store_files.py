@@ -312,6 +312,29 @@ def test_two_machines_that_work_at_the_same_time_lose_nothing(home, tmp_path, mo
     assert {entry.labeller for entry in stores[0].entries()} == {"bob"}
 
 
+def test_what_comes_while_the_copy_is_being_read_is_not_lost(home, tmp_path, monkeypatch):
+    """Another machine copies back between the reading of a copy and the noting of that."""
+    stores = []
+    for name in ("one", "two"):
+        monkeypatch.setenv(network.SCRATCH, str(tmp_path / name))
+        stores.append(made(home / "a.sqlite", "ann", "bob"))
+    written, take_up = [stores[1].write(ranking("bob"))], network.take_up
+
+    def slowly(file, path, take_in):
+        def taken():
+            take_in()
+            if len(written) == 1:
+                written.append(stores[1].write(ranking("bob")))
+
+        return take_up(file, path, taken)
+
+    monkeypatch.setattr(network, "take_up", slowly)
+    monkeypatch.setenv(network.SCRATCH, str(tmp_path / "one"))
+    FeedbackStore(home / "a.sqlite").add_labeller("cat")
+    assert len(written) == 2
+    assert {e.id for e in copy_of(home / "a.sqlite").entries} == {e.id for e in written}
+
+
 def test_a_copy_that_cannot_be_made_is_said_and_made_next_time(home, tmp_path, capsys):
     store = made(home / "a.sqlite", "ann")
     capsys.readouterr()

@@ -182,6 +182,18 @@ def test_a_notebook_gets_an_image_with_the_text_and_the_text_alone():
     assert 'src="data:image/png;base64,iVBOR' in bundle["text/html"]
 
 
+def test_odd_figures_have_a_text_too():
+    axes = [plots.blank(3, 2) for _ in range(5)]
+    axes[0].imshow(np.arange(6).reshape(3, 2))
+    axes[1].imshow(np.zeros((2, 2, 3)))
+    axes[2].scatter([1, 2], [3, 4], facecolors="none", edgecolors="red")
+    axes[3].bar([], [])
+    axes[4].hist([], 20)
+    told = [alt_text(some.figure) for some in axes]
+    assert "5" in told[0] and "3" in told[2] and "4" in told[2]
+    assert not any("nan" in text for text in told)
+
+
 def test_a_long_text_is_cut():
     axes = plots.blank(3, 2, "word " * 2000)
     text = alt_text(axes.figure)

@@ -9,6 +9,7 @@ import torch
 from rlhf_lab import maths
 from rlhf_lab.cli import study as command
 from rlhf_lab.disk.data import shipped
+from rlhf_lab.evaluate import respond
 from rlhf_lab.models import load_policy
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.studies import bug_hunt
@@ -101,7 +102,7 @@ def test_dropout_stays_on_in_training_and_the_sampler_does_not_use_it():
     assert (one - other).abs().max() > 0.1
     prompts = Ground.__dataclass_fields__["task"].default_factory().prompts(0, 2)
     texts = [
-        bug_hunt.respond(model, bug_hunt.load_tokenizer(bug_hunt.base_model()), prompts).texts
+        respond(model, bug_hunt.load_tokenizer(bug_hunt.base_model()), prompts).texts
         for model in (policy, load_policy(shipped("sft")))
     ]
     assert texts[0] == texts[1]

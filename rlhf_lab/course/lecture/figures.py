@@ -4,6 +4,7 @@ import json
 
 from rlhf_lab.course.lecture.facts import HACKED, SWEEP
 from rlhf_lab.disk.data import data_folder, shipped
+from rlhf_lab.disk.jsonl import read_lines
 from rlhf_lab.show import microscope_plots, plots
 from rlhf_lab.show.diagrams.rollout_tensors import rollout_tensors
 from rlhf_lab.show.diagrams.three_stages import three_stages
@@ -36,8 +37,8 @@ def figure(name: str) -> bytes:
 
 def run() -> plots.Picture:
     """Score, mark, KL and learning rate of the shipped run (notebook 04)."""
-    lines = shipped("metrics.jsonl").read_text("utf-8").splitlines()
-    return plots.reward_and_kl([r for r in map(json.loads, lines) if r["stage"] == "ppo"])
+    rows = read_lines(shipped("metrics.jsonl"))
+    return plots.reward_and_kl([row for row in rows if row["stage"] == "ppo"])
 
 
 def marks() -> plots.Picture:

@@ -4,16 +4,15 @@ A slider for the update, a button for other prompts. Responses that did not chan
 a reader sees which ones the policy keeps.
 """
 
-import re
 from collections.abc import Sequence
 
 import ipywidgets
 import pandas as pd
 
+from rlhf_lab.show.cards import SPEAKER
 from rlhf_lab.show.markup import Html, join, tag
 
 STYLE = "border-left: 4px solid #009E73; margin: 6px 0; padding: 2px 10px; white-space: pre-wrap"
-SPEAKER = re.compile(r"\n\w+:$")  # at the end of a prompt: who speaks next
 SAME = "; opacity: 0.6"
 
 
