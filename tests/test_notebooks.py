@@ -165,9 +165,7 @@ QUOTED = {
     "01_supervised_fine_tuning": ".43 .2 .4 95",
     "02_collecting_rankings": "95 .69",
     "03_the_reward_model": "99 85 88 72 80 76 2.1 1.2",
-    "04_policy_gradients_and_ppo": ".7 .4 .1 .2 .3 .5 .6 1.1 1.2 1.3 2.7 3.3 4.1 5.9 6.3 6.4 6.5 "
-    "6.6 6.9 7.0 7.2 7.3 7.4 7.6 7.7 7.9 8.1 8.3 8.4 8.5 8.7 8.8 "
-    "9.0",
+    "04_policy_gradients_and_ppo": ".7 .4",
     "05_under_the_microscope": "1.30 .05",
     "06_reward_hacking": "9.95 3.2 95",
     "06b_fits_ensembles_and_noise": ".48 .45 .1 1.6 3.3",

@@ -97,7 +97,7 @@ def test_a_dry_run_lists_everything_and_changes_nothing(term, capsys):
         assert f"would be removed: {term / name}" in said
     assert f"look at: {term / 'notes.txt'}: contains the name" in said and "others.txt" not in said
     assert f"look at: {term / 'pairs.jsonl'}: was made from rankings" in said
-    assert "give --delete" in said and "Not reached: models that were trained" in said
+    assert "add --delete" in said and "Not reached: models that were trained" in said
 
 
 def test_one_person_goes_and_the_other_keeps_everything(term, capsys):

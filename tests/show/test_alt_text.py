@@ -58,18 +58,25 @@ def test_it_names_titles_axes_series_and_places(drawn, name):
     assert [label for label in legends(figure) if label not in text] == []
 
 
+def told(value, text: str) -> bool:
+    """Whether a number stands in a text, with three digits, or four as in a wide range."""
+    written = {f"{value:.3g}", f"{value:.4g}", f"{value:,.0f}"} if abs(value) > 1e-6 else {"0"}
+    return any(re.search(rf"(?<![\d.]){re.escape(some)}(?![\d.]\d)", text) for some in written)
+
+
 @every
 def test_it_tells_values_of_every_series(drawn, name):
-    """For each series a number that stands at its beginning or end, or is an end of its range."""
+    """Behind the label of each series where every line begins and ends, or the range of its
+    dots."""
     figure = drawn(name)
     text = alt_text(figure)
     for axes in figure.axes:
         for group in groups(axes):
+            behind = text[text.index(group.label) :] if group.label else text
             every = [np.concatenate(group.members)] if group.dots else group.members
             for values in (points[:, 1] for points in every):
-                ends = values[0], values[-1], values.min(), values.max()
-                told = [f"{x:.{digits}g}" for x in ends for digits in (3, 4)]  # 4 in a wide range
-                assert any(re.search(rf"(?<![\d.]){re.escape(t)}(?![\d.]\d)", text) for t in told)
+                ends = (values.min(), values.max()) if group.dots else (values[0], values[-1])
+                assert [x for x in ends if not told(x, behind)] == [], (group.label, behind)
         for bars in axes.containers:
             if isinstance(bars, BarContainer) and len(bars.patches) < 10:
                 assert [v for v in bars.datavalues if f"{v:.3g}" not in text] == []
