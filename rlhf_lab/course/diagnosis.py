@@ -12,7 +12,6 @@ from rlhf_lab.course.bug_hunt import RecordedRun
 from rlhf_lab.course.exercises import nb05b_bug_hunt as checks
 from rlhf_lab.errors import UserError
 from rlhf_lab.studies.bug_hunt import BETA, DROPOUT, END, FAULTS, HEALTHY, LABELS, PLACE, RETURNS
-from rlhf_lab.training import Record
 
 # ---- the measurements ----------------------------------------------------------------------------
 
@@ -29,15 +28,11 @@ class Measurement:
 
 def bill(run: RecordedRun) -> float:
     """The largest difference, over the updates, between the rewards of a response, summed, and its
-    score minus beta times its KL (mean over the batch)."""
-    return max(
-        abs(float(r["objective/rlhf_reward"]) - float(r["objective/scores"]) - _price(r))
-        for r in run.metrics
-    )
-
-
-def _price(record: Record) -> float:
-    return float(record["objective/non_score_reward"])
+    score minus beta times its KL, which is logged as objective/non_score_reward (means over the
+    batch)."""
+    names = "objective/rlhf_reward", "objective/scores", "objective/non_score_reward"
+    logged = ([float(record[name]) for name in names] for record in run.metrics)
+    return max(abs(rewards - score - price) for rewards, score, price in logged)
 
 
 def first_log_ratio(run: RecordedRun) -> float:

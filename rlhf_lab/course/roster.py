@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from rlhf_lab.course.editions import tags
+from rlhf_lab.course.editions import read_notebook, tags
 from rlhf_lab.disk.jsonl import write_whole
 from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
@@ -130,8 +130,8 @@ def write_own_editions(folder: Path, release: Path, names: Iterable[str]) -> lis
         for path in missing[student.student]:
             content: str | bytes = path.read_bytes()
             if path.suffix == ".ipynb":
-                notebook = nbformat.read(path, as_version=4)
-                content = nbformat.writes(own_edition(notebook, student.variant)) + "\n"
+                edition = own_edition(read_notebook(path), student.variant)
+                content = nbformat.writes(edition) + "\n"
             write_whole(own / path.relative_to(release), content)
         written.append(own)
     return written

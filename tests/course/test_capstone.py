@@ -13,7 +13,7 @@ from rlhf_lab import ppo
 from rlhf_lab.course import tiny_models as tiny
 from rlhf_lab.course.editions import exercises, instructor_edition
 from rlhf_lab.course.exercises import check
-from rlhf_lab.course.exercises.nb14_loop import STEPS
+from rlhf_lab.course.exercises.nb14_loop import METRICS, STEPS
 from rlhf_lab.course.grading import only_exercises
 from rlhf_lab.course.yours import side_by_side, yours
 from rlhf_lab.models import ScalarModel, frozen_copy
@@ -154,17 +154,7 @@ def test_a_step_that_lets_the_package_do_it_earns_nothing():
 def test_a_loop_without_an_end_is_stopped():
     def endless(policy, scorer, tokenizer, prompts, config, steps, judge=None):
         while True:
-            yield dict.fromkeys(
-                (
-                    "objective/scores",
-                    "objective/kl",
-                    "objective/rlhf_reward",
-                    "loss/policy_avg",
-                    "loss/value_avg",
-                    "judge/mark",
-                ),
-                0.0,
-            )
+            yield dict.fromkeys(METRICS, 0.0)
 
     assert "has shape (100,); it should be (3,)" in check.my_ppo(endless).text
 

@@ -1,4 +1,4 @@
-"""A reward of the learner's own: what is said before training, and how attempts are compared."""
+"""A reward of the learner's own: what is said of it before training."""
 
 import math
 import time

@@ -3,19 +3,15 @@
 import functools
 import os
 
-import answers_00_to_03
-import answers_04
-import answers_05_to_10
-import answers_14
 import pytest
 import torch
+from test_answers import FILES
 from test_exercises import EXERCISES, WITH_GRADIENT, _gradient_at
 
 from rlhf_lab.course.exercises import check
 from rlhf_lab.course.exercises.examine import judge
 from rlhf_lab.course.exercises.variants import varied
 
-FILES = (answers_00_to_03, answers_04, answers_05_to_10, answers_14)
 SEEDS = os.environ.get("VARIANTS", "k7f3").split()  # more: VARIANTS="a b c" pytest ...
 each_variant = pytest.mark.parametrize("seed", SEEDS)
 each = pytest.mark.parametrize("name", EXERCISES)

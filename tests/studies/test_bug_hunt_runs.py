@@ -1,8 +1,5 @@
 """The runs of the bug hunt, in small: each fault is where it should be and nowhere else."""
 
-import gzip
-import json
-
 import pytest
 import torch
 
@@ -14,6 +11,7 @@ from rlhf_lab.models import load_policy
 from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.studies import bug_hunt
 from rlhf_lab.studies.ground import Ground
+from rlhf_lab.studies.results import lines, place_of
 
 MASK = torch.tensor([[True, True, True], [True, True, False]])
 LOGPROBS = torch.tensor([[-1.0, -0.5, -0.2], [-0.3, -0.1, 0.0]])
@@ -32,14 +30,8 @@ def small():
 
 
 def tables(ground, arm):
-    place = ground.folder / arm.name.replace(" ", "_") / "0"
-    return {
-        name: [
-            json.loads(line)
-            for line in gzip.decompress((place / f"{name}.jsonl.gz").read_bytes()).splitlines()
-        ]
-        for name in ("metrics", "answers", "tokens")
-    }
+    place = place_of(ground.folder, arm.name, 0)
+    return {name: lines(place / f"{name}.jsonl.gz") for name in ("metrics", "answers", "tokens")}
 
 
 def test_a_run_without_a_fault_is_the_packages_own(small, tmp_path):

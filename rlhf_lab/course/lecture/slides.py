@@ -89,7 +89,7 @@ def face(slide: Slide, number: int, of: int, values: Mapping[str, Any]) -> Html:
     """What the room sees."""
 
     def fill(text: str) -> Html:
-        return marked(text.format(**values))
+        return filled(text, values)
 
     points = "ol" if slide.ordered else "ul"
     words = [
@@ -118,10 +118,16 @@ def notes(shown: Sequence[Slide], number: int, values: Mapping[str, Any]) -> Htm
     return tag(
         "aside",
         tag("p", f"from minute {begun}, for {slide.minutes}", class_="when"),
-        *(tag("p", marked(line.format(**values))) for line in slide.notes.strip().splitlines()),
+        *(tag("p", filled(line, values)) for line in slide.notes.strip().splitlines()),
         *(tag("p", f"Next: {title}", class_="when") for title in following),
         aria_label="Speaker's notes",
     )
+
+
+def filled(text: str, values: Mapping[str, Any]) -> Html:
+    """A marked text with the values in it, whose own characters mark nothing."""
+    safe = {name: join(x) if isinstance(x, str) else x for name, x in values.items()}
+    return Html(str(marked(text)).format(**safe))
 
 
 def marked(text: str) -> Html:
