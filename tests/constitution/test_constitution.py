@@ -27,6 +27,7 @@ from rlhf_lab.reward import encode
 from rlhf_lab.tasks import load_task
 from rlhf_lab.tasks import phrases as words
 from rlhf_lab.tasks.support_desk import manual
+from rlhf_lab.tasks.writing import pick
 from tests.helpers import refusal
 
 ASKED = Prompt(
@@ -61,7 +62,7 @@ def desk():
     prompts = grammar.prompts(world, 5, 60)
 
     def write(prompt):
-        writer = grammar.pick(rng, grammar.FORUM)
+        writer = pick(rng, grammar.FORUM)
         return grammar.response(world, rng, *grammar.facts_of(world, prompt), writer)
 
     return prompts, [[write(prompt) for _ in range(4)] for prompt in prompts]

@@ -25,9 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_lab.records import Prompt
+from rlhf_lab.tasks.lexicon import LONGEST, READS, quantities, words_of
 from rlhf_lab.tasks.support_desk import SupportDesk, grammar
 from rlhf_lab.tasks.support_desk.judge import MANNER, WEIGHTS, judge, reader_of
-from rlhf_lab.tasks.support_desk.lexicon import LONGEST, READS, quantities, words_of
 from rlhf_lab.tasks.support_desk.world import load_world
 
 WORLD = load_world()

@@ -3,12 +3,12 @@
 Every function draws from a `random.Random`, so a seed gives the same text everywhere.
 """
 
-import re
 from collections.abc import Callable
 from random import Random
 
 from rlhf_lab.records import Demonstration, Prompt
 from rlhf_lab.tasks.support_desk.world import Problem, Product, World
+from rlhf_lab.tasks.writing import capital, contracted, pick, rounds
 from rlhf_lab.text import END
 
 PROMPT = "Customer: {message}\nAgent:"
@@ -67,8 +67,7 @@ def question(
     else:
         ask = rng.choice(problem.apart if apart else problem.asks).format(p=named)
     if not apart and rng.random() < 0.35:
-        for long, short in says["contractions"]:
-            ask = re.sub(rf"\b{long}\b", short, ask)
+        ask = contracted(ask, says["contractions"])
     return ask
 
 
@@ -92,11 +91,9 @@ def prompts(
 ) -> list[Prompt]:
     """`count` prompts that go through all combinations in shuffled order, again and again."""
     rng = Random(f"{name}/{seed}")
-    pairs = world.combinations(held_out)
-    order = [pair for _ in range(count // len(pairs) + 1) for pair in rng.sample(pairs, len(pairs))]
+    order = rounds(rng, world.combinations(held_out), count)
     return [
-        prompt(world, rng, *pair, apart=apart, id=f"{name}-{i:05d}")
-        for i, pair in enumerate(order[:count])
+        prompt(world, rng, *pair, apart=apart, id=f"{name}-{i:05d}") for i, pair in enumerate(order)
     ]
 
 
@@ -188,12 +185,7 @@ def document(
         "workshop": workshop,
         "stock": stock,
     }
-    drawn, total = rng.random(), 0.0
-    for kind, share in shares.items():  # noqa: B007  used below
-        total += share
-        if drawn < total:
-            break
-    return writers[kind](world, rng, product, problem)
+    return writers[pick(rng, shares)](world, rng, product, problem)
 
 
 def thread(world: World, rng: Random, product: Product, problem: Problem) -> str:
@@ -260,11 +252,3 @@ def other_problem(world: World, rng: Random, product: Product, problem: Problem)
 
 def other_product(world: World, rng: Random, product: Product) -> Product:
     return rng.choice([p for p in world.products if p != product])
-
-
-def pick(rng: Random, shares: dict[str, int]) -> str:
-    return rng.choices(list(shares), list(shares.values()))[0]
-
-
-def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -8,23 +8,8 @@ the action turns it into advice against the step; words from other steps beside 
 
 from dataclasses import dataclass, field
 
-from rlhf_lab.tasks.support_desk.english import (
-    ARTICLES,
-    SMALL,
-    is_garbled,
-    is_near,
-    is_reported,
-    is_turned,
-)
-from rlhf_lab.tasks.support_desk.lexicon import (
-    NUMBERS,
-    PAUSES,
-    UNITS,
-    Lexicon,
-    Sentence,
-    quantities,
-    words_of,
-)
+from rlhf_lab.tasks.english import ARTICLES, SMALL, is_garbled, is_near, is_reported, is_turned
+from rlhf_lab.tasks.lexicon import NUMBERS, PAUSES, UNITS, Lexicon, Sentence, quantities, words_of
 from rlhf_lab.tasks.support_desk.world import World
 
 ACTION, OBJECT, DETAIL = range(3)  # the groups of a problem's signs

@@ -4,14 +4,11 @@ product-problem combinations are kept for the held-out prompts alone.
 `world.toml` and `phrases.toml` hold the facts and the phrases; other modules get them from here.
 """
 
-import hashlib
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
-HELD_OUT_SHARE = 0.15  # of all product-problem combinations
+from rlhf_lab.tasks.writing import is_held_out, read_toml
 
 
 @dataclass(frozen=True)
@@ -50,33 +47,23 @@ class World:
             for product in self.products
             if product.kind in problem.kinds
         ]
-        return {side: [p for p in pairs if is_held_out(*p) == side] for side in (False, True)}
+        return {
+            side: [p for p in pairs if is_held_out(p[0].name, p[1].id) == side]
+            for side in (False, True)
+        }
 
     def combinations(self, held_out: bool) -> list[tuple[Product, Problem]]:
         """All product-problem pairs that can occur, held out or not."""
         return self._combinations[held_out]
 
 
-def is_held_out(product: Product, problem: Problem) -> bool:
-    """Whether a combination is kept for evaluation: a fixed hash decides, so it never changes."""
-    digest = hashlib.sha256(f"{product.name}/{problem.id}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
-
-
 @lru_cache(maxsize=1)
 def load_world() -> World:
     """Read the two TOML files beside this module."""
     here = Path(__file__).parent
-    facts = tomllib.loads((here / "world.toml").read_text(encoding="utf-8"))
-    phrases = tomllib.loads((here / "phrases.toml").read_text(encoding="utf-8"))
+    facts, phrases = read_toml(here / "world.toml"), read_toml(here / "phrases.toml")
     products = tuple(
         Product(name, kind) for kind, names in facts["products"].items() for name in names
     )
-    problems = {entry["id"]: Problem(**_frozen(entry)) for entry in facts["problem"]}
-    return World(products, problems, _frozen(phrases))
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _frozen(item) for key, item in value.items()}
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+    problems = {entry["id"]: Problem(**entry) for entry in facts["problem"]}
+    return World(products, problems, phrases)

@@ -1,6 +1,6 @@
 """The little English that the judge needs: what a negation applies to, and what is no sentence."""
 
-from rlhf_lab.tasks.support_desk.lexicon import PAUSES, Sentence, Span
+from rlhf_lab.tasks.lexicon import PAUSES, Sentence, Span
 
 SMALL = frozenset(
     """
@@ -48,8 +48,7 @@ def is_near(span: Span, others: list[Span], words: int = 14) -> bool:
 
 def is_garbled(s: Sentence) -> bool:
     """Whether this is not a real sentence: words without grammar, words that cannot follow one
-    another, an endless word, letters of other alphabets, or symbols that nobody writes to a
-    customer."""
+    another, an endless word, letters of other alphabets, or symbols that no plain answer has."""
     words = [w for w in s.words if w not in PAUSES]
     heap = len(words) > 5 and sum(w in SMALL for w in words) < 0.1 * len(words)
     torn = any(b in NEVER_AFTER.get(a, ()) for a, b in zip(s.words, [*s.words[1:], "."]))
