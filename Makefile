@@ -38,8 +38,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "disk. 'make setup' goes on from here."; exit 1; }
 	@touch $@
 
-demo: $(STAMP)  ## train all three stages, compare, and write runs/demo/report.html
-	$(BIN)/rlhf-lab demo --out runs/demo
+demo: $(STAMP)  ## train all three stages, compare, and write a report (TASK=NAME for another world)
+	$(BIN)/rlhf-lab demo --out runs/demo$(TASK:%=_%) $(TASK:%=--task %)
 
 lab: $(STAMP)  ## copy the notebooks to course/ unless they are there, and open them in JupyterLab
 	test -e course || $(BIN)/rlhf-lab course notebooks course

@@ -16,6 +16,8 @@ class ColourTask:
     """ "Which colour has the red hat?" wants "It is red." (see `rlhf_lab.tasks.Task`)."""
 
     name = "colours"
+    base = "base"
+    longest_response = 12
     labellers = (
         Labeller("strict", {"right": 8.0, "short": 2.0}, noise=0.3),
         Labeller("hurried", {"right": 4.0, "short": 6.0}, per_word=-0.1, noise=0.6),

@@ -34,15 +34,16 @@ def run(options: argparse.Namespace) -> None:
     check_run_place(options.out)
     check_report(RunFolder(options.out))
     chosen = load_judged(options.task)
-    base = options.model or base_model_name()
+    base = options.model or base_model_name(chosen.base)
     preset = PRESETS[options.preset or "compact"]
+    longest = min(preset.ppo.max_new_tokens, chosen.longest_response)
     config = PipelineConfig(
         base,
         device=options.device,
         sft=preset.sft,
         reward=preset.reward,
-        ppo=preset.ppo,
-        sampling=preset.sampling,
+        ppo=replace(preset.ppo, max_new_tokens=longest),
+        sampling=replace(preset.sampling, max_new_tokens=longest),
     )
     config = replace(config, ppo=replace(config.ppo, beta=options.beta, updates=options.updates))
     config = config.seeded(options.seed)

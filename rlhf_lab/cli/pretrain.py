@@ -11,13 +11,18 @@ from rlhf_lab.disk.checkpoint import Checkpoint, other_than_checkpoint
 from rlhf_lab.disk.jsonl import plain
 from rlhf_lab.disk.places import check_place, other_than_model, tidy
 from rlhf_lab.models import save_policy
-from rlhf_lab.runs.pretrain import PretrainConfig, new_model, train_base, train_tokenizer
+from rlhf_lab.runs.pretrain import Mixture, PretrainConfig, new_model, train_base, train_tokenizer
 from rlhf_lab.tasks import SHIPPED, load_judged
 from rlhf_lab.training import make_accelerator
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--task", default=SHIPPED, help="task with raw text")
+    sub.add_argument(
+        "--task",
+        nargs="+",
+        default=[SHIPPED],
+        help="task with raw text; of several, the model reads the same number of documents each",
+    )
     sub.add_argument("--out", required=True, help="folder for the base model")
     add_config(sub, PretrainConfig)
     device_option(sub)
@@ -28,7 +33,10 @@ def run(options: argparse.Namespace) -> None:
     kept = Path(f"{out}.checkpoint")
     check_place(out, lambda place: _other_than_base(place, kept), folder=True)
     check_place(kept, other_than_checkpoint, folder=True)
-    config, task = read_config(options, PretrainConfig), load_judged(options.task)
+    config, task = (
+        read_config(options, PretrainConfig),
+        Mixture(list(map(load_judged, options.task))),
+    )
     tokenizer = train_tokenizer(
         task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary
     )
@@ -36,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     checkpoint = Checkpoint(
         kept,
         every=100,
-        settings=plain(asdict(config)) | {"task": options.task},
+        settings=plain(asdict(config)) | {"task": " ".join(options.task)},
         defaults=plain(asdict(PretrainConfig())),
     )
     tidy(out.parent, out.name)

@@ -12,7 +12,7 @@ from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Ranking
 from rlhf_lab.show.markup import visible
-from rlhf_lab.tasks import SHIPPED, load_judged
+from rlhf_lab.tasks import SHIPPED, TASKS, Task, load_judged
 from rlhf_lab.tasks.folder import SETTINGS, FolderTask, read_folder
 from rlhf_lab.tasks.parts import HELD_OUT, PARTS, SECOND, TRAIN
 from rlhf_lab.text import counted
@@ -36,6 +36,13 @@ def add_options(sub: argparse.ArgumentParser) -> None:
             action.__name__, help=text, description=text[0].upper() + text[1:] + "."
         )
         chosen.add_argument("folder", help="the task's folder")
+        if action is new:
+            chosen.add_argument(
+                "--like",
+                choices=list(TASKS),
+                default=SHIPPED,
+                help="task of the lab whose prompts and demonstrations to start with",
+            )
         chosen.set_defaults(action=action)
 
 
@@ -49,23 +56,35 @@ def new(options: argparse.Namespace) -> None:
 
     folder = Path(options.folder)
     check_place(folder, folder=True)
-    settings = files("rlhf_lab.tasks").joinpath("template.toml").read_text(encoding="utf-8")
-    task = load_judged(SHIPPED)
+    task = load_judged(options.like)
     end = task.prompt_of(GAP).partition(GAP)[2]
     asked = dict.fromkeys(p.text.removesuffix(end) for p in task.prompts(0, 2 * PROMPTS))
-    for blank, text in (('"..."', end), ('"my task"', folder.resolve().name)):
-        settings = settings.replace(blank, json.dumps(text, ensure_ascii=False), 1)
     shown = [
         {"prompt": d.prompt.text.removesuffix(end), "response": d.response}
         for d in task.demonstrations(0, DEMONSTRATIONS)
     ]
     _write(folder / "prompts.jsonl", [{"prompt": text} for text in list(asked)[:PROMPTS]])
     _write(folder / "demonstrations.jsonl", shown)
+    settings = _settings(task, end, folder.resolve().name)
     write_whole(folder / SETTINGS, settings)  # last: a folder with this file is a task
     print(
         f"wrote {folder}: change {SETTINGS}, and put your own prompts and demonstrations into "
         f"its files; `rlhf-lab task show {options.folder}` lists what is missing"
     )
+
+
+def _settings(task: Task, end: str, name: str) -> str:
+    """The template of `task.toml` with this name, and the task's end of prompts, longest response
+    and, unless it is the shipped one, guidelines."""
+    text = files("rlhf_lab.tasks").joinpath("template.toml").read_text(encoding="utf-8")
+    for blank, value in (("...", end), ("my task", name)):
+        text = text.replace(f'"{blank}"', json.dumps(value, ensure_ascii=False), 1)
+    text = text.replace("longest_response = 64", f"longest_response = {task.longest_response}")
+    if task.name == SHIPPED:
+        return text
+    before, _, rest = text.partition('guidelines = """')
+    after = rest.partition('"""')[2]
+    return f'{before}guidelines = """\n{task.guidelines.text}"""{after}'
 
 
 def show(options: argparse.Namespace) -> None:

@@ -30,19 +30,21 @@ def data_folder() -> Path:
     return folder
 
 
-def base_model() -> Path:
-    """The folder of the compact base model and its tokenizer."""
-    return data_folder() / "base"
+def base_model(name: str = "base") -> Path:
+    """The folder of a compact base model and its tokenizer: by default the support desk's; a task
+    names its own (`Task.base`)."""
+    return data_folder() / name
 
 
-def base_model_name() -> str:
+def base_model_name(name: str = "base") -> str:
     """The same path as a run records it: relative to the working folder, so that a run in a clone
     contains no path of this machine. On Windows it is absolute if the two are on different
     drives."""
+    folder = base_model(name)
     try:
-        return os.path.relpath(base_model())
+        return os.path.relpath(folder)
     except ValueError:
-        return str(base_model())
+        return str(folder)
 
 
 def shipped(name: str) -> Path:

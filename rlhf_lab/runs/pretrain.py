@@ -6,8 +6,9 @@ ends with the end token; documents of similar length share a batch.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +60,21 @@ class PretrainConfig:
         check_settings(self)
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """The raw text of several tasks, the same number of documents from each, in shuffled order."""
+
+    tasks: Sequence[Task]
+
+    def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
+        """As `Task.raw_text`. Of a single task, exactly its own text."""
+        if len(self.tasks) == 1:
+            return self.tasks[0].raw_text(seed, count, late)
+        each = -(-count // len(self.tasks))
+        texts = [text for task in self.tasks for text in task.raw_text(seed, each, late)]
+        return Random(f"mixture/{seed}").sample(texts, count)
+
+
 def train_tokenizer(documents: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer, like GPT-2's, with an end token and a padding token."""
     bpe = Tokenizer(models.BPE())
@@ -108,7 +124,7 @@ def new_model(tokenizer: PreTrainedTokenizerBase, config: PretrainConfig) -> GPT
 def train_base(
     model: GPT2LMHeadModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: Task,
+    task: Task | Mixture,
     config: PretrainConfig = PretrainConfig(),
     checkpoint: Checkpoint | None = None,
     accelerator: Accelerator | None = None,
@@ -160,7 +176,7 @@ def train_base(
 
 
 def text_batches(
-    task: Task, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig, first: int
+    task: Task | Mixture, tokenizer: PreTrainedTokenizerBase, config: PretrainConfig, first: int
 ) -> Iterator[list[list[int]]]:
     """An endless sequence of batches of encoded documents, from batch number `first` on."""
     for chunk in itertools.count(first // CHUNK):
@@ -170,7 +186,7 @@ def text_batches(
 
 
 def chunk_of_text(
-    task: Task, tokenizer, config: PretrainConfig, chunk: int
+    task: Task | Mixture, tokenizer, config: PretrainConfig, chunk: int
 ) -> list[list[list[int]]]:
     """CHUNK batches in shuffled order, each of documents of similar length."""
     documents = task.raw_text(

@@ -77,7 +77,12 @@ class Ground:
 
     @cached_property
     def tokenizer(self):
-        return load_tokenizer(base_model())
+        return load_tokenizer(self.base)
+
+    @property
+    def base(self) -> Path:
+        """The folder of the compact base model that has read the task's raw text."""
+        return base_model(self.task.base)
 
     def once(self, name: str, seed: int, run: Callable[[], tuple[dict, dict[str, Rows]]]) -> dict:
         """The summary of a run: read from its folder, or returned by `run`, whose tables are then
@@ -100,7 +105,7 @@ class Ground:
         """The folder of the seed's SFT policy; trained as in `rlhf-lab demo` if it is missing."""
         return imitator(
             self.folder / f"sft_{seed}",
-            base_model(),
+            self.base,
             lambda policy: SFTConfig(seed=seed),
             lambda: self.task.demonstrations(seed, self.demonstrations + 200)[200:],
         )
@@ -163,7 +168,7 @@ class Ground:
         key = fingerprint(rankings), seed, member, as_base
         if key not in self.learned:
             own = seed + 1000 * member
-            start = load_policy(base_model()) if as_base else self.policy(seed)
+            start = load_policy(self.base) if as_base else self.policy(seed)
             model = ScalarModel.from_policy(start, own)
             with spending() as cost:
                 for _ in train_reward(model, self.tokenizer, rankings, RewardConfig(seed=own)):

@@ -10,7 +10,7 @@ has guidelines for people who rank, and a format for its prompts. To add one:
 3. Put the folder and the class into `TASKS`: `--task chess` and `load_task("chess")` now find it,
    and tests/tasks/test_tasks.py checks that it does what `Task` asks.
 
-The shipped base model only knows the support desk; `rlhf-lab pretrain --task chess --out base`
+The shipped base models know only the tasks of the lab; `rlhf-lab pretrain --task chess --out base`
 makes one for the task, and `rlhf-lab demo --task chess --model base` runs the stages. A task
 without a judge is a folder of files and needs no code (`folder.py`, docs/your-own-task.md).
 """
@@ -31,14 +31,17 @@ SHIPPED = "support_desk"  # whose base model, demo and constitution.toml are in 
 class Task(Protocol):
     """What a task must have.
 
-    truth and manner: which items of the judge's rubric say whether a response is right, and which
-    say how it is expressed, so that a reward model can be tested on pairs that differ in one of the
-    two (`evaluate.reward_accuracy`); either may be empty.
+    base: the folder in data/ of the base model that has read the task's raw text.
+    longest_response: in tokens. truth and manner: which items of the judge's rubric say whether a
+    response is right, and which say how it is expressed, so that a reward model can be tested on
+    pairs that differ in one of the two (`evaluate.reward_accuracy`); either may be empty.
 
     Every method gives the same result for the same seed. Held-out prompts never occur elsewhere.
     """
 
     name: str
+    base: str
+    longest_response: int
     labellers: Sequence[Labeller]
     guidelines: Guidelines
     truth: Sequence[str]

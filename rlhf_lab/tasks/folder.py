@@ -41,6 +41,7 @@ class FolderTask:
     guidelines: Guidelines = GENERAL
     shares: Shares = field(default_factory=Shares)
 
+    base = "base"
     judge = None  # no correct answers are known
     labellers = ()  # people rank
 

@@ -23,7 +23,7 @@ from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import ScalarModel, load_tokenizer, save_policy
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import score_texts
-from rlhf_lab.tasks import load_task
+from rlhf_lab.tasks import SHIPPED, TASKS, load_task
 from rlhf_lab.tasks.film_reviews.beginnings import beginning, write_task
 from rlhf_lab.tasks.film_reviews.beginnings import rankings as ranked_beginnings
 from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
@@ -203,6 +203,18 @@ def test_new_writes_nothing_over_what_is_there(tmp_path, capsys):
     assert [p.read_text() for p in place.iterdir()] == ["mine\n"]
     assert main(["task", "new", str(place / "prompts.jsonl")]) == 1
     assert (place / "prompts.jsonl").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_new_starts_like_any_task_of_the_lab(tmp_path, name):
+    assert main(["task", "new", str(tmp_path / "mine"), "--like", name]) == 0
+    mine, like = read_folder(tmp_path / "mine"), load_task(name)
+    known = {p.text for p in like.prompts(0, 800)}
+    assert len(mine.prompts()) > 300 and {p.text for p in mine.prompts()} <= known
+    assert mine.demonstrations()[0].response.strip()
+    assert mine.longest_response == like.longest_response
+    if name != SHIPPED:  # the template has general ones
+        assert mine.guidelines.text == like.guidelines.text.strip()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tiny_task import ColourTask
 
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.runs.pretrain import Mixture
 from rlhf_lab.tasks import TASKS, Task, load_task
 from rlhf_lab.tasks.folder import read_folder
 from rlhf_lab.tasks.labellers import Guidelines, Labeller, ranks_of
@@ -73,6 +74,16 @@ def test_held_out_prompts_never_occur_elsewhere(task):
 def test_ids_name_one_prompt_each(task):
     prompts = [p for listed in task.held_out().values() for p in listed] + task.prompts(0, 400)
     assert len({p.id for p in prompts}) == len(prompts)
+
+
+def test_a_mixture_reads_as_much_of_each_task():
+    alone, both = Mixture([DESK]), Mixture([DESK, ColourTask()])
+    assert alone.raw_text(5, 30, late=True) == DESK.raw_text(5, 30, late=True)
+    texts = both.raw_text(5, 30)
+    assert sorted(texts) == sorted(DESK.raw_text(5, 15) + ColourTask().raw_text(5, 15))
+    assert texts == both.raw_text(5, 30) != both.raw_text(6, 30)
+    first = [text in DESK.raw_text(5, 15) for text in texts]
+    assert any(first[:8]) and not all(first[:8]) and len(both.raw_text(5, 7)) == 7
 
 
 def test_a_task_takes_some_fifty_lines():

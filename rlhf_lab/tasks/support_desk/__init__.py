@@ -57,6 +57,8 @@ class SupportDesk:
     """The task (see `rlhf_lab.tasks.Task`)."""
 
     name = "support_desk"
+    base = "base"
+    longest_response = 64
     labellers = LABELLERS
     guidelines = GUIDELINES
     truth = ("accurate",)
