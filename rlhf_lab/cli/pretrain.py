@@ -19,6 +19,7 @@ from rlhf_lab.training import make_accelerator
 def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--task",
+        dest="tasks",
         nargs="+",
         default=[SHIPPED],
         help="task with raw text; of several, the model reads the same number of documents each",
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     check_place(kept, other_than_checkpoint, folder=True)
     config, task = (
         read_config(options, PretrainConfig),
-        Mixture(list(map(load_judged, options.task))),
+        Mixture(list(map(load_judged, options.tasks))),
     )
     tokenizer = train_tokenizer(
         task.raw_text(config.seed, config.tokenizer_documents), config.vocabulary
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     checkpoint = Checkpoint(
         kept,
         every=100,
-        settings=plain(asdict(config)) | {"task": " ".join(options.task)},
+        settings=plain(asdict(config)) | {"task": " ".join(options.tasks)},
         defaults=plain(asdict(PretrainConfig())),
     )
     tidy(out.parent, out.name)

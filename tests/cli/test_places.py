@@ -21,6 +21,7 @@ from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import load_policy, load_tokenizer, save_policy
 from rlhf_lab.records import Prompt, Sample
 from rlhf_lab.runs.report import check_report, write_report
+from rlhf_lab.tasks import TASKS
 from rlhf_lab.tasks.film_reviews.ratings_file import VADER
 
 PRECIOUS = "years of work"
@@ -337,3 +338,13 @@ def test_a_slash_behind_the_name_of_a_new_base_model_does_no_harm(
     assert os.listdir() == ["new"]
     assert main(command.split()) == 1  # a finished model may be anybody's
     assert "new already holds a model" in capsys.readouterr().err
+
+
+def test_a_base_model_can_read_several_tasks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = "pretrain --layers 1 --width 8 --heads 2 --context 512 --vocabulary 400 --updates 2"
+    command += " --tokenizer-documents 6 --batch-size 2 --device cpu"
+    assert main([*command.split(), "--out", "new", "--task", *TASKS]) == 0
+    assert os.listdir() == ["new"]
+    assert main([*command.split(), "--out", "other", "--task", "support_desk", "chess"]) == 1
+    assert "no task called 'chess'" in capsys.readouterr().err
