@@ -8,7 +8,9 @@ from typing import Any
 from rlhf_lab.disk.places import check_place
 from rlhf_lab.errors import UserError
 from rlhf_lab.studies import (
+    assistant,
     bug_hunt,
+    code,
     constitution,
     hacking,
     labels,
@@ -17,8 +19,10 @@ from rlhf_lab.studies import (
     roads,
     rounds,
     second,
+    stories,
 )
 from rlhf_lab.studies.ground import Ground
+from rlhf_lab.tasks import SHIPPED, TASKS, load_judged
 
 COSTS = "costs.json"  # a file that `benchmarks/roads.py` writes beside its runs
 STUDIES = (
@@ -31,7 +35,11 @@ STUDIES = (
     "praise",
     "second",
     "bug_hunt",
+    "assistant",
+    "code",
+    "stories",
 )
+JUDGED = 480  # held-out prompts: shares are taken of a part of them
 ANY_MODEL = ("ratings", "praise")  # the studies that can start from another model
 Run = Callable[[Ground, int], dict]
 
@@ -54,6 +62,9 @@ def arms_of(study: str) -> dict[str, Run]:
         "praise": praise,
         "second": second,
         "bug_hunt": bug_hunt,
+        "assistant": assistant,
+        "code": code,
+        "stories": stories,
     }[study]
     return _named(module.run_arm, module.ARMS)
 
@@ -114,7 +125,10 @@ def run(options: argparse.Namespace) -> None:
             )
     folder = Path(options.out or f"runs/{options.study}")
     check_place(folder, _other_than_study, folder=True, link=True)
-    ground = Ground(folder, model=options.model, precision=options.precision)
+    own = options.study in TASKS  # a study of a task of that name, on all its held-out prompts
+    task = load_judged(options.study if own else SHIPPED)
+    judged = JUDGED if own else Ground.judged
+    ground = Ground(folder, task, judged=judged, model=options.model, precision=options.precision)
     for name in options.arms or arms:
         for seed in options.seeds:
             print(line(name, seed, arms[name](ground, seed)), flush=True)

@@ -33,8 +33,10 @@ from rlhf_lab.evaluate import (
 )
 from rlhf_lab.intervals import interval
 from rlhf_lab.models import Ensemble, ScalarModel, load_policy, load_tokenizer, save_policy
+from rlhf_lab.ppo import PPOConfig, train_ppo
 from rlhf_lab.records import Demonstration, Prompt, Ranking
 from rlhf_lab.reward import RewardConfig, normalise, train_reward
+from rlhf_lab.rollout import Scorer
 from rlhf_lab.runs.costs.counting import spending
 from rlhf_lab.sft import SFTConfig, train_sft
 from rlhf_lab.studies.results import place_of
@@ -42,6 +44,7 @@ from rlhf_lab.tasks import Task, load_task
 from rlhf_lab.tasks.labellers import rank_all
 
 Rows = list[dict]
+LOGGED = ("update", "objective/kl", "objective/scores", "objective/entropy", "judge/mark")
 
 
 class Learned(NamedTuple):
@@ -180,6 +183,27 @@ class Ground:
     def ppo_prompts(self, seed: int) -> list[Prompt]:
         """The prompts for PPO and every other method that samples while it trains."""
         return self.task.prompts(seed + 1_000_003, 4000)
+
+    def optimise(
+        self,
+        score: Scorer,
+        seed: int,
+        beta: float,
+        road: tuple[Callable, Callable] = (train_ppo, PPOConfig),
+    ) -> tuple[PreTrainedModel, Rows]:
+        """The seed's SFT policy after 50 updates against a score, and the main metrics of each.
+        road: the trainer and its config class; by default PPO's."""
+        policy, (train, settings) = self.policy(seed), road
+        config = settings(
+            updates=50,
+            batch_size=self.batch_size,
+            beta=beta,
+            seed=seed,
+            max_new_tokens=self.task.longest_response,
+        )
+        prompts, judge = self.ppo_prompts(seed), self.task.judge
+        records = train(policy, score, self.tokenizer, prompts, config, judge=judge)
+        return policy, [{name: record[name] for name in LOGGED} for record in records]
 
     # ---- what came of it ---------------------------------------------------------------------
 
