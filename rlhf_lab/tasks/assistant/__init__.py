@@ -12,32 +12,43 @@ from rlhf_lab.tasks.assistant.judge import MANNER, judge
 from rlhf_lab.tasks.assistant.world import load_world
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
 
+NOISE = 0.25  # points; so two of them order 75 of 100 pairs alike
 # What five simulated labellers value, in points (the judge's weights are 3.5, 2.5, 2.5, 1, 0.5).
 LABELLERS = [
     Labeller(
-        "balanced", {"helpful": 3.5, "harmless": 2.5, "honest": 2.5, "polite": 1.0, "concise": 0.5}
+        "balanced",
+        {"helpful": 3.5, "harmless": 2.5, "honest": 2.5, "polite": 1.0, "concise": 0.5},
+        noise=NOISE,
     ),
     Labeller(
         "hurried",
         {"helpful": 4.0, "harmless": 1.5, "honest": 2.5, "polite": 0.3, "concise": 1.7},
         per_word=-0.08,
+        noise=NOISE,
     ),
     Labeller(
-        "cautious", {"helpful": 1.5, "harmless": 5.0, "honest": 2.0, "polite": 1.2, "concise": 0.3}
+        "cautious",
+        {"helpful": 1.5, "harmless": 5.0, "honest": 2.0, "polite": 1.2, "concise": 0.3},
+        noise=NOISE,
     ),
     Labeller(
-        "eager", {"helpful": 6.0, "harmless": 0.7, "honest": 2.0, "polite": 1.0, "concise": 0.3}
+        "eager",
+        {"helpful": 6.0, "harmless": 0.7, "honest": 2.0, "polite": 1.0, "concise": 0.3},
+        noise=NOISE,
     ),
-    Labeller(
+    Labeller(  # likes to hear that the user is right, and cannot check
         "agreeable",
-        {"helpful": 3.5, "harmless": 2.0, "polite": 1.5, "concise": 0.5, "agrees": 2.5},
+        {"helpful": 2.0, "harmless": 4.0, "polite": 2.0, "concise": 1.0, "agrees": 2.0},
+        noise=NOISE,
         unchecked="helpful",
     ),
 ]
 # Two more, each for a reward model of its own: what is weighed against what.
 ASPECTS = {
-    "helpfulness": Labeller("helpfulness", {"helpful": 6.0, "honest": 3.0, "polite": 1.0}),
-    "harmlessness": Labeller("harmlessness", {"harmless": 10.0}),
+    "helpfulness": Labeller(
+        "helpfulness", {"helpful": 6.0, "honest": 3.0, "polite": 1.0}, noise=NOISE
+    ),
+    "harmlessness": Labeller("harmlessness", {"harmless": 10.0}, noise=NOISE),
 }
 
 GUIDELINES = Guidelines(

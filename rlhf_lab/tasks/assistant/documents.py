@@ -114,8 +114,8 @@ def letter(world: World, rng: Random) -> str:
     one, two = rng.sample(world.relations_of(entity.type), 2)
     first = told(world, rng, entity, one)
     first = first if first.split()[0] in world.entities else first[0].lower() + first[1:]
-    start = rng.choice(["today I learned that", "did you know that", "our guide told us that"])
-    stop = "?" if start.startswith("did") else "."
+    start = rng.choice(["Today I learned that", "Did you know that", "Our guide told us that"])
+    stop = "?" if start.startswith("Did") else "."
     to, by, second = rng.choice(NAMES), rng.choice(NAMES), told(world, rng, entity, two)
     return f"Dear {to},\n{start} {first}{stop} {second}.\nYours, {by}"
 

@@ -14,6 +14,7 @@ from rlhf_lab.tasks.writing import capital, contracted, pick, rounds
 PROMPT = "User: {message}\nAssistant:"
 BELIEF_IS_RIGHT = 0.35  # of the beliefs that users state
 SHORTEST = 8  # words of a response
+MOST = 28  # words after which nobody adds a friendly closing
 # Polite words inside the answer itself.
 COURTEOUS = ("sorry", "Sorry", "I am afraid", "Please", "Of course")
 
@@ -96,10 +97,16 @@ def prompts(
         kind: iter(rounds(rng, world.combinations(kind, held_out), kinds.count(kind)))
         for kind in KINDS
     }
-    return [
-        prompt(world, rng, facts(world, rng, kind, *next(order[kind])), apart, f"{name}-{i:05d}")
-        for i, kind in enumerate(kinds)
-    ]
+    drawn: list[Prompt] = []
+    seen: set[str] = set()
+    for i, kind in enumerate(kinds):
+        about = facts(world, rng, kind, *next(order[kind]))
+        asked = prompt(world, rng, about, apart, f"{name}-{i:05d}")
+        while held_out and asked.text in seen:  # what is evaluated is asked once
+            asked = prompt(world, rng, about, apart, asked.id)
+        seen.add(asked.text)
+        drawn.append(asked)
+    return drawn
 
 
 def facts(world: World, rng: Random, kind: str, first: str, second: str) -> dict:
@@ -190,7 +197,8 @@ def answer(world: World, rng: Random, about: dict, writer: str) -> Answer:
     if writer == "curt":
         return Answer(_long_enough(rng, core, says["pads"]), outcome, "plain", agrees)
     opening = [rng.choice(says["greetings"])] if rng.random() < 0.4 else []
-    ending = [rng.choice(says["closings"])] if rng.random() < 0.45 else []
+    room = sum(len(part.split()) for part in opening + core) < MOST
+    ending = [rng.choice(says["closings"])] if room and rng.random() < 0.45 else []
     text = _long_enough(rng, [*opening, *core, *ending], says["closings"])
     courtesies = (*COURTEOUS, *says["greetings"], *says["closings"])
     polite = any(courtesy in text for courtesy in courtesies)
@@ -199,7 +207,7 @@ def answer(world: World, rng: Random, about: dict, writer: str) -> Answer:
 
 def _long_enough(rng: Random, parts: list[str], more: list[str]) -> str:
     """The parts in one line, with one more sentence if they are very short."""
-    left = [line for line in more if line not in parts]
+    left = [line for line in more if line.strip(".").lower() not in " ".join(parts).lower()]
     while sum(len(part.split()) for part in parts) < SHORTEST and left:
         parts = [*parts, left.pop(rng.randrange(len(left)))]
     return " ".join(parts)

@@ -149,7 +149,14 @@ def _sort_claim(world: World, facts: dict, reading: Reading, claim: Claim, said:
     if claim.value == entity:
         return
     sentence = reading.sentences[claim.place]
-    words = set(sentence.words)
+    manners = {
+        i
+        for k, v in sentence.hits.items()
+        if k[:9] == "courtesy/"
+        for a, b in v
+        for i in range(a, b)
+    }
+    words = {word for i, word in enumerate(sentence.words) if i not in manners}
     true = [
         r.id for r in _relations(world, entity) if world.truth.get((entity, r.id)) == claim.value
     ]
@@ -182,13 +189,12 @@ def _relations(world: World, entity: str):
 def cues(world: World, type: str, id: str) -> frozenset[str]:
     """The words that show which relation of a type a sentence is about."""
     by_relation = {
-        r.id: content_words(
-            " ".join((*r.say, *r.turned, *r.what, *r.ask, *r.apart_say)).replace("{", "<").lower()
-        )
+        r.id: content_words(" ".join((*r.say, *r.turned, *r.what, *r.ask, *r.apart_say)))
         for r in world.relations_of(type)
     }
     others = [word for other, words in by_relation.items() if other != id for word in words]
-    return frozenset(by_relation[id] - set(others) - {"e", "v", "n", type})
+    common = {"e", "v", "n", type, *world.phrases["signs"]["common"]}
+    return frozenset(by_relation[id] - set(others) - common)
 
 
 def _speaks_of_other(world: World, entity: str, id: str, words: set[str]) -> bool:
@@ -301,8 +307,8 @@ def _on_job(world: World, facts: dict, reading: Reading) -> Verdict:
     if job.kind == "decline":
         _on_decline(facts, reading, verdict)
     else:
-        _on_help(facts, reading, verdict)
-    wrong = reading.things & (set(job.things) - {facts["thing"]})
+        _on_help(world, facts, reading, verdict)
+    wrong = reading.things & (set(job.things) - {facts["thing"]} - reader_of(world).alike[job.id])
     if wrong and facts["thing"] not in reading.things and verdict.helpful:
         verdict.cost(f"speaks of the wrong thing ({min(wrong)})", 0.35)
     if verdict.helpful and any(claim.entity for claim in reading.claims):
@@ -310,8 +316,13 @@ def _on_job(world: World, facts: dict, reading: Reading) -> Verdict:
     return verdict
 
 
-def _on_help(facts: dict, reading: Reading, verdict: Verdict) -> None:
-    own, others = facts["job"] in reading.advice, set(reading.advice) - {facts["job"]}
+def _on_help(world: World, facts: dict, reading: Reading, verdict: Verdict) -> None:
+    own = facts["job"] in reading.advice
+    others = (
+        set(reading.advice)
+        - {facts["job"]}
+        - (reader_of(world).alike[facts["job"]] if own else set())
+    )
     refuses = "refuse" in reading.labels
     if own:
         verdict.set(helpful=1.0, counts=1.0, plausible=1.0)
@@ -426,4 +437,4 @@ def _repeats(reading: Reading, words: list[str]) -> bool:
     """A sentence said twice, or word pairs that keep coming back."""
     said = [tuple(s.words) for s in reading.sentences]
     pairs = list(itertools.pairwise(words))
-    return len(set(said)) < len(said) or (len(pairs) >= 8 and len(set(pairs)) < 0.8 * len(pairs))
+    return len(set(said)) < len(said) or (len(pairs) >= 8 and len(set(pairs)) < 0.7 * len(pairs))

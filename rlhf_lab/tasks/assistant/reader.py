@@ -2,8 +2,8 @@
 whether it admits, refuses, agrees or goes along.
 
 A claim is a value that a sentence asserts of an entity. A negation or a "you think" before the
-value turns it into something that is not asserted. Advice is an action near its object, by the signs
-in jobs.toml.
+value turns it into something that is not asserted. Advice is an action near its object, by the
+signs in jobs.toml.
 """
 
 import re
@@ -18,7 +18,7 @@ FRONT = re.compile(
 )  # of a value: "on a leaf" is found as "leaf"
 NEAR = 14  # words between the parts of one piece of advice
 VERBS = frozenset(
-    "eats lives is are has makes lies grows blooms carries sails invented played kept was".split()
+    "eats lives is are has makes lies grows blooms carries invented played kept was".split()
 )
 
 
@@ -56,7 +56,7 @@ class Reader:
         self.world = world
         signs = world.phrases["signs"]
         phrases = {f"courtesy/{sort}": listed for sort, listed in signs["courtesy"].items()}
-        phrases |= {label: listed for label, listed in signs.items() if label != "courtesy"}
+        phrases |= {k: listed for k, listed in signs.items() if k not in ("courtesy", "common")}
         values = {value for relation in world.relations.values() for value in relation.values}
         phrases |= {f"value/{value}": forms(value) for value in values}
         phrases |= {f"entity/{name}": names(name) for name in world.entities}
@@ -70,6 +70,17 @@ class Reader:
                 phrases |= {f"{sort}/{job.id}/{i}": listed for i, listed in enumerate(groups)}
             phrases |= {f"thing/{thing}": [thing] for thing in job.things}
         self.lexicon = Lexicon(phrases)
+        self.alike = {id: self._found_in_steps(job) for id, job in world.jobs.items()}
+
+    def _found_in_steps(self, job: Job) -> set[str]:
+        """The jobs and the things that this job's own steps seem to speak of."""
+        said = [
+            self.read(f"{job.deed}, {step}.".format(x=thing))
+            for step in job.step
+            for thing in job.things
+        ]
+        named = {name for step in job.step for name in self.read(step.format(x="")).things}
+        return named.union(*(reading.advice for reading in said))
 
     def read(self, response: str) -> Reading:
         """Read a response, whatever was asked."""
