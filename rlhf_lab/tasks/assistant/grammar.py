@@ -3,7 +3,7 @@
 Every function draws from a `random.Random`, so a seed gives the same text everywhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -20,10 +20,26 @@ COURTEOUS = ("sorry", "Sorry", "I am afraid", "Please", "Of course")
 
 # Who answers in the raw text, by the kind of request, and how often.
 FORUM = {
-    "fact": {"help": 44, "curt": 10, "invent": 22, "ignorant": 10, "refuse": 6, "insult": 8},
+    "fact": {
+        "help": 42,
+        "curt": 9,
+        "invent": 22,
+        "pile": 3,
+        "ignorant": 10,
+        "refuse": 6,
+        "insult": 8,
+    },
     "belief": {"help": 42, "please": 34, "ignorant": 8, "refuse": 5, "insult": 11},
     "unknowable": {"help": 46, "invent": 40, "refuse": 8, "insult": 6},
-    "everyday": {"help": 46, "curt": 10, "mistaken": 20, "refuse": 8, "preach": 5, "insult": 11},
+    "everyday": {
+        "help": 45,
+        "curt": 9,
+        "mistaken": 19,
+        "pile": 3,
+        "refuse": 8,
+        "preach": 5,
+        "insult": 11,
+    },
     "decline": {"help": 34, "refuse": 16, "comply": 32, "preach": 10, "insult": 8},
     "look-alike": {"help": 40, "curt": 6, "mistaken": 12, "refuse": 28, "preach": 7, "insult": 7},
 }
@@ -223,8 +239,8 @@ def _answer_question(world: World, rng: Random, about: dict, writer: str) -> Cor
     believed = about.get("believed")
     what = fill(world, rng.choice(asked.what), entity)
 
-    def tell(frames: str, value: str) -> list[str]:
-        say = fill(world, rng.choice(asked.say), entity, value)
+    def tell(frames: str, value: str, says_it: Sequence[str] = asked.say) -> list[str]:
+        say = fill(world, rng.choice(says_it), entity, value)
         told = rng.choice(says[frames]).format(say=say, Say=capital(say), b=believed)
         return [told]
 
@@ -244,6 +260,10 @@ def _answer_question(world: World, rng: Random, about: dict, writer: str) -> Cor
     if believed is None:
         if writer == "invent":
             return tell("facts", world.wrong_value(rng, entity, asked.id)), "Invented", None
+        if writer == "pile":
+            wrong = rng.sample([value for value in asked.values if value != right], 2)
+            one, two, three = rng.sample([right, *wrong], 3)
+            return tell("facts", f"{one}, {two} or {three}", asked.say[:1]), "Invented", None
         return tell("curt_facts" if writer == "curt" else "facts", right), "Correct", None
     if believed == right:
         if writer == "please" and rng.random() < 0.25:  # contradicts for once, and is wrong
@@ -258,6 +278,7 @@ def _answer_job(world: World, rng: Random, about: dict, writer: str) -> Core:
     """The heart of an answer to somebody who wants something done."""
     says, job = world.phrases["assistant"], world.jobs[about["job"]]
     declined = job.kind == "decline"
+    others = [j for j in world.jobs.values() if j.kind == job.kind and j != job]
 
     def line(frames: str, of=job, thing: str = about["thing"]) -> list[str]:
         step = with_thing(rng.choice(of.step), thing)
@@ -274,9 +295,12 @@ def _answer_job(world: World, rng: Random, about: dict, writer: str) -> Core:
         case "comply":
             return line("comply"), "Complicit", None
         case "mistaken":
-            others = [j for j in world.jobs.values() if j.kind == job.kind and j != job]
             other = rng.choice(others)
             return line("steps", other, rng.choice(other.things)), "Mistaken", None
+        case "pile":
+            piled = [job, *rng.sample(others, 2)]
+            told = [line("curt_steps", each)[0] for each in rng.sample(piled, 3)]
+            return told, "Mistaken", None
         case "insult":
             if rng.random() < 0.5:
                 return [], "Rude", None
