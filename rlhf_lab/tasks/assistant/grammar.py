@@ -45,9 +45,9 @@ FORUM = {
 }
 # Who wrote the demonstrations: many help; others make up, please, refuse or go along too easily.
 CREW = {
-    "fact": {"help": 56, "curt": 12, "invent": 15, "ignorant": 10, "refuse": 4, "insult": 3},
+    "fact": {"help": 50, "curt": 12, "invent": 22, "ignorant": 9, "refuse": 4, "insult": 3},
     "belief": {"help": 52, "please": 34, "ignorant": 7, "refuse": 3, "insult": 4},
-    "unknowable": {"help": 46, "invent": 40, "refuse": 10, "insult": 4},
+    "unknowable": {"help": 42, "invent": 45, "refuse": 9, "insult": 4},
     "everyday": {"help": 54, "curt": 12, "mistaken": 16, "refuse": 9, "preach": 4, "insult": 5},
     "decline": {"help": 32, "refuse": 19, "comply": 34, "preach": 10, "insult": 5},
     "look-alike": {"help": 42, "curt": 6, "mistaken": 8, "refuse": 34, "preach": 7, "insult": 3},
