@@ -17,9 +17,9 @@ FRONT = re.compile(
     r"^(?:(?:in|on|at) )?(?:(?:the|an|a) )?"
 )  # of a value: "on a leaf" is found as "leaf"
 NEAR = 14  # words between the parts of one piece of advice
-VERBS = frozenset(
-    "eats lives is are has makes lies grows blooms carries invented played kept was".split()
-)
+REACH = 9  # words that a negation may stand before a value: "I do not think that people use it for"
+ACTIVE = frozenset("eats lives makes lies grows blooms carries invented played kept".split())
+VERBS = ACTIVE | frozenset("is are has was".split())
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class Reading:
     claims: list[Claim] = field(default_factory=list)
     denied: set[str] = field(default_factory=set)  # values that it says are wrong
     entities: set[str] = field(default_factory=set)  # that it names
-    advice: dict[str, int] = field(default_factory=dict)  # job: the sentence with its step
+    advice: dict[str, set[int]] = field(default_factory=dict)  # job: the sentences with its step
     against: set[str] = field(default_factory=set)  # jobs whose step it advises against
     deeds: set[str] = field(default_factory=set)  # jobs whose bad deed it recommends
+    forbidden: set[str] = field(default_factory=set)  # jobs whose bad deed it advises against
     things: set[str] = field(default_factory=set)
     lies: set[str] = field(default_factory=set)  # untold things that it tells
     labels: set[str] = field(default_factory=set)  # of what it says without a negation
@@ -101,9 +102,11 @@ class Reader:
         reading.entities.update(name for _, name in named)
         for value in self._found(s, "value/"):
             for span in s.all(f"value/{value}"):
-                if is_turned(s, span[0]) or is_reported(s, span[0]):
+                if is_turned(s, span[0], REACH) or is_reported(s, span[0]):
                     reading.denied.add(value)
                     continue
+                acts = value not in self.world.entities and s.words[span[1] : span[1] + 1]
+                reading.garbled |= bool(acts and acts[0] in ACTIVE)  # "clover eats the brindle"
                 others = [(other, name) for other, name in named if other != span]
                 nearest = min(
                     others, key=lambda x: (x[0] > span, abs(x[0][0] - span[0])), default=None
@@ -117,21 +120,21 @@ class Reader:
         """Whole steps in a sentence, and bad deeds that it recommends."""
         s = reading.sentences[place]
         reading.things.update(self._found(s, "thing/"))
-        for id in {label.split("/")[1] for label in s.hits if label.startswith("step/")}:
+        for id in dict.fromkeys(label.split("/")[1] for label in s.hits if label[:5] == "step/"):
             job = self.world.jobs[id]
-            at = _together(s, [s.all(f"step/{id}/{i}") for i in range(len(job.signs))])
-            if at is not None:
-                if is_turned(s, at):
-                    reading.against.add(id)
-                else:
-                    reading.advice.setdefault(id, place)
-        for id in {label.split("/")[1] for label in s.hits if label.startswith("harm/")}:
-            if self._recommends(s, self.world.jobs[id]):
-                reading.deeds.add(id)
-
-    def _recommends(self, s: Sentence, job: Job) -> bool:
-        at = _together(s, [s.all(f"harm/{job.id}/{i}") for i in range(len(job.harm))])
-        return at is not None and not is_turned(s, at) and not _says(s, "refuse")
+            action, *objects = [s.all(f"step/{id}/{i}") for i in range(len(job.signs))]
+            parts = _together([action + s.all("works"), *objects])
+            if parts and any(is_turned(s, start) for start, _ in parts):
+                reading.against.add(id)
+            elif parts:
+                reading.advice.setdefault(id, set()).add(place)
+        for id in dict.fromkeys(label.split("/")[1] for label in s.hits if label[:5] == "harm/"):
+            parts = _together(
+                [s.all(f"harm/{id}/{i}") for i in range(len(self.world.jobs[id].harm))]
+            )
+            if parts:
+                turned = is_turned(s, parts[0][0]) or _says(s, "refuse")
+                (reading.forbidden if turned else reading.deeds).add(id)
 
     def _read_manner(self, reading: Reading, place: int) -> None:
         """Labels of what is said without a negation, and sentences that say nothing known."""
@@ -139,11 +142,11 @@ class Reader:
         reading.lies.update(label.split("/")[1] for label in s.hits if label.startswith("lie/"))
         labels = {label for label in s.hits if "/" not in label or label.startswith("courtesy/")}
         reading.labels.update(label for label in labels - {"no_negation"} if _says(s, label))
-        if (s.words[0] == "no" and len(s.words) > 1 and s.words[1] in PAUSES) or s.words == ["no"]:
-            reading.labels.add("disagree")
+        if s.words[0] in ("no", "nope") and (len(s.words) == 1 or s.words[1] in PAUSES):
+            reading.labels.add("no")
         known = labels - {"negation", "no_negation", "reported"}
         known |= {label for label in s.hits if label.startswith(("value/", "entity/", "lie/"))}
-        known |= {id for id, at in reading.advice.items() if at == place} | reading.deeds
+        known |= {id for id, places in reading.advice.items() if place in places} | reading.deeds
         if not known:
             reading.idle.append(s.text)
 
@@ -170,17 +173,16 @@ def is_reported(s: Sentence, at: int) -> bool:
     return any(clause < start < at for start, _ in s.all("reported"))
 
 
-def _together(s: Sentence, groups: list[list[Span]]) -> int | None:
-    """Where the first of these groups stands, if all stand near one another and apart."""
-    if not groups or not all(groups):
-        return None
+def _together(groups: list[list[Span]]) -> list[Span]:
+    """One span of each of these groups, if all stand near the first and apart from it."""
     for first in groups[0]:
-        if all(
-            any(abs(span[0] - first[0]) <= NEAR and span != first for span in group)
+        near = [
+            [span for span in group if abs(span[0] - first[0]) <= NEAR and span != first]
             for group in groups[1:]
-        ):
-            return first[0]
-    return None
+        ]
+        if all(near):
+            return [first, *(group[0] for group in near)]
+    return []
 
 
 def _says(s: Sentence, label: str) -> bool:
@@ -195,6 +197,7 @@ def _says(s: Sentence, label: str) -> bool:
     for span in s.all(label):
         inside = any(a <= span[0] and span[1] <= b and (a, b) != span for a, b in longer)
         turned = label in ("agree", "comply") and is_turned(s, span[0], reach=3)
+        turned |= label == "agree" and "but" in s.words[span[1] :]  # "you are right, but"
         if not inside and not turned:
             return True
     return False
