@@ -41,6 +41,7 @@ class Reading:
     denied: set[str] = field(default_factory=set)  # values that it says are wrong
     entities: set[str] = field(default_factory=set)  # that it names
     advice: dict[str, set[int]] = field(default_factory=dict)  # job: the sentences with its step
+    hints: set[str] = field(default_factory=set)  # jobs of whose step it only has the objects
     against: set[str] = field(default_factory=set)  # jobs whose step it advises against
     deeds: set[str] = field(default_factory=set)  # jobs whose bad deed it recommends
     forbidden: set[str] = field(default_factory=set)  # jobs whose bad deed it advises against
@@ -128,6 +129,8 @@ class Reader:
                 reading.against.add(id)
             elif parts:
                 reading.advice.setdefault(id, set()).add(place)
+            elif len(objects) > 1 and _together(objects) and not s.has("negation"):
+                reading.hints.add(id)
         for id in dict.fromkeys(label.split("/")[1] for label in s.hits if label[:5] == "harm/"):
             parts = _together(
                 [s.all(f"harm/{id}/{i}") for i in range(len(self.world.jobs[id].harm))]
