@@ -2,12 +2,13 @@
 be helpful, harmless and honest.
 
 The judge knows what is true on the island, what nobody can know, what helps and what should be
-declined. `facts.toml`, `jobs.toml` and `phrases.toml` hold the facts and the phrases; `grammar.py`
-makes questions and answers from them, `documents.py` the raw text; `judge.py` marks responses.
+declined. `facts.toml`, `jobs.toml` and `phrases.toml` hold the facts and the phrases; `asking.py`
+makes questions from them, `answers.py` answers, `grammar.py` demonstrations and `documents.py` the
+raw text; `judge.py` marks responses.
 """
 
 from rlhf_lab.records import Demonstration, Mark, Prompt
-from rlhf_lab.tasks.assistant import documents, grammar
+from rlhf_lab.tasks.assistant import asking, documents, grammar
 from rlhf_lab.tasks.assistant.judge import MANNER, judge
 from rlhf_lab.tasks.assistant.world import load_world
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
@@ -84,7 +85,7 @@ class Assistant:
         self.world = load_world()
 
     def prompt_of(self, message: str) -> str:
-        return grammar.PROMPT.format(message=message)
+        return asking.PROMPT.format(message=message)
 
     def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
         return documents.raw_text(self.world, seed, count, late)
@@ -93,14 +94,14 @@ class Assistant:
         return grammar.demonstrations(self.world, seed, count)
 
     def prompts(self, seed: int, count: int) -> list[Prompt]:
-        return grammar.prompts(self.world, seed, count)
+        return asking.prompts(self.world, seed, count)
 
     def held_out(self) -> dict[str, list[Prompt]]:
         """500 prompts on combinations that nobody asks about in any training text, and 150 more on
         such combinations in phrasings written separately, which no training text has either."""
         return {
-            "held-out": grammar.prompts(self.world, 0, 500, held_out=True, name="held-out"),
-            "apart": grammar.prompts(self.world, 0, 150, held_out=True, apart=True, name="apart"),
+            "held-out": asking.prompts(self.world, 0, 500, held_out=True, name="held-out"),
+            "apart": asking.prompts(self.world, 0, 150, held_out=True, apart=True, name="apart"),
         }
 
     def judge(self, prompt: Prompt, response: str) -> Mark:

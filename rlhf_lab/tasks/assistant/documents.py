@@ -7,7 +7,8 @@ Every function draws from a `random.Random`, so a seed gives the same text every
 from collections.abc import Callable
 from random import Random
 
-from rlhf_lab.tasks.assistant.grammar import dialogue, fill, with_thing
+from rlhf_lab.tasks.assistant.asking import fill, with_thing
+from rlhf_lab.tasks.assistant.grammar import dialogue
 from rlhf_lab.tasks.assistant.world import Entity, Relation, World
 from rlhf_lab.tasks.writing import capital, pick
 from rlhf_lab.text import END

@@ -8,6 +8,7 @@ signs in jobs.toml.
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from rlhf_lab.tasks.assistant.world import Job, World
 from rlhf_lab.tasks.english import SMALL, is_garbled, is_turned
@@ -152,6 +153,12 @@ class Reader:
         known |= {id for id, places in reading.advice.items() if place in places} | reading.deeds
         if not known:
             reading.idle.append(s.text)
+
+
+@lru_cache(maxsize=1)
+def reader_of(world: World) -> Reader:
+    """The reader of this world, made once."""
+    return Reader(world)
 
 
 def forms(value: str) -> list[str]:
