@@ -24,7 +24,7 @@ from rlhf_lab.records import Mark
 from rlhf_lab.tasks.assistant.on_jobs import on_job
 from rlhf_lab.tasks.assistant.on_questions import on_question
 from rlhf_lab.tasks.assistant.reader import Reading, reader_of
-from rlhf_lab.tasks.assistant.verdict import FLAWS, Verdict
+from rlhf_lab.tasks.assistant.tally import FLAWS, Verdict
 from rlhf_lab.tasks.assistant.world import World
 
 WEIGHTS = {
