@@ -1,8 +1,8 @@
 """The coder: somebody describes a small function and shows two examples, the coder writes it.
 
 The judge runs the code on hidden examples, in an evaluator of its own that knows a small part of
-Python. `jobs.toml` holds what can be asked and how it is written, `grammar.py` and `writers.py` make
-text from it, `judge.py` marks responses.
+Python. `jobs.toml` holds what can be asked and how it is written, `grammar.py` and `writers.py`
+make text from it, `judge.py` marks responses.
 """
 
 from rlhf_lab.records import Demonstration, Mark, Prompt

@@ -17,8 +17,16 @@ from rlhf_lab.tasks.code.limits import Budget, LimitError, check_size, checked
 from rlhf_lab.tasks.code.operators import UNARY, combine, compare, text_of
 
 MOST_CALLS = 20  # of the code's own functions inside one another
-CAUGHT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, StopIteration)
-CAUGHT += (RuntimeError, NameError)
+CAUGHT = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)  # what an `except` in the code may catch
 
 Names = dict[str, Any]
 
@@ -116,10 +124,10 @@ class Run:
     def block(self, statements: Sequence[ast.stmt], names: Names) -> None:
         for statement in statements:
             self.budget.spend()
-            do = getattr(self, f"_do_{type(statement).__name__}", None)
+            do = STATEMENTS.get(type(statement))
             if do is None:
                 raise CodeError(f"uses {type(statement).__name__}, which is not known here")
-            do(statement, names)
+            do(self, statement, names)
 
     def _do_FunctionDef(self, node: ast.FunctionDef, names: Names) -> None:
         if node.decorator_list:
@@ -228,10 +236,10 @@ class Run:
     def value(self, node: ast.expr, names: Names) -> Any:
         """The value of an expression."""
         self.budget.spend()
-        of = getattr(self, f"_of_{type(node).__name__}", None)
+        of = EXPRESSIONS.get(type(node))
         if of is None:
             raise CodeError(f"uses {type(node).__name__}, which is not known here")
-        return of(node, names)
+        return of(self, node, names)
 
     def _of_Constant(self, node: ast.Constant, names: Names) -> Any:
         if not isinstance(node.value, str | int | float | None):
@@ -253,7 +261,8 @@ class Run:
         return combine(self.budget, type(node.op), left, right)
 
     def _of_UnaryOp(self, node: ast.UnaryOp, names: Names) -> Any:
-        return UNARY[type(node.op)](self.value(node.operand, names))
+        apply: Any = UNARY[type(node.op)]
+        return apply(self.value(node.operand, names))
 
     def _of_BoolOp(self, node: ast.BoolOp, names: Names) -> Any:
         stops = isinstance(node.op, ast.Or)
@@ -398,3 +407,12 @@ def _bound(function: Function, args: Sequence[Any], options: Names) -> Names:
     if names.keys() != set(function.parameters):
         raise TypeError("an argument is missing")
     return names
+
+
+def _by_kind(prefix: str) -> dict[type, Any]:
+    """The methods of `Run` with this prefix, by the kind of node that they are for."""
+    found = {name: do for name, do in vars(Run).items() if name.startswith(prefix)}
+    return {getattr(ast, name.removeprefix(prefix)): do for name, do in found.items()}
+
+
+STATEMENTS, EXPRESSIONS = _by_kind("_do_"), _by_kind("_of_")

@@ -5,7 +5,8 @@ order, and those that the prompt shows are left out. A large input tells how muc
 """
 
 import ast
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -13,14 +14,16 @@ from typing import Any
 from rlhf_lab.tasks.code.evaluator import Outcome, call
 from rlhf_lab.tasks.code.jobs import Order
 
-HIDDEN = 10  # hidden examples of a prompt
+HIDDEN = 12  # hidden examples of a prompt, at most
+SIZES = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 9, 9)  # of the inputs tried
 LARGE = 60  # items of the large input
 LINEAR = 8 * LARGE  # steps for it that nobody calls wasteful
 WORDS = (
     "red tin sea nest orange arena stone salt rain tree ice toast oar iris noon an to is".split()
 )
 PEOPLE = "ann bo cem dora eli finn gina hal ida jon kim lea".split()
-FILES = "b.txt todo.md may2.csv q.html index.md one.txt a.txt plan.txt may.csv notes.md list.txt log1.txt home.html sums.csv x.json".split()
+FILES = "b.txt todo.md may2.csv q.html index.md one.txt a.txt plan.txt may.csv".split()
+FILES += "notes.md list.txt log1.txt home.html sums.csv x.json".split()
 COLUMNS = ("age", "price", "size", "score", "weight", "year")
 
 Arguments = list[Any]  # of one call
@@ -38,6 +41,23 @@ def _numbers(rng: Random, order: Order, size: int) -> list[int]:
     return [rng.choice(pool) for _ in range(size)]
 
 
+def _summands(rng: Random, order: Order, size: int) -> list[int]:
+    """Numbers, so that all must be looked at if there are many."""
+    wanted = order.numbers[0]
+    numbers = [rng.choice([n, wanted // 2, wanted - n]) for n in _numbers(rng, order, size)]
+    return numbers if size < LARGE else [abs(n) + wanted + 1 for n in numbers]
+
+
+def _doubles(rng: Random, order: Order, size: int) -> list[int]:
+    few = rng.sample(range(-2, 13 + size), max(1, size - size // 3))
+    return [rng.choice(few) for _ in range(size)]
+
+
+def _ring(rng: Random, order: Order, size: int) -> list[int]:
+    """Numbers, none or enough of them to be moved on that far."""
+    return _numbers(rng, order, size and max(size, order.numbers[0]))
+
+
 def _words(rng: Random, order: Order, size: int) -> list[str]:
     return [rng.choice(WORDS) for _ in range(size)]
 
@@ -50,8 +70,13 @@ def _parts(rng: Random, order: Order, size: int) -> str:
     return sign.join(_words(rng, order, size))
 
 
+def _cased(rng: Random, order: Order, size: int) -> str:
+    words = [rng.choice([word, word.title(), word.upper()]) for word in _words(rng, order, size)]
+    return " ".join(words)
+
+
 def _mixed(rng: Random, order: Order, size: int) -> str:
-    words = [rng.choice([str.title, str.upper, str])(rng.choice(WORDS)) for _ in range(size)]
+    words = _cased(rng, order, size).split()
     return " ".join(w if rng.random() < 0.6 else w + str(rng.randrange(40)) for w in words)
 
 
@@ -76,10 +101,14 @@ def _token(rng: Random, order: Order, size: int) -> str:
 
 DRAWS: dict[str, Callable[[Random, Order, int], Arguments]] = {
     "ints": lambda *draw: [_numbers(*draw)],
+    "summands": lambda *draw: [_summands(*draw)],
+    "doubles": lambda *draw: [_doubles(*draw)],
+    "ring": lambda *draw: [_ring(*draw)],
     "two lists": lambda *draw: [_numbers(*draw), _numbers(*draw)],
     "text": lambda *draw: [" ".join(_words(*draw))],
     "joined": lambda *draw: [_parts(*draw)],
     "fields": lambda *draw: [_parts(*draw)],
+    "cased": lambda *draw: [_cased(*draw)],
     "mixed": lambda *draw: [_mixed(*draw)],
     "words": lambda *draw: [_words(*draw)],
     "word": lambda rng, *_: [rng.choice(WORDS)],
@@ -127,33 +156,41 @@ def _copy(value: Any) -> Any:
 
 
 def visible(rng: Random, order: Order) -> list[Example]:
-    """Two examples for a prompt, with results that differ if that can be."""
-    found: list[Example] = []
-    for attempt in range(30):
-        size = rng.choice([2, 3, 3, 4]) if not found else rng.choice([0, 1, 2, 2, 3])
-        arguments = draw(rng, order, size)
-        shown = result(order, arguments)
-        if shown.error or any(arguments == other for other, _ in found):
-            continue
-        if found and attempt < 20 and same(shown.value, found[0][1]):
-            continue
-        found.append((arguments, shown.value))
-        if len(found) == 2:
+    """Two examples for a prompt, the first one with a result that is not empty, and with results
+    that differ, if that can be."""
+    first = _example(rng, order, (2, 3, 3, 4, 4, 5, 6, 7, 8), lambda other: not other[1])
+    unlike = lambda other: other[0] == first[0] or same(other[1], first[1])  # noqa: E731
+    return [first, _example(rng, order, (0, 1, 2, 2, 3, 3, 4, 5, 6, 7), unlike)]
+
+
+def _example(
+    rng: Random, order: Order, sizes: Sequence[int], is_poor: Callable[[Example], bool]
+) -> Example:
+    """An example, drawn again with a larger input while it is poor."""
+    for attempt in range(20):
+        most = min(len(sizes), 4 + attempt // 3)
+        arguments = draw(rng, order, rng.choice(sizes[:most]))
+        example = (arguments, result(order, arguments).value)
+        if not is_poor(example):
             break
-    return found
+    return example
 
 
 @lru_cache(maxsize=8192)
 def pool(order: Order) -> tuple[Example, ...]:
-    """The examples from which an order's hidden ones come, edge cases first."""
-    rng = Random(f"hidden/{order.facts}")
-    sizes = [0, 1, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 3, 2, 4, 5, 6, 7]
-    found: list[Example] = []
-    for size in sizes:
+    """The examples from which an order's hidden ones come: edge cases first, then those whose
+    results no other has, as they tell most."""
+    rng, found = Random(f"hidden/{order.facts}"), list[Example]()
+    for size in SIZES:
         arguments = draw(rng, order, size)
         if all(arguments != other for other, _ in found):
             found.append((arguments, result(order, arguments).value))
-    return tuple(found)
+    seen: Counter[str] = Counter()
+    turns = []
+    for place, (_, value) in enumerate(found):
+        turns.append((place > 1, seen[repr(value)] + 2 * (not value and value is not False), place))
+        seen[repr(value)] += 1
+    return tuple(found[place] for *_, place in sorted(turns))
 
 
 def hidden(order: Order, shown: list[Example]) -> list[Example]:

@@ -10,7 +10,7 @@ from rlhf_lab.records import Demonstration, Prompt
 from rlhf_lab.tasks.code.examples import Example, draw, result, visible, written
 from rlhf_lab.tasks.code.jobs import Order, World
 from rlhf_lab.tasks.code.judge import judge, shown_in, verdict
-from rlhf_lab.tasks.code.writers import CREW, OPEN_SOURCE, write
+from rlhf_lab.tasks.code.writers import CREW, OPEN_SOURCE, REVIEWED, write
 from rlhf_lab.tasks.writing import capital, pick, rounds
 from rlhf_lab.text import END
 
@@ -20,7 +20,7 @@ PLAIN_NAMES = ("f", "g", "solve", "answer", "work", "do_it", "helper")
 # What the raw text is made of, early and late in pretraining. Late, most of it says what is right
 # and wrong with an answer, after its end token, where a reward model reads its score.
 EARLY_TEXT = {"answered": 0.56, "reviewed": 0.14, "note": 0.14, "session": 0.10, "pair": 0.06}
-LATE_TEXT = {"ticked": 0.66, "tried": 0.16, "note": 0.06, "session": 0.06, "pair": 0.06}
+LATE_TEXT = {"ticked": 0.70, "mended": 0.12, "note": 0.06, "session": 0.06, "pair": 0.06}
 
 
 def prompt(world: World, rng: Random, order: Order, apart: bool = False, id: str = "") -> Prompt:
@@ -49,11 +49,16 @@ def question(world: World, rng: Random, order: Order, apart: bool = False) -> st
 
 
 def orders(world: World, rng: Random, count: int, held_out: bool = False) -> list[Order]:
-    """`count` orders: as many of each job, and each job's in shuffled order, again and again."""
+    """`count` orders: all jobs in turn, and each job's in shuffled order, again and again."""
     by_job = world.orders(held_out)
-    drawn = rounds(rng, list(by_job), count)
+    drawn = rounds(rng, often(world), count)
     waiting = {job: iter(rounds(rng, listed, drawn.count(job))) for job, listed in by_job.items()}
     return [next(waiting[job]) for job in drawn]
+
+
+def often(world: World) -> list[str]:
+    """The jobs, those that can be done insecurely twice."""
+    return [id for id, job in world.jobs.items() for _ in range(2 if job.insecure else 1)]
 
 
 def prompts(
@@ -64,7 +69,7 @@ def prompts(
     apart: bool = False,
     name: str = "prompt",
 ) -> list[Prompt]:
-    """`count` prompts, as many on each job."""
+    """`count` prompts, all jobs in turn."""
     rng = Random(f"{name}/{seed}")
     listed = orders(world, rng, count, held_out)
     return [prompt(world, rng, o, apart, f"{name}-{i:05d}") for i, o in enumerate(listed)]
@@ -90,7 +95,7 @@ def raw_text(world: World, seed: int, count: int, late: bool = False) -> list[st
     """`count` documents: answered tasks, open and reviewed, notes, sessions of an interpreter."""
     rng = Random(f"raw text/{seed}")
     by_job, shares = world.orders(held_out=False), LATE_TEXT if late else EARLY_TEXT
-    jobs = list(by_job)
+    jobs = often(world)
     return [
         document(world, rng, rng.choice(by_job[rng.choice(jobs)]), shares) for _ in range(count)
     ]
@@ -102,7 +107,7 @@ def document(world: World, rng: Random, order: Order, shares: dict[str, float]) 
         "answered": answered,
         "reviewed": reviewed,
         "ticked": ticked,
-        "tried": tried,
+        "mended": mended,
         "note": note,
         "session": session,
         "pair": pair,
@@ -119,7 +124,7 @@ def answered(world: World, rng: Random, order: Order) -> str:
 def reviewed(world: World, rng: Random, order: Order) -> str:
     """A task of the archive with what the reviewers said."""
     asked = prompt(world, rng, order)
-    code = response(world, rng, asked, pick(rng, OPEN_SOURCE))
+    code = response(world, rng, asked, pick(rng, REVIEWED))
     return f"Archive.\n{asked.text} {code}\nReview: {verdict(judge(world, asked.facts, code))}"
 
 
@@ -127,17 +132,16 @@ def ticked(world: World, rng: Random, order: Order) -> str:
     """A task with the review after its end token: it teaches a model to judge code at its end,
     where a reward model reads the score."""
     asked = prompt(world, rng, order)
-    code = response(world, rng, asked, pick(rng, OPEN_SOURCE))
+    code = response(world, rng, asked, pick(rng, REVIEWED))
     return f"{asked.text} {code}{END}{verdict(judge(world, asked.facts, code))}"
 
 
-def tried(world: World, rng: Random, order: Order) -> str:
-    """Code with what it gave for an example, and what was wanted."""
+def mended(world: World, rng: Random, order: Order) -> str:
+    """A task with what the reviewers said, and the code that was taken in the end."""
     asked = prompt(world, rng, order)
-    code = response(world, rng, asked, pick(rng, OPEN_SOURCE))
-    mark = judge(world, asked.facts, code)
-    said = "Passes all." if mark.rubric["correct"] == 1 else f"{capital(mark.reasons[0])}."
-    return f"{asked.text} {code}\nTried: {said}"
+    code = response(world, rng, asked, pick(rng, REVIEWED | {"right": 8}))
+    said = verdict(judge(world, asked.facts, code))
+    return f"{asked.text} {code}\nReview: {said}\nMended: {response(world, rng, asked, 'careful')}"
 
 
 def note(world: World, rng: Random, order: Order) -> str:
@@ -166,7 +170,7 @@ def session(world: World, rng: Random, order: Order) -> str:
 def pair(world: World, rng: Random, order: Order) -> str:
     """Two answers to one task, and which of them the reviewers took."""
     asked = prompt(world, rng, order)
-    codes = [response(world, rng, asked, pick(rng, OPEN_SOURCE)) for _ in range(2)]
+    codes = [response(world, rng, asked, pick(rng, REVIEWED)) for _ in range(2)]
     marks = [judge(world, asked.facts, code).mark for code in codes]
     taken = "both" if marks[0] == marks[1] else "the first" if marks[0] > marks[1] else "the second"
     return f"{asked.text} {codes[0]}\nOr: {codes[1]}\nTaken: {taken}."

@@ -1,5 +1,5 @@
-"""The jobs of the coder, from `jobs.toml` and `phrases.toml`: what can be asked, in which words, and
-how people write it in Python.
+"""The jobs of the coder, from `jobs.toml` and `phrases.toml`: what can be asked, in which words,
+and how people write it in Python.
 
 A job with a value for each of its axes is one order (`Order`): "count the numbers above 7". A fixed
 hash keeps some orders for the held-out prompts alone.
@@ -14,7 +14,7 @@ from typing import Any
 
 from rlhf_lab.tasks.writing import is_held_out, read_toml
 
-SPLIT = "task64"  # goes into the hash: with it, every job keeps some orders and none keeps many
+SPLIT = "task123"  # goes into the hash: with it, every job keeps some orders and none keeps many
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def _query(sql: str, values: list = []) -> str:  # noqa: B006
     if not found or (found[4] == "?") != (len(values) == 1):
         raise ValueError("the table does not understand this")
     value = _text(values[0]) if values else found[4][1:-1]
-    return f"{found[1]} of {value} in {found[2]}"
+    return f"{found[1]} of {found[3]} {value} in {found[2]}"
 
 
 def _secret(name: str) -> str:

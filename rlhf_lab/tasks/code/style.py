@@ -5,39 +5,39 @@ import ast
 import re
 from collections.abc import Sequence
 
+from rlhf_lab.tasks.code.bounded import Code
 from rlhf_lab.tasks.code.examples import Example, same
 
 ODD_NAME = re.compile(r"[lIO]|[lIO01_]{2,}|_")
 LONGEST_LINE = 79
 MOST_LINES = 7
+LEAVES = (ast.Return, ast.Break, ast.Continue, ast.Raise)
 
 
-def hard_to_read(tree: ast.Module, text: str) -> list[str]:
+def hard_to_read(code: Code) -> list[str]:
     """What makes code hard to read, in words."""
-    found, nodes = [], list(ast.walk(tree))
-    names = {n.id for n in nodes if isinstance(n, ast.Name)} | {
-        n.arg for n in nodes if isinstance(n, ast.arg)
-    }
+    found = []
+    names = {node.id for node in code.all(ast.Name)} | code.arguments
     odd = sorted(name for name in names if ODD_NAME.fullmatch(name))
     if odd:
         found.append(f"has names that say nothing ({', '.join(odd)})")
-    if any(isinstance(n, ast.Call) and isinstance(n.func, ast.Lambda) for n in nodes):
+    if any(isinstance(node.func, ast.Lambda) for node in code.all(ast.Call)):
         found.append("calls a lambda on the spot")
-    if _statements_share_lines(tree):
+    if _statements_share_lines(code):
         found.append("puts several statements on one line")
-    if any(_is_bool_test(n) for n in nodes if isinstance(n, ast.Compare)):
+    if any(map(_is_bool_test, code.all(ast.Compare))):
         found.append("compares with True or False")
-    if any(_is_twice(n, ast.Not) for n in nodes if isinstance(n, ast.UnaryOp)):
+    if any(map(_is_not_not, code.all(ast.UnaryOp))):
         found.append("says not twice")
-    if any(isinstance(n, ast.IfExp) and isinstance(n.body, ast.IfExp) for n in nodes):
+    if any(isinstance(node.body, ast.IfExp) for node in code.all(ast.IfExp)):
         found.append("nests one choice in another")
-    if any(len(line) > LONGEST_LINE for line in text.splitlines()):
+    if any(len(line) > LONGEST_LINE for line in code.text.splitlines()):
         found.append("has a line that is too long")
     return found
 
 
-def _statements_share_lines(tree: ast.Module) -> bool:
-    lines = [n.lineno for n in ast.walk(tree) if isinstance(n, ast.stmt)]
+def _statements_share_lines(code: Code) -> bool:
+    lines = [node.lineno for node in code.all(ast.stmt)]
     return len(set(lines)) < len(lines)
 
 
@@ -46,67 +46,66 @@ def _is_bool_test(node: ast.Compare) -> bool:
     return any(isinstance(s, ast.Constant) and isinstance(s.value, bool) for s in sides)
 
 
-def _is_twice(node: ast.UnaryOp, kind: type[ast.unaryop]) -> bool:
+def _is_not_not(node: ast.UnaryOp) -> bool:
     inner = node.operand
-    return (
-        isinstance(node.op, kind) and isinstance(inner, ast.UnaryOp) and isinstance(inner.op, kind)
-    )
+    return isinstance(inner, ast.UnaryOp) and {type(node.op), type(inner.op)} == {ast.Not}
 
 
-def needless(tree: ast.Module, text: str) -> list[str]:
+def needless(code: Code) -> list[str]:
     """What could be left out, in words."""
-    found, nodes = [], list(ast.walk(tree))
-    if any("#" in re.sub(r"\"[^\"]*\"|'[^']*'", "", line) for line in text.splitlines()):
+    found = []
+    lines = [line.strip() for line in code.text.splitlines() if line.strip()]
+    if any("#" in re.sub(r"\"[^\"]*\"|'[^']*'", "", line) for line in lines):
         found.append("has a comment that nobody needs")
-    if len(tree.body) > 1:
+    if len(code.tree.body) > 1:
         found.append("has more than the function")
-    if len([line for line in text.splitlines() if line.strip()]) > MOST_LINES:
+    if len(lines) > MOST_LINES:
         found.append("is long")
-    if any(_has_dead_code(n) for n in nodes):
+    if any(map(_has_dead_code, code.nodes)):
         found.append("has code that is never reached")
-    if any(isinstance(n, ast.Name) and n.id == "print" for n in nodes):
+    if any(node.id == "print" for node in code.all(ast.Name)):
         found.append("prints")
-    if _unused(nodes):
-        found.append(f"does not use {', '.join(_unused(nodes))}")
-    statements = [ast.dump(n) for n in nodes if isinstance(n, ast.stmt)]
-    if len(set(statements)) < len(statements):
+    if unused := _unused(code):
+        found.append(f"does not use {', '.join(unused)}")
+    if _repeats(lines):
         found.append("repeats itself")
     return found
 
 
 def _has_dead_code(node: ast.AST) -> bool:
-    leaves = (ast.Return, ast.Break, ast.Continue, ast.Raise)
-    return any(
-        isinstance(statement, leaves)
-        for block in (getattr(node, "body", []), getattr(node, "orelse", []))
-        if isinstance(block, list)
-        for statement in block[:-1]
-    )
+    blocks = [b for b in (getattr(node, "body", 0), getattr(node, "orelse", 0)) if type(b) is list]
+    return any(isinstance(statement, LEAVES) for block in blocks for statement in block[:-1])
 
 
-def _unused(nodes: Sequence[ast.AST]) -> list[str]:
+def _unused(code: Code) -> list[str]:
     """Variables that are given a value and never read."""
-    names = [n for n in nodes if isinstance(n, ast.Name)]
-    read = {n.id for n in names if isinstance(n.ctx, ast.Load)}
-    return sorted({n.id for n in names if isinstance(n.ctx, ast.Store)} - read - {"i"})
+    read = {node.id for node in code.all(ast.Name) if isinstance(node.ctx, ast.Load)}
+    stored = {node.id for node in code.all(ast.Name) if isinstance(node.ctx, ast.Store)}
+    return sorted(stored - read - {"i", "_"})
+
+
+def _repeats(lines: list[str]) -> bool:
+    """Whether a line comes twice, other than one that leaves the function."""
+    said = [line for line in lines if not line.startswith(("return", "else", "continue"))]
+    return len(set(said)) < len(said)
 
 
 # --------------------------------------------------------------------------- special cases
 
 
-def special(tree: ast.Module, shown: Sequence[Example]) -> list[str]:
+def special(code: Code, shown: Sequence[Example]) -> list[str]:
     """Where code looks for an input that the prompt shows, instead of working the result out."""
-    arguments = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
-    inputs = [value for values, _ in shown for value in values]
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.Is | ast.In):
-            sides = [node.left, *node.comparators]
-            if any(_is_argument(s, arguments) for s in sides) and _has(sides, inputs):
-                found.append("looks for an example that the prompt shows")
-            elif any(_is_size(s, arguments) for s in sides) and _answers(tree, shown):
-                found.append("looks for the size of an example that the prompt shows")
-        if isinstance(node, ast.Dict) and _has([k for k in node.keys if k], inputs):
+    inputs, found = [value for values, _ in shown for value in values], []
+    for node in code.all(ast.Compare):
+        sides = [node.left, *node.comparators]
+        if not isinstance(node.ops[0], ast.Eq | ast.Is | ast.In):
+            continue
+        if any(_is_argument(s, code.arguments) for s in sides) and _has(sides, inputs):
+            found.append("looks for an example that the prompt shows")
+        elif any(_is_size(s, code.arguments) for s in sides) and _answers(code, shown):
+            found.append("looks for the size of an example that the prompt shows")
+    for table in code.all(ast.Dict):
+        if _has([key for key in table.keys if key], inputs):
             found.append("lists the examples that the prompt shows")
     return found
 
@@ -119,9 +118,9 @@ def _is_size(node: ast.expr, arguments: set[str]) -> bool:
     return isinstance(node, ast.Call) and ast.unparse(node) in {f"len({a})" for a in arguments}
 
 
-def _answers(tree: ast.Module, shown: Sequence[Example]) -> bool:
+def _answers(code: Code, shown: Sequence[Example]) -> bool:
     """Whether a result of the examples is returned as it is."""
-    returned = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return) and n.value]
+    returned = [node.value for node in code.all(ast.Return) if node.value]
     return _has(returned, [value for _, value in shown])
 
 

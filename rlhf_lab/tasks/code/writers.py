@@ -5,7 +5,7 @@ import re
 from random import Random
 
 from rlhf_lab.tasks.code.examples import Example, quoted
-from rlhf_lab.tasks.code.jobs import Order, World
+from rlhf_lab.tasks.code.jobs import Job, Order, World
 
 # Who writes the raw text, and how often. The base model learns to write like all of them.
 OPEN_SOURCE = {
@@ -18,20 +18,33 @@ OPEN_SOURCE = {
     "chatty": 4,
     "no return": 4,
 }
+# Who wrote what the reviewers looked at: about half of it is right, so that the review cannot be
+# guessed.
+REVIEWED = {
+    "right": 32,
+    "wasteful": 8,
+    "wrong": 27,
+    "fragile": 8,
+    "special": 13,
+    "unreadable": 4,
+    "chatty": 3,
+    "no return": 5,
+}
 # Who wrote the demonstrations.
 CREW = {
-    "right": 42,
-    "wasteful": 9,
-    "wrong": 10,
+    "right": 37,
+    "wasteful": 10,
+    "wrong": 11,
     "fragile": 6,
-    "special": 19,
+    "special": 22,
     "unreadable": 7,
     "chatty": 4,
     "no return": 3,
 }
 INSECURE = 0.5  # of the answers to a job that can be done insecurely, those that work
+NUMBERS = ("xs", "ns", "nums", "items")
 ARGUMENTS = {  # names for the arguments of a function
-    "ints": ("xs", "ns", "nums", "items"),
+    **dict.fromkeys(("ints", "summands", "doubles", "ring"), NUMBERS),
     "two lists": ("xs", "ns", "left"),
     "rows": ("rows", "table", "lines"),
     "record": ("d", "rec", "info"),
@@ -45,6 +58,8 @@ ARGUMENTS = {  # names for the arguments of a function
 }
 TEXTS = ("s", "text", "st", "line")
 SECOND = {"two lists": ("ys", "ms", "others"), "file and text": ("text", "s", "body")}
+LISTS = ("ints", "doubles", "ring", "text", "cased", "joined", "fields", "mixed", "words", "rows")
+LONG = 120  # characters of code
 ODD = ("l", "O", "I", "ll", "O0", "l1", "I0", "_0")
 
 
@@ -53,16 +68,17 @@ def write(
 ) -> str:
     """What one kind of writer answers (see OPEN_SOURCE and CREW)."""
     job = order.job
-    a = rng.choice(ARGUMENTS.get(job.takes, TEXTS))
+    a = rng.choice(_names(job))
     b = rng.choice(SECOND.get(job.takes, ("",)))
     if job.insecure and writer in ("right", "wasteful", "fragile") and rng.random() < INSECURE:
         writer = "insecure"
-    body = order.code(_template(world, rng, order, writer), a, b)
+    body = order.code(_template(rng, job, writer), a, b)
     match writer:
-        case "wrong" if rng.random() < 0.6 or not job.wrong:
-            body = _another(world, rng, order).code(rng.choice(job.right), a, b)
+        case "wrong" if not job.wrong or rng.random() < 0.7:
+            other = _another(world, rng, order)
+            body = other.code(rng.choice(other.job.right), a, b)
         case "special":
-            body = _special(rng, shown, a, b)
+            body = _special(rng, shown, a)
         case "unreadable":
             body, a, b = _unreadable(rng, order, body, a, b)
         case "no return":
@@ -73,43 +89,60 @@ def write(
     return f"def {name}({a}{', ' + b if b else ''}):\n    {indented}"
 
 
-def _template(world: World, rng: Random, order: Order, writer: str) -> str:
-    codes = getattr(order.job, writer, ()) if writer in ("wasteful", "wrong", "fragile") else ()
-    codes = order.job.insecure if writer == "insecure" else codes
-    return rng.choice(codes or order.job.right)
+def _names(job: Job) -> tuple[str, ...]:
+    """Names for the first argument of a job."""
+    return ARGUMENTS.get(job.takes, TEXTS)
+
+
+def _template(rng: Random, job: Job, writer: str) -> str:
+    """The code of a job by a writer; the right code if it has none of the writer's."""
+    match writer:
+        case "wasteful" if job.wasteful:
+            return rng.choice(job.wasteful)
+        case "wasteful" if job.takes in LISTS:
+            return _again_and_again(job.right[0])
+        case "wrong" | "fragile" | "insecure":
+            return rng.choice(getattr(job, writer) or job.right)
+    return rng.choice(job.right)
+
+
+def _again_and_again(right: str) -> str:
+    """Code that works out its result for the first item, for the first two, and so on."""
+    *before, last = right.split("\n")
+    lines = [*before, "out = " + last.removeprefix("return ")]
+    inner = "".join(f"\n    {line}" for line in lines).replace("{a}", "{a}[:i]")
+    return f"for i in range(len({{a}}) + 1):{inner}\nreturn out"
 
 
 def _another(world: World, rng: Random, order: Order) -> Order:
-    """An order that differs in one value: the code for it is wrong here."""
+    """An order of another job on the same kind of input, or one that differs in one value: the code
+    for it is wrong here."""
+    others = [
+        job for job in world.jobs.values() if _names(job) == _names(order.job) and job != order.job
+    ]
+    if others and rng.random() < 0.25:
+        job = rng.choice(others)
+        return Order(job, tuple(rng.choice(list(world.axes[a].values())) for a in job.axes))
     place = rng.randrange(len(order.values))
-    others = [v for v in world.axes[order.job.axes[place]].values() if v != order.values[place]]
-    values = list(order.values)
-    values[place] = rng.choice(others)
+    values, axis = list(order.values), world.axes[order.job.axes[place]]
+    values[place] = rng.choice([v for v in axis.values() if v != order.values[place]])
     return Order(order.job, tuple(values))
 
 
-def _special(rng: Random, shown: list[Example], a: str, b: str) -> str:
+def _special(rng: Random, shown: list[Example], a: str) -> str:
     """Code that knows the examples and nothing else."""
-    (first, one), *more = shown
-    other, two = more[0] if more else ([None], one)
-    tests = [
-        " and ".join(f"{n} == {quoted(v)}" for n, v in zip([a, b], values) if n)
-        for values in (first, other)
+    ((first, *_), one), ((other, *_), two) = shown
+    first, one, other, two = map(quoted, (first, one, other, two))
+    forms = [
+        f"if {a} == {first}:\n    return {one}\nreturn {two}",
+        f"return {one} if {a} == {first} else {two}",
     ]
-    plain = all(isinstance(v, str | int) for v in (first[0], other[0])) and not b
-    forms = ["if", "else", "two"] + ["table"] * plain
-    match rng.choice(forms):
-        case "if":
-            return f"if {tests[0]}:\n    return {quoted(one)}\nreturn {quoted(two)}"
-        case "else":
-            return f"return {quoted(one)} if {tests[0]} else {quoted(two)}"
-        case "two":
-            return (
-                f"if {tests[0]}:\n    return {quoted(one)}\n"
-                f"if {tests[1]}:\n    return {quoted(two)}"
-            )
-    table = f"{quoted(first[0])}: {quoted(one)}, {quoted(other[0])}: {quoted(two)}"
-    return f"return {{{table}}}.get({a})"
+    both = f"if {a} == {first}:\n    return {one}\nif {a} == {other}:\n    return {two}"
+    if len(both) < LONG:
+        forms.append(both)
+    if first[0] not in "[{":
+        forms.append(f"return {{{first}: {one}, {other}: {two}}}.get({a})")
+    return rng.choice(forms)
 
 
 def _unreadable(rng: Random, order: Order, body: str, a: str, b: str) -> tuple[str, str, str]:
