@@ -13,7 +13,7 @@ from typing import Any
 
 from rlhf_lab.tasks.code.bounded import CodeError
 from rlhf_lab.tasks.code.library import Library
-from rlhf_lab.tasks.code.limits import Budget, LimitError, check_size, checked
+from rlhf_lab.tasks.code.limits import Budget, LimitError, check_plain, check_size, checked
 from rlhf_lab.tasks.code.operators import UNARY, combine, compare, text_of
 
 MOST_CALLS = 20  # of the code's own functions inside one another
@@ -78,7 +78,9 @@ def call(tree: ast.Module, name: str, arguments: Sequence[Any], steps: int = 20_
         function = run.globals.get(name)
         if not isinstance(function, Function):
             raise CodeError(f"does not define {name}")
-        return Outcome(run.apply(function, *arguments), "", run.budget.spent)
+        value, spent = run.apply(function, *arguments), run.budget.spent
+        check_plain(value)
+        return Outcome(value, "", spent)
     except (CodeError, LimitError) as error:
         return Outcome(None, str(error), run.budget.spent)
     except RecursionError:
@@ -159,8 +161,7 @@ class Run:
             self.assign(node.target, self.value(node.value, names), names)
 
     def _do_AugAssign(self, node: ast.AugAssign, names: Names) -> None:
-        load: Any = ast.parse(ast.unparse(node.target), mode="eval").body
-        old, more = self.value(load, names), self.value(node.value, names)
+        old, more = self.value(node.target, names), self.value(node.value, names)
         if isinstance(old, list) and isinstance(node.op, ast.Add):
             self.library.method(old, "extend", [more], {})
         else:

@@ -71,6 +71,17 @@ def weight_of(value: Any, nesting: int = 0, most: int = MOST_WEIGHT) -> int:
     return weight
 
 
+def check_plain(value: Any) -> None:
+    """Raise LimitError for a value that is too large to be shown, TypeError for one that is, or
+    holds, anything but texts, numbers and None."""
+    weight_of(value)
+    if isinstance(value, CONTAINERS):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            check_plain(item)
+    elif value is not None and not isinstance(value, str | int | float):
+        raise TypeError("this is no plain value")
+
+
 def check_size(size: int) -> None:
     """Raise LimitError for more items or characters than a value may have."""
     if size > MOST_ITEMS:

@@ -10,6 +10,7 @@ from rlhf_lab.tasks.code.limits import (
     MOST_BITS,
     Budget,
     LimitError,
+    check_plain,
     check_size,
     checked,
     weight_of,
@@ -46,7 +47,6 @@ UNARY = {
     ast.Invert: operator.invert,
 }
 SEQUENCES = (str, list, tuple)
-PLAIN = (str, int, float, *CONTAINERS)
 
 
 def combine(budget: Budget, kind: type[ast.operator], a: Any, b: Any) -> Any:
@@ -110,7 +110,6 @@ def filled(parts: list[str], values: Sequence) -> str:
 
 def text_of(value: Any, quoted: bool = False) -> str:
     """str(value), or repr(value), of a plain value."""
-    if value is not None and not isinstance(value, PLAIN):
-        raise TypeError("this has no text")
+    check_plain(value)
     check_size(weight_of(value))
     return checked(repr(value) if quoted else str(value))

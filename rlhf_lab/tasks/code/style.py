@@ -17,6 +17,8 @@ LEAVES = (ast.Return, ast.Break, ast.Continue, ast.Raise)
 def hard_to_read(code: Code) -> list[str]:
     """What makes code hard to read, in words."""
     found = []
+    if len(code.tree.body) > 1:
+        found += ["has more than the function"] * 2
     names = {node.id for node in code.all(ast.Name)} | code.arguments
     odd = sorted(name for name in names if ODD_NAME.fullmatch(name))
     if odd:
@@ -59,6 +61,8 @@ def needless(code: Code) -> list[str]:
         found.append("has a comment that nobody needs")
     if len(code.tree.body) > 1:
         found.append("has more than the function")
+    if any(not isinstance(node.value, ast.Call) for node in code.all(ast.Expr)):
+        found.append("has a line that does nothing")
     if len(lines) > MOST_LINES:
         found.append("is long")
     if any(map(_has_dead_code, code.nodes)):
