@@ -27,6 +27,8 @@ from rlhf_lab.tasks.labellers import Guidelines, Labeller
 TASKS = {  # folder here: class in it, made without arguments
     "support_desk": "SupportDesk",
     "assistant": "Assistant",
+    "code": "Coder",
+    "stories": "Storyteller",
 }
 SHIPPED = "support_desk"  # whose base model, demo and constitution.toml are in data/
 
