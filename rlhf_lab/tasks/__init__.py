@@ -24,7 +24,10 @@ from rlhf_lab.records import Demonstration, Mark, Prompt
 from rlhf_lab.tasks.folder import FolderTask, is_folder, read_folder
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
 
-TASKS = {"support_desk": "SupportDesk"}  # folder here: class in it, made without arguments
+TASKS = {  # folder here: class in it, made without arguments
+    "support_desk": "SupportDesk",
+    "stories": "Storyteller",
+}
 SHIPPED = "support_desk"  # whose base model, demo and constitution.toml are in data/
 
 
