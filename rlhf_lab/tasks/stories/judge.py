@@ -24,7 +24,7 @@ from functools import lru_cache
 from rlhf_lab.records import Mark
 from rlhf_lab.tasks.lexicon import Sentence
 from rlhf_lab.tasks.stories.reader import MIXED, NONE, Reader, Reading, tone_of
-from rlhf_lab.tasks.stories.world import Wish, World
+from rlhf_lab.tasks.stories.world import TONES, Wish, World
 
 WEIGHTS = {"tone": 3.5, "coherent": 2.5, "ending": 1.5, "fresh": 1.5, "fit": 1.0}
 TASTE = ("dark", "lively", "long")
@@ -114,9 +114,11 @@ def _tone(wish: Wish, reading: Reading, reasons: list[str]) -> float:
 
 
 def _plausible(reading: Reading) -> float:
-    """How well told it looks to a reader who cannot tell one tone from another: it has some."""
-    toned = [tone for tone in reading.tones if tone != NONE]
-    return min(1.0, len(toned) / 3) * (0.5 if reading.garbled else 1.0)
+    """How well the tone looks kept to a reader who has forgotten which one was asked for: the share
+    of the toned sentences that have the same tone."""
+    toned = [tone for tone in reading.tones if tone in TONES]
+    most = max(map(toned.count, TONES))
+    return round(most / max(2, len(toned)) * (0.5 if reading.garbled else 1.0), 3)
 
 
 # ---- coherent ----------------------------------------------------------------------------------
@@ -305,8 +307,10 @@ def _fit(world: World, wish: Wish, reading: Reading, reasons: list[str]) -> floa
 def _taste(reading: Reading) -> dict[str, float]:
     """What the mark does not weigh: how dark, how lively and how long the story is."""
     count = len(reading.sentences)
+    dark, moving = (sum(s.has(item) for s in reading.sentences) for item in ("dark", "lively"))
     shares = {
-        item: sum(s.has(item) for s in reading.sentences) / count for item in ("dark", "lively")
+        "dark": dark / count,
+        "lively": min(count, max(moving, reading.cries)) / count,
+        "long": min(1.0, max(0.0, (len(reading.words) - 24) / 16)),
     }
-    length = min(1.0, max(0.0, (len(reading.words) - 20) / 20))
-    return {item: round(2 * share) / 2 for item, share in (shares | {"long": length}).items()}
+    return {item: round(4 * share) / 4 for item, share in shares.items()}

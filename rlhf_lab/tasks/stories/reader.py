@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from rlhf_lab.tasks.english import NEVER_AFTER, SMALL, SYMBOLS
-from rlhf_lab.tasks.lexicon import PAUSES, Lexicon, Sentence
+from rlhf_lab.tasks.lexicon import PAUSES, READS, Lexicon, Sentence
 from rlhf_lab.tasks.stories.world import TONES, World
 
 NEGATIONS = frozenset(
@@ -23,7 +23,7 @@ SMALL_WORDS = SMALL | frozenset(
 )
 VOWELS = "aeiou"
 MIXED, NONE = "mixed", "none"
-CLEAR = 0.75  # share of the toned sentences from which on a story has their tone
+CLEAR = 0.75  # more than this share of the toned sentences have the tone of the story
 
 
 def forms(word: str) -> set[str]:
@@ -71,6 +71,7 @@ class Reading:
     cut: bool  # breaks off, or stops at a question or at three dots
     garbled: int  # sentences that are none
     meta: int  # sentences about the story, not of it
+    cries: int  # exclamation marks
     names: dict[str, list[int]] = field(default_factory=dict)  # capitalised names: sentences
 
 
@@ -103,6 +104,7 @@ class Reader:
             cut,
             garbled=sum(map(is_broken, sentences)),
             meta=sum(s.has("meta") for s in sentences),
+            cries=response[:READS].count("!"),
         )
         for place, s in enumerate(sentences):
             for name in self._names(s):
@@ -168,4 +170,4 @@ def tone_of(reading: Reading) -> str:
     if not toned:
         return NONE
     tone, count = toned.most_common(1)[0]
-    return tone if count >= CLEAR * sum(toned.values()) else MIXED
+    return tone if count > CLEAR * sum(toned.values()) else MIXED

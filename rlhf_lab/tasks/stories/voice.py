@@ -25,7 +25,7 @@ class Voice:
     def say(self, part: str, tone: str, style: str, **slots: str) -> str:
         """One sentence for this part of a story, in a tone and a style."""
         told = self.world.tales[tone][style]
-        templates = told.get(part, ()) or self.world.tales["frames"][part]
+        templates = told.get(part, ()) + 2 * self.world.tales["frames"].get(part, ())
         return self.fill(self.rng.choice(templates), told, **slots)
 
     def fault(self, part: str) -> str:
