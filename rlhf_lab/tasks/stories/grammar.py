@@ -176,7 +176,7 @@ def lines(world: World, rng: Random, wish: Wish) -> str:
     for _ in range(rng.choice([3, 4, 5])):
         tone, part = rng.choice(TONES), rng.choice(["opening", "event", "image", "turn", "ending"])
         said.append(f"{voice.say(part, tone, rng.choice(STYLES))} {capital(tone)}.")
-    return "\n".join(said)
+    return "\n".join(dict.fromkeys(said))
 
 
 def pairs(world: World, rng: Random, wish: Wish) -> str:
