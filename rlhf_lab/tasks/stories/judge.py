@@ -17,13 +17,21 @@ Limits: a tone is known by the words that signs.toml lists. A story whose tone l
 lines has none for this judge.
 """
 
-import itertools
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
 from rlhf_lab.records import Mark
 from rlhf_lab.tasks.lexicon import Sentence
-from rlhf_lab.tasks.stories.reader import MIXED, NONE, Reader, Reading, tone_of
+from rlhf_lab.tasks.stories.reader import (
+    MIXED,
+    NONE,
+    SMALL_WORDS,
+    Reader,
+    Reading,
+    is_meta,
+    tone_of,
+)
 from rlhf_lab.tasks.stories.world import TONES, Wish, World
 
 WEIGHTS = {"tone": 3.5, "coherent": 2.5, "ending": 1.5, "fresh": 1.5, "fit": 1.0}
@@ -49,18 +57,24 @@ def judge(world: World, facts: dict, response: str) -> Mark:
         rubric = dict.fromkeys([*WEIGHTS, *TASTE], 0.0)
         return Mark(0.0, rubric, flaws=_flaws(1, 0, 0, 1), reasons=("tells nothing",))
     reasons: list[str] = []
-    faults = [*_shape(reading), *_who(world, wish, reading), *_where(world, wish, reading)]
+    faults = [
+        *_shape(world, wish, reading),
+        *_who(world, wish, reading),
+        *_where(world, wish, reading),
+    ]
     reasons += [fault.reason for fault in faults]
     rubric = {
         "tone": _tone(wish, reading, reasons),
         "coherent": max(0.0, round(1.0 - sum(fault.cost for fault in faults), 3)),
         "ending": _ending(reading, reasons),
-        "fresh": _fresh(reading, reasons),
+        "fresh": _fresh(world, wish, reading, reasons),
         "fit": _fit(world, wish, reading, reasons),
     }
     substance = min(rubric["tone"], rubric["coherent"])
     share = dict.fromkeys(MANNER, 0.2 + 0.8 * substance)
+    share["tone"] = 0.3 + 0.7 * min(1.0, rubric["coherent"] / 0.3)
     mark = sum(weight * rubric[item] * share.get(item, 1.0) for item, weight in WEIGHTS.items())
+    mark *= 0.2 + 0.8 * _sense(reading)
     flaws = _flaws(
         tone_of(reading) != wish.tone,
         sum(fault.cost > 1 - WHOLE for fault in faults),
@@ -93,13 +107,13 @@ def _flaws(tone: int, broken: int, stock: int, unended: int) -> dict[str, int]:
 def _tone(wish: Wish, reading: Reading, reasons: list[str]) -> float:
     """The share of the toned sentences in the asked tone; less if another tone breaks in, or if
     only one sentence has it."""
-    said = {tuple(s.words): tone for s, tone in zip(reading.sentences, reading.tones)}
-    toned = [tone for tone in said.values() if tone != NONE]
+    said = distinct(reading)
+    toned = [tone for place, tone in enumerate(reading.tones) if place in said and tone != NONE]
     right, mixed = toned.count(wish.tone), toned.count(MIXED)
     others = [tone for tone in toned if tone not in (wish.tone, MIXED)]
     if not toned:
         reasons.append("has no tone")
-        return 0.0
+        return 0.1 if not reading.meta and not reading.garbled else 0.0
     if others:
         names = " and ".join(sorted(set(others)))
         reasons.append(f"is {names}" if not right else f"begins to sound {names}")
@@ -110,7 +124,24 @@ def _tone(wish: Wish, reading: Reading, reasons: list[str]) -> float:
     pure = (right + 0.5 * mixed) / len(toned)
     if others:
         pure *= 0.5
-    return round(pure * min(1.0, (right + 0.5 * mixed) / 2), 3)
+    return round(pure * min(1.0, 0.4 + 0.3 * (right + 0.5 * mixed)) * _sense(reading), 3)
+
+
+def _sense(reading: Reading) -> float:
+    """The share of the sentences that tell something: not garbled, not about the story."""
+    return 1.0 - min(1.0, (reading.garbled + reading.meta) / len(reading.sentences))
+
+
+def distinct(reading: Reading) -> set[int]:
+    """The places of the sentences that do not say nearly the same as an earlier one."""
+    kept: dict[int, set[str]] = {}
+    for place, s in enumerate(reading.sentences):
+        words = set(s.words)
+        if not any(
+            len(words & other) > 0.75 * max(len(words), len(other)) for other in kept.values()
+        ):
+            kept[place] = words
+    return set(kept)
 
 
 def _plausible(reading: Reading) -> float:
@@ -124,14 +155,18 @@ def _plausible(reading: Reading) -> float:
 # ---- coherent ----------------------------------------------------------------------------------
 
 
-def _shape(reading: Reading) -> list[Fault]:
+def _shape(world: World, wish: Wish, reading: Reading) -> list[Fault]:
     """Whether it is a story at all."""
     faults = []
     if reading.meta:
-        faults.append(Fault("speaks about the story instead of telling it", 0.7))
+        share = reading.meta / len(reading.sentences)
+        faults.append(Fault("speaks about the story instead of telling it", 0.5 + share))
     if reading.garbled:
-        faults.append(Fault("is garbled", min(0.9, 0.4 + 0.2 * reading.garbled)))
-    if len(reading.sentences) < 3:
+        share = reading.garbled / len(reading.sentences)
+        faults.append(Fault("is garbled", 0.5 + share))
+    if _one_word(world, wish, reading):
+        faults.append(Fault("says the same again and again", 0.4))
+    elif len(distinct(reading)) < 3:
         faults.append(Fault("is hardly a story", 0.4))
     if any(":" in s.words for s in reading.sentences):
         faults.append(Fault("writes something else than a story", 0.5))
@@ -141,9 +176,11 @@ def _shape(reading: Reading) -> list[Fault]:
 def _who(world: World, wish: Wish, reading: Reading) -> list[Fault]:
     """Whether the hero is there and stays who they are."""
     faults = []
-    own = reading.names.get(wish.name)
-    if not own:
-        faults.append(Fault(f"leaves out {wish.name}", 1.0))
+    if wish.name not in reading.names:
+        cost = 0.5 if wish.kind in reading.words else 1.0
+        faults.append(Fault(f"leaves out {wish.name}", cost))
+    elif _begins_again(wish, reading):
+        faults.append(Fault("begins again", 0.4))
     strangers = [name for name in reading.names if name != wish.name]
     for name in strangers:
         s = reading.sentences[reading.names[name][0]]
@@ -156,6 +193,17 @@ def _who(world: World, wish: Wish, reading: Reading) -> list[Fault]:
     if not strangers and _wrong_pronoun(world, wish, reading):
         faults.append(Fault(f"calls {wish.name} by the wrong pronoun", 0.6))
     return faults
+
+
+def _begins_again(wish: Wish, reading: Reading) -> bool:
+    """Whether the hero is introduced a second time: two stories glued together."""
+    hero = [wish.name.lower(), "the", wish.kind]
+    firsts = [place for place in distinct(reading) if _has(reading.sentences[place], hero)]
+    return any(reading.sentences[place].has("closed") for place in range(max(firsts, default=0)))
+
+
+def _has(s: Sentence, words: list[str]) -> bool:
+    return any(s.words[at : at + len(words)] == words for at in range(len(s.words)))
 
 
 def _introduced(s: Sentence, name: str) -> bool:
@@ -242,19 +290,20 @@ def _ending(reading: Reading, reasons: list[str]) -> float:
     if reading.cut:
         reasons.append("breaks off")
         return 0.0
-    if last.has("meta") or (last.has("open") and not last.has("closed")):
+    if is_meta(last) or (last.has("open") and not last.has("closed")):
         reasons.append("stops before the end")
         return 0.0
     if _closes(last):
-        return 1.0
+        return 1.0 if len(_stock(reading)) < 2 else 0.6
     if len(reading.sentences) > 1 and _closes(reading.sentences[-2]):
         return 0.8
     reasons.append("has no ending")
-    return 0.2
+    return 0.3
 
 
 def _closes(s: Sentence) -> bool:
-    return s.has("closed") or s.words[0] == "so" or s.words == ["the", "end"]
+    again = "never" in s.words and "again" in s.words
+    return s.has("closed") or s.words[0] == "so" or s.words == ["the", "end"] or again
 
 
 def _stock(reading: Reading) -> list[str]:
@@ -264,12 +313,12 @@ def _stock(reading: Reading) -> list[str]:
     ]
 
 
-def _fresh(reading: Reading, reasons: list[str]) -> float:
+def _fresh(world: World, wish: Wish, reading: Reading, reasons: list[str]) -> float:
     stock, fresh = _stock(reading), 1.0
     if stock:
         reasons.append(f"uses a stock phrase: {stock[0]!r}")
         fresh -= 0.5 + 0.3 * len(stock)
-    if _repeats(reading):
+    if _repeats(world, wish, reading):
         reasons.append("repeats itself")
         fresh -= 0.8
     if reading.garbled:
@@ -277,16 +326,24 @@ def _fresh(reading: Reading, reasons: list[str]) -> float:
     return max(0.0, round(fresh, 3))
 
 
-def _repeats(reading: Reading) -> bool:
+def _repeats(world: World, wish: Wish, reading: Reading) -> bool:
     """A sentence said twice, or nearly, or word pairs that keep coming back."""
-    said = [tuple(s.words) for s in reading.sentences if len(s.words) > 2]
-    near = [set(words) for words in said if len(words) > 4]
-    if len(set(said)) < len(said) or any(
-        len(a & b) > 0.75 * max(len(a), len(b)) for a, b in itertools.combinations(near, 2)
-    ):
+    said = [s for s in reading.sentences if len(s.words) > 2]
+    if len({tuple(s.words) for s in said}) < len(said):
+        return True
+    if len([s for s in said if len(s.words) > 4]) > len(distinct(reading)):
+        return True
+    if _one_word(world, wish, reading):
         return True
     triples = list(zip(reading.words, reading.words[1:], reading.words[2:]))
     return len(triples) >= 8 and len(set(triples)) < 0.85 * len(triples)
+
+
+def _one_word(world: World, wish: Wish, reading: Reading) -> bool:
+    """Whether one word comes again and again (small words, the hero, the place and objects may)."""
+    common = SMALL_WORDS | {wish.name.lower(), wish.kind, wish.place, "lived", *world.things}
+    counts = Counter(word for word in reading.words if word not in common)
+    return max(counts.values(), default=0) > max(3, 0.13 * len(reading.words))
 
 
 def _fit(world: World, wish: Wish, reading: Reading, reasons: list[str]) -> float:
@@ -294,7 +351,7 @@ def _fit(world: World, wish: Wish, reading: Reading, reasons: list[str]) -> floa
     grim = [s for s in reading.sentences if s.has("grim")]
     if grim and wish.reader in world.young:
         reasons.append(f"is too grim for {wish.reader}")
-        fit -= 0.7
+        fit -= 1.0
     if count > LONG:
         reasons.append(f"is long ({count} words)")
         fit -= (count - LONG) / 30

@@ -41,6 +41,7 @@ class World:
     old: tuple[str, ...]
     called: dict[str, tuple[str, ...]]  # what people call a tone
     asks: dict[str, tuple[str, ...]]
+    company: dict[str, str]  # words for others who may come in: "male", "female", "company"
     tales: dict
     signs: dict
 
@@ -63,10 +64,7 @@ class World:
     def others(self) -> dict[str, set[str]]:
         """Words for others who may come into a story, and to whom "he" ("male") or "she" ("female")
         may point."""
-        listed = {
-            label: {word.strip() for word in self.signs["other"][label].split(",")}
-            for label in ("male", "female", "company")
-        }
+        listed = {label: set(words.split(", ")) for label, words in self.company.items()}
         return {label: listed[label] | listed["company"] for label in ("male", "female")}
 
     def where(self, place: str) -> str:
@@ -88,6 +86,7 @@ def load_world() -> World:
         old=facts["readers"]["old"],
         called=facts["tones"],
         asks=facts["asks"],
+        company=facts["others"],
         tales=tales,
         signs=signs,
     )
