@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rlhf_lab.records import Mark
-from rlhf_lab.tasks.lexicon import Sentence
+from rlhf_lab.tasks.lexicon import PAUSES, Sentence
 from rlhf_lab.tasks.stories.reader import (
     MIXED,
     NONE,
@@ -37,6 +37,7 @@ from rlhf_lab.tasks.stories.world import TONES, Wish, World
 WEIGHTS = {"tone": 3.5, "coherent": 2.5, "ending": 1.5, "fresh": 1.5, "fit": 1.0}
 TASTE = ("dark", "lively", "long")
 MANNER = ("ending", "fresh", "fit")
+SAME = 0.65  # share of the words from which on two sentences say the same
 WHOLE = 0.7  # coherent from which on nothing in the story is broken
 BEFORE_PLACES = frozenset("in at on by near inside".split())
 SHORT, LONG = 14, 46  # words that a story should have at least, and at most
@@ -113,7 +114,7 @@ def _tone(wish: Wish, reading: Reading, reasons: list[str]) -> float:
     others = [tone for tone in toned if tone not in (wish.tone, MIXED)]
     if not toned:
         reasons.append("has no tone")
-        return 0.1 if not reading.meta and not reading.garbled else 0.0
+        return _doubt(reading)
     if others:
         names = " and ".join(sorted(set(others)))
         reasons.append(f"is {names}" if not right else f"begins to sound {names}")
@@ -124,7 +125,19 @@ def _tone(wish: Wish, reading: Reading, reasons: list[str]) -> float:
     pure = (right + 0.5 * mixed) / len(toned)
     if others:
         pure *= 0.5
+    if reading.claims > 1:
+        reasons.append("says what things are like instead of showing it")
+        pure *= 1 - reading.claims / len(reading.sentences)
     return round(pure * min(1.0, 0.4 + 0.3 * (right + 0.5 * mixed)) * _sense(reading), 3)
+
+
+def _doubt(reading: Reading) -> float:
+    """What a story gets whose tone the judge cannot read: more if it is told in full sentences."""
+    if reading.meta or reading.garbled:
+        return 0.0
+    negated = any(s.has(f"strong/{tone}") for s in reading.sentences for tone in TONES)
+    full = len(reading.words) > 8 * len(reading.sentences)
+    return 0.35 if full and not negated else 0.1
 
 
 def _sense(reading: Reading) -> float:
@@ -138,7 +151,7 @@ def distinct(reading: Reading) -> set[int]:
     for place, s in enumerate(reading.sentences):
         words = set(s.words)
         if not any(
-            len(words & other) > 0.75 * max(len(words), len(other)) for other in kept.values()
+            len(words & other) > SAME * max(len(words), len(other)) for other in kept.values()
         ):
             kept[place] = words
     return set(kept)
@@ -166,9 +179,12 @@ def _shape(world: World, wish: Wish, reading: Reading) -> list[Fault]:
         faults.append(Fault("is garbled", 0.5 + share))
     if _one_word(world, wish, reading):
         faults.append(Fault("says the same again and again", 0.4))
-    elif len(distinct(reading)) < 3:
-        faults.append(Fault("is hardly a story", 0.4))
-    if any(":" in s.words for s in reading.sentences):
+    scraps = {tuple(s.words) for s in reading.sentences if len(s.words) < 5}
+    if len(scraps) > max(3, len(reading.sentences) / 2):
+        faults.append(Fault("is made of scraps", 0.4))
+    if len(distinct(reading)) < 3:
+        faults.append(Fault("is hardly a story", 0.4 if len(distinct(reading)) > 1 else 0.7))
+    if any(":" in s.words[:3] for s in reading.sentences):
         faults.append(Fault("writes something else than a story", 0.5))
     return faults
 
@@ -220,10 +236,16 @@ def _other_kinds(world: World, wish: Wish, reading: Reading) -> list[str]:
         for before, word in zip(["", *s.words], s.words):
             if word not in world.kinds or word == wish.kind:
                 continue
-            if before == "the" and word not in met:
+            if before == "the" and word not in met and not _in_list(s, word):
                 found.append(word)
             met.add(word)
     return list(dict.fromkeys(found))
+
+
+def _in_list(s: Sentence, word: str) -> bool:
+    """Whether a word stands between commas, as one of several."""
+    at = s.words.index(word)
+    return "," in s.words[max(0, at - 2) : at] and "," in s.words[at + 1 : at + 2]
 
 
 def _wrong_pronoun(world: World, wish: Wish, reading: Reading) -> bool:
@@ -298,7 +320,7 @@ def _ending(reading: Reading, reasons: list[str]) -> float:
     if len(reading.sentences) > 1 and _closes(reading.sentences[-2]):
         return 0.8
     reasons.append("has no ending")
-    return 0.3
+    return 0.4
 
 
 def _closes(s: Sentence) -> bool:
@@ -342,7 +364,8 @@ def _repeats(world: World, wish: Wish, reading: Reading) -> bool:
 def _one_word(world: World, wish: Wish, reading: Reading) -> bool:
     """Whether one word comes again and again (small words, the hero, the place and objects may)."""
     common = SMALL_WORDS | {wish.name.lower(), wish.kind, wish.place, "lived", *world.things}
-    counts = Counter(word for word in reading.words if word not in common)
+    words = [word for place in distinct(reading) for word in reading.sentences[place].words]
+    counts = Counter(word.removesuffix("s")[:5] for word in words if word not in common | PAUSES)
     return max(counts.values(), default=0) > max(3, 0.13 * len(reading.words))
 
 

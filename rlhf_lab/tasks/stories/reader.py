@@ -78,6 +78,7 @@ class Reading:
     cut: bool  # breaks off, or stops at a question or at three dots
     garbled: int  # sentences that are none
     meta: int  # sentences about the story, not of it
+    claims: int  # short sentences that only say what somebody is
     cries: int  # exclamation marks
     names: dict[str, list[int]] = field(default_factory=dict)  # capitalised names: sentences
 
@@ -101,13 +102,15 @@ class Reader:
     def read(self, response: str) -> Reading:
         sentences = self.lexicon.sentences(response)
         tail = response.rstrip().rstrip("\"')”’")
+        cut = not tail.endswith((".", "!")) or tail.endswith("..")
         reading = Reading(
             sentences,
             self._tones(sentences),
             words=[word for s in sentences for word in s.words if word[0].isalnum()],
-            cut=not tail.endswith((".", "!")) or tail.endswith(".."),
-            garbled=sum(map(is_broken, sentences)),
+            cut=cut,
+            garbled=sum(map(is_broken, sentences[:-1] if cut else sentences)),
             meta=sum(map(is_meta, sentences)),
+            claims=sum(map(is_claim, sentences)),
             cries=response[:READS].count("!"),
         )
         for place, s in enumerate(sentences):
@@ -141,7 +144,7 @@ class Reader:
     def _points(self, s: Sentence) -> dict[str, tuple[int, int]]:
         """For each tone how many strong and weak signs the sentence has that are not negated. A
         joke makes a mock of solemn words beside it."""
-        if is_meta(s) or is_broken(s) or s.has("stock"):
+        if is_meta(s) or is_broken(s) or s.has("stock") or is_claim(s):
             return dict.fromkeys(TONES, (0, 0))
         strong, weak = (
             {
@@ -207,6 +210,11 @@ def is_meta(s: Sentence) -> bool:
     label = "story" in s.words or "tale" in s.words
     told = s.has("meta") or (s.words[:2] == ["this", "is"] and label)
     return told and not s.has("stock")
+
+
+def is_claim(s: Sentence) -> bool:
+    """Whether a short sentence only says what somebody or something is: "He was very kind"."""
+    return len(s.words) < 6 and not {"was", "were", "is", "are"}.isdisjoint(s.words[:3])
 
 
 def is_broken(s: Sentence) -> bool:
