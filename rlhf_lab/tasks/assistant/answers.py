@@ -101,8 +101,7 @@ def _answer_question(world: World, rng: Random, about: dict, writer: str) -> Cor
 
     def tell(frames: str, value: str, says_it: Sequence[str] = asked.say) -> list[str]:
         say = fill(world, rng.choice(says_it), entity, value)
-        told = rng.choice(says[frames]).format(say=say, Say=capital(say), b=believed)
-        return [told]
+        return [rng.choice(says[frames]).format(say=say, Say=capital(say), b=believed)]
 
     def line(frames: str) -> list[str]:
         return [rng.choice(says[frames]).format(what=what, e=world.entities[entity])]
