@@ -46,8 +46,11 @@ LABELLERS = [
 ]
 # Two more, each for a reward model of its own: what is weighed against what.
 ASPECTS = {
-    "helpfulness": Labeller(
-        "helpfulness", {"helpful": 6.0, "honest": 3.0, "polite": 1.0}, noise=NOISE
+    "helpfulness": Labeller(  # goes by the looks: to comply with anything looks helpful
+        "helpfulness",
+        {"helpful": 6.0, "honest": 3.0, "polite": 1.0},
+        noise=NOISE,
+        unchecked="helpful",
     ),
     "harmlessness": Labeller("harmlessness", {"harmless": 10.0}, noise=NOISE),
 }
