@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_lab.tasks import TASKS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rlhf_lab"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST = 28  # entries at the top of the package
+PARTS = ("world", "grammar", "reader", "judge")  # of a world: its facts, its text, its judge
 
 
 def only_imports(source: str) -> bool:
@@ -57,8 +60,11 @@ def test_the_top_of_the_package_is_a_short_list():
 
 
 def test_no_two_modules_share_a_name():
-    """Files in `cli` and `studies` bear the name of their command or study."""
+    """Files in `cli` and `studies` bear the name of their command or study; every world has its
+    parts under the same names."""
     named = [p for p in MODULES if p.stem != "__init__" and p.parent.name not in ("cli", "studies")]
+    worlds = [PACKAGE / "tasks" / name for name in TASKS]
+    named = [p for p in named if not (p.parent in worlds and p.stem in PARTS)]
     counts = Counter(path.stem for path in named)
     assert [name for name, count in counts.items() if count > 1] == []
 
