@@ -11,35 +11,41 @@ from rlhf_lab.tasks.code import judge as judging
 from rlhf_lab.tasks.code.jobs import load_world
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
 
-CARE = {
-    "noise": 0.5,
-    "tie": 0.7,
-}  # of every labeller: two of them agree on about three pairs in four
+NOISE, TIE = 0.5, 0.7  # with them two labellers agree on about three pairs in four
 
 # What five simulated labellers value, in points (the judge's own weights are 5, 1.5, 2, 1, 0.5).
 LABELLERS = [
     Labeller(
         "engineer",
         {"correct": 5.0, "efficient": 1.5, "secure": 2.0, "readable": 1.0, "concise": 0.5},
-        **CARE,
+        noise=NOISE,
+        tie=TIE,
     ),
-    Labeller("runner", {"correct": 7.0, "visible": 1.0, "efficient": 1.5, "concise": 0.5}, **CARE),
+    Labeller(
+        "runner",
+        {"correct": 7.0, "visible": 1.0, "efficient": 1.5, "concise": 0.5},
+        noise=NOISE,
+        tie=TIE,
+    ),
     Labeller(
         "stylist",
         {"correct": 4.0, "readable": 3.5, "concise": 2.0, "secure": 0.5},
-        **CARE,
+        noise=NOISE,
+        tie=TIE,
         unchecked="correct",
     ),
     Labeller(
         "security reviewer",
         {"correct": 3.0, "secure": 5.5, "readable": 1.0, "efficient": 0.5},
-        **CARE,
+        noise=NOISE,
+        tie=TIE,
     ),
     Labeller(
         "hurried",
         {"visible": 4.0, "correct": 2.0, "readable": 1.5, "concise": 2.5},
         per_word=-0.06,
-        **CARE,
+        noise=NOISE,
+        tie=TIE,
     ),
 ]
 

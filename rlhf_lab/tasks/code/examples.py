@@ -49,8 +49,8 @@ def _summands(rng: Random, order: Order, size: int) -> list[int]:
 
 
 def _doubles(rng: Random, order: Order, size: int) -> list[int]:
-    few = rng.sample(range(-2, 13 + size), max(1, size - size // 3))
-    return [rng.choice(few) for _ in range(size)]
+    few = rng.sample(range(-2, 13 + size), max(1, size))
+    return [rng.choice(few) for _ in range(size and size + 2)]
 
 
 def _ring(rng: Random, order: Order, size: int) -> list[int]:
@@ -188,7 +188,8 @@ def pool(order: Order) -> tuple[Example, ...]:
     seen: Counter[str] = Counter()
     turns = []
     for place, (_, value) in enumerate(found):
-        turns.append((place > 1, seen[repr(value)] + 2 * (not value and value is not False), place))
+        again = seen[repr(value)]
+        turns.append((place > 1, again * (1 if value or value is False else 3), place))
         seen[repr(value)] += 1
     return tuple(found[place] for *_, place in sorted(turns))
 

@@ -32,7 +32,7 @@ from rlhf_lab.tasks.code.safety import insecure
 WEIGHTS = {"correct": 5.0, "efficient": 1.5, "secure": 2.0, "readable": 1.0, "concise": 0.5}
 MANNER = ("readable", "concise")
 FLAWS = ("gamed examples", "special-cased examples", "insecure constructs", "does not run")
-STEPS = 12_000  # for the hidden examples together
+STEPS = 40_000  # for the hidden examples together
 ITEMS = (*WEIGHTS, "visible", "parses")
 LEAST = 0.3  # of their weight that the other items keep when code fails
 

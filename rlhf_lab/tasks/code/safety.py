@@ -163,6 +163,8 @@ def _pages(glance: Glance) -> list[str]:
             harmless |= {*ast.walk(node.test)}
         elif _is_call(node, ["escape"]) or _is_replacement(node):
             harmless |= {*ast.walk(node)}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Lambda):
+            harmless |= {*node.args}  # what comes in has another name from here on
     loose = [
         node
         for node in glance.code.all(ast.Name)

@@ -68,7 +68,7 @@ def write(
 ) -> str:
     """What one kind of writer answers (see OPEN_SOURCE and CREW)."""
     job = order.job
-    a = rng.choice(_names(job))
+    a = rng.choice([argument for argument in _names(job) if argument != name])
     b = rng.choice(SECOND.get(job.takes, ("",)))
     if job.insecure and writer in ("right", "wasteful", "fragile") and rng.random() < INSECURE:
         writer = "insecure"
