@@ -44,6 +44,7 @@ class Job:
     wrong: tuple[str, ...] = ()
     fragile: tuple[str, ...] = ()
     insecure: tuple[str, ...] = ()
+    deed: bool = False  # whether its result is what a file, a machine or a table would say
 
 
 @dataclass(frozen=True)
