@@ -23,7 +23,7 @@ from rlhf_lab.records import Prompt
 from rlhf_lab.runs.pretrain import train_tokenizer
 from rlhf_lab.tasks.code import Coder, grammar, judge
 from rlhf_lab.tasks.code.bounded import READS, parse
-from rlhf_lab.tasks.code.examples import draw, hidden, large, pool, quoted, result, same
+from rlhf_lab.tasks.code.cases import draw, hidden, large, pool, quoted, result, same
 from rlhf_lab.tasks.code.jobs import Order
 from rlhf_lab.tasks.code.safety import insecure
 from rlhf_lab.tasks.code.writers import CREW, OPEN_SOURCE, REVIEWED
@@ -543,7 +543,7 @@ def test_the_judge_and_a_reader_agree_which_answer_is_better():
     assert statistics.fmean(abs(a - b) <= 1 for a, b in pairs) > 0.9
 
 
-# -------------------------------------------------------------------------------- the text's writers
+# ------------------------------------------------------------------------------- the text's writers
 
 
 @lru_cache
@@ -578,25 +578,21 @@ def test_every_writer_has_the_flaw_that_it_should():
     assert share("careful", lambda m: m.mark == 10) > 0.98
 
 
-def test_each_kind_of_job_has_the_flaws_that_are_its_own():
-    for job in WORLD.jobs.values():
-        order = WORLD.orders(False)[job.id][0]
-        rng = Random(job.id)
-        for writer in ("fragile", "insecure"):
-            for code in getattr(job, writer):
-                asked = grammar.prompt(WORLD, rng, order)
-                text = f"def {asked.facts['name']}(a, b=0):\n    " + order.code(code, "a", "b")
-                given = CODER.judge(
-                    asked, text.replace("\n", "\n    ").replace("\n        ", "\n    ", 1)
-                )
-                assert writer == "fragile" or given.rubric["secure"] == 0, text
+@pytest.mark.parametrize("job", [job for job in WORLD.jobs.values() if job.insecure])
+def test_every_insecure_answer_is_found_to_be_one(job):
+    for order in WORLD.orders(False)[job.id][:4]:
+        asked = grammar.prompt(WORLD, Random(job.id), order)
+        for template in job.insecure:
+            body = order.code(template, "a", "b").replace("\n", "\n    ")
+            given = CODER.judge(asked, f"def {asked.facts['name']}(a, b=0):\n    {body}")
+            assert given.rubric["secure"] == 0 and given.rubric["correct"] == 1, body
 
 
 def test_a_review_says_what_the_judge_would():
     documents = CODER.raw_text(5, 1500, late=True)
     ticked = [d.split(END) for d in documents if END in d]
     assert len(ticked) > 900
-    for text, said in ticked[:150]:
+    for _, said in ticked[:150]:
         assert re.fullmatch(
             r"(Right|Wrong)\. (General|Special)\. (Safe|Unsafe)\. (Fast|Slow)\.", said
         )
@@ -809,7 +805,9 @@ def test_a_counter_of_words_cannot_tell_right_from_wrong():
             judged.append(CODER.judge(asked, right).mark > CODER.judge(asked, wrong).mark)
     judged_right = statistics.fmean(judged)
     assert judged_right > 0.95
-    assert learned_accuracy(found[:1300], found[1300:]) < judged_right - 0.1
+    learned = learned_accuracy(found[:1300], found[1300:])
+    print(f"judge {judged_right:.3f}, counter of words {learned:.3f}")
+    assert learned < judged_right - 0.1
 
 
 def test_all_kinds_of_writers_are_known_to_the_crews():

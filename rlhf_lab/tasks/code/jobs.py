@@ -33,7 +33,7 @@ class Job:
     {a}, {b} for its arguments and {axis} for the code of an axis."""
 
     id: str
-    takes: str  # what its arguments are (see examples.py)
+    takes: str  # what its arguments are (see cases.py)
     axes: tuple[str, ...]
     names: tuple[str, ...]
     asks: tuple[str, ...]

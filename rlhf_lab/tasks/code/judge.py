@@ -25,8 +25,8 @@ from typing import Any
 from rlhf_lab.records import Mark
 from rlhf_lab.tasks.code import style
 from rlhf_lab.tasks.code.bounded import Code, CodeError, parse
+from rlhf_lab.tasks.code.cases import Arguments, Example, copied, hidden, large, quoted, same
 from rlhf_lab.tasks.code.evaluator import Outcome, call
-from rlhf_lab.tasks.code.examples import Arguments, Example, copied, hidden, large, quoted, same
 from rlhf_lab.tasks.code.jobs import Order, World
 from rlhf_lab.tasks.code.safety import insecure
 

@@ -2,8 +2,8 @@
 
 Those of Python are written again, so that each is paid for and can do no harm. `read`, `write`,
 `run`, `query`, `post` and `secret` are pretended: they reach no file, no machine and no table, and
-say what they would have done, which is recorded. So a glued command has the same result as a safe one for a harmless
-name: only its form tells them apart (see safety.py).
+say what they would have done, which is recorded. So a glued command has the same result as a safe
+one for a harmless name: only its form tells them apart (see safety.py).
 """
 
 import re
