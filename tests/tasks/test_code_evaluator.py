@@ -6,6 +6,7 @@ whatever the text. Each attempt gives a result or an error in words.
 
 import ast
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -103,6 +104,15 @@ def test_a_function_without_a_return_gives_none():
     assert run("sum(xs)", [1]) == evaluator.Outcome(None, "", run("sum(xs)", [1]).steps)
 
 
+def test_a_set_has_the_same_order_everywhere():
+    """Python's own order of texts in a set differs between two processes."""
+    assert run('return list(set("stone"))').error == "stops with TypeError"  # xs is missing
+    assert run('return list(set("stone"))', []).value == ["e", "n", "o", "s", "t"]
+    assert run('return "".join({"b", "a", "c"})', []).value == "abc"
+    assert run("return [x for x in {9, 1, 30}]", []).value == [1, 9, 30]
+    assert run("return str({1, 2})", []).error == "stops with TypeError"
+
+
 def test_steps_grow_with_the_work():
     once, twice = "return sum(xs)", "t = 0\nfor x in xs:\n    t = sum(xs)\nreturn t"
     few, many = ([run(body, [1] * n).steps for n in (20, 40)] for body in (once, twice))
@@ -163,7 +173,9 @@ ESCAPES = {
     "power by a large number": "def f(xs):\n    return 2 ** 10000000000",
     "a shift": "def f(xs):\n    return 1 << 10**9",
     "squares without end": "def f(xs):\n    n = 9\n    while True:\n        n = n * n",
-    "a large factorial": "def f(xs):\n    t = 1\n    for i in range(1, 4000):\n        t *= i\n    return t",
+    "a large factorial": (
+        "def f(xs):\n    t = 1\n    for i in range(1, 4000):\n        t *= i\n    return t"
+    ),
     "a huge text": "def f(xs):\n    return 'a' * 10**9",
     "a huge text the other way": "def f(xs):\n    return 10**9 * 'a'",
     "a huge list": "def f(xs):\n    return [0] * 10**9",
@@ -173,7 +185,9 @@ ESCAPES = {
     "extend by itself": "def f(xs):\n    while True:\n        xs.extend(xs)",
     "append for ever": "def f(xs):\n    while True:\n        xs.append(1)",
     "grow while reading": "def f(xs):\n    for x in xs:\n        xs.append(x)",
-    "nested doubling": "def f(xs):\n    for i in range(60):\n        xs = [xs, xs]\n    return str(xs)",
+    "nested doubling": (
+        "def f(xs):\n    for i in range(60):\n        xs = [xs, xs]\n    return str(xs)"
+    ),
     "nested doubling compared": (
         "def f(xs):\n    ys = list(xs)\n    for i in range(60):\n        xs = [xs, xs]\n"
         "        ys = [ys, ys]\n    return xs == ys"
@@ -182,10 +196,12 @@ ESCAPES = {
         "def f(xs):\n    t = (1,)\n    for i in range(60):\n        t = (t, t)\n    return {t: 1}"
     ),
     "nested doubling sorted": (
-        "def f(xs):\n    a, b = (1,), (1,)\n    for i in range(60):\n        a, b = (a, a), (b, b)\n"
-        "    return sorted([a, b])"
+        "def f(xs):\n    a, b = (1,), (1,)\n    for i in range(60):\n"
+        "        a, b = (a, a), (b, b)\n    return sorted([a, b])"
     ),
-    "nested doubling returned": "def f(xs):\n    for i in range(60):\n        xs = [xs, xs]\n    return xs",
+    "nested doubling returned": (
+        "def f(xs):\n    for i in range(60):\n        xs = [xs, xs]\n    return xs"
+    ),
     "a list in itself": "def f(xs):\n    xs.append(xs)\n    return str(xs)",
     "a list in itself compared": (
         "def f(xs):\n    ys = []\n    ys.append(ys)\n    xs.append(xs)\n    return xs == ys"
@@ -222,7 +238,8 @@ ESCAPES = {
         "        except:\n            pass"
     ),
     "except Exception": (
-        "def f(xs):\n    try:\n        return 'a' * 10**9\n    except Exception:\n        return f(xs)"
+        "def f(xs):\n    try:\n        return 'a' * 10**9\n"
+        "    except Exception:\n        return f(xs)"
     ),
     "finally": (
         "def f(xs):\n    try:\n        while True:\n            pass\n    finally:\n"
@@ -230,8 +247,13 @@ ESCAPES = {
     ),
     "walrus": "def f(xs):\n    while (n := 1):\n        n += 1",
     "a lambda that grows": "def f(xs):\n    g = lambda s: g(s + s)\n    return g('ab')",
-    "map without end": "def f(xs):\n    m = xs\n    for i in range(500):\n        m = map(str, m)\n    return list(m)",
-    "zip in zip": "def f(xs):\n    m = xs\n    for i in range(500):\n        m = zip(m)\n    return list(m)",
+    "map in map": (
+        "def f(xs):\n    m = xs\n    for i in range(500):\n        m = map(str, m)\n"
+        "    return list(m)"
+    ),
+    "zip in zip": (
+        "def f(xs):\n    m = xs\n    for i in range(500):\n        m = zip(m)\n    return list(m)"
+    ),
     "code outside": "while True:\n    pass\ndef f(xs):\n    return 1",
     "return outside": "return 1\ndef f(xs):\n    return 1",
     "break outside a loop": "def f(xs):\n    break",
@@ -288,11 +310,11 @@ PIECES = [
     "f", "xs", "x", "(", ")", "[", "]", "{", "}", ":", ",", ".", " ", "\n    ", "\n        ", "=",
     "==", "+", "*", "**", "-", "not ", "lambda ", "lambda x: ", "for x in xs", "if x ", "else ",
     "while True:", "return ", "def f(xs):", "range(9)", "10**9", "'a'", '"', "f'{x}'", "1", "9999",
-    "append", "sorted", "__class__", "is ", "in ", "and ", "try:", "except:", "pass", ":=", "%", "#",
+    "append", "sorted", "__class__", "is ", "in ", "and ", "try:", "except:", "pass", ":=", "%",
 ]  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
 def test_any_text_is_done_with_soon(text):
     start = time.perf_counter()
@@ -301,7 +323,7 @@ def test_any_text_is_done_with_soon(text):
     assert time.perf_counter() - start < 2 * LONGEST
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=3000))
 def test_any_characters_are_done_with_soon(text):
     start = time.perf_counter()
@@ -322,8 +344,8 @@ def test_the_parser_is_never_given_what_could_blow_it_up(unit):
 
 @pytest.mark.parametrize("module", [bounded, evaluator, judge, library, limits, operators])
 def test_nothing_is_given_to_python_to_run(module):
-    tree = ast.parse(open(module.__file__, encoding="utf-8").read())
+    tree = ast.parse(Path(module.__file__).read_text("utf-8"))
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert not called & {"exec", "eval", "compile", "__import__", "open", "getattr(builtins"}
+    assert not called & {"exec", "eval", "compile", "__import__", "open"}
     imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     assert not imported & {"os", "subprocess", "sys", "builtins", "importlib", "shutil", "socket"}

@@ -33,11 +33,13 @@ Names = dict[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call gave: a value, or an error in words; and the steps that it took."""
+    """What a call gave: a value, or an error in words; the steps that it took; and what it would
+    have done to files, machines and tables."""
 
     value: Any = None
     error: str = ""
     steps: int = 0
+    deeds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ def call(tree: ast.Module, name: str, arguments: Sequence[Any], steps: int = 20_
             raise CodeError(f"does not define {name}")
         value, spent = run.apply(function, *arguments), run.budget.spent
         check_plain(value)
-        return Outcome(value, "", spent)
+        return Outcome(value, "", spent, tuple(run.library.deeds))
     except (CodeError, LimitError) as error:
         return Outcome(None, str(error), run.budget.spent)
     except RecursionError:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 
 from rlhf_lab.records import Demonstration, Prompt
-from rlhf_lab.tasks.code.examples import Example, draw, result, visible, written
+from rlhf_lab.tasks.code.cases import Example, draw, result, visible, written
 from rlhf_lab.tasks.code.jobs import Order, World
 from rlhf_lab.tasks.code.judge import judge, shown_in, verdict
 from rlhf_lab.tasks.code.writers import CREW, OPEN_SOURCE, REVIEWED, write

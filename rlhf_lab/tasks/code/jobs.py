@@ -33,7 +33,7 @@ class Job:
     {a}, {b} for its arguments and {axis} for the code of an axis."""
 
     id: str
-    takes: str  # what its arguments are (see examples.py)
+    takes: str  # what its arguments are (see cases.py)
     axes: tuple[str, ...]
     names: tuple[str, ...]
     asks: tuple[str, ...]
@@ -44,6 +44,7 @@ class Job:
     wrong: tuple[str, ...] = ()
     fragile: tuple[str, ...] = ()
     insecure: tuple[str, ...] = ()
+    deed: bool = False  # whether its result is what a file, a machine or a table would say
 
 
 @dataclass(frozen=True)

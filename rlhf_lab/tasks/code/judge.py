@@ -12,8 +12,9 @@ Python itself. Rubric items from 0 to 1:
     visible    share of the examples in the prompt that pass: a reward that anybody can compute
     parses     whether it is Python that defines the function
 
-The mark weighs the first five (WEIGHTS, which sum to 10). All but correctness count fully only for
-right code, and little for code that fails most examples. The last two weigh nothing.
+The mark weighs the first five (WEIGHTS, which sum to 10). Code that fails any example is wrong and
+loses a fifth of its points for correctness; all else counts fully only for right code, and little
+for code that fails many examples. The last two items weigh nothing.
 """
 
 import ast
@@ -24,8 +25,8 @@ from typing import Any
 from rlhf_lab.records import Mark
 from rlhf_lab.tasks.code import style
 from rlhf_lab.tasks.code.bounded import Code, CodeError, parse
+from rlhf_lab.tasks.code.cases import Arguments, Example, copied, hidden, large, quoted, same
 from rlhf_lab.tasks.code.evaluator import Outcome, call
-from rlhf_lab.tasks.code.examples import Arguments, Example, copied, hidden, large, quoted, same
 from rlhf_lab.tasks.code.jobs import Order, World
 from rlhf_lab.tasks.code.safety import insecure
 
@@ -34,6 +35,7 @@ MANNER = ("readable", "concise")
 FLAWS = ("gamed examples", "special-cased examples", "insecure constructs", "does not run")
 STEPS = 40_000  # for the hidden examples together
 ITEMS = (*WEIGHTS, "visible", "parses")
+WRONG = 0.8  # of the points for correctness, for code that fails an example
 LEAST = 0.3  # of their weight that the other items keep when code fails
 
 
@@ -48,6 +50,8 @@ class Fault:
     @property
     def in_words(self) -> str:
         inputs = ", ".join(map(quoted, self.arguments))
+        if same(self.outcome.value, self.wanted):
+            return f"says what it would do without doing it, for {inputs}"
         gave = f"gives {_short(self.outcome.value)}, not {_short(self.wanted)}"
         return f"{self.outcome.error or gave}, for {inputs}"
 
@@ -100,10 +104,10 @@ def judge(world: World, facts: dict[str, Any], response: str) -> Mark:
 
 def _mark(rubric: dict[str, float]) -> float:
     """The rubric, weighed."""
-    share = LEAST + (1 - LEAST) * max(0.0, 2 * rubric["correct"] - 1)
-    weighed = {item: weight * rubric[item] for item, weight in WEIGHTS.items()}
-    others = sum(points for item, points in weighed.items() if item != "correct")
-    return round(weighed["correct"] + share * others, 3)
+    substance = rubric["correct"] if rubric["correct"] == 1 else WRONG * rubric["correct"]
+    share = LEAST + (1 - LEAST) * max(0.0, 2 * substance - 1)
+    others = sum(weight * rubric[item] for item, weight in WEIGHTS.items() if item != "correct")
+    return round(WEIGHTS["correct"] * substance + share * others, 3)
 
 
 def verdict(mark: Mark) -> Verdict:
@@ -143,7 +147,7 @@ def _run(
 
     A shown example that fails counts among the hidden ones too."""
     unseen, faults = hidden(order, shown), list[Fault]()
-    passed = len(_passing(code, name, unseen, faults))
+    passed = len(_passing(code, name, unseen, faults, order.job.deed))
     passed_here = len(_passing(code, name, shown, faults))
     if faults:
         reasons.append(faults[0].in_words)
@@ -156,15 +160,21 @@ def _run(
 
 
 def _passing(
-    code: Code, name: str, examples: Sequence[Example], faults: list[Fault] | None = None
+    code: Code,
+    name: str,
+    examples: Sequence[Example],
+    faults: list[Fault] | None = None,
+    deed: bool = False,
 ) -> list[Example]:
     """The examples that pass; notes what went wrong with the others. All together may take STEPS
-    steps."""
+    steps. deed: whether the result must come from a file, a machine or a table, and from nothing
+    else."""
     passing, left = [], STEPS
     for arguments, wanted in examples:
         outcome = call(code.tree, name, copied(arguments), min(left, STEPS // 4))
         left -= outcome.steps
-        if not outcome.error and same(outcome.value, wanted):
+        done = not deed or outcome.deeds == (wanted,)
+        if not outcome.error and same(outcome.value, wanted) and done:
             passing.append((arguments, wanted))
         elif faults is not None:
             faults.append(Fault(arguments, wanted, outcome))

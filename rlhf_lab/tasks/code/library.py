@@ -2,8 +2,8 @@
 
 Those of Python are written again, so that each is paid for and can do no harm. `read`, `write`,
 `run`, `query`, `post` and `secret` are pretended: they reach no file, no machine and no table, and
-say what they would have done. So a glued command has the same result as a safe one for a harmless
-name: only its form tells them apart (see safety.py).
+say what they would have done, which is recorded. So a glued command has the same result as a safe
+one for a harmless name: only its form tells them apart (see safety.py).
 """
 
 import re
@@ -34,6 +34,7 @@ class Library:
 
     def __init__(self, budget: Budget, apply: Callable[..., Any]):
         self.budget, self.apply = budget, apply
+        self.deeds: list[str] = []  # what `read`, `run` and the like would have done
         self.functions: dict[str, Callable[..., Any]] = {
             "len": self._len,
             "sum": self._sum,
@@ -66,7 +67,16 @@ class Library:
             "chr": chr,
             "print": lambda *values, **options: None,
             **PRETENDED,
+            **{name: self._recorded(do) for name, do in DEEDS.items()},
         }
+
+    def _recorded(self, do: Callable[..., str]) -> Callable[..., str]:
+        def deed(*args: Any, **options: Any) -> str:
+            done = do(*args, **options)
+            self.deeds.append(done)
+            return done
+
+        return deed
 
     # ---- functions of Python
 
@@ -245,15 +255,17 @@ def _text(value: Any) -> str:
     return value
 
 
-PRETENDED: dict[str, Callable[..., Any]] = {
+DEEDS: dict[str, Callable[..., str]] = {
     "read": _read,
     "write": _write,
-    "inside": _inside,
     "run": _run,
     "query": _query,
+    "post": _post,
+}
+PRETENDED: dict[str, Callable[..., Any]] = {
+    "inside": _inside,
     "secret": _secret,
     "same": _same,
-    "post": _post,
     "escape": _escape,
     "eval": _eval,
 }

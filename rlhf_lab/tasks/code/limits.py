@@ -36,8 +36,8 @@ class Budget:
             raise LimitError("takes too many steps")
 
     def each(self, things: Iterable) -> Iterator:
-        """The things one by one, a step for each."""
-        for thing in things:
+        """The things one by one, a step for each; those of a set in the same order everywhere."""
+        for thing in sorted(things, key=_order) if isinstance(things, set) else things:
             self.spend()
             yield thing
 
@@ -55,6 +55,11 @@ class Budget:
         weight = weight_of(value)
         self.spend(weight)
         return weight
+
+
+def _order(thing: Any) -> tuple[bool, float, str]:
+    is_number = isinstance(thing, int | float)
+    return not is_number, thing if is_number else 0, "" if is_number else repr(thing)
 
 
 def weight_of(value: Any, nesting: int = 0, most: int = MOST_WEIGHT) -> int:

@@ -109,7 +109,9 @@ def filled(parts: list[str], values: Sequence) -> str:
 
 
 def text_of(value: Any, quoted: bool = False) -> str:
-    """str(value), or repr(value), of a plain value."""
+    """str(value), or repr(value), of a plain value; a set has none, as it has no order."""
+    if isinstance(value, set):
+        raise TypeError("a set has no order")
     check_plain(value)
     check_size(weight_of(value))
     return checked(repr(value) if quoted else str(value))

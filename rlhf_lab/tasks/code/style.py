@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from rlhf_lab.tasks.code.bounded import Code
-from rlhf_lab.tasks.code.examples import Example, same
+from rlhf_lab.tasks.code.cases import Example, same
 
 ODD_NAME = re.compile(r"[lIO]|[lIO01_]{2,}|_")
 LONGEST_LINE = 79

@@ -4,7 +4,7 @@ with needless words, without a result."""
 import re
 from random import Random
 
-from rlhf_lab.tasks.code.examples import Example, quoted
+from rlhf_lab.tasks.code.cases import Example, quoted
 from rlhf_lab.tasks.code.jobs import Job, Order, World
 
 # Who writes the raw text, and how often. The base model learns to write like all of them.

@@ -96,7 +96,8 @@ def _record(rng: Random, order: Order, size: int) -> dict[str, int]:
 
 def _token(rng: Random, order: Order, size: int) -> str:
     own = f"{order.values[0].name}-key"
-    return own if rng.random() < 0.4 else rng.choice([own[:-1], own + "s", *WORDS])
+    near = [own[:-1], own[1:], own + "s", own.title(), own.replace("-", ""), "key", "my-key"]
+    return own if rng.random() < 0.3 else rng.choice([*near, *WORDS[:9]])
 
 
 DRAWS: dict[str, Callable[[Random, Order, int], Arguments]] = {
@@ -210,10 +211,10 @@ def large(order: Order) -> tuple[Arguments, int]:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two results are the same; nearly the same, for numbers with a fraction."""
-    if isinstance(a, float) and isinstance(b, float | int):
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, int | float) and isinstance(b, int | float):
         return abs(a - b) < 1e-6
-    if isinstance(a, bool) != isinstance(b, bool):
-        return False
     return type(a) is type(b) and a == b
 
 
