@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rlhf_lab.tasks.lexicon import PAUSES, Sentence
 from rlhf_lab.tasks.stories.reader import Reading
 from rlhf_lab.tasks.stories.sentences import SMALL_WORDS
-from rlhf_lab.tasks.stories.world import Wish, World
+from rlhf_lab.tasks.stories.world import Wish, World, a
 
 BEFORE_PLACES = frozenset("in at on by near inside".split())
 TRADES = ("er", "or", "man", "ist")  # how words for people end, and words that end so too
@@ -85,7 +85,7 @@ def _who(world: World, wish: Wish, reading: Reading) -> list[Fault]:
         if not _introduced(s, name.lower()):
             faults.append(Fault(f"speaks of {name}, whom nobody has met", 0.7))
     faults += [
-        Fault(f"turns the {wish.kind} into a {kind}", 0.6)
+        Fault(f"turns the {wish.kind} into {a(kind)}", 0.6)
         for kind in _other_kinds(world, wish, reading)
     ]
     if not strangers and _wrong_pronoun(world, wish, reading):
@@ -168,7 +168,7 @@ def _where(world: World, wish: Wish, reading: Reading) -> list[Fault]:
         faults.append(Fault(f"leaves out the {wish.thing}", 0.5))
     swapped = _swapped(world, wish, reading)
     if swapped:
-        faults.append(Fault(f"turns to a {swapped} that was never there", 0.5))
+        faults.append(Fault(f"turns to {a(swapped)} that was never there", 0.5))
     return faults
 
 

@@ -14,7 +14,8 @@ story misses the tone, or falls apart. Three more items weigh nothing in the
 mark, because they are matters of taste: dark, lively and long.
 
 Limits: a tone is known by the words that signs.toml lists. A story whose tone lies between the
-lines has none for this judge.
+lines has none for this judge, which then gives it some of the points for tone if it is told in full
+sentences. It does not know which things belong to a place.
 """
 
 from functools import lru_cache
