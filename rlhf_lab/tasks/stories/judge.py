@@ -14,41 +14,24 @@ story misses the tone, or falls apart. Three more items weigh nothing in the
 mark, because they are matters of taste: dark, lively and long.
 
 Limits: a tone is known by the words that signs.toml lists. A story whose tone lies between the
-lines has none for this judge.
+lines has none for this judge, which then gives it some of the points for tone if it is told in full
+sentences. It does not know which things belong to a place.
 """
 
-from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 
 from rlhf_lab.records import Mark
-from rlhf_lab.tasks.lexicon import PAUSES, Sentence
-from rlhf_lab.tasks.stories.reader import (
-    MIXED,
-    NONE,
-    SMALL_WORDS,
-    Reader,
-    Reading,
-    is_meta,
-    tone_of,
-)
+from rlhf_lab.tasks.lexicon import Sentence
+from rlhf_lab.tasks.stories.continuity import faults_of, same_again
+from rlhf_lab.tasks.stories.reader import MIXED, NONE, Reader, Reading, tone_of
+from rlhf_lab.tasks.stories.sentences import is_meta
 from rlhf_lab.tasks.stories.world import TONES, Wish, World
 
 WEIGHTS = {"tone": 3.5, "coherent": 2.5, "ending": 1.5, "fresh": 1.5, "fit": 1.0}
 TASTE = ("dark", "lively", "long")
 MANNER = ("ending", "fresh", "fit")
-SAME = 0.65  # share of the words from which on two sentences say the same
 WHOLE = 0.7  # coherent from which on nothing in the story is broken
-BEFORE_PLACES = frozenset("in at on by near inside".split())
 SHORT, LONG = 14, 46  # words that a story should have at least, and at most
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that does not hold together, and what it takes from `coherent`."""
-
-    reason: str
-    cost: float
 
 
 def judge(world: World, facts: dict, response: str) -> Mark:
@@ -58,11 +41,7 @@ def judge(world: World, facts: dict, response: str) -> Mark:
         rubric = dict.fromkeys([*WEIGHTS, *TASTE], 0.0)
         return Mark(0.0, rubric, flaws=_flaws(1, 0, 0, 1), reasons=("tells nothing",))
     reasons: list[str] = []
-    faults = [
-        *_shape(world, wish, reading),
-        *_who(world, wish, reading),
-        *_where(world, wish, reading),
-    ]
+    faults = faults_of(world, wish, reading)
     reasons += [fault.reason for fault in faults]
     rubric = {
         "tone": _tone(wish, reading, reasons),
@@ -108,13 +87,18 @@ def _flaws(tone: int, broken: int, stock: int, unended: int) -> dict[str, int]:
 def _tone(wish: Wish, reading: Reading, reasons: list[str]) -> float:
     """The share of the toned sentences in the asked tone; less if another tone breaks in, or if
     only one sentence has it."""
-    said = distinct(reading)
-    toned = [tone for place, tone in enumerate(reading.tones) if place in said and tone != NONE]
+    said = {id(s) for s in reading.distinct}
+    toned = [
+        tone for s, tone in zip(reading.sentences, reading.tones) if id(s) in said and tone != NONE
+    ]
     right, mixed = toned.count(wish.tone), toned.count(MIXED)
     others = [tone for tone in toned if tone not in (wish.tone, MIXED)]
     if not toned:
         reasons.append("has no tone")
-        return _doubt(reading)
+        return _doubt(wish, reading)
+    if len(toned) == 1 and not right and len(said) > 2:
+        reasons.append(f"is hardly {wish.tone}")
+        return 0.5 * _doubt(wish, reading)
     if others:
         names = " and ".join(sorted(set(others)))
         reasons.append(f"is {names}" if not right else f"begins to sound {names}")
@@ -125,36 +109,26 @@ def _tone(wish: Wish, reading: Reading, reasons: list[str]) -> float:
     pure = (right + 0.5 * mixed) / len(toned)
     if others:
         pure *= 0.5
+    worn = sum(s.has("stock") for s in reading.sentences)
+    pure *= 1 - 0.25 * max(0, worn - 1)
     if reading.claims > 1:
         reasons.append("says what things are like instead of showing it")
         pure *= 1 - reading.claims / len(reading.sentences)
-    return round(pure * min(1.0, 0.4 + 0.3 * (right + 0.5 * mixed)) * _sense(reading), 3)
+    return round(pure * min(1.0, 0.5 + 0.25 * (right + 0.5 * mixed)) * _sense(reading), 3)
 
 
-def _doubt(reading: Reading) -> float:
+def _doubt(wish: Wish, reading: Reading) -> float:
     """What a story gets whose tone the judge cannot read: more if it is told in full sentences."""
-    if reading.meta or reading.garbled:
+    if reading.meta or reading.garbled or wish.name not in reading.names:
         return 0.0
-    negated = any(s.has(f"strong/{tone}") for s in reading.sentences for tone in TONES)
+    signs = [s for s in reading.sentences if any(s.has(f"strong/{tone}") for tone in TONES)]
     full = len(reading.words) > 8 * len(reading.sentences)
-    return 0.35 if full and not negated else 0.1
+    return 0.4 if full and len(signs) < 2 else 0.1
 
 
 def _sense(reading: Reading) -> float:
     """The share of the sentences that tell something: not garbled, not about the story."""
     return 1.0 - min(1.0, (reading.garbled + reading.meta) / len(reading.sentences))
-
-
-def distinct(reading: Reading) -> set[int]:
-    """The places of the sentences that do not say nearly the same as an earlier one."""
-    kept: dict[int, set[str]] = {}
-    for place, s in enumerate(reading.sentences):
-        words = set(s.words)
-        if not any(
-            len(words & other) > SAME * max(len(words), len(other)) for other in kept.values()
-        ):
-            kept[place] = words
-    return set(kept)
 
 
 def _plausible(reading: Reading) -> float:
@@ -163,145 +137,6 @@ def _plausible(reading: Reading) -> float:
     toned = [tone for tone in reading.tones if tone in TONES]
     most = max(map(toned.count, TONES))
     return round(most / max(2, len(toned)) * (0.5 if reading.garbled else 1.0), 3)
-
-
-# ---- coherent ----------------------------------------------------------------------------------
-
-
-def _shape(world: World, wish: Wish, reading: Reading) -> list[Fault]:
-    """Whether it is a story at all."""
-    faults = []
-    if reading.meta:
-        share = reading.meta / len(reading.sentences)
-        faults.append(Fault("speaks about the story instead of telling it", 0.5 + share))
-    if reading.garbled:
-        share = reading.garbled / len(reading.sentences)
-        faults.append(Fault("is garbled", 0.5 + share))
-    if _one_word(world, wish, reading):
-        faults.append(Fault("says the same again and again", 0.4))
-    scraps = {tuple(s.words) for s in reading.sentences if len(s.words) < 5}
-    if len(scraps) > max(3, len(reading.sentences) / 2):
-        faults.append(Fault("is made of scraps", 0.4))
-    if len(distinct(reading)) < 3:
-        faults.append(Fault("is hardly a story", 0.4 if len(distinct(reading)) > 1 else 0.7))
-    if any(":" in s.words[:3] for s in reading.sentences):
-        faults.append(Fault("writes something else than a story", 0.5))
-    return faults
-
-
-def _who(world: World, wish: Wish, reading: Reading) -> list[Fault]:
-    """Whether the hero is there and stays who they are."""
-    faults = []
-    if wish.name not in reading.names:
-        cost = 0.5 if wish.kind in reading.words else 1.0
-        faults.append(Fault(f"leaves out {wish.name}", cost))
-    elif _begins_again(wish, reading):
-        faults.append(Fault("begins again", 0.4))
-    strangers = [name for name in reading.names if name != wish.name]
-    for name in strangers:
-        s = reading.sentences[reading.names[name][0]]
-        if not _introduced(s, name.lower()):
-            faults.append(Fault(f"speaks of {name}, whom nobody has met", 0.7))
-    faults += [
-        Fault(f"turns the {wish.kind} into a {kind}", 0.6)
-        for kind in _other_kinds(world, wish, reading)
-    ]
-    if not strangers and _wrong_pronoun(world, wish, reading):
-        faults.append(Fault(f"calls {wish.name} by the wrong pronoun", 0.6))
-    return faults
-
-
-def _begins_again(wish: Wish, reading: Reading) -> bool:
-    """Whether the hero is introduced a second time: two stories glued together."""
-    hero = [wish.name.lower(), "the", wish.kind]
-    firsts = [place for place in distinct(reading) if _has(reading.sentences[place], hero)]
-    return any(reading.sentences[place].has("closed") for place in range(max(firsts, default=0)))
-
-
-def _has(s: Sentence, words: list[str]) -> bool:
-    return any(s.words[at : at + len(words)] == words for at in range(len(s.words)))
-
-
-def _introduced(s: Sentence, name: str) -> bool:
-    """Whether somebody is met, called or otherwise introduced just before this name."""
-    at = s.words.index(name) if name in s.words else 0
-    return any(at - 4 <= start and end <= at for start, end in s.all("meeting"))
-
-
-def _other_kinds(world: World, wish: Wish, reading: Reading) -> list[str]:
-    """Kinds that the hero suddenly is: "the bear" where no bear has come in ("a bear")."""
-    met: set[str] = set()
-    found = []
-    for s in reading.sentences:
-        for before, word in zip(["", *s.words], s.words):
-            if word not in world.kinds or word == wish.kind:
-                continue
-            if before == "the" and word not in met and not _in_list(s, word):
-                found.append(word)
-            met.add(word)
-    return list(dict.fromkeys(found))
-
-
-def _in_list(s: Sentence, word: str) -> bool:
-    """Whether a word stands between commas, as one of several."""
-    at = s.words.index(word)
-    return "," in s.words[max(0, at - 2) : at] and "," in s.words[at + 1 : at + 2]
-
-
-def _wrong_pronoun(world: World, wish: Wish, reading: Reading) -> bool:
-    """Whether the hero is "he" in one place and "she" in another, and nobody else can be meant."""
-    wrong, others = ("she", "female") if world.names[wish.name] == "he" else ("he", "male")
-    words = {"he": {"he", "him", "his", "himself"}, "she": {"she", "her", "hers", "herself"}}[wrong]
-    company = world.others[others] - {wish.kind}
-    for s in reading.sentences:
-        if company.intersection(s.words):
-            return False
-        if words.intersection(s.words):
-            return True
-    return False
-
-
-def _where(world: World, wish: Wish, reading: Reading) -> list[Fault]:
-    """Whether the place and the object are there and stay what they are."""
-    faults = []
-    words = set(reading.words)
-    if wish.place not in words:
-        faults.append(Fault(f"leaves out the {wish.place}", 0.35))
-    for s in reading.sentences:
-        faults += [
-            Fault(f"is suddenly in another place (the {place})", 0.6)
-            for place in _places(world, s)
-            if place != wish.place
-        ]
-    if wish.thing and wish.thing not in words:
-        faults.append(Fault(f"leaves out the {wish.thing}", 0.5))
-    swapped = _swapped(world, wish, reading)
-    if swapped:
-        faults.append(Fault(f"turns to a {swapped} that was never there", 0.5))
-    return faults
-
-
-def _places(world: World, s: Sentence) -> list[str]:
-    """Places that a sentence is set in: "at the mill", but not "he went and sat at the mill"."""
-    came = min((start for start, _ in s.all("travel")), default=len(s.words))
-    return [
-        word
-        for at, (before, the, word) in enumerate(zip(s.words, s.words[1:], s.words[2:]))
-        if word in world.places and the == "the" and before in BEFORE_PLACES and at < came
-    ]
-
-
-def _swapped(world: World, wish: Wish, reading: Reading) -> str:
-    """An object that comes in as if it had been there ("the drum"), although another one was."""
-    seen = {wish.thing}
-    for s in reading.sentences:
-        for before, word in zip(["", *s.words], s.words):
-            if word not in world.things:
-                continue
-            if before == "the" and word not in seen and seen - {""}:
-                return word
-            seen.add(word)
-    return ""
 
 
 # ---- how it is told ----------------------------------------------------------------------------
@@ -316,7 +151,7 @@ def _ending(reading: Reading, reasons: list[str]) -> float:
         reasons.append("stops before the end")
         return 0.0
     if _closes(last):
-        return 1.0 if len(_stock(reading)) < 2 else 0.6
+        return 0.5 if last.has("stock") else 1.0
     if len(reading.sentences) > 1 and _closes(reading.sentences[-2]):
         return 0.8
     reasons.append("has no ending")
@@ -353,20 +188,12 @@ def _repeats(world: World, wish: Wish, reading: Reading) -> bool:
     said = [s for s in reading.sentences if len(s.words) > 2]
     if len({tuple(s.words) for s in said}) < len(said):
         return True
-    if len([s for s in said if len(s.words) > 4]) > len(distinct(reading)):
+    if len([s for s in said if len(s.words) > 4]) > len(reading.distinct):
         return True
-    if _one_word(world, wish, reading):
+    if same_again(world, wish, reading):
         return True
     triples = list(zip(reading.words, reading.words[1:], reading.words[2:]))
     return len(triples) >= 8 and len(set(triples)) < 0.85 * len(triples)
-
-
-def _one_word(world: World, wish: Wish, reading: Reading) -> bool:
-    """Whether one word comes again and again (small words, the hero, the place and objects may)."""
-    common = SMALL_WORDS | {wish.name.lower(), wish.kind, wish.place, "lived", *world.things}
-    words = [word for place in distinct(reading) for word in reading.sentences[place].words]
-    counts = Counter(word.removesuffix("s")[:5] for word in words if word not in common | PAUSES)
-    return max(counts.values(), default=0) > max(3, 0.13 * len(reading.words))
 
 
 def _fit(world: World, wish: Wish, reading: Reading, reasons: list[str]) -> float:

@@ -10,62 +10,16 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from rlhf_lab.tasks.english import NEVER_AFTER, SMALL, SYMBOLS
-from rlhf_lab.tasks.lexicon import PAUSES, READS, Lexicon, Sentence
+from rlhf_lab.tasks.lexicon import READS, Lexicon, Sentence
+from rlhf_lab.tasks.stories.forms import listed
+from rlhf_lab.tasks.stories.sentences import is_broken, is_claim, is_meta, is_negated
 from rlhf_lab.tasks.stories.world import TONES, World
 
-BEFORE_THE = frozenset(
-    "in at on by near of from to under over behind into with for after all".split()
-)
 TITLES = frozenset("Then There Near Once".split())
-NEGATIONS = frozenset(
-    "not no never nobody none without nothing neither nor cannot don't didn't".split()
-)
-CLAUSES = PAUSES | {"but", "and"}
-SMALL_WORDS = SMALL | frozenset(
-    """
-    his her hers him she's into out like behind near under over ever since each every after before
-    nobody something though only more most had been
-    """.split()
-)
-VOWELS = "aeiou"
 MIXED, NONE = "mixed", "none"
+MOST = 40  # sentences of a story that are read
+SAME = 0.65  # share of their words from which on two sentences say the same
 CLEAR = 0.75  # more than this share of the toned sentences have the tone of the story
-
-
-def forms(word: str) -> set[str]:
-    """A word and what English makes of it: hug, hugs, hugged, hugging, kindly, softer, cosiest."""
-    if " " in word or "'" in word or len(word) < 3:
-        return {word}
-    stem = word.removesuffix("e") if word.endswith("e") else word
-    if word.endswith("y") and word[-2] not in VOWELS:
-        stem = word[:-1] + "i"
-        return {
-            word,
-            f"{stem}es",
-            f"{stem}ed",
-            f"{word}ing",
-            f"{stem}ly",
-            f"{stem}er",
-            f"{stem}est",
-        }
-    if word.endswith("le"):
-        return {word, f"{word}s", f"{word}d", f"{stem}ing", f"{stem}y", f"{word}r", f"{word}st"}
-    short = (
-        len(word) < 5
-        and word[-1] not in VOWELS + "wxy"
-        and word[-2] in VOWELS
-        and word[-3] not in VOWELS
-    )
-    long = stem + word[-1] if short else stem
-    plural = f"{word}es" if word.endswith(("s", "sh", "ch", "x")) else f"{word}s"
-    return {word, plural, f"{long}ed", f"{long}ing", f"{word}ly", f"{long}er", f"{long}est"}
-
-
-def listed(text: str, grown: bool = True) -> set[str]:
-    """The words and phrases of a list with commas, with their forms."""
-    words = [word.strip() for word in text.replace("\n", " ").split(",") if word.strip()]
-    return {form for word in words for form in (forms(word) | {f"{word}'s"} if grown else {word})}
 
 
 @dataclass
@@ -75,6 +29,7 @@ class Reading:
     sentences: list[Sentence]
     tones: list[str]  # of each sentence: one of four, "mixed" or "none"
     words: list[str]
+    distinct: list[Sentence]  # without those that say nearly the same as an earlier one
     cut: bool  # breaks off, or stops at a question or at three dots
     garbled: int  # sentences that are none
     meta: int  # sentences about the story, not of it
@@ -100,13 +55,14 @@ class Reader:
         self.lexicon = Lexicon({label: sorted(phrases) for label, phrases in labels.items()})
 
     def read(self, response: str) -> Reading:
-        sentences = self.lexicon.sentences(response)
+        sentences = self.lexicon.sentences(response)[:MOST]
         tail = response.rstrip().rstrip("\"')”’")
         cut = not tail.endswith((".", "!")) or tail.endswith("..")
         reading = Reading(
             sentences,
             self._tones(sentences),
             words=[word for s in sentences for word in s.words if word[0].isalnum()],
+            distinct=distinct(sentences),
             cut=cut,
             garbled=sum(map(is_broken, sentences[:-1] if cut else sentences)),
             meta=sum(map(is_meta, sentences)),
@@ -124,6 +80,7 @@ class Reader:
         points = [self._points(s) for s in sentences]
         tones = [_best(of) for of in points]
         sure = Counter(tone for tone in tones if tone in TONES)
+        hint = _hint(points)
         for place, of in enumerate(points):
             weak = [
                 tone for tone in TONES if of[tone][1] >= 2 and not any(s for s, _ in of.values())
@@ -135,16 +92,14 @@ class Reader:
                 tones[place] = led
             elif tones[place] == NONE and sure:
                 tones[place] = _most(sure, weak) or NONE
-            elif tones[place] == NONE and weak:
-                most = max(of[tone][1] for tone in weak)
-                best = [tone for tone in weak if of[tone][1] == most]
-                tones[place] = best[0] if len(best) == 1 else NONE
+            elif not sure and hint in weak:
+                tones[place] = hint
         return tones
 
     def _points(self, s: Sentence) -> dict[str, tuple[int, int]]:
         """For each tone how many strong and weak signs the sentence has that are not negated. A
         joke makes a mock of solemn words beside it."""
-        if is_meta(s) or is_broken(s) or s.has("stock") or is_claim(s):
+        if is_meta(s) or is_broken(s) or is_claim(s):
             return dict.fromkeys(TONES, (0, 0))
         strong, weak = (
             {
@@ -153,6 +108,8 @@ class Reader:
             }
             for label in ("strong", "weak")
         )
+        if len(s.words) > 10 and sum(strong.values()) > 0.4 * len(s.words):
+            return dict.fromkeys(TONES, (0, 0))  # a heap of signs is no sentence
         if strong["funny"] and strong["solemn"]:
             strong["solemn"] = 0
         return {tone: (strong[tone], weak[tone]) for tone in TONES}
@@ -178,6 +135,14 @@ def _best(points: dict[str, tuple[int, int]]) -> str:
     return MIXED if points[best] == points[second] else best
 
 
+def _hint(points: list[dict[str, tuple[int, int]]]) -> str:
+    """The tone that a story without strong signs hints at: four weak ones, and twice as many as of
+    any other; "" if there is none."""
+    weak = Counter({tone: sum(of[tone][1] for of in points) for tone in TONES})
+    (best, most), (_, second) = weak.most_common(2)
+    return best if most > 3 and most >= 2 * second else ""
+
+
 def _led(points: dict[str, tuple[int, int]], sure: Counter) -> str:
     """The main tone of the story, if the sentence has many weak signs of it and one strong sign of
     another; "" otherwise."""
@@ -191,59 +156,6 @@ def _most(sure: Counter, tones: list[str]) -> str:
     return max((tone for tone in tones if sure[tone]), key=sure.__getitem__, default="")
 
 
-def is_negated(s: Sentence, at: int, end: int) -> bool:
-    """Whether a word such as "not" stands one or two words before, in the same clause ("nobody
-    laughed"), or "no more" behind. Who "never laughed again" did laugh. A phrase that begins with
-    the negation itself counts as it stands."""
-    if s.words[end : end + 2] == ["no", "more"]:
-        return True
-    for word in reversed(s.words[max(0, at - 2) : at]):
-        if word in CLAUSES:
-            return False
-        if word in NEGATIONS:
-            return word != "never" or "again" not in s.words
-    return False
-
-
-def is_meta(s: Sentence) -> bool:
-    """Whether a sentence speaks about the story or to its reader, instead of telling it."""
-    label = "story" in s.words or "tale" in s.words
-    told = s.has("meta") or (s.words[:2] == ["this", "is"] and label)
-    return told and not s.has("stock")
-
-
-def is_claim(s: Sentence) -> bool:
-    """Whether a short sentence only says what somebody or something is: "He was very kind"."""
-    return len(s.words) < 6 and not {"was", "were", "is", "are"}.isdisjoint(s.words[:3])
-
-
-def is_broken(s: Sentence) -> bool:
-    """Whether this is no sentence of a story: words without grammar, words that cannot follow one
-    another, a word twice in a row, a list of words, an endless word, or odd symbols."""
-    words = [word for word in s.words if word not in PAUSES]
-    pauses = len(s.words) - len(words)
-    heap = len(words) > 5 and sum(word in SMALL_WORDS for word in words) < 0.12 * len(words)
-    pairs = zip(s.words, [*s.words[1:], "."])
-    torn = any(b in NEVER_AFTER.get(a, ()) and (a, b) != ("by", "and") for a, b in pairs)
-    twice = any(a == b for a, b in zip(s.words, s.words[1:]))
-    listing = pauses > 2 and pauses > 0.25 * len(words)
-    endless = any(len(word) > 25 for word in words)
-    foreign = any(c > "\u024f" and c.isalpha() for c in s.text)
-    odd = not SYMBOLS.isdisjoint(s.text)
-    return heap or torn or _piled(s) or twice or listing or endless or foreign or odd
-
-
-def _piled(s: Sentence) -> bool:
-    """Whether two nouns with articles are piled up: "the fox the lantern". After a preposition they
-    may be ("in the end the fox")."""
-    for at in range(len(s.words) - 3):
-        the, _, again = s.words[at : at + 3]
-        before, name = s.words[max(0, at - 1)], s.cased[max(0, at - 1)][0].isupper()
-        if the == again == "the" and (at == 0 or not (name or before in BEFORE_THE)):
-            return True
-    return False
-
-
 def tone_of(reading: Reading) -> str:
     """The tone of a story: that of three in four of its toned sentences, or "mixed", or "none"."""
     toned = Counter(tone for tone in reading.tones if tone != NONE)
@@ -251,3 +163,13 @@ def tone_of(reading: Reading) -> str:
         return NONE
     tone, count = toned.most_common(1)[0]
     return tone if count > CLEAR * sum(toned.values()) else MIXED
+
+
+def distinct(sentences: list[Sentence]) -> list[Sentence]:
+    """The sentences that do not say nearly the same as an earlier one."""
+    kept: list[tuple[Sentence, set[str]]] = []
+    for s in sentences:
+        words = set(s.words)
+        if all(len(words & other) <= SAME * max(len(words), len(other)) for _, other in kept):
+            kept.append((s, words))
+    return [s for s, _ in kept]
