@@ -14,7 +14,7 @@ from rlhf_lab.ppo import PPOConfig
 from rlhf_lab.runs.pipeline import Pipeline, PipelineConfig, smoke
 from rlhf_lab.runs.presets import PRESETS
 from rlhf_lab.runs.report import check_report, print_table, write_report
-from rlhf_lab.tasks import SHIPPED, load_judged
+from rlhf_lab.tasks import SHIPPED, check_base, load_judged
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> None:
     check_run_place(options.out)
     check_report(RunFolder(options.out))
     chosen = load_judged(options.task)
+    if not options.model:
+        check_base(chosen)
     base = options.model or base_model_name(chosen.base)
     preset = PRESETS[options.preset or "compact"]
     longest = min(preset.ppo.max_new_tokens, chosen.longest_response)

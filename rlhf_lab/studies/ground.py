@@ -40,7 +40,7 @@ from rlhf_lab.rollout import Scorer
 from rlhf_lab.runs.costs.counting import spending
 from rlhf_lab.sft import SFTConfig, train_sft
 from rlhf_lab.studies.results import place_of
-from rlhf_lab.tasks import Task, load_task
+from rlhf_lab.tasks import Task, check_base, load_task
 from rlhf_lab.tasks.labellers import rank_all
 
 Rows = list[dict]
@@ -84,7 +84,9 @@ class Ground:
 
     @property
     def base(self) -> Path:
-        """The folder of the compact base model that has read the task's raw text."""
+        """The folder of the compact base model that has read the task's raw text. Raises UserError
+        if the lab has none yet."""
+        check_base(self.task)
         return base_model(self.task.base)
 
     def once(self, name: str, seed: int, run: Callable[[], tuple[dict, dict[str, Rows]]]) -> dict:

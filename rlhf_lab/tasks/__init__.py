@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol
 
+from rlhf_lab.disk.data import base_model
 from rlhf_lab.errors import UserError
 from rlhf_lab.records import Demonstration, Mark, Prompt
 from rlhf_lab.tasks.folder import FolderTask, is_folder, read_folder
@@ -83,6 +84,17 @@ def load_task(name: str) -> Task | FolderTask:
         f"no task called '{name}': use {known}, or make your own in a folder with "
         f"`rlhf-lab task new {name}`"
     )
+
+
+def check_base(task: Task) -> None:
+    """Raise UserError if no base model that has read this task's raw text comes with the lab."""
+    if not base_model(task.base).is_dir():
+        readers = " ".join(name for name in TASKS if load_task(name).base == task.base)
+        raise UserError(
+            f"no base model has read the task {task.name} yet: make one with `rlhf-lab pretrain "
+            f"--task {readers} --out {task.base}` (an hour or two on two CPU cores), and run "
+            f"`rlhf-lab demo --task {task.name} --model {task.base}`"
+        )
 
 
 def load_judged(name: str) -> Task:

@@ -23,7 +23,7 @@ from rlhf_lab.feedback.store import FeedbackStore
 from rlhf_lab.models import ScalarModel, load_tokenizer, save_policy
 from rlhf_lab.records import Prompt, Ranking
 from rlhf_lab.reward import score_texts
-from rlhf_lab.tasks import SHIPPED, TASKS, load_task
+from rlhf_lab.tasks import SHIPPED, TASKS, check_base, load_task
 from rlhf_lab.tasks.film_reviews.beginnings import beginning, write_task
 from rlhf_lab.tasks.film_reviews.beginnings import rankings as ranked_beginnings
 from rlhf_lab.tasks.film_reviews.ratings_file import Sentence
@@ -622,3 +622,13 @@ def test_the_film_task_reads_back_and_overwrites_nothing(tmp_path):
     assert sum(len(task.rankings(ranked, part)) for part in PARTS) == 60
     with pytest.raises(UserError, match="not empty"):
         write_task(place, sentences)
+
+
+def test_a_task_without_a_base_model_says_how_to_make_one(tmp_path, monkeypatch, capsys):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("RLHF_LAB_DATA", str(tmp_path / "data"))
+    assert main(["demo", "--task", "assistant", "--out", str(tmp_path / "run")]) == 1
+    said = capsys.readouterr().err
+    assert "rlhf-lab pretrain --task assistant code stories --out worlds" in said
+    assert not (tmp_path / "run").exists()
+    assert "no base model" in refusal(check_base, load_task("assistant"))
