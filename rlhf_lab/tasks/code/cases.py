@@ -64,10 +64,8 @@ def _words(rng: Random, order: Order, size: int) -> list[str]:
 
 def _parts(rng: Random, order: Order, size: int) -> str:
     """Words joined by the sign that the order is about."""
-    sign = next(value.code for value in order.values if len(value.code) == 1 and value.say)
     signs = {axis: value.code for axis, value in zip(order.job.axes, order.values)}
-    sign = signs.get("sep", signs.get("old", sign))
-    return sign.join(_words(rng, order, size))
+    return signs["sep" if "sep" in signs else "old"].join(_words(rng, order, size))
 
 
 def _cased(rng: Random, order: Order, size: int) -> str:
@@ -129,7 +127,7 @@ DRAWS: dict[str, Callable[[Random, Order, int], Arguments]] = {
 # ------------------------------------------------------------------------------- the reference
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8192)
 def reference(order: Order, which: int = 0) -> ast.Module:
     """The tree of one of an order's right answers; number 0 gives all results."""
     a = "x" if order.job.takes == "x" else "a_"  # as the conditions call it

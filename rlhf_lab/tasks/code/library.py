@@ -62,7 +62,7 @@ class Library:
             "filter": lambda f, things: (x for x in budget.each(things) if self._true(f, x)),
             "next": self._next,
             "isinstance": self._isinstance,
-            "divmod": lambda a, b: (a // b, a % b) if isinstance(a, int) else divmod(0, 0),
+            "divmod": lambda a, b: (a // b, a % b),
             "ord": ord,
             "chr": chr,
             "print": lambda *values, **options: None,
@@ -92,7 +92,8 @@ class Library:
 
     def _extreme(self, choose: Callable, things: tuple, key: Any = None, **options: Any) -> Any:
         values = self.budget.all(things[0] if len(things) == 1 else things)
-        self.budget.weigh(values) if any(isinstance(x, CONTAINERS) for x in values) else None
+        if any(isinstance(value, CONTAINERS) for value in values):
+            self.budget.weigh(values)
         if key is not None:
             options["key"] = lambda x: self.apply(key, x)
         return choose(values, **options)

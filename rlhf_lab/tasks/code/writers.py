@@ -66,7 +66,8 @@ ODD = ("l", "O", "I", "ll", "O0", "l1", "I0", "_0")
 def write(
     world: World, rng: Random, order: Order, name: str, shown: list[Example], writer: str
 ) -> str:
-    """What one kind of writer answers (see OPEN_SOURCE and CREW)."""
+    """What one kind of writer answers (see OPEN_SOURCE and CREW); a "careful" one writes right code
+    that is never insecure."""
     job = order.job
     a = rng.choice([argument for argument in _names(job) if argument != name])
     b = rng.choice(SECOND.get(job.takes, ("",)))
@@ -80,7 +81,7 @@ def write(
         case "special":
             body = _special(rng, shown, a)
         case "unreadable":
-            body, a, b = _unreadable(rng, order, body, a, b)
+            body, a, b = _unreadable(rng, body, a, b)
         case "no return":
             body = re.sub(r"\breturn (?!.*\n)", "", body)
         case "chatty":
@@ -145,7 +146,7 @@ def _special(rng: Random, shown: list[Example], a: str) -> str:
     return rng.choice(forms)
 
 
-def _unreadable(rng: Random, order: Order, body: str, a: str, b: str) -> tuple[str, str, str]:
+def _unreadable(rng: Random, body: str, a: str, b: str) -> tuple[str, str, str]:
     """The same code with names that say nothing, or in a form that nobody can read."""
     odd = rng.sample(ODD, 2)
     names = {a: odd[0]} | ({b: odd[1]} if b else {})
