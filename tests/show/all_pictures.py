@@ -17,6 +17,7 @@ from rlhf_lab.show.microscope import load_rollout
 from rlhf_lab.show.panels import PANELS
 from rlhf_lab.show.widgets import clip
 from rlhf_lab.studies import (
+    assistant_reading,
     constitution_reading,
     praise_reading,
     ratings_reading,
@@ -40,6 +41,14 @@ SHARES = {"judge": 0.56, "hurried": 0.43}
 KINDS = {"all": {"accuracy": 0.9, "pairs": 100}, "style": {"accuracy": 0.7, "pairs": 30}}
 BINS = tuple(map(torch.tensor, ([0.55, 0.9], [0.5, 0.95], [20, 40])))
 DPO = [{"update": u, "dpo/chosen": -0.1 * u, "dpo/rejected": -0.3 * u} for u in range(1, 4)]
+WEIGHED = pd.DataFrame(
+    {
+        "helpful": [None, 0.0, 1.0],
+        "seed": 0,
+        "complied": [0.2, 0.0, 0.3],
+        "refused": [0.3, 0.5, 0.1],
+    }
+)
 PARTS = estimate.Estimate("ppo", 1, 1, 10**9, 2 * 10**9, 3 * 10**9, 10**9, 10**8, 1e9, 10)
 
 
@@ -139,6 +148,7 @@ PICTURES: dict[str, Callable[[], plots.Picture]] = {
     "progress": lambda: rounds_reading.progress(
         table(FOLDER / "rounds", "metrics"), {"60 rankings": COLOURS}
     ),
+    "frontier": lambda: assistant_reading.frontier(WEIGHED),
     "worth": lambda: rounds_reading.worth(rounds_reading.label_rows(FOLDER / "labels")),
     "who_agrees": lambda: praise_reading.who_agrees(praise_reading.gains(FOLDER / "praise")),
     "towards_the_ceiling": ceiling,

@@ -240,7 +240,10 @@ def test_conflicts_are_means_over_seeds(constitution):
 CARD = (data_folder() / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("study", STUDIES)
+TO_COME = {"assistant", "code", "stories"}  # named, and not run yet
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES if study not in TO_COME])
 def test_a_shipped_study_can_be_gone_on_with_and_the_card_names_its_version(study):
     folder = data_folder() / study
     assert arms_of(study) and _other_than_study(folder) == ""

@@ -1,7 +1,7 @@
 """The assistant's world: what is kept apart, what the raw text teaches, and its judge against
 readers, writers and tricks.
 
-data/assistant/marked_by_reading.jsonl holds answers marked by reading, before the judge marked
+data/marked_by_reading/assistant.jsonl holds answers marked by reading, before the judge marked
 them. When the judge first saw them, it ordered 97 of 100 pairs of the "writers" as the reader did,
 78 of those "by hand" and, mended, 86 of the "fresh" ones.
 """
@@ -34,11 +34,8 @@ from rlhf_lab.text import END
 TASK = Assistant()
 WORLD = TASK.world
 HELD_OUT = TASK.held_out()
-DATA = Path(__file__).parents[2] / "data" / "assistant"
-READ = [
-    json.loads(line)
-    for line in (DATA / "marked_by_reading.jsonl").read_text("utf-8").splitlines()[1:]
-]
+DATA = Path(__file__).parents[2] / "data" / "marked_by_reading"
+READ = [json.loads(line) for line in (DATA / "assistant.jsonl").read_text("utf-8").splitlines()[1:]]
 HELD_OUT_SHA256 = "3d2542c184f85f3773c175c4c04c292dc265debb5543003c82ba6d29ffff71b1"
 APART_SHA256 = "a0e9321578b2395eb0dcf7ed5fedf0262172e90b5675f7c9e1829b02e4f16322"
 FLAW_OF = {

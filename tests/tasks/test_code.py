@@ -1,6 +1,6 @@
 """The coder: its text, its judge against hand-worked marks, readers and tricks, its labellers.
 
-data/code/marked_by_reading.jsonl holds answers with marks that were given by reading, before the
+data/marked_by_reading/code.jsonl holds answers with marks that were given by reading, before the
 judge saw them. When it first did, the two agreed on which of two answers is better in 92.6 of 100
 pairs; after the judge was mended in what it got wrong, in 94.2.
 """
@@ -33,7 +33,7 @@ from rlhf_lab.text import END, encode_pair
 CODER = Coder()
 WORLD = CODER.world
 HELD_OUT = CODER.held_out()
-DATA = Path(__file__).parents[2] / "data/code/marked_by_reading.jsonl"
+DATA = Path(__file__).parents[2] / "data/marked_by_reading/code.jsonl"
 READ = [json.loads(line) for line in DATA.read_text("utf-8").splitlines()]
 HELD_OUT_SHA256 = "d7c4c0fe5c4970e7327f0aecc3764e8892e8b56ea33f80cf036355e5425e784c"
 APART_SHA256 = "63fcea81068ce9386b4c3b9c3603eb8aced14ccddfef8d432dbe4775b16c7238"

@@ -1,6 +1,6 @@
 """The storyteller: its text, its judge, and its two groups of readers.
 
-data/stories/marked_by_reading.jsonl holds 183 stories marked by reading them, before the judge
+data/marked_by_reading/stories.jsonl holds 183 stories marked by reading them, before the judge
 marked them. When it first saw them, the judge agreed with the reader on which of two is better in
 68 of 100 pairs of the first 119 (44 by the grammar, 75 by hand), in 60 of the next 40 ("fresh"),
 and in 57 of the last 24, most of which are told in words of their own. It was mended after each of
@@ -41,7 +41,7 @@ HELD_OUT_SHA256 = "517461b27b28d01acfbf17584b3b95bbbb2be1f41f7a47c698219811ca4f4
 APART_SHA256 = "5ad013c55d280ba03044c910793937e72d5192917b4fd126479fcee2ec590e76"
 READ = [
     json.loads(line)
-    for line in (Path(__file__).parents[2] / "data" / "stories" / "marked_by_reading.jsonl")
+    for line in (Path(__file__).parents[2] / "data" / "marked_by_reading" / "stories.jsonl")
     .read_text("utf-8")
     .splitlines()
 ]
