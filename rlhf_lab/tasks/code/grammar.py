@@ -19,8 +19,22 @@ PLAIN_NAMES = ("f", "g", "solve", "answer", "work", "do_it", "helper")
 
 # What the raw text is made of, early and late in pretraining. Late, most of it says what is right
 # and wrong with an answer, after its end token, where a reward model reads its score.
-EARLY_TEXT = {"answered": 0.56, "reviewed": 0.14, "note": 0.14, "session": 0.10, "pair": 0.06}
-LATE_TEXT = {"ticked": 0.70, "mended": 0.12, "note": 0.06, "session": 0.06, "pair": 0.06}
+EARLY_TEXT = {
+    "answered": 0.52,
+    "reviewed": 0.13,
+    "note": 0.13,
+    "copied": 0.09,
+    "session": 0.08,
+    "pair": 0.05,
+}
+LATE_TEXT = {
+    "ticked": 0.68,
+    "mended": 0.12,
+    "note": 0.06,
+    "copied": 0.05,
+    "session": 0.05,
+    "pair": 0.04,
+}
 
 
 def prompt(world: World, rng: Random, order: Order, apart: bool = False, id: str = "") -> Prompt:
@@ -109,6 +123,7 @@ def document(world: World, rng: Random, order: Order, shares: dict[str, float]) 
         "ticked": ticked,
         "mended": mended,
         "note": note,
+        "copied": copied,
         "session": session,
         "pair": pair,
     }
@@ -152,6 +167,15 @@ def note(world: World, rng: Random, order: Order) -> str:
         give = each.words(rng, rng.choice(each.job.gives))
         lines.append(f"To get {give}:\n{each.code(rng.choice(each.job.right), 'a', 'b')}")
     return "Note.\n" + "\n".join(lines)
+
+
+def copied(world: World, rng: Random, order: Order) -> str:
+    """Examples, and the same ones once more: text that trains copying, which a coder needs for
+    every name and number of a task."""
+    name = rng.choice(PLAIN_NAMES)
+    shown = [written(name, example) for example in visible(rng, order)]
+    again = shown if rng.random() < 0.5 else shown[::-1]
+    return f"Examples: {'; '.join(shown)}\nAgain: {'; '.join(again)}"
 
 
 def session(world: World, rng: Random, order: Order) -> str:
