@@ -31,8 +31,7 @@ def data_folder() -> Path:
 
 
 def base_model(name: str = "base") -> Path:
-    """The folder of a compact base model and its tokenizer: by default the support desk's; a task
-    names its own (`Task.base`)."""
+    """The folder of a compact base model and its tokenizer; a task names its own (`Task.base`)."""
     return data_folder() / name
 
 
