@@ -25,6 +25,8 @@ WORDS = re.compile(r"customer|support.?desk|\bagents?\b|\bshops?\b|promis", re.I
 THERE = {  # where words of the support desk stand in the package, and why
     "tasks/support_desk/": "its own folder",
     "tasks/assistant/": "a world of its own, with shops and promises in it",
+    "tasks/code/": "likewise",
+    "tasks/stories/": "likewise",
     "tasks/__init__.py": "every task's name, and which one is shipped",
     "studies/": "experiments on the support desk",
     "constitution/checkers.py": "one check looks into the support desk's manual",
