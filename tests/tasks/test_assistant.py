@@ -36,8 +36,8 @@ WORLD = TASK.world
 HELD_OUT = TASK.held_out()
 DATA = Path(__file__).parents[2] / "data" / "marked_by_reading"
 READ = [json.loads(line) for line in (DATA / "assistant.jsonl").read_text("utf-8").splitlines()[1:]]
-HELD_OUT_SHA256 = "3d2542c184f85f3773c175c4c04c292dc265debb5543003c82ba6d29ffff71b1"
-APART_SHA256 = "a0e9321578b2395eb0dcf7ed5fedf0262172e90b5675f7c9e1829b02e4f16322"
+HELD_OUT_SHA256 = "e543277b8fd119d2df58a8c69dd6cd2f56a965d5bd0e67bac8272570f9063bd8"
+APART_SHA256 = "1764d0a052cb299e31412c31e4acebcfc62ea9cd7517e18dbbddfb5a74e30bb7"
 FLAW_OF = {
     "Invented": "made-up facts",
     "Cautious": "over-refusals",

@@ -35,8 +35,8 @@ WORLD = CODER.world
 HELD_OUT = CODER.held_out()
 DATA = Path(__file__).parents[2] / "data/marked_by_reading/code.jsonl"
 READ = [json.loads(line) for line in DATA.read_text("utf-8").splitlines()]
-HELD_OUT_SHA256 = "d7c4c0fe5c4970e7327f0aecc3764e8892e8b56ea33f80cf036355e5425e784c"
-APART_SHA256 = "63fcea81068ce9386b4c3b9c3603eb8aced14ccddfef8d432dbe4775b16c7238"
+HELD_OUT_SHA256 = "e01fa861b2e1b7b461dd57fb14dc1ce56c2fdd614459e7a2ffe7bc51e19725ac"
+APART_SHA256 = "5abbead954758e973011db8e4497c80d5d4b76b29c372c6b8ca0d7f94443fcf6"
 
 
 def facts_of(job, values, name, *visible):

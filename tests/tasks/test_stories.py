@@ -38,7 +38,7 @@ TASK = Storyteller()
 WORLD = TASK.world
 HELD_OUT = TASK.held_out()
 HELD_OUT_SHA256 = "517461b27b28d01acfbf17584b3b95bbbb2be1f41f7a47c698219811ca4f42e5"
-APART_SHA256 = "5ad013c55d280ba03044c910793937e72d5192917b4fd126479fcee2ec590e76"
+APART_SHA256 = "00df2a93b6d6ff71932441bd458bfb8b5c202e682a51761df76485778e12a853"
 READ = [
     json.loads(line)
     for line in (Path(__file__).parents[2] / "data" / "marked_by_reading" / "stories.jsonl")

@@ -30,7 +30,7 @@ QUIET = [
             "lively": -1.3,
             "long": 1.0,
         },
-        noise=1.0,
+        noise=0.9,
     ),
     Labeller(
         "moor",
@@ -43,7 +43,7 @@ QUIET = [
             "lively": -1.9,
             "long": 1.3,
         },
-        noise=1.0,
+        noise=0.9,
     ),
 ]
 LIVELY = [
