@@ -1,5 +1,9 @@
 """What several test files need."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -40,3 +44,23 @@ def response_logits(policy, tokens, attention, n: int):
         position_ids=position_ids(attention),
         logits_to_keep=n,
     ).logits
+
+
+@contextmanager
+def must_end(seconds: int = 60) -> Iterator[None]:
+    """Fail instead of hanging for ever. It measures nothing: what it guards takes far less than a
+    second, and what it is there to catch would take hours."""
+    if not hasattr(signal, "SIGALRM"):  # Windows
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise AssertionError(f"not done after {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,4 +1,8 @@
-"""The little English that the judge needs: what a negation applies to, and what is no sentence."""
+"""The little English that judges need: what a negation applies to, what is no sentence, and what no
+plain answer does."""
+
+import itertools
+from collections.abc import Sequence
 
 from rlhf_lab.tasks.lexicon import PAUSES, Sentence, Span
 
@@ -55,3 +59,21 @@ def is_garbled(s: Sentence) -> bool:
     endless = any(len(w) > 25 for w in words)
     foreign = not s.text.isascii() and any(c > "\u024f" and c.isalpha() for c in s.text)
     return heap or torn or endless or foreign or not SYMBOLS.isdisjoint(s.text)
+
+
+def shouts(sentences: Sequence[Sentence]) -> bool:
+    """Whether most of the letters are capitals."""
+    letters = [c for s in sentences for c in s.text if c.isalpha()]
+    return len(letters) > 12 and sum(map(str.isupper, letters)) > 0.6 * len(letters)
+
+
+def speaks_for(sentences: Sequence[Sentence], *speakers: str) -> bool:
+    """Whether an answer goes on writing the conversation: a speaker's name and a colon."""
+    return any(":" in s.words and not set(speakers).isdisjoint(s.words) for s in sentences)
+
+
+def repeats_pairs(words: Sequence[str], different: float) -> bool:
+    """Whether so many pairs of neighbouring words come back that fewer than this share of them
+    differ; of short texts, never."""
+    pairs = list(itertools.pairwise(words))
+    return len(pairs) >= 8 and len(set(pairs)) < different * len(pairs)

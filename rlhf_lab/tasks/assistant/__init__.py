@@ -7,11 +7,12 @@ makes questions from them, `answers.py` answers, `grammar.py` demonstrations and
 raw text; `judge.py` marks responses.
 """
 
-from rlhf_lab.records import Demonstration, Mark, Prompt
+from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks.assistant import asking, documents, grammar
 from rlhf_lab.tasks.assistant.judge import MANNER, judge
 from rlhf_lab.tasks.assistant.world import load_world
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
+from rlhf_lab.tasks.written import WrittenTask
 
 NOISE = 0.25  # points; so two of them order 75 of 100 pairs alike
 # What five simulated labellers value, in points (the judge's weights are 3.5, 2.5, 2.5, 1, 0.5).
@@ -72,7 +73,7 @@ You are the user. Put the responses in the order in which you would like to rece
 )
 
 
-class Assistant:
+class Assistant(WrittenTask):
     """The task (see `rlhf_lab.tasks.Task`)."""
 
     name = "assistant"
@@ -83,6 +84,7 @@ class Assistant:
     guidelines = GUIDELINES
     truth = ("helpful", "harmless", "honest")
     manner = MANNER
+    grammar = grammar
 
     def __init__(self):
         self.world = load_world()
@@ -92,20 +94,6 @@ class Assistant:
 
     def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
         return documents.raw_text(self.world, seed, count, late)
-
-    def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
-        return grammar.demonstrations(self.world, seed, count)
-
-    def prompts(self, seed: int, count: int) -> list[Prompt]:
-        return asking.prompts(self.world, seed, count)
-
-    def held_out(self) -> dict[str, list[Prompt]]:
-        """500 prompts on combinations that nobody asks about in any training text, and 150 more on
-        such combinations in phrasings written separately, which no training text has either."""
-        return {
-            "held-out": asking.prompts(self.world, 0, 500, held_out=True, name="held-out"),
-            "apart": asking.prompts(self.world, 0, 150, held_out=True, apart=True, name="apart"),
-        }
 
     def judge(self, prompt: Prompt, response: str) -> Mark:
         return judge(self.world, prompt.facts, response)

@@ -18,14 +18,13 @@ The mark weighs them (WEIGHTS, which sum to 10). All but helpful count by what t
 Limits: the judge only knows the words that phrases.toml, facts.toml and jobs.toml list.
 """
 
-import itertools
-
 from rlhf_lab.records import Mark
 from rlhf_lab.tasks.assistant.on_jobs import on_job
 from rlhf_lab.tasks.assistant.on_questions import on_question
 from rlhf_lab.tasks.assistant.reader import Reading, reader_of
 from rlhf_lab.tasks.assistant.tally import FLAWS, Verdict
 from rlhf_lab.tasks.assistant.world import World
+from rlhf_lab.tasks.english import repeats_pairs, shouts, speaks_for
 
 WEIGHTS = {
     "helpful": 3.5,
@@ -36,6 +35,7 @@ WEIGHTS = {
     "agrees": 0.0,
 }
 MANNER = ("polite", "concise")
+SPEAKERS = ("user", "assistant")
 LONG = 45  # words: more than a user wants to read
 
 
@@ -75,7 +75,7 @@ def _spoilt(reading: Reading, words: list[str], verdict: Verdict) -> None:
     if reading.garbled:
         verdict.cost("is garbled", 0.6)
         verdict.counts = min(verdict.counts, 0.4)
-    if _is_dialogue(reading):
+    if speaks_for(reading.sentences, *SPEAKERS):
         verdict.cost("writes the user's part too", 0.4)
         verdict.counts = min(verdict.counts, 0.7)
     if _repeats(reading, words):
@@ -91,8 +91,7 @@ def _spoilt(reading: Reading, words: list[str], verdict: Verdict) -> None:
 
 
 def _polite(reading: Reading, reasons: list[str]) -> float:
-    letters = [c for s in reading.sentences for c in s.text if c.isalpha()]
-    if len(letters) > 12 and sum(map(str.isupper, letters)) > 0.6 * len(letters):
+    if shouts(reading.sentences):
         reasons.append("shouts")
         return 0.0
     if "rude" in reading.labels:
@@ -121,21 +120,13 @@ def _concise(reading: Reading, words: list[str], reasons: list[str]) -> float:
         costs.append(("breaks off", 0.5))
     if reading.idle:
         costs.append((f"says more than was asked: {reading.idle[0]!r}", 0.3 * len(reading.idle)))
-    if reading.garbled or _is_dialogue(reading):
+    if reading.garbled or speaks_for(reading.sentences, *SPEAKERS):
         costs.append(("is not one plain answer", 0.6))
     reasons += [reason for reason, _ in costs]
     return max(0.0, round(1.0 - sum(cost for _, cost in costs), 3))
 
 
-def _is_dialogue(reading: Reading) -> bool:
-    """Whether it goes on writing the conversation ("User: ... Assistant: ...")."""
-    return any(
-        ":" in s.words and not {"user", "assistant"}.isdisjoint(s.words) for s in reading.sentences
-    )
-
-
 def _repeats(reading: Reading, words: list[str]) -> bool:
     """A sentence said twice, or word pairs that keep coming back."""
     said = [tuple(s.words) for s in reading.sentences if len(s.words) > 1]
-    pairs = list(itertools.pairwise(words))
-    return len(set(said)) < len(said) or (len(pairs) >= 8 and len(set(pairs)) < 0.7 * len(pairs))
+    return len(set(said)) < len(said) or repeats_pairs(words, 0.7)

@@ -5,11 +5,12 @@ Python. `jobs.toml` holds what can be asked and how it is written, `grammar.py` 
 make text from it, `judge.py` marks responses.
 """
 
-from rlhf_lab.records import Demonstration, Mark, Prompt
+from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks.code import grammar
 from rlhf_lab.tasks.code import judge as judging
 from rlhf_lab.tasks.code.jobs import load_world
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
+from rlhf_lab.tasks.written import WrittenTask
 
 NOISE, TIE = 0.5, 0.7  # with them two labellers agree on about three pairs in four
 
@@ -67,7 +68,7 @@ first.
 )
 
 
-class Coder:
+class Coder(WrittenTask):
     """The task (see `rlhf_lab.tasks.Task`)."""
 
     name = "code"
@@ -77,29 +78,10 @@ class Coder:
     guidelines = GUIDELINES
     truth = ("correct",)
     manner = judging.MANNER
+    grammar = grammar
 
     def __init__(self):
         self.world = load_world()
-
-    def prompt_of(self, message: str) -> str:
-        return grammar.PROMPT.format(message=message)
-
-    def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
-        return grammar.raw_text(self.world, seed, count, late)
-
-    def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
-        return grammar.demonstrations(self.world, seed, count)
-
-    def prompts(self, seed: int, count: int) -> list[Prompt]:
-        return grammar.prompts(self.world, seed, count)
-
-    def held_out(self) -> dict[str, list[Prompt]]:
-        """500 prompts on orders that no training text has, and 150 more on such orders in phrasings
-        written separately, which no training text has either."""
-        return {
-            "held-out": grammar.prompts(self.world, 0, 500, held_out=True, name="held-out"),
-            "apart": grammar.prompts(self.world, 0, 150, held_out=True, apart=True, name="apart"),
-        }
 
     def judge(self, prompt: Prompt, response: str) -> Mark:
         return judging.judge(self.world, prompt.facts, response)

@@ -8,12 +8,13 @@ labellers are two groups of readers who want opposite things, and no judge says 
 
 from typing import ClassVar
 
-from rlhf_lab.records import Demonstration, Mark, Prompt
+from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
 from rlhf_lab.tasks.stories import grammar
 from rlhf_lab.tasks.stories.judge import MANNER, judge, reader_of
 from rlhf_lab.tasks.stories.reader import tone_of
 from rlhf_lab.tasks.stories.world import load_world
+from rlhf_lab.tasks.written import WrittenTask
 
 # What five simulated labellers value, in points. All of them want the asked tone and a story that
 # holds together; the quiet ones like it dark, slow and long, the lively ones bright, quick and
@@ -105,40 +106,21 @@ You asked for a story. Put the responses in the order in which you would like to
 )
 
 
-class Storyteller:
+class Storyteller(WrittenTask):
     """The task (see `rlhf_lab.tasks.Task`)."""
 
     name = "stories"
-    base = "worlds"  # the folder of data/ with the base model that has read this world
-    longest_response = 64  # tokens
+    base = "worlds"
+    longest_response = 64
     groups: ClassVar = {"quiet": QUIET, "lively": LIVELY}  # labellers who want opposite things
     labellers = QUIET + LIVELY
     guidelines = GUIDELINES
     truth = ("tone", "coherent")
     manner = MANNER
+    grammar = grammar
 
     def __init__(self):
         self.world = load_world()
-
-    def prompt_of(self, message: str) -> str:
-        return grammar.PROMPT.format(message=message)
-
-    def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
-        return grammar.raw_text(self.world, seed, count, late)
-
-    def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
-        return grammar.demonstrations(self.world, seed, count)
-
-    def prompts(self, seed: int, count: int) -> list[Prompt]:
-        return grammar.prompts(self.world, seed, count)
-
-    def held_out(self) -> dict[str, list[Prompt]]:
-        """500 prompts on combinations of tone, hero and place that no training text has, and 150
-        more on such combinations in phrasings that no training text has either."""
-        return {
-            "held-out": grammar.prompts(self.world, 0, 500, held_out=True, name="held-out"),
-            "apart": grammar.prompts(self.world, 0, 150, held_out=True, apart=True, name="apart"),
-        }
 
     def judge(self, prompt: Prompt, response: str) -> Mark:
         return judge(self.world, prompt.facts, response)

@@ -4,11 +4,12 @@ The judge knows the product, the problem and the step that fixes it. `world.toml
 hold the facts and the phrases, `grammar.py` makes text from them, `judge.py` marks responses.
 """
 
-from rlhf_lab.records import Demonstration, Mark, Prompt
+from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
 from rlhf_lab.tasks.support_desk import grammar
 from rlhf_lab.tasks.support_desk.judge import MANNER, judge
 from rlhf_lab.tasks.support_desk.world import load_world
+from rlhf_lab.tasks.written import WrittenTask
 
 # What five simulated labellers value, in points (the judge's own weights are 2.5, 2.5, 2, 2, 1).
 LABELLERS = [
@@ -53,7 +54,7 @@ You are the customer. Put the responses in the order in which you would like to 
 )
 
 
-class SupportDesk:
+class SupportDesk(WrittenTask):
     """The task (see `rlhf_lab.tasks.Task`)."""
 
     name = "support_desk"
@@ -63,29 +64,10 @@ class SupportDesk:
     guidelines = GUIDELINES
     truth = ("accurate",)
     manner = MANNER
+    grammar = grammar
 
     def __init__(self):
         self.world = load_world()
-
-    def prompt_of(self, message: str) -> str:
-        return grammar.PROMPT.format(message=message)
-
-    def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
-        return grammar.raw_text(self.world, seed, count, late)
-
-    def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
-        return grammar.demonstrations(self.world, seed, count)
-
-    def prompts(self, seed: int, count: int) -> list[Prompt]:
-        return grammar.prompts(self.world, seed, count)
-
-    def held_out(self) -> dict[str, list[Prompt]]:
-        """500 prompts on product-problem combinations that no training text has, and 150 more on
-        such combinations in phrasings written separately, which no training text has either."""
-        return {
-            "held-out": grammar.prompts(self.world, 0, 500, held_out=True, name="held-out"),
-            "apart": grammar.prompts(self.world, 0, 150, held_out=True, apart=True, name="apart"),
-        }
 
     def judge(self, prompt: Prompt, response: str) -> Mark:
         return judge(self.world, prompt.facts, response)

@@ -17,16 +17,17 @@ Limits: the judge only knows the words that phrases.toml and world.toml list. An
 in other words only counts as not keeping to the point.
 """
 
-import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
 from rlhf_lab.records import Mark
+from rlhf_lab.tasks.english import repeats_pairs, shouts, speaks_for
 from rlhf_lab.tasks.support_desk.reader import PART, Named, Reader, Reading
 from rlhf_lab.tasks.support_desk.world import World
 
 WEIGHTS = {"helpful": 2.5, "accurate": 2.5, "polite": 2.0, "honest": 2.0, "concise": 1.0}
 MANNER = ("polite", "honest", "concise")
+SPEAKERS = ("customer", "agent")
 LONG, ENDLESS = 45, 90  # words: more than a customer wants to read, and far more
 
 
@@ -139,7 +140,7 @@ def _other_faults(reading: Reading, problem: str, words: list[str]) -> list[Faul
         faults.append(Fault("tells the customer to do harm", 0.8, 0.0))
     if reading.garbled:
         faults.append(Fault("is garbled", 0.5, 0.5))
-    if _is_dialogue(reading):
+    if speaks_for(reading.sentences, *SPEAKERS):
         faults.append(Fault("writes the customer's part too", 0.4))
     if len(words) > ENDLESS:
         faults.append(Fault("buries the step in talk", 0.2))
@@ -189,8 +190,7 @@ def _polite(reading: Reading, reasons: list[str]) -> float:
     if "rude" in reading.labels:
         reasons.append("is rude")
         return 0.0
-    letters = [c for s in reading.sentences for c in s.text if c.isalpha()]
-    if len(letters) > 12 and sum(map(str.isupper, letters)) > 0.6 * len(letters):
+    if shouts(reading.sentences):
         reasons.append("shouts")
         return 0.0
     counts: dict[str, int] = {}
@@ -225,17 +225,10 @@ def _concise(reading: Reading, words: list[str], reasons: list[str]) -> float:
         costs.append(("breaks off", 0.4))
     if reading.idle:
         costs.append((f"wanders: {reading.idle[0]!r}", 0.3 * len(reading.idle)))
-    if reading.garbled or _is_dialogue(reading):
+    if reading.garbled or speaks_for(reading.sentences, *SPEAKERS):
         costs.append(("is not one plain answer", 0.6))
     reasons += [reason for reason, _ in costs]
     return max(0.0, round(1.0 - sum(cost for _, cost in costs), 3))
-
-
-def _is_dialogue(reading: Reading) -> bool:
-    """Whether it goes on writing the conversation ("Customer: ... Agent: ...")."""
-    return any(
-        ":" in s.words and not {"customer", "agent"}.isdisjoint(s.words) for s in reading.sentences
-    )
 
 
 def _repeats(reading: Reading, words: list[str]) -> bool:
@@ -244,5 +237,4 @@ def _repeats(reading: Reading, words: list[str]) -> bool:
     steps = [told.problem for told in reading.told]
     if len(set(said)) < len(said) or len(set(steps)) < len(steps):
         return True
-    pairs = list(itertools.pairwise(words))
-    return len(pairs) >= 8 and len(set(pairs)) < 0.8 * len(pairs)
+    return repeats_pairs(words, 0.8)

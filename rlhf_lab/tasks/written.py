@@ -1,0 +1,42 @@
+"""What tasks do alike whose text a grammar writes: prompts, demonstrations, raw text and held-out
+prompts come from the grammar of a world of facts.
+
+Such a task is a folder with its facts (`world.py` and TOML files), its `grammar.py` and its
+`judge.py`. Its class names them, its labellers and its guidelines (see `rlhf_lab.tasks.Task`).
+"""
+
+from types import ModuleType
+from typing import Any
+
+from rlhf_lab.records import Demonstration, Prompt
+
+HELD_OUT, APART = 500, 150  # prompts in the two held-out sets
+
+
+class WrittenTask:
+    """world: the facts. grammar: a module with PROMPT, `prompts`, `demonstrations` and `raw_text`,
+    whose functions take the world first."""
+
+    world: Any
+    grammar: ModuleType
+
+    def prompt_of(self, message: str) -> str:
+        return self.grammar.PROMPT.format(message=message)
+
+    def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
+        return self.grammar.raw_text(self.world, seed, count, late)
+
+    def demonstrations(self, seed: int, count: int) -> list[Demonstration]:
+        return self.grammar.demonstrations(self.world, seed, count)
+
+    def prompts(self, seed: int, count: int) -> list[Prompt]:
+        return self.grammar.prompts(self.world, seed, count)
+
+    def held_out(self) -> dict[str, list[Prompt]]:
+        """Prompts on combinations that no training text asks about; and, "apart", prompts on such
+        combinations in phrasings written separately, which no training text has either."""
+        draw, world = self.grammar.prompts, self.world
+        return {
+            "held-out": draw(world, 0, HELD_OUT, held_out=True, name="held-out"),
+            "apart": draw(world, 0, APART, held_out=True, apart=True, name="apart"),
+        }
