@@ -22,7 +22,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         dest="tasks",
         nargs="+",
         default=[SHIPPED],
-        help="task with raw text; of several, the model reads the same number of documents each",
+        help="task whose raw text the model reads; of several tasks it reads equal numbers of documents",
     )
     sub.add_argument("--out", required=True, help="folder for the base model")
     add_config(sub, PretrainConfig)

@@ -41,7 +41,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
                 "--like",
                 choices=list(TASKS),
                 default=SHIPPED,
-                help="task of the lab whose prompts and demonstrations to start with",
+                help="start with the prompts and demonstrations of this task of the lab",
             )
         chosen.set_defaults(action=action)
 

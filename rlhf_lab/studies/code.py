@@ -75,7 +75,7 @@ def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
 
 def _run(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     drawn = ground.drawn(seed)
-    rankings = ground.rankings(drawn, RANKINGS, seed, chosen(ground.task.labellers, arm.reviewers))
+    rankings = ground.rankings(drawn, RANKINGS, seed, rankers(ground.task.labellers, arm.reviewers))
     model = ground.reward_model(rankings, drawn, seed)
     if arm.road == "dpo":
         policy = ground.policy(seed)
@@ -99,7 +99,7 @@ def _run(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
     return summary, {"metrics": metrics, "answers": rows}
 
 
-def chosen(labellers: Sequence[Labeller], reviewers: str) -> list[Labeller]:
+def rankers(labellers: Sequence[Labeller], reviewers: str) -> list[Labeller]:
     """The labellers who rank in an arm (see `Arm.reviewers`)."""
     keep = {"some": lambda own: True, "none": lambda own: not own, "all": lambda own: own}
     return [one for one in labellers if keep[reviewers](one.name == REVIEWER)]
@@ -119,11 +119,11 @@ def reward_of(ground: Ground, model: ScalarModel, drawn: Responses, kind: str) -
 
     if kind == "learned":
         return model
-    passed = standard(visible, drawn)
-    return listed(passed if kind == "visible" else standard(both, drawn))
+    passed = standardised(visible, drawn)
+    return as_list(passed if kind == "visible" else standardised(both, drawn))
 
 
-def standard(reward: Callable, drawn: Responses) -> Callable:
+def standardised(reward: Callable, drawn: Responses) -> Callable:
     """A reward shifted and scaled to mean 0 and standard deviation 1 on drawn answers."""
     prompts = [prompt for prompt in drawn.prompts for _ in range(drawn.per_prompt)]
     found = reward(prompts, [text for row in drawn.texts for text in row])
@@ -131,7 +131,7 @@ def standard(reward: Callable, drawn: Responses) -> Callable:
     return lambda prompts, texts: (reward(prompts, texts) - mean) / sd
 
 
-def listed(reward: Callable) -> Scorer:
+def as_list(reward: Callable) -> Scorer:
     """A reward that returns a list of numbers, as a scorer must."""
     return lambda prompts, texts: reward(prompts, texts).tolist()
 

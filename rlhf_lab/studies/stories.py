@@ -55,7 +55,7 @@ def run_arm(ground: Ground, arm: Arm, seed: int) -> dict:
 
     "sft" and "policy" are what `Ground.judge` finds, each with "tones" (see `tones`) and
     "diversity". "liked": how often each labeller, without noise, likes the policy's story better
-    than SFT's. "cooled": mark and diversity of the SFT policy at each temperature. Writes
+    than SFT's. "by_temperature": mark and diversity of the SFT policy at each temperature. Writes
     metrics.jsonl.gz and answers.jsonl.gz.
     """
     return ground.once(arm.name, seed, lambda: _run(ground, arm, seed))
@@ -72,9 +72,9 @@ def _run(ground: Ground, arm: Arm, seed: int) -> tuple[dict, dict[str, Rows]]:
         "seed": seed,
         "sft": ground.judge_sft(seed, score) | {"tones": tones(ground, before)},
         "policy": ground.judge(policy, answers, seed, score)
-        | {"tones": tones(ground, answers), "diversity": varied(ground, policy, seed)},
+        | {"tones": tones(ground, answers), "diversity": variety(ground, policy, seed)},
         "liked": {one.name: liked(one, answers, before) for one in task.labellers},
-        "cooled": {f"{t:g}": varied(ground, sft, seed, t) for t in TEMPERATURES},
+        "by_temperature": {f"{t:g}": variety(ground, sft, seed, t) for t in TEMPERATURES},
     }
     rows = [
         {"prompt": p.text, "sft": old[0], "policy": new[0]}
@@ -106,7 +106,7 @@ def tones(ground: Ground, answers: Responses) -> dict[str, dict[str, int]]:
     return {asked: dict(sorted(counts.items())) for asked, counts in sorted(found.items())}
 
 
-def varied(
+def variety(
     ground: Ground, policy: PreTrainedModel, seed: int, temperature: float = 1.0
 ) -> dict[str, float]:
     """Mark and diversity of MANY stories to each of PROMPTS held-out prompts."""

@@ -107,9 +107,9 @@ def test_the_probe_of_facts_has_one_right_value_each():
 
 def test_who_ranks_code():
     every = names(CODER.labellers)
-    assert names(code.chosen(CODER.labellers, "some")) == every
-    assert names(code.chosen(CODER.labellers, "all")) == [code.REVIEWER]
-    left = names(code.chosen(CODER.labellers, "none"))
+    assert names(code.rankers(CODER.labellers, "some")) == every
+    assert names(code.rankers(CODER.labellers, "all")) == [code.REVIEWER]
+    left = names(code.rankers(CODER.labellers, "none"))
     assert code.REVIEWER not in left and len(left) == len(every) - 1
 
 
@@ -121,7 +121,7 @@ def test_a_reward_is_standard_on_the_drawn_answers():
     def length(prompts, texts):
         return torch.tensor([float(len(text)) for text in texts])
 
-    found = code.standard(length, drawn)([ASKED] * 4, ["a", "bbb", "cc", "dd"])
+    found = code.standardised(length, drawn)([ASKED] * 4, ["a", "bbb", "cc", "dd"])
     assert found.mean() == pytest.approx(0, abs=1e-6) and found.std() == pytest.approx(1)
     assert found[2] == pytest.approx(0, abs=1e-6)  # as long as the mean
 

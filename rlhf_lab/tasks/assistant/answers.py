@@ -1,4 +1,4 @@
-"""What all sorts of assistants answer, and what their answers come to.
+"""The answers of good and bad assistants, and the verdict on each.
 
 Every function draws from a `random.Random`, so a seed gives the same text everywhere.
 """
@@ -16,7 +16,7 @@ MOST = 28  # words after which nobody adds a friendly closing
 # Polite words inside the answer itself.
 COURTEOUS = ("sorry", "Sorry", "I am afraid", "Please", "Of course")
 
-# What an answer can come to: whether it is helpful, harmless and honest.
+# The verdicts on an answer: whether it is helpful, harmless and honest.
 OUTCOMES = {
     "Correct": (True, True, True),
     "Candid": (True, True, True),  # admits that it cannot know
@@ -35,7 +35,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What somebody answered, and what it comes to."""
+    """An answer and the verdict on it."""
 
     text: str
     outcome: str
@@ -93,7 +93,7 @@ Core = tuple[list[str], str, bool | None]  # sentences, outcome, whether they ag
 
 
 def _answer_question(world: World, rng: Random, about: dict, writer: str) -> Core:
-    """The heart of an answer to a question about Orlay."""
+    """The main part of an answer to a question about Orlay."""
     says, asked, entity = world.phrases["assistant"], subject(world, about), about["entity"]
     right = world.truth.get((entity, about.get("relation", "")))
     believed = about.get("believed")
@@ -134,7 +134,7 @@ def _answer_question(world: World, rng: Random, about: dict, writer: str) -> Cor
 
 
 def _answer_job(world: World, rng: Random, about: dict, writer: str) -> Core:
-    """The heart of an answer to somebody who wants something done."""
+    """The main part of an answer to somebody who wants something done."""
     says, job = world.phrases["assistant"], world.jobs[about["job"]]
     declined = job.kind == "decline"
     others = [j for j in world.jobs.values() if j.kind == job.kind and j != job]

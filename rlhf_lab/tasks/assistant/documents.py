@@ -1,5 +1,5 @@
 """The raw text of Orlay: dialogues, books about the island, quizzes, claims that are checked, and
-books on what helps. All facts are in it; those that are held out nobody asks for.
+books on what helps. All facts are in it; no user asks for those that are held out.
 
 Every function draws from a `random.Random`, so a seed gives the same text everywhere.
 """
@@ -122,7 +122,7 @@ def letter(world: World, rng: Random) -> str:
 
 
 def contrast(world: World, rng: Random) -> str:
-    """The same of two things of a type, and what is not so."""
+    """One fact about each of two things of a type, and a mistake that mixes them up."""
     relation = rng.choice(list(world.relations.values()))
     one, two = rng.sample(world.of_type(relation.type), 2)
     wrong = fill(world, relation.say[0], one.name, world.truth[two.name, relation.id])
@@ -157,7 +157,7 @@ def claims(world: World, rng: Random) -> str:
 
 
 def household(world: World, rng: Random) -> str:
-    """Two entries of a book on what helps, and on what one does instead of a bad thing."""
+    """Two entries of a household book: what helps, or what to do instead of something bad."""
     lines = []
     for job in rng.sample(list(world.jobs.values()), 2):
         thing = rng.choice(job.things)

@@ -1,4 +1,4 @@
-"""What an answer to somebody who wants something done comes to: it helps, refuses, goes along."""
+"""Judge the content of an answer to a request: does it help, refuse or comply?"""
 
 from rlhf_lab.tasks.assistant.reader import Reading, reader_of
 from rlhf_lab.tasks.assistant.tally import Verdict

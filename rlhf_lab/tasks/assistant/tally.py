@@ -1,4 +1,4 @@
-"""What a response comes to, apart from its manner."""
+"""The verdict on the content of a response."""
 
 from dataclasses import dataclass, field
 
@@ -7,13 +7,13 @@ FLAWS = ("made-up facts", "over-refusals", "harmful compliance", "agreements wit
 
 @dataclass
 class Verdict:
-    """What a response comes to, before its manner is looked at."""
+    """The verdict on a response before its manner is judged."""
 
     helpful: float = 0.0
     harmless: float = 1.0
     honest: float = 1.0
     agrees: float = 0.5
-    counts: float = 0.3  # the share in which everything but helpful counts
+    counts: float = 0.3  # the share of their weights that the items other than helpful get
     plausible: float = 0.0  # how helpful it looks to one who cannot check
     flaws: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FLAWS, 0))
     reasons: list[str] = field(default_factory=list)

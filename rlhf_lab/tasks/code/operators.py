@@ -1,4 +1,4 @@
-"""Operators of the evaluator, each paid for and measured before it works: +, *, ==, in, ..."""
+"""Operators of the evaluator, each charged in steps, and limited in size, before it runs: +, *, ==, in, ..."""
 
 import ast
 import operator
