@@ -22,7 +22,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
         dest="tasks",
         nargs="+",
         default=[SHIPPED],
-        help="task whose raw text the model reads; of several tasks it reads equal numbers of documents",
+        help="task whose raw text the model reads; of several, equal numbers of documents",
     )
     sub.add_argument("--out", required=True, help="folder for the base model")
     add_config(sub, PretrainConfig)

@@ -6,8 +6,8 @@ has guidelines for people who rank, and a format for its prompts. To add one:
 1. Make a folder with its name here, such as `tasks/chess/`, for its code and its facts.
 2. In its `__init__.py` write a class with every attribute of `Task` below (tests/tiny_task.py is
    one in under seventy lines). Modules that tasks share: labellers and guidelines (`labellers`);
-   for a grammar that writes the text, `written` and `writing`; for a judge, `lexicon`, `english` and
-   `phrases`.
+   for a grammar that writes the text, `written` and `writing`; for a judge, `lexicon`, `english`
+   and `phrases`.
 3. Put the folder and the class into `TASKS`: `--task chess` and `load_task("chess")` now find it,
    and tests/tasks/test_tasks.py checks that it does what `Task` asks.
 

@@ -1,4 +1,5 @@
-"""Operators of the evaluator, each charged in steps, and limited in size, before it runs: +, *, ==, in, ..."""
+"""Operators of the evaluator (+, *, ==, in, ...), each charged in steps and limited in size before it
+runs."""
 
 import ast
 import operator
