@@ -1,5 +1,5 @@
-"""Operators of the evaluator (+, *, ==, in, ...), each charged in steps and limited in size before it
-runs."""
+"""Operators of the evaluator (+, *, ==, in, ...), each charged in steps and limited in size before
+it runs."""
 
 import ast
 import operator
