@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 import tiny_task
+from helpers import refusal
 from tiny_task import ColourTask
 
 from rlhf_lab.errors import UserError
@@ -127,6 +128,16 @@ def test_marks_and_reasons_do_not_hang_on_the_process(name):
         for seed in "12"
     ]
     assert outputs[0] == outputs[1] and outputs[0].count("Mark(") == 60
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("facts", [{}, {"kind": "fact", "job": "none", "tone": "loud"}])
+def test_a_prompt_of_no_task_is_refused_in_one_line_or_marked_with_a_reason(name, facts):
+    task = load_task(name)
+    prompt = Prompt("typed", task.prompt_of("What is love?"), facts)
+    assert f"the task {name}" in refusal(task.judge, prompt, "def f(x):\n    return x")
+    if name == "code":  # what is not Python fails whatever was asked
+        assert task.judge(prompt, "It is love.").reasons == ("is not Python",)
 
 
 def test_a_mixture_reads_as_much_of_each_task():

@@ -7,7 +7,6 @@ makes questions from them, `answers.py` answers, `grammar.py` demonstrations and
 raw text; `judge.py` marks responses.
 """
 
-from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks.assistant import asking, documents, grammar
 from rlhf_lab.tasks.assistant.judge import MANNER, judge
 from rlhf_lab.tasks.assistant.world import load_world
@@ -85,6 +84,7 @@ class Assistant(WrittenTask):
     truth = ("helpful", "harmless", "honest")
     manner = MANNER
     grammar = grammar
+    mark = staticmethod(judge)
 
     def __init__(self):
         self.world = load_world()
@@ -94,9 +94,6 @@ class Assistant(WrittenTask):
 
     def raw_text(self, seed: int, count: int, late: bool = False) -> list[str]:
         return documents.raw_text(self.world, seed, count, late)
-
-    def judge(self, prompt: Prompt, response: str) -> Mark:
-        return judge(self.world, prompt.facts, response)
 
     def facts_probe(self) -> list[tuple[str, str, tuple[str, ...]]]:
         """For every fact the beginning of an entry in a book of the island, the value that

@@ -5,7 +5,7 @@ Python. `jobs.toml` holds what can be asked and how it is written, `grammar.py` 
 make text from it, `judge.py` marks responses.
 """
 
-from rlhf_lab.records import Mark, Prompt
+from rlhf_lab.records import Prompt
 from rlhf_lab.tasks.code import grammar
 from rlhf_lab.tasks.code import judge as judging
 from rlhf_lab.tasks.code.jobs import load_world
@@ -79,12 +79,10 @@ class Coder(WrittenTask):
     truth = ("correct",)
     manner = judging.MANNER
     grammar = grammar
+    mark = staticmethod(judging.judge)
 
     def __init__(self):
         self.world = load_world()
-
-    def judge(self, prompt: Prompt, response: str) -> Mark:
-        return judging.judge(self.world, prompt.facts, response)
 
     def visible_reward(self, prompt: Prompt, response: str) -> float:
         """The share of the examples in the prompt that a response passes: a reward that needs no

@@ -8,7 +8,6 @@ labellers are two groups of readers who want opposite things, and no judge says 
 
 from typing import ClassVar
 
-from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
 from rlhf_lab.tasks.stories import grammar
 from rlhf_lab.tasks.stories.judge import MANNER, judge, reader_of
@@ -118,12 +117,10 @@ class Storyteller(WrittenTask):
     truth = ("tone", "coherent")
     manner = MANNER
     grammar = grammar
+    mark = staticmethod(judge)
 
     def __init__(self):
         self.world = load_world()
-
-    def judge(self, prompt: Prompt, response: str) -> Mark:
-        return judge(self.world, prompt.facts, response)
 
     def tone_of(self, response: str) -> str:
         """The tone of a story, whatever was asked: "gentle", "eerie", "funny", "solemn", "mixed",

@@ -4,7 +4,6 @@ The judge knows the product, the problem and the step that fixes it. `world.toml
 hold the facts and the phrases, `grammar.py` makes text from them, `judge.py` marks responses.
 """
 
-from rlhf_lab.records import Mark, Prompt
 from rlhf_lab.tasks.labellers import Guidelines, Labeller
 from rlhf_lab.tasks.support_desk import grammar
 from rlhf_lab.tasks.support_desk.judge import MANNER, judge
@@ -65,9 +64,7 @@ class SupportDesk(WrittenTask):
     truth = ("accurate",)
     manner = MANNER
     grammar = grammar
+    mark = staticmethod(judge)
 
     def __init__(self):
         self.world = load_world()
-
-    def judge(self, prompt: Prompt, response: str) -> Mark:
-        return judge(self.world, prompt.facts, response)
